@@ -1,0 +1,88 @@
+"""Every error a user can meet, and nothing else.
+
+A message is one clear sentence: where, what was found, what was expected, what to do. The command line prints
+it without a traceback (`--debug` shows one) and leaves with the class's exit code: 1 "failed or found bad",
+2 "wrong use".
+
+    SelfrewardError                 exit 1
+    ├── UsageError                  exit 2   wrong flag, unknown name, unknown dataset
+    │   └── ConfigError             exit 2   the configuration file is wrong
+    ├── InputError                  a file or a row that the user brought is bad
+    ├── EmptyResultError            nothing is left after the filters; carries the funnel
+    ├── StoreError                  the run folder cannot be read or written
+    │   ├── DamagedError            bytes on disk differ from what was published
+    │   ├── FormatError             the run folder was written by a newer version
+    │   ├── BusyError               another live process is building the same thing
+    │   └── AccountingError         rows in differ from rows out plus dropped
+    ├── EngineError                 a text-generation engine failed as a whole
+    │   └── CapabilityError         the engine cannot do what the stage needs
+    ├── CostLimitError              the next request would pass `max_cost`
+    ├── TrainingError               preflight refused, or the trained model equals its start
+    └── GateError                   an audit failed
+"""
+
+from __future__ import annotations
+
+
+class SelfrewardError(Exception):
+    """Base of all errors meant for the user; `exit_code` is what the command line leaves with."""
+
+    exit_code = 1
+
+
+class UsageError(SelfrewardError):
+    """The command was called wrongly."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The configuration cannot be used."""
+
+
+class InputError(SelfrewardError):
+    """A file or row brought by the user is bad; the message names file, line and column."""
+
+
+class EmptyResultError(SelfrewardError):
+    """A stage has nothing left to work on; the message holds the funnel that led there."""
+
+
+class StoreError(SelfrewardError):
+    """The run folder cannot be read or written."""
+
+
+class DamagedError(StoreError):
+    """Bytes on disk are not the bytes that were published; the message names the file."""
+
+
+class FormatError(StoreError):
+    """The run folder has a newer format than this program understands."""
+
+
+class BusyError(StoreError):
+    """Another live process holds what this one wants to build."""
+
+
+class AccountingError(StoreError):
+    """A stage could not account for every row: rows in differ from rows out plus dropped."""
+
+
+class EngineError(SelfrewardError):
+    """A text-generation engine failed as a whole (one bad request is a row, not an error)."""
+
+
+class CapabilityError(EngineError):
+    """The engine lacks something the stage needs; said before any request is sent."""
+
+
+class CostLimitError(SelfrewardError):
+    """Going on would cost more than the configured limit."""
+
+
+class TrainingError(SelfrewardError):
+    """A training step refused its data, or had no effect."""
+
+
+class GateError(SelfrewardError):
+    """An audit with severity `fail` found offending rows."""

@@ -1,0 +1,55 @@
+"""From a model string to an engine. The heavy module of an engine is imported only when it is opened."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+
+from selfreward.engines.base import Engine, EngineOptions
+from selfreward.errors import UsageError
+
+ENGINES = {
+    "hf": "selfreward.engines.hf:HfEngine",
+    "vllm": "selfreward.engines.vllm:VllmEngine",
+    "openai": "selfreward.engines.openai:OpenAiEngine",
+    "ray": "selfreward.engines.ray:RayEngine",
+    "scripted": "selfreward.engines.scripted:ScriptedEngine",
+}
+"""Prefix of the model string -> where the engine class is. A new engine is one module and one line here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelString:
+    """`hf:path` -> engine `hf`, target `path`."""
+
+    engine: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.engine}:{self.target}"
+
+
+def parse_model_string(text: str) -> ModelString:
+    """Split `ENGINE:TARGET`. Raises UsageError for an unknown engine, naming the nearest known one.
+
+    >>> parse_model_string("hf:runs/demo/models/M1")
+    ModelString(engine='hf', target='runs/demo/models/M1')
+    """
+    engine, colon, target = text.partition(":")
+    if not colon or not target:
+        raise UsageError(f"model {text!r}: expected ENGINE:MODEL, such as hf:smollm2-135m-instruct")
+    if engine not in ENGINES:
+        near = difflib.get_close_matches(engine, ENGINES, n=1)
+        hint = f"; did you mean {near[0]}:{target}?" if near else ""
+        raise UsageError(f"model {text!r}: unknown engine {engine!r}, known are {', '.join(ENGINES)}{hint}")
+    return ModelString(engine, target)
+
+
+def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
+    """Open the engine of a model string. Constructors take (target: str, options: EngineOptions)."""
+    parsed = parse_model_string(model)
+    module_name, _, class_name = ENGINES[parsed.engine].partition(":")
+    module = importlib.import_module(module_name)
+    engine: Engine = getattr(module, class_name)(parsed.target, options or EngineOptions())
+    return engine

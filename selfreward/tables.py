@@ -1,0 +1,265 @@
+"""The rows that travel through the project: one frozen class per dataset, its Arrow schema derived from it.
+
+The classes are the contract: dataset and column names are relied on from outside (users' SQL, published
+datasets). A column that may be NULL is written `T | None`; everything else may not be (`required_columns`; the
+store checks it at publish, because `datasets` forgets Arrow's own nullability flag). Unscored is NULL with a
+`status` or `reason` beside it, never a number and never NaN: DuckDB ranks NaN above every number.
+
+Ids join: `pairs.chosen_id` -> `candidates.candidate_id` -> `prompts.prompt_id` -> `prompts.demonstration_ids`
+-> `ift.ift_id` -> `ift.source_id`. They are deterministic (`row_id`), so that a rerun names the same thing
+the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Status = Literal["ok", "no_score", "out_of_range", "truncated", "empty", "engine_error"]
+"""Why a judgement has a score (`ok`) or has none."""
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat, as chat templates take it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ift:
+    """Instruction fine-tuning row (paper section 2.1): a prompt and its best human reply."""
+
+    ift_id: str
+    prompt: str
+    response: str
+    messages: list[Message]
+    source: str
+    source_id: str
+    human_rank: int | None
+    quality: float | None
+    lang: str
+
+
+@dataclass(frozen=True, slots=True)
+class Eft:
+    """Evaluation fine-tuning row (paper section 2.1): judge prompt in, justification and score out."""
+
+    eft_id: str
+    split: str
+    """`train` or `eval`; disjoint by prompt from each other and from `ift`."""
+    prompt_id: str
+    prompt: str
+    response_id: str
+    response: str
+    human_rank: int
+    """0 is the best reply of its prompt."""
+    judge_prompt: str
+    target: str | None
+    """Justification and `Score: n`; NULL where no judgement exists (eval rows need none)."""
+    target_score: float | None
+    accepted: bool
+    """Trained on, if split is `train`."""
+    reason: str | None
+    """Why not accepted; NULL where accepted."""
+    source: str
+    source_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A self-instructed prompt (paper section 2.2, step 1); rejected ones stay with their reason."""
+
+    prompt_id: str
+    iteration: int
+    prompt: str
+    demonstration_ids: list[str]
+    """`ift_id`s and earlier `prompt_id`s shown to the generator, in the order shown."""
+    generator: str
+    kept: bool
+    reason: str | None
+    nearest_id: str | None
+    nearest_rouge_l: float | None
+    """ROUGE-L F against the nearest earlier prompt, in [0, 1]."""
+    round: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled response to a prompt (paper section 2.2, step 2)."""
+
+    candidate_id: str
+    iteration: int
+    prompt_id: str
+    sample: int
+    response: str
+    finish_reason: str
+    n_tokens: int
+    n_chars: int
+    model: str
+    seed: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One judgement of one candidate, raw text kept (paper section 2.2, step 3)."""
+
+    judgement_id: str
+    iteration: int
+    prompt_id: str
+    candidate_id: str
+    sample: int
+    judge: str
+    template: str
+    judge_mode: str
+    """`sampled` (the paper's) or `expected` (from token probabilities at the score position)."""
+    judgement: str
+    score: float | None
+    status: str
+    finish_reason: str
+    n_tokens: int
+    attempts: int
+    """Completions asked for until this one; more than 1 where an unscored judgement was resampled."""
+    injection_suspected: bool
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The reward of one candidate: mean of its scored judgements, or NULL."""
+
+    candidate_id: str
+    judge: str
+    template: str
+    judge_mode: str
+    iteration: int
+    prompt_id: str
+    score: float | None
+    score_variance: float | None
+    n_judgements: int
+    n_scored: int
+    injection_suspected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference pair in TRL's conversational form (paper section 2.2, "AI feedback training")."""
+
+    pair_id: str
+    iteration: int
+    prompt_id: str
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+    chosen_id: str
+    rejected_id: str
+    chosen_score: float
+    rejected_score: float
+    margin: float
+    rule: str
+
+
+def row_id(prefix: str, *parts: object) -> str:
+    """A short deterministic id, e.g. `row_id("c", prompt_id, sample)`; 16 hex digits of a SHA-256.
+
+    Parts are written as JSON, so that ("a", "bc") and ("ab", "c") differ.
+
+    >>> row_id("c", "p-1", 0)
+    'c-55906bd4cf02bc6f'
+    """
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@cache
+def arrow_schema(row_class: type) -> pa.Schema:
+    """The Arrow schema of a row class, column order as written in the class."""
+    import pyarrow as pa
+
+    return pa.schema(_arrow_fields(row_class))
+
+
+@cache
+def required_columns(row_class: type) -> frozenset[str]:
+    """The columns that may not be NULL: those whose annotation does not admit None."""
+    hints = _hints(row_class)
+    return frozenset(name for name, hint in hints.items() if not isinstance(hint, types.UnionType))
+
+
+def to_table(rows: Iterable[Any], row_class: type) -> pa.Table:
+    """Rows of one class as an Arrow table with the class's full schema, also where a column is all NULL."""
+    import pyarrow as pa
+
+    rows = list(rows)
+    columns = {field.name: [_plain(getattr(row, field.name)) for row in rows] for field in fields(row_class)}
+    return pa.table(columns, schema=arrow_schema(row_class))
+
+
+def from_table(table: pa.Table, row_class: type[Row]) -> list[Row]:
+    """The rows of a table as instances of their class; extra columns are ignored."""
+    names = [field.name for field in fields(row_class)]  # type: ignore[arg-type]
+    return [_build(row_class, row) for row in table.select(names).to_pylist()]
+
+
+Row = typing.TypeVar("Row")
+
+
+def _build(row_class: type[Row], values: dict[str, Any]) -> Row:
+    hints = _hints(row_class)
+    for name, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            (inner,) = typing.get_args(hints[name])
+            values[name] = [inner(**item) for item in value]
+    return row_class(**values)
+
+
+def _plain(value: Any) -> Any:
+    """Nested rows (messages) as dictionaries; scalars as they are."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return value
+
+
+@cache
+def _hints(row_class: Any) -> dict[str, Any]:
+    return typing.get_type_hints(row_class)
+
+
+def _arrow_fields(row_class: type) -> list[pa.Field]:
+    import pyarrow as pa
+
+    hints = _hints(row_class)
+    result = []
+    for field in fields(row_class):
+        hint = hints[field.name]
+        if isinstance(hint, types.UnionType):
+            (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
+        result.append(pa.field(field.name, _arrow_type(hint)))
+    return result
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    scalars = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    if hint in scalars:
+        return scalars[hint]
+    if typing.get_origin(hint) is list:
+        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
+    return pa.struct(_arrow_fields(hint))

@@ -211,7 +211,7 @@ def to_table(rows: Iterable[Any], row_class: type) -> pa.Table:
 
 def from_table(table: pa.Table, row_class: type[Row]) -> list[Row]:
     """The rows of a table as instances of their class; extra columns are ignored."""
-    names = [field.name for field in fields(row_class)]  # type: ignore[arg-type]
+    names = list(_hints(row_class))
     return [_build(row_class, row) for row in table.select(names).to_pylist()]
 
 
@@ -236,7 +236,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@cache
 def _hints(row_class: Any) -> dict[str, Any]:
     return typing.get_type_hints(row_class)
 

@@ -1,0 +1,203 @@
+"""Answers of a model or a reference, in alpaca-eval's own file format, read and checked.
+
+    {"instruction": "How did US states get their names?", "output": "US states …", "generator": "alpaca-7b",
+     "dataset": "helpful_base"}
+
+JSON array or JSON lines, plain or gzip (told by the bytes, not by the name). A prompt is its instruction:
+everything is joined by it, never by position. Refused, with the count and the first offender: a repeated
+instruction, answers of two generators in one file, an answer to a prompt that the reference does not have.
+Missing (absent or null) and empty answers are kept apart and counted; whether they are an error is for the
+caller to say.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfreward.errors import InputError
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One model's answers, by instruction, in file order."""
+
+    source: str
+    """File name, or how the caller calls them; for messages."""
+    generator: str | None
+    """Name in the rows; None if the rows carry none."""
+    outputs: dict[str, str | None]
+    datasets: dict[str, str | None]
+    """Which part of AlpacaEval each instruction comes from (`oasst`, `koala`, …), where the file says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt of the reference with both answers; `output` is None where the model gave none."""
+
+    instruction: str
+    dataset: str | None
+    reference: str
+    output: str | None
+
+
+def read_answers(path: Path) -> Answers:
+    """`model_outputs.json` or a reference file. Raises `InputError` (see the module's text)."""
+    return answers_from_rows(read_rows(path), path.name)
+
+
+def answers_from_rows(rows: Iterable[Row], source: str) -> Answers:
+    """Rows as written in the file, checked and keyed by instruction."""
+    outputs: dict[str, str | None] = {}
+    datasets: dict[str, str | None] = {}
+    generators: dict[str, int] = {}
+    repeated = Offenders()
+    for number, row in enumerate(rows, start=1):
+        instruction = text_of(row, "instruction", source, number)
+        if instruction is None:
+            raise InputError(f"{source}, row {number}: has no instruction")
+        if instruction in outputs:
+            repeated.add(number, instruction)
+        outputs[instruction] = text_of(row, "output", source, number)
+        datasets[instruction] = text_of(row, "dataset", source, number)
+        generator = text_of(row, "generator", source, number)
+        if generator is not None:
+            generators.setdefault(generator, number)
+    repeated.refuse(source, "repeat an instruction; keep one answer to each")
+    if not outputs:
+        raise InputError(f"{source}: holds no rows; expected one answer to each prompt")
+    if len(generators) > 1:
+        (first, _), (second, number) = list(generators.items())[:2]
+        raise InputError(
+            f"{source}: mixes the answers of {len(generators)} generators ({first!r}, and {second!r} from row "
+            f"{number} on); give one model's answers"
+        )
+    return Answers(source, next(iter(generators), None), outputs, datasets)
+
+
+def match(references: Answers, outputs: Answers) -> list[Prompt]:
+    """The prompts of the reference, in its order, with the model's answers.
+
+    Raises `InputError` where the reference lacks an answer or the outputs answer other prompts.
+    """
+    lacking, foreign = Offenders(), Offenders()
+    for number, (instruction, text) in enumerate(references.outputs.items(), start=1):
+        if text is None:
+            lacking.add(number, instruction)
+    for number, instruction in enumerate(outputs.outputs, start=1):
+        if instruction not in references.outputs:
+            foreign.add(number, instruction)
+    lacking.refuse(references.source, "have no output; every reference answer is needed")
+    foreign.refuse(
+        outputs.source,
+        f"answer an instruction that {references.source} does not have; give the reference they belong to",
+    )
+    return [
+        Prompt(instruction, references.datasets[instruction], text or "", outputs.outputs.get(instruction))
+        for instruction, text in references.outputs.items()
+    ]
+
+
+def model_outputs(
+    prompts: Sequence[tuple[str, str | None]], answers: Mapping[str, str], model: str
+) -> list[dict[str, Any]]:
+    """Rows of a submittable `model_outputs.json`: (instruction, dataset) of each prompt and its answer.
+
+    A prompt without an answer gets `output` null, so that it is counted as missing and not forgotten.
+    """
+    return [
+        {
+            "dataset": dataset,
+            "instruction": instruction,
+            "output": answers.get(instruction),
+            "generator": model,
+        }
+        for instruction, dataset in prompts
+    ]
+
+
+class Offenders:
+    """Counts bad rows and remembers the first, for one sentence at the end."""
+
+    def __init__(self, unit: str = "row") -> None:
+        self.unit = unit
+        self.count = 0
+        self.first = ""
+
+    def add(self, number: int, instruction: str) -> None:
+        self.count += 1
+        self.first = self.first or f"first is {self.unit} {number}, {short(instruction)}"
+
+    def sentence(self, source: str, what: str) -> str:
+        return f"{source}: {self.count} {self.unit}{'s' * (self.count != 1)} {what} ({self.first})"
+
+    def refuse(self, source: str, what: str) -> None:
+        if self.count:
+            raise InputError(self.sentence(source, what))
+
+
+def short(text: str, n_chars: int = 60) -> str:
+    """The start of a text in quotes, on one line."""
+    line = " ".join(text.split())
+    return repr(line if len(line) <= n_chars else f"{line[:n_chars]}…")
+
+
+def text_of(row: Row, column: str, source: str, number: int) -> str | None:
+    """A text column of a row; None where it is absent, null or NaN (what pandas writes for a missing text)."""
+    value = row.get(column)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str):
+        raise InputError(f"{source}, row {number}: {column!r} is {type(value).__name__}, expected a text")
+    return value
+
+
+def read_rows(path: Path) -> list[Row]:
+    """A JSON array of objects or JSON lines, plain or gzip."""
+    text = read_text(path)
+    try:
+        rows = json.loads(text) if text.lstrip().startswith("[") else _json_lines(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path.name}: is no JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{path.name}, row {number}: is {type(row).__name__}, expected an object with columns"
+            )
+    return list(rows)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, unpacked if its first bytes say gzip."""
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}: the gzip file is cut off or damaged ({error})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _json_lines(text: str) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise json.JSONDecodeError(
+                    error.msg, "\n" * (number - 1) + line, number - 1 + error.pos
+                ) from None
+    return rows

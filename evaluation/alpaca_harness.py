@@ -1,0 +1,84 @@
+"""The one door to alpaca-eval: what it does to the process that imports it stays behind this door.
+
+Measured on 0.6.6: importing it sets the root logger to INFO and reads a `.env` file into the environment;
+its functions log through the root logger (which installs a handler on stderr when there is none) and draw
+progress bars. A library must leave all of that as it found it.
+
+Covered: root level and handlers, environment variables, its log records and progress bars, its own
+deprecation warnings. Not covered: what its API decoders do. We call none; judges are our own engines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from selfreward.errors import SelfrewardError
+
+
+def import_alpaca_eval(submodule: str = "") -> ModuleType:
+    """The package `alpaca_eval`, or one of its submodules (`"metrics"`), with the process left as it was.
+
+    Raises `SelfrewardError` if it cannot be imported, which is mostly setuptools 81 or newer: alpaca-eval
+    imports `pkg_resources`, which is gone from there.
+    """
+    environment = dict(os.environ)
+    name = f"alpaca_eval.{submodule}" if submodule else "alpaca_eval"
+    try:
+        with contained():
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise SelfrewardError(
+            f"{name} cannot be imported ({error}); install it with: pip install 'alpaca-eval>=0.6.6' 'setuptools<81'"
+        ) from error
+    finally:
+        _restore_environment(environment)
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Around every call into alpaca-eval. No code of a user may run inside: its stderr would be lost.
+
+    What alpaca-eval says in its log (lost judgements, odd values) is counted by us from the rows instead.
+    """
+    root = logging.getLogger()
+    level = root.level
+    guard = logging.NullHandler()  # with a handler in place `logging.info` installs none of its own
+    root.addHandler(guard)
+    root.addFilter(_not_from_alpaca_eval)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.filterwarnings("ignore", message=".*pkg_resources.*")
+            yield
+    finally:
+        root.removeFilter(_not_from_alpaca_eval)
+        root.removeHandler(guard)
+        root.setLevel(level)
+
+
+def alpaca_eval_folder() -> Path:
+    """Where the package lies, found without importing it (about 2 s)."""
+    spec = importlib.util.find_spec("alpaca_eval")
+    if spec is None or not spec.submodule_search_locations:
+        raise SelfrewardError(
+            "alpaca_eval is not installed; install it with: pip install 'alpaca-eval>=0.6.6'"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _not_from_alpaca_eval(record: logging.LogRecord) -> bool:
+    return "alpaca_eval" not in Path(record.pathname).parts
+
+
+def _restore_environment(environment: dict[str, str]) -> None:
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)

@@ -39,6 +39,24 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Seed:
+    """One human-ranked reply to a first-turn prompt; `ift` and `eft` are cut from these."""
+
+    seed_id: str
+    """The reply's id in its source."""
+    prompt_id: str
+    prompt: str
+    response: str
+    human_rank: int | None
+    """0 is the best reply of its prompt; NULL where nobody ranked it."""
+    quality: float | None
+    lang: str
+    judgement: str | None
+    """A written judgement (justification and `Score: n`), where the source has one."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ift:
     """Instruction fine-tuning row (paper section 2.1): a prompt and its best human reply."""
 

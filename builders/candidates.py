@@ -1,0 +1,70 @@
+"""`candidates`: N sampled responses of the current model to every kept prompt (paper section 2.2, step 2).
+
+    {"candidate_id": "c-…", "iteration": 1, "prompt_id": "p-…", "sample": 0, "response": "…",
+     "finish_reason": "stop", "n_tokens": 61, "n_chars": 312, "model": "M1@3f0c…", "seed": 71…, "error": None}
+
+Every answer asked for is a row: a cut one says `finish_reason = length`, a failed one `error` with the reason.
+Nothing is dropped here; what may not become a pair is decided in `builders.pairs`, and counted there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfreward.config import CandidatesConfig, RunConfig
+from selfreward.engines.base import Request, Sampling, row_seed
+from selfreward.generation import Generation
+from selfreward.stage import Job, Plan, Rows
+from selfreward.store import Counts
+from selfreward.tables import Candidate, Message, row_id, to_table
+
+VERSION = 1
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each iteration, made by model M_k."""
+    return Plan(
+        name=f"iter{iteration}/candidates",
+        module=__name__,
+        inputs={"prompts": f"iter{iteration}/prompts"},
+        models={"model": f"M{iteration}"},
+        params={
+            "iteration": iteration,
+            "seed": config.seed,
+            "candidates": config.candidates.model_dump(),
+            "engine": config.engine.keyed(),
+        },
+    )
+
+
+def build(job: Job) -> Rows:
+    """Sample `n` responses for each kept prompt."""
+    settings = job.section("candidates", CandidatesConfig)
+    prompts = [row for row in job.table("prompts", ["prompt_id", "prompt", "kept"]).to_pylist() if row["kept"]]
+    requests = [_request(row, settings, job.seed) for row in prompts]
+    with job.open_engine() as engine, Generation(job, engine) as generation:
+        completions = generation.complete(requests, "responses")
+        notes = generation.notes()
+    rows = [
+        Candidate(
+            candidate_id=row_id("c", request.id, job.models["model"].name, sample),
+            iteration=job.iteration,
+            prompt_id=request.id,
+            sample=sample,
+            response=completions[request.id, sample].text,
+            finish_reason=completions[request.id, sample].finish_reason,
+            n_tokens=completions[request.id, sample].n_tokens,
+            n_chars=len(completions[request.id, sample].text),
+            model=job.models["model"].name,
+            seed=row_seed(job.seed, request.id, sample),
+            error=completions[request.id, sample].error,
+        )
+        for request in requests
+        for sample in range(request.n)
+    ]
+    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes))
+
+
+def _request(row: dict[str, Any], settings: CandidatesConfig, seed: int) -> Request:
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    return Request(row["prompt_id"], (Message("user", row["prompt"]),), sampling, settings.n, seed)

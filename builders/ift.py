@@ -1,0 +1,102 @@
+"""`ift`: instruction fine-tuning rows, the best human reply to a first-turn prompt (paper section 3.1.1: 3,200).
+
+    {"ift_id": "ift-…", "prompt": "How do I …", "response": "First …", "messages": [{"role": "user", …}, …],
+     "source": "OpenAssistant/oasst1", "source_id": "7d05…", "human_rank": 0, "quality": 0.75, "lang": "en"}
+
+Every seed reply is a row here or is counted under the reason it is not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
+from builders.split import Part, split_prompts
+from selfreward.config import IftConfig, RunConfig, SplitConfig
+from selfreward.errors import EmptyResultError
+from selfreward.stage import Job, Plan, Rows
+from selfreward.store import Counts
+from selfreward.tables import Ift, Message, Seed, from_table, row_id, to_table
+
+VERSION = 1
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each seeds version, split and filter."""
+    return Plan(
+        name="ift",
+        module=__name__,
+        inputs={"seeds": "seeds"},
+        files=evaluation_files(config.prompts.evaluation_sets),
+        params={
+            "seed": config.seed,
+            "split": config.split.model_dump(),
+            "ift": config.ift.model_dump(),
+        },
+    )
+
+
+def build(job: Job) -> Rows:
+    """Best replies of the prompts that EFT does not hold, filtered, at most `n_max` of them."""
+    seeds = from_table(job.table("seeds"), Seed)
+    settings, split = job.section("ift", IftConfig), job.section("split", SplitConfig)
+    parts = split_prompts(seeds, split, job.seed)
+    allowed: set[Part] = {"ift", "eft_train"} if split.ift_also_uses_eft_train else {"ift"}
+    evaluation = load_evaluation_prompts(job.files)
+    dropped: Counter[str] = Counter()
+    kept: list[Seed] = []
+    prompts: set[str] = set()
+    for seed in seeds:
+        reason = _reason(seed, settings, parts[seed.prompt_id] in allowed)
+        if reason is None and evaluation.overlap(seed.prompt) is not None:
+            reason = "contamination"
+        if reason is None and seed.prompt.strip().lower() in prompts:
+            reason = "duplicate_prompt"
+        if reason is None:
+            prompts.add(seed.prompt.strip().lower())
+            kept.append(seed)
+        else:
+            dropped[reason] += 1
+    if len(kept) > settings.n_max:
+        kept, n_over = _sample(kept, settings.n_max, job.seed), len(kept) - settings.n_max
+        dropped["over_n_max"] = n_over
+    if not kept:
+        funnel = ", ".join(f"{reason} {n}" for reason, n in dropped.items())
+        raise EmptyResultError(f"ift: none of the {len(seeds)} seed replies is left: {funnel}")
+    rows = [_row(seed) for seed in kept]
+    return Rows(to_table(rows, Ift), Counts(len(seeds), len(rows), dict(dropped)))
+
+
+def _reason(seed: Seed, settings: IftConfig, in_split: bool) -> str | None:
+    if not in_split:
+        return "held_for_eft"
+    if seed.human_rank is None:
+        return "unranked"
+    if seed.human_rank != 0:
+        return "not_best"
+    if settings.min_quality is not None and seed.quality is not None and seed.quality < settings.min_quality:
+        return "low_quality"
+    if len(seed.prompt) + len(seed.response) > settings.max_chars:
+        return "too_long"
+    return None
+
+
+def _sample(seeds: Sequence[Seed], n: int, seed: int) -> list[Seed]:
+    """The same `n` whatever the order of the file."""
+    chosen = {s.seed_id for s in sorted(seeds, key=lambda s: row_id("draw", seed, s.seed_id))[:n]}
+    return [s for s in seeds if s.seed_id in chosen]
+
+
+def _row(seed: Seed) -> Ift:
+    return Ift(
+        ift_id=row_id("ift", seed.seed_id),
+        prompt=seed.prompt,
+        response=seed.response,
+        messages=[Message("user", seed.prompt), Message("assistant", seed.response)],
+        source=seed.source,
+        source_id=seed.seed_id,
+        human_rank=seed.human_rank,
+        quality=seed.quality,
+        lang=seed.lang,
+    )

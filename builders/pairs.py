@@ -1,0 +1,194 @@
+"""`pairs`: preference pairs from scores, by a rule that is an SQL file (paper section 2.2, "AI feedback training").
+
+    {"pair_id": "pair-…", "iteration": 1, "prompt_id": "p-…", "prompt": [{"role": "user", "content": "…"}],
+     "chosen": [{"role": "assistant", …}], "rejected": […], "chosen_id": "c-…", "rejected_id": "c-…",
+     "chosen_score": 4.33, "rejected_score": 1.0, "margin": 3.33, "rule": "max_min"}
+
+A rule is a SELECT over the view `eligible` (one row for each candidate that may enter a pair: `prompt_id`,
+`candidate_id`, `score`, `score_variance`, `n_chars`, `n_tokens`, `sample`) that returns `prompt_id`, `chosen_id`,
+`rejected_id`, and optionally `reason` for a prompt it drops. `$min_margin`, `$length_band` and `$positive_score` may
+be used. To add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path in `pairs.rule`.
+
+What is not eligible is excluded before any rule sees it, and counted: unscored, truncated, empty and failed
+answers; candidates flagged `injection_suspected` stay eligible as rejected only (unless configured otherwise).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from selfreward.config import PairsConfig, RunConfig
+from selfreward.errors import InputError, UsageError
+from selfreward.stage import Job, Plan, Rows
+from selfreward.store import Counts
+from selfreward.tables import Message, Pair, row_id, to_table
+
+VERSION = 1
+_RULES = Path(__file__).parent / "pair_rules"
+
+_ELIGIBLE = """
+CREATE TABLE judged AS
+SELECT c.prompt_id, c.candidate_id, c.response, c.n_chars, c.n_tokens, c.sample,
+    s.score, s.score_variance, s.injection_suspected,
+    CASE WHEN c.finish_reason = 'error' THEN 'failed'
+         WHEN c.finish_reason = 'length' THEN 'truncated'
+         WHEN trim(c.response) = '' THEN 'empty'
+         WHEN s.score IS NULL THEN 'unscored'
+    END AS excluded
+FROM candidates c LEFT JOIN scores s USING (candidate_id);
+CREATE TABLE eligible AS
+SELECT * EXCLUDE (response, excluded), ({allow} OR NOT injection_suspected) AS may_be_chosen
+FROM judged WHERE excluded IS NULL;
+"""
+
+# Why a prompt gave no pair, most basic reason first; `picked` is what the rule returned.
+_OUTCOMES = """
+SELECT p.prompt_id, p.prompt, picked.chosen_id, picked.rejected_id,
+    chosen.response AS chosen, rejected.response AS rejected,
+    chosen.score AS chosen_score, rejected.score AS rejected_score,
+    CASE WHEN picked.chosen_id IS NOT NULL AND chosen.response = rejected.response THEN 'identical_text'
+         WHEN picked.chosen_id IS NOT NULL THEN NULL
+         WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_truncated, 0) = j.n THEN 'all_truncated'
+         WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_unscored, 0) = j.n THEN 'all_unscored'
+         WHEN coalesce(e.n, 0) < 2 THEN 'fewer_than_two_eligible'
+         WHEN e.lowest = e.highest THEN 'tied'
+         WHEN NOT e.any_may_be_chosen THEN 'injection_suspected'
+         ELSE 'rule'
+    END AS reason
+FROM prompts p
+LEFT JOIN picked USING (prompt_id)
+LEFT JOIN judged chosen ON chosen.candidate_id = picked.chosen_id
+LEFT JOIN judged rejected ON rejected.candidate_id = picked.rejected_id
+LEFT JOIN (SELECT prompt_id, count(*) AS n, min(score) AS lowest, max(score) AS highest,
+                  bool_or(may_be_chosen) AS any_may_be_chosen
+           FROM eligible GROUP BY prompt_id) e ON e.prompt_id = p.prompt_id
+LEFT JOIN (SELECT prompt_id, count(*) AS n, count(*) FILTER (excluded = 'truncated') AS n_truncated,
+                  count(*) FILTER (excluded = 'unscored') AS n_unscored
+           FROM judged GROUP BY prompt_id) j ON j.prompt_id = p.prompt_id
+WHERE p.kept
+ORDER BY p.prompt_id
+"""
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each iteration and rule."""
+    return Plan(
+        name=f"iter{iteration}/pairs",
+        module=__name__,
+        inputs={
+            "prompts": f"iter{iteration}/prompts",
+            "candidates": f"iter{iteration}/candidates",
+            "scores": f"iter{iteration}/scores",
+        },
+        texts={"rule": rule_text(config.pairs.rule)},
+        params={
+            "iteration": iteration,
+            "seed": config.seed,
+            "pairs": {**config.pairs.model_dump(exclude={"min_pairs", "rule"}), "rule": Path(config.pairs.rule).stem},
+        },
+    )
+
+
+def rule_text(rule: str) -> str:
+    """The SQL of a rule, by name or path."""
+    path = Path(rule) if rule.endswith(".sql") else _RULES / f"{rule}.sql"
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.stem for p in _RULES.glob("*.sql")))
+        raise UsageError(f"pairs.rule {rule!r}: no such rule; known: {known}, or the path of an .sql file") from error
+
+
+def build(job: Job) -> Rows:
+    """Apply the rule; every kept prompt gives a pair or is counted under its reason."""
+    settings = job.section("pairs", PairsConfig)
+    connection = _connect(job, settings)
+    _apply_rule(connection, job.texts["rule"], settings)
+    outcomes = connection.execute(_OUTCOMES).to_arrow_table().to_pylist()
+    pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
+    dropped: dict[str, int] = {}
+    for row in outcomes:
+        if row["reason"] is not None:
+            dropped[row["reason"]] = dropped.get(row["reason"], 0) + 1
+    excluded = connection.execute(
+        "SELECT excluded, count(*) FROM judged WHERE excluded IS NOT NULL GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    (n_scored_prompts,) = connection.execute("SELECT count(DISTINCT prompt_id) FROM eligible").fetchall()[0]
+    notes = {
+        "candidates": connection.execute("SELECT count(*) FROM judged").fetchall()[0][0],
+        "candidates_excluded": dict(excluded),
+        "candidates_flagged_injection": connection.execute(
+            "SELECT count(*) FROM judged WHERE injection_suspected"
+        ).fetchall()[0][0],
+        "prompts_with_scores": n_scored_prompts,
+    }
+    return Rows(to_table(pairs, Pair), Counts(len(outcomes), len(pairs), dropped, notes))
+
+
+def _connect(job: Job, settings: PairsConfig) -> Any:
+    import duckdb
+
+    connection = duckdb.connect()
+    for role in ("prompts", "candidates", "scores"):
+        connection.register(role, job.table(role))
+    connection.execute(_ELIGIBLE.format(allow="true" if settings.allow_injection_suspected else "false"))
+    return connection
+
+
+def _apply_rule(connection: Any, rule: str, settings: PairsConfig) -> None:
+    """Run the rule into the table `picked`; InputError where it is broken or breaks its contract."""
+    import duckdb
+
+    values = {
+        name: getattr(settings, name)
+        for name in ("min_margin", "length_band", "positive_score")
+        if f"${name}" in rule
+    }
+    try:
+        picked = connection.execute(rule, values).to_arrow_table()
+    except duckdb.Error as error:
+        raise InputError(f"pair rule {settings.rule}: {' '.join(str(error).split())}") from error
+    missing = {"prompt_id", "chosen_id", "rejected_id"} - set(picked.column_names)
+    if missing:
+        raise InputError(
+            f"pair rule {settings.rule}: returns {picked.column_names}, expected also {sorted(missing)}"
+        )
+    connection.register("picked_rows", picked)
+    connection.execute("CREATE TABLE picked AS SELECT prompt_id, chosen_id, rejected_id FROM picked_rows")
+    for problem, query in _RULE_CONTRACT.items():
+        offender = connection.execute(query).fetchall()
+        if offender:
+            raise InputError(f"pair rule {settings.rule}: {problem}, first for prompt {offender[0][0]!r}")
+
+
+_RULE_CONTRACT = {
+    "returns more than one pair for a prompt": """
+        SELECT prompt_id FROM picked GROUP BY prompt_id HAVING count(*) > 1 ORDER BY ALL LIMIT 1""",
+    "picks a candidate that is not eligible or belongs to another prompt": """
+        SELECT prompt_id FROM picked
+        WHERE (prompt_id, chosen_id) NOT IN (SELECT (prompt_id, candidate_id) FROM eligible WHERE may_be_chosen)
+           OR (prompt_id, rejected_id) NOT IN (SELECT (prompt_id, candidate_id) FROM eligible)
+        ORDER BY ALL LIMIT 1""",
+    "chooses a response that does not beat the rejected one": """
+        SELECT picked.prompt_id FROM picked
+        JOIN eligible c ON c.candidate_id = chosen_id JOIN eligible r ON r.candidate_id = rejected_id
+        WHERE c.score <= r.score ORDER BY ALL LIMIT 1""",
+}
+
+
+def _pair(job: Job, row: dict[str, Any], rule: str) -> Pair:
+    return Pair(
+        pair_id=row_id("pair", row["chosen_id"], row["rejected_id"]),
+        iteration=job.iteration,
+        prompt_id=row["prompt_id"],
+        prompt=[Message("user", row["prompt"])],
+        chosen=[Message("assistant", row["chosen"])],
+        rejected=[Message("assistant", row["rejected"])],
+        chosen_id=row["chosen_id"],
+        rejected_id=row["rejected_id"],
+        chosen_score=row["chosen_score"],
+        rejected_score=row["rejected_score"],
+        margin=row["chosen_score"] - row["rejected_score"],
+        rule=rule,
+    )

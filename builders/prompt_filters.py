@@ -1,0 +1,259 @@
+"""Asking for a new prompt, reading it from the completion, and refusing it for a stated reason.
+
+Paper section 2.2, step 1 ("self-instruction creation"): eight demonstrations, one new prompt, the filters of
+Self-Instruct. Every function here is pure; whether a prompt is *new* is `builders.novelty`'s question.
+
+    demonstrations -> render_demonstrations -> (a model) -> parse_generated_prompt -> filter_prompt -> overlap
+
+Promises: a filter gives one reason, the first that holds in the order of `REASONS`, or None; nothing is
+rejected without a reason. Not promised: that the remaining prompts are good, safe or answerable; the filters
+look at the surface, and Self-Instruct's keyword list also refuses harmless uses ("a map of the argument").
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from builders.novelty import THRESHOLD, NoveltyIndex, tokens
+
+REASONS = (
+    "truncated",
+    "too_short",
+    "too_long",
+    "starts_with_punctuation",
+    "starts_with_non_english",
+    "starts_with_write_a_program",
+    "mentions_unavailable",
+)
+"""What `filter_prompt` can say. Beside them the `prompts` table knows `not_novel` and `contamination`."""
+
+MIN_WORDS = 4
+MAX_WORDS = 150
+_UNAVAILABLE = re.compile(r"\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go\s+to)\b", re.IGNORECASE)
+
+
+def filter_prompt(text: str, finish_reason: str) -> str | None:
+    """Why Self-Instruct's filters refuse this prompt (one of `REASONS`), or None.
+
+    Words are separated by white space; `finish_reason` is that of `parse_generated_prompt`.
+
+    >>> filter_prompt("Draw me a sheep in the desert.", "stop")
+    'mentions_unavailable'
+    """
+    text = text.strip()
+    n_words = len(text.split())
+    if finish_reason == "length":
+        return "truncated"
+    if n_words < MIN_WORDS:
+        return "too_short"
+    if n_words > MAX_WORDS:
+        return "too_long"
+    if _is_punctuation(text[0]):
+        return "starts_with_punctuation"
+    if not text[0].isascii():
+        return "starts_with_non_english"
+    if text.lower().startswith("write a program"):
+        return "starts_with_write_a_program"
+    if _UNAVAILABLE.search(text):
+        return "mentions_unavailable"
+    return None
+
+
+def _is_punctuation(character: str) -> bool:
+    """Punctuation or a symbol of ASCII, or punctuation of any script (such as a curly quote)."""
+    category = unicodedata.category(character)
+    return category.startswith("P") or (character.isascii() and category.startswith("S"))
+
+
+def render_demonstrations(prompts: Sequence[str]) -> str:
+    """The user message that asks for one prompt more. Demonstrations are put on one line each.
+
+    The fixed words and the demonstrations come first, so that requests with one draw of demonstrations share
+    all of it as a prefix.
+    """
+    listed = "\n".join(f"Task {place}: {' '.join(text.split())}" for place, text in enumerate(prompts, 1))
+    return (
+        "Here is a list of tasks that people gave to an AI assistant. The tasks vary in topic, wording and kind, "
+        "and each can be solved with text alone.\n\n"
+        f"{listed}\n\n"
+        f"Continue the list with task {len(prompts) + 1}: a new task, unlike those above in topic and wording, "
+        "which makes sense on its own. Write only the task, without solving it."
+    )
+
+
+def answer_prefix(n_demonstrations: int) -> str:
+    """How the assistant's answer starts, for engines that can continue one; small models need the hint.
+
+    >>> answer_prefix(8)
+    'Task 9:'
+    """
+    return f"Task {n_demonstrations + 1}:"
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPrompt:
+    """The one prompt of a completion. `finish_reason` is `stop` if its end was seen, else the completion's."""
+
+    text: str
+    finish_reason: str
+
+
+_DECORATION = r"^[ \t>#*_-]*"
+_WORD = r"(?:new[ \t]+)?(?:task|instruction|prompt|question)[ \t]*"
+_AFTER_NAME = r"[ \t]*(?:[:.)][*_]*|[*_]*[ \t]*$)"
+"""A colon, or nothing else on the line (`### Task 9`)."""
+_AFTER_BARE = r"[.)][*_]*(?!\d)"
+"""`9.` or `9)`, but not `9.5`."""
+_ANSWER = re.compile(
+    _DECORATION + r"(?:answer|response|solution|assistant)[*_]*[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
+_PREAMBLE = re.compile(
+    r"\A(?:sure|certainly|of course|okay|ok|absolutely|here(?:'s|’s| is| are))\b[^\n]{0,100}"
+    r"\b(?:task|prompt|instruction|question)s?\b[^\n]{0,100}:[*_]*\s*\n",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(_DECORATION + _WORD + r"[*_]*:[*_]*", re.IGNORECASE)
+_FIRST = re.compile(
+    rf"{_DECORATION}(?:{_WORD}#?(?P<named>\d{{1,3}}){_AFTER_NAME}|(?P<bare>\d{{1,3}}){_AFTER_BARE})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`", "*": "*", "_": "_"}
+
+
+def parse_generated_prompt(completion: str, finish_reason: str, n_demonstrations: int = 8) -> GeneratedPrompt:
+    """The first new prompt in a completion of `render_demonstrations`.
+
+    Understood: the bare prompt; one behind `Task 9:`, `9.` or `1.`, with or without markdown and a polite
+    line before it; and a list that goes on, of which the rest is ignored. What a model writes after the
+    prompt under a label of its own (`Answer:`, `Solution:` …) is not part of it. A prompt whose end is marked
+    in this way is complete even if the completion was cut later on.
+
+    >>> parse_generated_prompt('9. **Name three rivers.**\\n10. Why is', "length")
+    GeneratedPrompt(text='Name three rivers.', finish_reason='stop')
+    """
+    text, number = _after_marker(completion.strip(), n_demonstrations + 1)
+    ends = [_named(number + 1).search(text), _ANSWER.search(text)]
+    if not _bare_number(number).search(text):  # otherwise `10.` goes on with a list inside the prompt
+        ends.append(_bare_number(number + 1).search(text))
+    # A label at the very start is a heading, not an end: cutting there would leave nothing.
+    end = min((match.start() for match in ends if match and text[: match.start()].strip()), default=None)
+    if end is None:
+        return GeneratedPrompt(_unwrap(text), finish_reason)
+    return GeneratedPrompt(_unwrap(text[:end]), "stop")
+
+
+def _after_marker(text: str, expected: int) -> tuple[str, int]:
+    """The text from the first prompt on, and that prompt's number (`expected` where none is written)."""
+    start = _named(expected).search(text)
+    number = expected
+    if not start:
+        text = _PREAMBLE.sub("", text).strip()
+        start = _FIRST.match(text)
+        number = int(start["named"] or start["bare"]) if start else expected
+    text = text[start.end() :].strip() if start else text
+    label = _LABEL.match(text)
+    return (text[label.end() :].strip() if label else text), number
+
+
+@cache
+def _named(number: int) -> re.Pattern[str]:
+    """`Task 9:` anywhere; `**Task 9:**`, or `### Task 9` alone on its line."""
+    heading = rf"{_DECORATION}{_WORD}#?{number}{_AFTER_NAME}"
+    return re.compile(rf"{heading}|\btask {number}:", re.IGNORECASE | re.MULTILINE)
+
+
+@cache
+def _bare_number(number: int) -> re.Pattern[str]:
+    """`9.` or `9)` at the start of a line, but not `9.5`."""
+    return re.compile(rf"{_DECORATION}{number}{_AFTER_BARE}", re.MULTILINE)
+
+
+def _unwrap(text: str) -> str:
+    """Without list bullets, headings and the quotes or markdown that surround all of it."""
+    before = ""
+    while text != before:
+        before = text
+        text = re.sub(r"\A(?:[-*•>]\s+|#+\s*)", "", text.strip())
+        inner = text[1:-1]
+        if (
+            len(text) > 1
+            and _QUOTES.get(text[0]) == text[-1]
+            and text[0] not in inner
+            and text[-1] not in inner
+        ):
+            text = inner
+        if len(text) > 3 and text.startswith("**") and text.endswith("**") and text.count("**") == 2:
+            text = text[2:-2]
+        if text.endswith("**") and text.count("**") == 1:  # opened before the marker
+            text = text[:-2]
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """An evaluation prompt that a text repeats, and in what way."""
+
+    id: str
+    kind: Literal["exact", "ngram", "rouge_l"]
+    rouge_l: float | None
+    """ROUGE-L F to the nearest evaluation prompt; NULL where a shared n-gram decided."""
+
+
+_MAX_NGRAM = 13
+_MIN_NGRAM = 8
+
+
+class EvaluationIndex:
+    """The prompts of evaluation sets; what repeats one of them must not be trained on.
+
+    A text overlaps if it has the same tokens as an evaluation prompt (`exact`), shares 13 tokens in a row with
+    one, or all of it where it has 8 to 13 (`ngram`), or is nearer than the novelty threshold to it (`rouge_l`).
+    Tokens are those of `builders.novelty`. An evaluation prompt without any (another script) is matched by
+    its characters, white space apart.
+    """
+
+    def __init__(self, prompts: Iterable[tuple[str, str]] = ()) -> None:
+        self._exact: dict[tuple[str, ...], str] = {}
+        self._ngrams: dict[tuple[str, ...], str] = {}
+        self._novelty = NoveltyIndex()
+        for id, text in prompts:
+            self.add(id, text)
+
+    def __len__(self) -> int:
+        return len(self._novelty)
+
+    def add(self, id: str, text: str) -> None:
+        """Add one evaluation prompt under an id that says where it is from, e.g. `alpaca_eval/17`."""
+        words = _comparable(text)
+        self._exact.setdefault(words, id)
+        if len(words) >= _MIN_NGRAM:
+            for ngram in _ngrams(words, min(len(words), _MAX_NGRAM)):
+                self._ngrams.setdefault(ngram, id)
+        self._novelty.add(id, text)
+
+    def overlap(self, text: str) -> Overlap | None:
+        """The evaluation prompt that `text` repeats, or None."""
+        words = _comparable(text)
+        if words in self._exact:
+            return Overlap(self._exact[words], "exact", 1.0)
+        nearest = self._novelty.nearest(text)
+        if nearest and nearest.rouge_l > THRESHOLD:
+            return Overlap(nearest.id, "rouge_l", nearest.rouge_l)
+        for n in range(_MAX_NGRAM, _MIN_NGRAM - 1, -1):
+            shared = next((ngram for ngram in _ngrams(words, n) if ngram in self._ngrams), None)
+            if shared:
+                return Overlap(self._ngrams[shared], "ngram", None)
+        return None
+
+
+def _comparable(text: str) -> tuple[str, ...]:
+    return tuple(tokens(text)) or ("".join(text.split()),)
+
+
+def _ngrams(words: tuple[str, ...], n: int) -> Iterable[tuple[str, ...]]:
+    return (words[start : start + n] for start in range(len(words) - n + 1))

@@ -1,0 +1,203 @@
+"""`prompts`: self-instructed prompts in rounds (paper section 2.2, step 1; filters and novelty after Self-Instruct).
+
+    {"prompt_id": "p-…", "iteration": 1, "prompt": "Suggest three …", "demonstration_ids": ["ift-…", …],
+     "generator": "hf:smollm2…", "kept": True, "reason": None, "nearest_id": "ift-…", "nearest_rouge_l": 0.31, "round": 0}
+
+Each request shows eight demonstrations, six from IFT and two that earlier rounds kept (all eight from IFT while nothing
+is kept), and asks for one more. Everything generated is a row: what is not kept says why, and which earlier text is
+nearest. Rounds go on until `n` prompts are kept, `max_rounds` is reached, or three rounds in a row keep nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
+from builders.novelty import NoveltyIndex
+from builders.prompt_filters import (
+    EvaluationIndex,
+    answer_prefix,
+    filter_prompt,
+    parse_generated_prompt,
+    render_demonstrations,
+)
+from selfreward.config import PromptsConfig, RunConfig
+from selfreward.engines.base import Engine, Request, Sampling, row_seed
+from selfreward.errors import EmptyResultError
+from selfreward.generation import Completions, Generation
+from selfreward.progress import say
+from selfreward.stage import Job, Plan, Rows
+from selfreward.store import Counts
+from selfreward.tables import Message, Prompt, row_id, to_table
+
+VERSION = 1
+_BARREN_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One request: its demonstrations, in the order shown."""
+
+    request: Request
+    demonstration_ids: list[str]
+    round: int
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each iteration; earlier iterations' prompts count as earlier texts."""
+    settings = config.prompts
+    generator = {"fixed": "M0", "current": f"M{iteration}"}.get(settings.generator, settings.generator)
+    earlier = {f"prompts{k}": f"iter{k}/prompts" for k in range(1, iteration)}
+    return Plan(
+        name=f"iter{iteration}/prompts",
+        module=__name__,
+        inputs={"ift": "ift", "eft": "eft", **earlier},
+        models={"model": generator},
+        files=evaluation_files(settings.evaluation_sets),
+        params={
+            "iteration": iteration,
+            "seed": config.seed,
+            "prompts": settings.model_dump(exclude={"generator", "evaluation_sets"}),
+            "engine": config.engine.keyed(),
+        },
+    )
+
+
+def build(job: Job) -> Rows:
+    """Generate round after round until enough prompts are kept."""
+    builder = _Builder(job)
+    with job.open_engine() as engine, Generation(job, engine) as generation:
+        barren = 0
+        for round_number in range(builder.settings.max_rounds):
+            draws = builder.draw(round_number, engine)
+            kept_before = builder.n_kept
+            builder.add(draws, generation.complete([d.request for d in draws], f"round {round_number + 1}"))
+            barren = barren + 1 if builder.n_kept == kept_before else 0
+            if builder.n_kept >= builder.settings.n or barren == _BARREN_ROUNDS:
+                break
+        notes = generation.notes()
+    builder.require_some()
+    reasons = dict(Counter(row.reason for row in builder.rows if row.reason))
+    notes |= {"kept": builder.n_kept, "wanted": builder.settings.n, "rejected": reasons, "rounds": round_number + 1}
+    rows = builder.rows
+    return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes))
+
+
+class _Builder:
+    """The growing table and the texts that count as earlier."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.settings = job.section("prompts", PromptsConfig)
+        self.rows: list[Prompt] = []
+        self.n_kept = 0
+        self._ift = {row["ift_id"]: row["prompt"] for row in job.table("ift", ["ift_id", "prompt"]).to_pylist()}
+        n_shown = self.settings.n_demonstrations_ift + self.settings.n_demonstrations_generated
+        if len(self._ift) < n_shown:
+            raise EmptyResultError(
+                f"{job.name}: {len(self._ift)} IFT prompts are too few to draw {n_shown} different demonstrations"
+            )
+        self._kept: dict[str, str] = {}
+        self._novelty = NoveltyIndex()
+        for ift_id, text in self._ift.items():
+            self._novelty.add(ift_id, text)
+        for role in sorted(name for name in job.inputs if name.startswith("prompts")):
+            for row in job.table(role, ["prompt_id", "prompt", "kept"]).to_pylist():
+                if row["kept"]:
+                    self._kept[row["prompt_id"]] = row["prompt"]
+                    self._novelty.add(row["prompt_id"], row["prompt"])
+        self._evaluation = self._evaluation_index()
+
+    def _evaluation_index(self) -> EvaluationIndex:
+        eft = self._job.table("eft", ["prompt_id", "prompt", "split"]).to_pylist()
+        held_out = {row["prompt_id"]: row["prompt"] for row in eft if row["split"] == "eval"}
+        return load_evaluation_prompts(self._job.files, held_out.items())
+
+    def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
+        """The requests of a round: as many as the yield so far says are needed, at most `round_size`."""
+        settings = self.settings
+        kept_share = max(0.1, self.n_kept / len(self.rows)) if self.rows else 0.5
+        n_answers = math.ceil((settings.n - self.n_kept) / kept_share)
+        n_requests = min(settings.round_size, math.ceil(n_answers / settings.samples_per_draw))
+        sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+        draws = []
+        for number in range(n_requests):
+            ids, texts = self._demonstrations(round_number, number)
+            request = Request(
+                id=f"round{round_number}-{number}",
+                messages=(Message("user", render_demonstrations(texts)),),
+                sampling=sampling,
+                n=settings.samples_per_draw,
+                seed=self._job.seed + self._job.iteration,
+                prefix=answer_prefix(len(texts)) if engine.capabilities.prefix else "",
+            )
+            draws.append(_Draw(request, ids, round_number))
+        return draws
+
+    def _demonstrations(self, round_number: int, number: int) -> tuple[list[str], list[str]]:
+        settings = self.settings
+        rng = random.Random(f"{self._job.seed}/{self._job.iteration}/{round_number}/{number}")
+        n_generated = min(settings.n_demonstrations_generated, len(self._kept))
+        n_ift = settings.n_demonstrations_ift + settings.n_demonstrations_generated - n_generated
+        ids = rng.sample(sorted(self._ift), n_ift) + rng.sample(sorted(self._kept), n_generated)
+        rng.shuffle(ids)
+        return ids, [self._ift.get(i) or self._kept[i] for i in ids]
+
+    def add(self, draws: Sequence[_Draw], completions: Completions) -> None:
+        """Read, filter and screen a round's completions; kept ones can be demonstrations from the next round on."""
+        rows = [
+            self._read(draw, sample, completions) for draw in draws for sample in range(draw.request.n)
+        ]
+        screened = self._novelty.screen(
+            [(row.prompt_id, row.prompt) for row in rows if row.reason is None],
+            threshold=self.settings.max_rouge_l,
+            against="kept",
+        )
+        verdicts = {verdict.id: verdict for verdict in screened}
+        for row in rows:
+            if row.reason is None:
+                verdict = verdicts[row.prompt_id]
+                row = replace(
+                    row,
+                    reason=None if verdict.novel else "not_novel",
+                    nearest_id=verdict.nearest.id if verdict.nearest else None,
+                    nearest_rouge_l=verdict.nearest.rouge_l if verdict.nearest else None,
+                )
+                if row.reason is None and self.n_kept == self.settings.n:
+                    row = replace(row, reason="surplus")
+            if row.reason is None:
+                row = replace(row, kept=True)
+                self._kept[row.prompt_id] = row.prompt
+                self.n_kept += 1
+            self.rows.append(row)
+
+    def _read(self, draw: _Draw, sample: int, completions: Completions) -> Prompt:
+        completion = completions[draw.request.id, sample]
+        parsed = parse_generated_prompt(completion.text, completion.finish_reason, len(draw.demonstration_ids))
+        reason = "engine_error" if completion.finish_reason == "error" else filter_prompt(parsed.text, parsed.finish_reason)
+        overlap = self._evaluation.overlap(parsed.text) if reason is None else None
+        return Prompt(
+            prompt_id=row_id("p", self._job.iteration, draw.request.id, sample),
+            iteration=self._job.iteration,
+            prompt=parsed.text,
+            demonstration_ids=draw.demonstration_ids,
+            generator=self._job.models["model"].name,
+            kept=False,
+            reason="contamination" if overlap else reason,
+            nearest_id=overlap.id if overlap else None,
+            nearest_rouge_l=overlap.rouge_l if overlap else None,
+            round=draw.round,
+            seed=row_seed(draw.request.seed, draw.request.id, sample),
+        )
+
+    def require_some(self) -> None:
+        """Stop where nothing was kept; say so where it is less than was asked for."""
+        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(r.reason for r in self.rows if r.reason).items())
+        if self.n_kept == 0:
+            raise EmptyResultError(f"{self._job.name}: none of {len(self.rows)} generated prompts is left: {reasons}")
+        if self.n_kept < self.settings.n:
+            say(f"{self._job.name}: kept {self.n_kept} of {self.settings.n} prompts wanted ({reasons})")

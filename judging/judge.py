@@ -1,0 +1,197 @@
+"""LLM-as-a-Judge over (prompt, response) items: sampled judgements, or the expected score (paper section 2.2).
+
+`sampled`, the paper's: each item is judged `samples` times; a judgement without a score is asked for again, up to
+`max_attempts` completions, and the last one stands, scored or not, with its status.
+
+`expected`: one greedy justification (or none), then the probabilities of the score tokens behind the template's own
+`Score:`; the score is their mean, the judge's uncertainty instead of three dice. Where less than half of the
+probability falls on scores, the judgement is unscored (`no_score`): the judge was not about to write a score.
+
+Not here: averaging over judgements (`judging.scores`), and what a candidate may become (`builders.pairs`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from judging.parsing import parse_score
+from judging.templates import JudgeTemplate
+from selfreward.config import JudgingConfig
+from selfreward.engines.base import Completion, Engine, Request, Sampling, row_seed
+from selfreward.errors import CapabilityError
+from selfreward.generation import Generation
+from selfreward.tables import Message
+
+SCORE_LABEL = "Score:"
+MIN_SCORE_MASS = 0.5
+"""Probability that must fall on score tokens for an expected score to count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One response to judge. `id` is unique within the stage."""
+
+    id: str
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One judgement. `text` is what the judge wrote; `score` is NULL exactly where `status` is not `ok`."""
+
+    item_id: str
+    sample: int
+    text: str
+    score: float | None
+    status: str
+    finish_reason: str
+    n_tokens: int
+    attempts: int
+    seed: int
+
+
+def judge_items(
+    generation: Generation,
+    engine: Engine,
+    items: Sequence[Item],
+    template: JudgeTemplate,
+    settings: JudgingConfig,
+    seed: int,
+) -> list[Judged]:
+    """Judge every item; the result is ordered by item, then sample, and complete."""
+    if settings.mode == "expected":
+        return _expected(generation, engine, items, template, settings, seed)
+    return _sampled(generation, items, template, settings, seed)
+
+
+def _sampled(
+    generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
+) -> list[Judged]:
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    requests = [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
+    by_id = {item.id: item for item in items}
+    judged = {
+        (item_id, sample): _judged(item_id, sample, completion, settings, 1, row_seed(seed, item_id, sample))
+        for (item_id, sample), completion in generation.complete(requests, "judgements").items()
+    }
+    for attempt in range(2, settings.max_attempts + 1):
+        unscored = sorted(key for key, judgement in judged.items() if judgement.score is None)
+        if not unscored:
+            break
+        again = {f"{item_id}#{sample}@{attempt}": (item_id, sample) for item_id, sample in unscored}
+        requests = [
+            Request(request_id, _chat(template, by_id[key[0]]), sampling, 1, seed) for request_id, key in again.items()
+        ]
+        for (request_id, _), completion in generation.complete(requests, f"attempt {attempt}").items():
+            item_id, sample = again[request_id]
+            retry_seed = row_seed(seed, request_id, 0)
+            judged[item_id, sample] = _judged(item_id, sample, completion, settings, attempt, retry_seed)
+    return [judged[item.id, sample] for item in items for sample in range(settings.samples)]
+
+
+def _chat(template: JudgeTemplate, item: Item) -> tuple[Message, ...]:
+    return (Message("user", template.render(item.prompt, item.response)),)
+
+
+def _judged(
+    item_id: str, sample: int, completion: Completion, settings: JudgingConfig, attempts: int, seed: int
+) -> Judged:
+    parsed = parse_score(completion.text, completion.finish_reason, settings.min_score, settings.max_score)
+    return Judged(
+        item_id=item_id,
+        sample=sample,
+        text=completion.text,
+        score=parsed.score,
+        status=parsed.status,
+        finish_reason=completion.finish_reason,
+        n_tokens=completion.n_tokens,
+        attempts=attempts,
+        seed=seed,
+    )
+
+
+def _expected(
+    generation: Generation,
+    engine: Engine,
+    items: Sequence[Item],
+    template: JudgeTemplate,
+    settings: JudgingConfig,
+    seed: int,
+) -> list[Judged]:
+    able = engine.capabilities
+    if not (able.logprobs and able.prefix):
+        raise CapabilityError(
+            f"judging.mode expected needs token probabilities after a given answer prefix, and {engine.name} does not "
+            "offer both; use judging.mode: sampled, or an hf: or vllm: judge"
+        )
+    justifications = _justifications(generation, items, template, settings, seed)
+    spaced = _scores_are_one_token_with_space(generation, items, template, settings, seed)
+    requests = [
+        _score_request(f"{item.id}#score", item, justifications.get(item.id), template, settings, seed, spaced)
+        for item in items
+    ]
+    completions = generation.complete(requests, "score tokens")
+    return [_expected_score(item, justifications.get(item.id), completions[f"{item.id}#score", 0]) for item in items]
+
+
+def _justifications(
+    generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
+) -> dict[str, Completion]:
+    """Greedy justifications up to the score label; none if `justify` is off."""
+    if not settings.justify:
+        return {}
+    sampling = Sampling(0.0, 1.0, settings.max_tokens, stop=(SCORE_LABEL,))
+    requests = [Request(item.id, _chat(template, item), sampling, 1, seed) for item in items]
+    return {request_id: c for (request_id, _), c in generation.complete(requests, "justifications").items()}
+
+
+def _scores_are_one_token_with_space(
+    generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
+) -> bool:
+    """Some tokenizers write " 4" as one token, others as a space and "4"; the engine says which on a probe."""
+    if not items:
+        return True
+    probe = _score_request("probe-spaced", items[0], None, template, settings, seed, spaced=True)
+    return generation.complete([probe], "probe")["probe-spaced", 0].finish_reason != "error"
+
+
+def _score_request(
+    request_id: str,
+    item: Item,
+    justification: Completion | None,
+    template: JudgeTemplate,
+    settings: JudgingConfig,
+    seed: int,
+    spaced: bool,
+) -> Request:
+    written = justification.text.rstrip() + "\n" if justification and justification.text.strip() else ""
+    space = " " if spaced else ""
+    scores = range(math.ceil(settings.min_score), math.floor(settings.max_score) + 1)
+    return Request(
+        id=request_id,
+        messages=_chat(template, item),
+        sampling=Sampling(0.0, 1.0, 1),
+        seed=seed,
+        prefix=f"{written}{SCORE_LABEL}" + ("" if spaced else " "),
+        choices=tuple(f"{space}{score}" for score in scores),
+    )
+
+
+def _expected_score(item: Item, justification: Completion | None, completion: Completion) -> Judged:
+    """Mean score under the probabilities of the score tokens, renormalised over them."""
+    text = justification.text.rstrip() if justification else ""
+    score: float | None = None
+    status = "engine_error"
+    failed = "error" in (completion.finish_reason, justification.finish_reason if justification else "")
+    if not failed and completion.choice_logprobs:
+        weights = {float(choice): math.exp(logprob) for choice, logprob in completion.choice_logprobs.items()}
+        mass = sum(weights.values())
+        status = "no_score"
+        if mass >= MIN_SCORE_MASS:
+            score, status = sum(value * weight for value, weight in weights.items()) / mass, "ok"
+            text = f"{text}\n{SCORE_LABEL} {score:.4f}".lstrip()
+    n_tokens = completion.n_tokens + (justification.n_tokens if justification else 0)
+    return Judged(item.id, 0, text, score, status, completion.finish_reason, n_tokens, 1, 0)

@@ -1,0 +1,120 @@
+"""`judgements`: the current model judges every candidate (paper section 2.2, step 3: three samples each).
+
+    {"judgement_id": "j-…", "iteration": 1, "candidate_id": "c-…", "sample": 0, "judge": "M1@3f0c…",
+     "template": "additive@91ab…", "judgement": "The response … \\nScore: 3", "score": 3.0, "status": "ok", …}
+
+Every judgement is a row with its raw text: unscored ones keep score NULL and a `status` that says why. A candidate that
+failed in the engine is not sent to the judge; its rows say `engine_error`, so that counts stay prompts x N x samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+from judging.injection import injection_suspected
+from judging.judge import Item, Judged, judge_items
+from judging.parsing import PARSER_VERSION
+from judging.templates import JudgeTemplate, load_template
+from selfreward.config import JudgingConfig, RunConfig
+from selfreward.generation import Generation
+from selfreward.stage import Job, Plan, Rows
+from selfreward.store import Counts
+from selfreward.tables import Judgement, row_id, to_table
+
+VERSION = 1
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each candidates version, judge, template and judging parameters."""
+    settings = config.judging
+    judge = f"M{iteration}" if settings.judge == "current" else settings.judge
+    return Plan(
+        name=f"iter{iteration}/judgements",
+        module=__name__,
+        inputs={"prompts": f"iter{iteration}/prompts", "candidates": f"iter{iteration}/candidates"},
+        models={"model": judge},
+        texts={"template": load_template(settings.template).text},
+        params={
+            "iteration": iteration,
+            "seed": config.seed,
+            "judging": judging_params(settings),
+            "parser": PARSER_VERSION,
+            "engine": config.engine.keyed(),
+        },
+    )
+
+
+def judging_params(settings: JudgingConfig) -> dict[str, Any]:
+    """The settings that can change a judgement, template name included (its text is keyed by itself)."""
+    params = settings.model_dump(exclude={"judge", "template", "collapse_share", "collapse_tied_share"})
+    return params
+
+
+def template_name(text: str) -> str:
+    """What rows call a template: the first 12 digits of its text's SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def build(job: Job) -> Rows:
+    """Judge all candidates of all kept prompts."""
+    settings = job.section("judging", JudgingConfig)
+    template = JudgeTemplate.from_text(job.texts["template"])
+    prompts = {row["prompt_id"]: row["prompt"] for row in job.table("prompts", ["prompt_id", "prompt"]).to_pylist()}
+    candidates = job.table("candidates").to_pylist()
+    items = [
+        Item(row["candidate_id"], prompts[row["prompt_id"]], row["response"])
+        for row in candidates
+        if row["finish_reason"] != "error"
+    ]
+    with job.open_engine() as engine, Generation(job, engine) as generation:
+        judged = judge_items(generation, engine, items, template, settings, job.seed)
+        notes = generation.notes()
+    by_candidate: dict[str, list[Judged]] = {}
+    for judgement in judged:
+        by_candidate.setdefault(judgement.item_id, []).append(judgement)
+    n_samples = settings.samples if settings.mode == "sampled" else 1
+    rows = [
+        _row(job, candidate, judgement, settings.mode)
+        for candidate in candidates
+        for judgement in by_candidate.get(candidate["candidate_id"], _failed(candidate, n_samples))
+    ]
+    notes |= {
+        "by_status": dict(Counter(row.status for row in rows)),
+        "resampled": sum(row.attempts > 1 for row in rows),
+        "scored_after_resampling": sum(row.attempts > 1 and row.score is not None for row in rows),
+        "injection_suspected": len({row.candidate_id for row in rows if row.injection_suspected}),
+    }
+    return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes))
+
+
+def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:
+    """The rows of a candidate that was never answered."""
+    return [
+        Judged(candidate["candidate_id"], sample, "", None, "engine_error", "error", 0, 0, 0)
+        for sample in range(n_samples)
+    ]
+
+
+def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: str) -> Judgement:
+    judge = job.models["model"].name
+    template = template_name(job.texts["template"])
+    return Judgement(
+        judgement_id=row_id("j", judged.item_id, judge, template, mode, judged.sample),
+        iteration=job.iteration,
+        prompt_id=candidate["prompt_id"],
+        candidate_id=judged.item_id,
+        sample=judged.sample,
+        judge=judge,
+        template=template,
+        judge_mode=mode,
+        judgement=judged.text,
+        score=judged.score,
+        status=judged.status,
+        finish_reason=judged.finish_reason,
+        n_tokens=judged.n_tokens,
+        attempts=judged.attempts,
+        injection_suspected=injection_suspected(candidate["response"]),
+        seed=judged.seed,
+    )

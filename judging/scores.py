@@ -1,0 +1,103 @@
+"""`scores`: the reward of each candidate, the mean of its scored judgements (paper section 2.2: three, averaged).
+
+    {"candidate_id": "c-…", "judge": "M1@3f0c…", "template": "additive@91ab…", "judge_mode": "sampled",
+     "iteration": 1, "prompt_id": "p-…", "score": 3.67, "score_variance": 0.22, "n_judgements": 3, "n_scored": 3}
+
+The mean keeps its fraction. A candidate none of whose judgements has a score stays, with score NULL. One version
+holds one judging set-up (judge, template, mode); two are compared by `selfreward diff` and SQL, never mixed. A judge
+that collapses stops the run here, with the histogram: training on such scores would train on noise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfreward.config import JudgingConfig, RunConfig
+from selfreward.errors import EmptyResultError, GateError
+from selfreward.stage import Job, Plan, Rows
+from selfreward.store import Counts
+from selfreward.tables import Score, arrow_schema
+
+VERSION = 1
+
+_SCORES = """
+SELECT candidate_id, judge, template, judge_mode, iteration, prompt_id,
+    avg(score) AS score, var_pop(score) AS score_variance,
+    count(*) AS n_judgements, count(score) AS n_scored, bool_or(injection_suspected) AS injection_suspected
+FROM judgements GROUP BY ALL ORDER BY candidate_id
+"""
+_HISTOGRAM = "SELECT score, count(*) AS n FROM judgements WHERE score IS NOT NULL GROUP BY ALL ORDER BY ALL"
+_STATUSES = "SELECT status, count(*) FROM judgements GROUP BY ALL ORDER BY ALL"
+_TIED = """
+SELECT count(*) FILTER (lowest = highest), count(*) FROM (
+    SELECT prompt_id, min(score) AS lowest, max(score) AS highest
+    FROM scores WHERE score IS NOT NULL GROUP BY prompt_id HAVING count(*) > 1)
+"""
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each iteration and judging set-up."""
+    settings = config.judging
+    return Plan(
+        name=f"iter{iteration}/scores",
+        module=__name__,
+        inputs={"judgements": f"iter{iteration}/judgements"},
+        params={
+            "iteration": iteration,
+            "seed": config.seed,
+            "judging": settings.model_dump(include={"collapse_share", "collapse_tied_share"}),
+        },
+    )
+
+
+def build(job: Job) -> Rows:
+    """Average, then look whether the judge still tells responses apart."""
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.register("judgements", job.table("judgements"))
+    scores = connection.execute(_SCORES).to_arrow_table().cast(arrow_schema(Score))
+    connection.register("scores", scores)
+    histogram = connection.execute(_HISTOGRAM).fetchall()
+    tied, comparable = connection.execute(_TIED).fetchall()[0]
+    statuses = dict(connection.execute(_STATUSES).fetchall())
+    _refuse_collapse(job, histogram, tied, comparable, statuses)
+    notes = {
+        "judgements": sum(statuses.values()),
+        "judgements_by_status": statuses,
+        "histogram": [[score, n] for score, n in histogram],
+        "prompts_all_tied": tied,
+        "prompts_comparable": comparable,
+        "unscored_candidates": sum(1 for value in scores["score"].to_pylist() if value is None),
+    }
+    return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes))
+
+
+def _refuse_collapse(
+    job: Job, histogram: list[tuple[float, int]], tied: int, comparable: int, statuses: dict[str, int]
+) -> None:
+    settings = job.section("judging", JudgingConfig)
+    n_scored = sum(n for _, n in histogram)
+    counts = ", ".join(f"{status} {n}" for status, n in statuses.items())
+    if n_scored == 0:
+        raise EmptyResultError(
+            f"{job.name}: none of the judgements has a score ({counts}); train the judge on more EFT rows, or take "
+            "another template or judge"
+        )
+    score, n_modal = max(histogram, key=lambda entry: entry[1])
+    if n_scored >= 20 and n_modal / n_scored > settings.collapse_share:
+        raise GateError(
+            f"{job.name}: the judge collapsed: {n_modal} of {n_scored} scores are {score:g} "
+            f"(judging.collapse_share {settings.collapse_share:g}).\n{format_histogram(histogram)}"
+        )
+    if comparable >= 10 and tied / comparable > settings.collapse_tied_share:
+        raise GateError(
+            f"{job.name}: the judge collapsed: {tied} of {comparable} prompts have all their scores tied "
+            f"(judging.collapse_tied_share {settings.collapse_tied_share:g}).\n{format_histogram(histogram)}"
+        )
+
+
+def format_histogram(histogram: Any) -> str:
+    """Score counts as a bar chart for the terminal, one line a score."""
+    widest = max((n for _, n in histogram), default=1)
+    return "\n".join(f"  {score:>5g} {'█' * max(1, round(40 * n / widest))} {n}" for score, n in histogram)

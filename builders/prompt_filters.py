@@ -95,6 +95,11 @@ def answer_prefix(n_demonstrations: int) -> str:
     return f"Task {n_demonstrations + 1}:"
 
 
+def stop_strings(n_demonstrations: int) -> tuple[str, ...]:
+    """Where generation can end: small models go on with the list, and all of that would be thrown away."""
+    return (f"\nTask {n_demonstrations + 2}",)
+
+
 @dataclass(frozen=True, slots=True)
 class GeneratedPrompt:
     """The one prompt of a completion. `finish_reason` is `stop` if its end was seen, else the completion's."""
@@ -110,7 +115,8 @@ _AFTER_NAME = r"[ \t]*(?:[:.)][*_]*|[*_]*[ \t]*$)"
 _AFTER_BARE = r"[.)][*_]*(?!\d)"
 """`9.` or `9)`, but not `9.5`."""
 _ANSWER = re.compile(
-    _DECORATION + r"(?:answer|response|solution|assistant)[*_]*[ \t]*:", re.IGNORECASE | re.MULTILINE
+    _DECORATION + r"(?:the[ \t]+)?(?:answer|response|solution|assistant)(?:[ \t]+is)?[*_]*[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
 )
 _PREAMBLE = re.compile(
     r"\A(?:sure|certainly|of course|okay|ok|absolutely|here(?:'s|’s| is| are))\b[^\n]{0,100}"

@@ -6,6 +6,7 @@ not a target, and not on these rows.
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from judging.figures import Figure
@@ -37,7 +38,7 @@ _LABELS = {
 
 
 def format_agreement(agreement: Agreement) -> str:
-    """The table and its notes, lines of at most 120 characters, without a trailing newline."""
+    """The table and its notes, lines of at most 120 characters (with n below 10,000), without a trailing newline."""
     parts = [_coverage(agreement.counts), _table(agreement), _notes(agreement)]
     return "\n\n".join(parts)
 
@@ -66,14 +67,9 @@ def _of(part: int, whole: int) -> str:
 
 
 def _table(agreement: Agreement) -> str:
-    header = [
-        "measure (n)",
-        "judge, scored only",
-        "unscored wrong",
-        "longest, scored",
-        "longest, all",
-        "random",
-        "paper M1",
+    lines = [
+        ["measure (n)", "judge,", "judge,", "longest,", "longest,", "", "paper"],
+        ["", "scored only", "all", "scored", "all", "random", "M1"],
     ]
     others = [
         agreement.judge_unscored_wrong,
@@ -81,29 +77,26 @@ def _table(agreement: Agreement) -> str:
         agreement.longest,
         agreement.random,
     ]
-    lines = [header]
     for name, label in _LABELS.items():
         scale = 100 if label.endswith("%") else 1
         paper = PAPER_M1.get(name)
-        lines.append(
-            [
-                label,
-                _with_interval(getattr(agreement.judge, name), scale),
-                *(_short(measures, name, scale) for measures in others),
-                "" if paper is None else _number(paper, scale),
-            ]
-        )
+        figures = [
+            _with_interval(getattr(agreement.judge, name), scale),
+            *(_short(other, name, scale) for other in others),
+        ]
+        lines.append([label, *figures, "" if paper is None else _number(paper, scale)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = [
-        [line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
-        for line in lines
-    ]
-    return "\n".join("  ".join(row).rstrip() for row in rows)
+    return "\n".join(_aligned(line, widths) for line in lines)
+
+
+def _aligned(line: list[str], widths: list[int]) -> str:
+    cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+    return "  ".join([line[0].ljust(widths[0]), *cells]).rstrip()
 
 
 def _short(measures: Measures | None, name: str, scale: int) -> str:
     if measures is None:
-        return "no lengths"
+        return "–"
     figure: Figure = getattr(measures, name)
     return f"{_number(figure.value, scale)} ({figure.n})"
 
@@ -118,7 +111,7 @@ def _with_interval(figure: Figure, scale: int) -> str:
 def _number(value: float | None, scale: int) -> str:
     if value is None:
         return "–"
-    return f"{scale * value:.1f}" if scale == 100 else f"{value:.3f}"
+    return f"{scale * value:z.1f}" if scale == 100 else f"{value:z.3f}"
 
 
 def _notes(agreement: Agreement) -> str:
@@ -130,8 +123,9 @@ def _notes(agreement: Agreement) -> str:
         f"Correlations are means over prompts; undefined, all scores tied: {judge.spearman.n_undefined} of "
         f"{judge.spearman.n} prompts, counted 0 (the last two rows leave them out).",
         f"5-best: {judge.five_best.n} responses were given a perfect {agreement.perfect_score:g}.",
-        "Unscored wrong: a pair with an unscored side fails, a prompt with an unscored response fails, correlation 0.",
-        "Paper M1: a 70 B judge on other prompts; it does not state its policy for ties (left out fits its figures).",
+        "All: a pair with an unscored side fails, a prompt with an unscored response fails and its correlation is 0. "
+        "Scored only: such pairs, and for exact match such prompts, are left out.",
+        "Paper M1: a 70 B judge on other prompts; the policy for ties is not stated there (left out fits its figures).",
     ]
     if agreement.n_above_perfect:
         lines.append(
@@ -142,8 +136,10 @@ def _notes(agreement: Agreement) -> str:
             f"Score and length, Spearman: {_with_interval(agreement.score_length, 1)} over all scored responses, "
             f"{_with_interval(agreement.score_length_within, 1)} within prompts."
         )
+    else:
+        lines.append("Length: no `n_chars` or `response` column, so neither baseline nor correlation.")
     lines += _samples(agreement.self_consistency)
-    return "\n".join(lines)
+    return "\n".join(fill(line, 118, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
 def _samples(consistency: SelfConsistency | None) -> list[str]:
@@ -152,7 +148,7 @@ def _samples(consistency: SelfConsistency | None) -> list[str]:
     return [
         f"Self-consistency over {consistency.n_responses} responses with two scored samples or more "
         f"({consistency.n_left_out} have fewer; {consistency.n_unscored_samples} of {consistency.n_samples} samples "
-        f"unscored):",
-        f"  all samples agree {_with_interval(consistency.all_agree, 100)} %, variance within a response "
-        f"{_with_interval(consistency.variance, 1)}, alpha (interval) {_with_interval(consistency.alpha, 1)}.",
+        f"unscored): all samples agree, % {_with_interval(consistency.all_agree, 100)}; variance within a response "
+        f"{_with_interval(consistency.variance, 1)}; Krippendorff's alpha, interval, "
+        f"{_with_interval(consistency.alpha, 1)}."
     ]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 BOOTSTRAP_ROUNDS = 10_000
 DRAW = 1.5
+LOW_MASS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def summarise_rows(
     """The same for annotation rows just made (`evaluation.alpaca_judge.annotation_rows`)."""
     rows = list(rows)
     verdicts = verdicts_from_rows(rows, "annotations", references, answers)
+    verdicts = replace(verdicts, notes=verdicts.notes + _row_notes(rows))
     return summarise(
         references,
         answers,
@@ -197,10 +199,10 @@ def _problems(
 ) -> list[str]:
     """Everything that keeps a prompt from a plain verdict: one counted sentence each, first offender named."""
     words = {
-        "missing_output": "have no answer and count 0 in avg_length",
-        "unseen": "have a verdict but no answer; the verdict is left out",
-        "empty_output": "have an empty answer, judged as it is",
-        "not_annotated": "have an answer but no annotation",
+        "missing_output": "without an answer, counted 0 in avg_length",
+        "unseen": "with a verdict but no answer; the verdict is left out",
+        "empty_output": "with an empty answer, judged as it is",
+        "not_annotated": "with an answer but no annotation",
     }
     found: dict[str, Offenders] = {}
     for number, (prompt, row) in enumerate(zip(prompts, table, strict=True), start=1):
@@ -210,7 +212,7 @@ def _problems(
         for kind in kinds:
             found.setdefault(kind, Offenders("prompt")).add(number, prompt.instruction)
     return [
-        rows.sentence(source, words.get(kind, f"have a verdict without a usable preference ({kind})"))
+        rows.sentence(source, words.get(kind, f"with a verdict but no usable preference ({kind})"))
         for kind, rows in found.items()
     ]
 
@@ -298,6 +300,23 @@ def _by_dataset(table: Sequence[PromptResult]) -> tuple[Slice, ...]:
 def _count_disagreements(rows: Sequence[Row]) -> int | None:
     turned = [row["disagree"] for row in rows if row.get("disagree") is not None]
     return sum(turned) if turned else None
+
+
+def _row_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    """What the judging says about its own verdicts, counted."""
+    masses = [row["choice_mass"] for row in rows if row.get("choice_mass") is not None]
+    counts = {
+        "of the answers equal the reference's: a draw without asking": sum(
+            "order" in r and r["order"] is None for r in rows
+        ),
+        "of the verdicts rest on less than 10 % of the judge's probability: it would have written something else": sum(
+            mass < LOW_MASS for mass in masses
+        ),
+        "of the pairs hold text that looks like part of the judge's prompt": sum(
+            bool(r.get("injection_suspected")) for r in rows
+        ),
+    }
+    return tuple(f"annotations: {count} {what}" for what, count in counts.items() if count)
 
 
 __all__ = [

@@ -71,7 +71,7 @@ def answers_from_rows(rows: Iterable[Row], source: str) -> Answers:
         generator = text_of(row, "generator", source, number)
         if generator is not None:
             generators.setdefault(generator, number)
-    repeated.refuse(source, "repeat an instruction; keep one answer to each")
+    repeated.refuse(source, "repeating an instruction; keep one answer to each")
     if not outputs:
         raise InputError(f"{source}: holds no rows; expected one answer to each prompt")
     if len(generators) > 1:
@@ -95,10 +95,10 @@ def match(references: Answers, outputs: Answers) -> list[Prompt]:
     for number, instruction in enumerate(outputs.outputs, start=1):
         if instruction not in references.outputs:
             foreign.add(number, instruction)
-    lacking.refuse(references.source, "have no output; every reference answer is needed")
+    lacking.refuse(references.source, "without an output; every reference answer is needed")
     foreign.refuse(
         outputs.source,
-        f"answer an instruction that {references.source} does not have; give the reference they belong to",
+        f"for an instruction that {references.source} does not have; give the reference they belong to",
     )
     return [
         Prompt(instruction, references.datasets[instruction], text or "", outputs.outputs.get(instruction))

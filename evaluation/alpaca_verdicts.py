@@ -59,7 +59,7 @@ def verdicts_from_rows(
         legacy += row.get("preference") == 0 and not isinstance(row.get("preference"), bool)
         verdicts[row["instruction"]] = verdict_of(row)
     if legacy:
-        notes.append(f"{source}: {legacy} preferences are 0, an older notation for a draw; read as 1.5")
+        notes.append(f"{source}: {legacy} times preference 0, an older notation for a draw, read as 1.5")
     return Verdicts(judge, verdicts, tuple(notes))
 
 
@@ -95,9 +95,7 @@ def _one_judge(
             (main, rows), *others = sorted(judges.items(), key=lambda item: -item[1].count)
             name, strangers = others[0]
             raise InputError(
-                strangers.sentence(
-                    source, f"are by another judge, {name!r}, than the {rows.count} by {main!r}"
-                )
+                strangers.sentence(source, f"by another judge, {name!r}, beside the {rows.count} by {main!r}")
                 + "; name the judge whose rows to read"
             )
         return numbered, next(iter(judges), None), []
@@ -109,7 +107,7 @@ def _one_judge(
     return (
         mine,
         annotator,
-        [f"{source}: {left} rows by other judges than {annotator!r} left aside"] * bool(left),
+        [f"{source}: left aside {left} by other judges than {annotator!r}"] * bool(left),
     )
 
 
@@ -124,8 +122,8 @@ def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> Non
         if instruction not in references.outputs:
             foreign.add(number, instruction)
         seen.add(instruction)
-    repeated.refuse(source, "annotate an instruction a second time; keep one verdict to each")
-    foreign.refuse(source, f"annotate an instruction that {references.source} does not have")
+    repeated.refuse(source, "annotating an instruction a second time; keep one verdict to each")
+    foreign.refuse(source, f"annotating an instruction that {references.source} does not have")
 
 
 def _check_names(numbered: Numbered, source: str, references: Answers, outputs: Answers) -> list[str]:
@@ -151,7 +149,7 @@ def _check_texts(numbered: Numbered, source: str, column: str, answers: Answers)
                 other.add(number, row["instruction"])
     other.refuse(
         source,
-        f"judge another {column} than the answer in {answers.source}; give the annotations of these answers",
+        f"judging another {column} than the answer in {answers.source}; give the annotations of these answers",
     )
     return n_compared == len(numbered) > 0
 
@@ -172,7 +170,7 @@ def _check_generator(numbered: Numbered, source: str, column: str, answers: Answ
     for name, rows in names.items():
         if name != expected:
             sentence = rows.sentence(
-                source, f"have {column} {name!r}, but {answers.source} holds {expected!r}"
+                source, f"with {column} {name!r}, but {answers.source} holds {expected!r}"
             )
             raise InputError(sentence + "; give annotations of one model against one reference")
 

@@ -165,9 +165,20 @@ def _why_not(pairs: Sequence[JudgedPair], difficulty: Mapping[str, float] | None
         return f"{len(unknown)} of {len(pairs)} annotated instructions have no difficulty, first {short(unknown[0])}"
     if len(pairs) < MIN_PROMPTS:
         return f"{len(pairs)} annotated prompts are too few; the regression needs {MIN_PROMPTS}"
+    for side, n in _heard(pairs):
+        if n < MIN_PROMPTS:  # alpaca-eval's fit then finds nothing to learn and says 50
+            return f"the judge gave the {side} something on {n} of {len(pairs)} prompts; fitting needs {MIN_PROMPTS}"
     if len({pair.reference_length - pair.output_length for pair in pairs}) == 1:
         return "all answers differ from the reference by the same length, so its effect cannot be told"
     return None
+
+
+def _heard(pairs: Sequence[JudgedPair]) -> tuple[tuple[str, int], tuple[str, int]]:
+    """On how many prompts each side got any part of the preference."""
+    return (
+        ("model", sum(pair.preference > 1 for pair in pairs)),
+        ("reference", sum(pair.preference < 2 for pair in pairs)),
+    )
 
 
 def _fit_order(difficulty_order: list[str], reference_order: Sequence[str]) -> Sequence[str]:

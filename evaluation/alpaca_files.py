@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import Any
 from selfreward.errors import InputError
 
 Row = Mapping[str, Any]
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,7 @@ def answers_from_rows(rows: Iterable[Row], source: str) -> Answers:
     generators: dict[str, int] = {}
     repeated = Offenders()
     for number, row in enumerate(rows, start=1):
-        instruction = text_of(row, "instruction", source, number)
-        if instruction is None:
-            raise InputError(f"{source}, row {number}: has no instruction")
+        instruction = instruction_of(row, source, number)
         if instruction in outputs:
             repeated.add(number, instruction)
         outputs[instruction] = text_of(row, "output", source, number)
@@ -151,13 +151,25 @@ def short(text: str, n_chars: int = 60) -> str:
 
 
 def text_of(row: Row, column: str, source: str, number: int) -> str | None:
-    """A text column of a row; None where it is absent, null or NaN (what pandas writes for a missing text)."""
+    """A text column of a row; None where it is absent, null or NaN (what pandas writes for a missing text).
+
+    Halves of surrogate pairs (an emoji cut by a token limit) become U+FFFD, one character for one: neither
+    tokenisers nor Arrow can hold them.
+    """
     value = row.get(column)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if not isinstance(value, str):
         raise InputError(f"{source}, row {number}: {column!r} is {type(value).__name__}, expected a text")
-    return value
+    return LONE_SURROGATE.sub("\ufffd", value)
+
+
+def instruction_of(row: Row, source: str, number: int) -> str:
+    """The text that everything is joined by; a row without one is refused."""
+    instruction = text_of(row, "instruction", source, number)
+    if instruction is None:
+        raise InputError(f"{source}, row {number}: has no instruction")
+    return instruction
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -86,31 +86,21 @@ def _run_annotator(
     if not prompts:
         return []
     pairwise = import_alpaca_eval("annotators.pairwise_evaluator")
-    plain = {_encodable(prompt.instruction): prompt.instruction for prompt in prompts}
     # Only whether the answers are equal matters in there; the texts themselves stay outside.
     pairs = [
         {
-            "instruction": _encodable(prompt.instruction),
+            "instruction": prompt.instruction,
             "output_1": "reference",
             "output_2": "reference" if prompt.output == prompt.reference else "model",
         }
         for prompt in prompts
     ]
-
-    def complete_plain(keys: list[Key]) -> list[Any]:
-        return complete([(plain[instruction], turn) for instruction, turn in keys])
-
     with contained():
-        annotator = _annotator_class(pairwise, complete_plain, order)(
+        annotator = _annotator_class(pairwise, complete, order)(
             annotators_config=template.config, seed=seed, caching_path=None, other_output_keys_to_keep=()
         )
-        rows = annotator.annotate_pairs(pairs, chunksize=None)
-    return [{"instruction": plain[row["instruction"]], "preference": row["preference"]} for row in rows]
-
-
-def _encodable(text: str) -> str:
-    """The text itself, but for halves of surrogate pairs, which pandas' strings cannot hold."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        rows: list[dict[str, Any]] = annotator.annotate_pairs(pairs, chunksize=None)
+    return rows
 
 
 def _annotator_class(pairwise: Any, complete: Callable[[list[Key]], list[Any]], order: Order) -> Any:

@@ -132,7 +132,7 @@ def _interval(result: AlpacaResult) -> str:
 
 def _length_controlled(result: AlpacaResult) -> str:
     if result.length_controlled_winrate is None:
-        return f"n/a ({result.lc_reason})"
+        return "n/a, see the warnings"
     return f"{_percent(result.length_controlled_winrate)} ± {_percent(result.lc_standard_error)}   {result.lc_method}"
 
 

@@ -17,8 +17,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from evaluation.alpaca_files import Answers, Offenders, Row, text_of
+from evaluation.alpaca_files import Answers, Offenders, Row, instruction_of, text_of
 from selfreward.errors import InputError
+
+Numbered = list[tuple[int, Row]]
+"""Rows with their numbers in the file, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,10 @@ def verdicts_from_rows(
 
     `annotator` picks one judge's rows out of a file that holds several; without it a second judge is an error.
     """
-    numbered = list(enumerate(rows, start=1))
-    for number, row in numbered:
-        if text_of(row, "instruction", source, number) is None:
-            raise InputError(f"{source}, row {number}: has no instruction")
+    numbered: Numbered = [
+        (number, {**row, "instruction": instruction_of(row, source, number)})
+        for number, row in enumerate(rows, start=1)
+    ]
     numbered, judge, notes = _one_judge(numbered, source, annotator)
     _refuse_foreign(numbered, source, references)
     notes += _check_names(numbered, source, references, outputs)
@@ -77,9 +80,6 @@ def verdict_of(row: Row) -> Verdict:
         return Verdict(None, status if isinstance(status, str) and status != "ok" else "no_score")
     preference = 1.5 if value == 0 else float(value)
     return Verdict(preference, "ok") if 1 <= preference <= 2 else Verdict(None, "out_of_range")
-
-
-Numbered = list[tuple[int, Row]]
 
 
 def _one_judge(

@@ -159,7 +159,7 @@ def is_published_order(instructions: Sequence[str]) -> bool:
 
 def _why_not(pairs: Sequence[JudgedPair], difficulty: Mapping[str, float] | None) -> str | None:
     if difficulty is None:
-        return "no instruction difficulty given (a file with instruction and instruction_difficulty, or df_gamed.csv)"
+        return "no instruction difficulty was given, neither a difficulty file nor df_gamed.csv"
     unknown = [pair.instruction for pair in pairs if pair.instruction not in difficulty]
     if unknown:
         return f"{len(unknown)} of {len(pairs)} annotated instructions have no difficulty, first {short(unknown[0])}"

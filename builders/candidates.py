@@ -40,9 +40,11 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def build(job: Job) -> Rows:
     """Sample `n` responses for each kept prompt."""
     settings = job.section("candidates", CandidatesConfig)
-    prompts = [row for row in job.table("prompts", ["prompt_id", "prompt", "kept"]).to_pylist() if row["kept"]]
+    prompts = [
+        row for row in job.table("prompts", ["prompt_id", "prompt", "kept"]).to_pylist() if row["kept"]
+    ]
     requests = [_request(row, settings, job.seed) for row in prompts]
-    with job.open_engine() as engine, Generation(job, engine) as generation:
+    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "responses")
         notes = generation.notes()
     rows = [

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from judging.templates import JudgeTemplate, load_template
+
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
 from builders.split import split_prompts
 from judging.parsing import PARSER_VERSION, parse_score
-from judging.templates import JudgeTemplate, load_template
 from selfreward.config import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
@@ -47,7 +48,9 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     params: dict[str, Any] = {
         "seed": config.seed,
         "split": config.split.model_dump(),
-        "eft": config.eft.model_dump() if generated else config.eft.model_dump(include={"targets", "max_share_per_score"}),
+        "eft": config.eft.model_dump()
+        if generated
+        else config.eft.model_dump(include={"targets", "max_share_per_score"}),
         "judging": {"min_score": judging.min_score, "max_score": judging.max_score},
         "parser": PARSER_VERSION,
     }
@@ -125,7 +128,9 @@ def _row(seed: Seed, split: str, template: JudgeTemplate) -> Eft:
 
 def _with_target(row: Eft, target: Target) -> Eft:
     accepted = row.split == "eval" or target.reason is None
-    return replace(row, target=target.text, target_score=target.score, accepted=accepted, reason=target.reason)
+    return replace(
+        row, target=target.text, target_score=target.score, accepted=accepted, reason=target.reason
+    )
 
 
 def _written(job: Job, row: Eft, seed: Seed) -> Target:
@@ -142,14 +147,17 @@ def _written(job: Job, row: Eft, seed: Seed) -> Target:
     return Target(seed.judgement, parsed.score, None)
 
 
-def _generated(job: Job, rows: Sequence[Eft], settings: EftConfig) -> tuple[dict[str, Target], dict[str, Any]]:
+def _generated(
+    job: Job, rows: Sequence[Eft], settings: EftConfig
+) -> tuple[dict[str, Target], dict[str, Any]]:
     """Judgements sampled from the SFT baseline, kept where a prompt's scores agree with its human ranks."""
     train = [row for row in rows if row.split == "train"]
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     requests = [
-        Request(row.eft_id, (Message("user", row.judge_prompt),), sampling, settings.samples, job.seed) for row in train
+        Request(row.eft_id, (Message("user", row.judge_prompt),), sampling, settings.samples, job.seed)
+        for row in train
     ]
-    with job.open_engine() as engine, Generation(job, engine) as generation:
+    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "judgements")
         notes = generation.notes()
     limits = job.section("judging", JudgingConfig)
@@ -157,7 +165,9 @@ def _generated(job: Job, rows: Sequence[Eft], settings: EftConfig) -> tuple[dict
     for row in train:
         for sample in range(settings.samples):
             completion = completions[row.eft_id, sample]
-            parsed = parse_score(completion.text, completion.finish_reason, limits.min_score, limits.max_score)
+            parsed = parse_score(
+                completion.text, completion.finish_reason, limits.min_score, limits.max_score
+            )
             if parsed.score is not None:
                 scored.setdefault(row.eft_id, []).append((parsed.score, completion.text))
     return agreeing_targets(train, scored, settings.agreement), notes
@@ -175,7 +185,11 @@ def agreeing_targets(
         by_prompt.setdefault(row.prompt_id, []).append(row)
     targets: dict[str, Target] = {}
     for group in by_prompt.values():
-        means = {r.eft_id: sum(s for s, _ in scored[r.eft_id]) / len(scored[r.eft_id]) for r in group if r.eft_id in scored}
+        means = {
+            r.eft_id: sum(s for s, _ in scored[r.eft_id]) / len(scored[r.eft_id])
+            for r in group
+            if r.eft_id in scored
+        }
         complete = len(means) == len(group)
         agrees = complete and agrees_with_ranks([(r.human_rank, means[r.eft_id]) for r in group], rule)
         for row in group:
@@ -224,7 +238,9 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
         allowed[score] = min(n - 1, int(max_share * rest / (1 - max_share)))
     dropped: set[str] = set()
     for score, n in counts.items():
-        same = sorted((r.eft_id for r in accepted if r.target_score == score), key=lambda i: row_id("draw", seed, i))
+        same = sorted(
+            (r.eft_id for r in accepted if r.target_score == score), key=lambda i: row_id("draw", seed, i)
+        )
         dropped |= set(same[allowed[score] :])
     return [replace(r, accepted=False, reason="down_sampled") if r.eft_id in dropped else r for r in rows]
 
@@ -235,7 +251,9 @@ def _funnel(rows: Sequence[Eft]) -> dict[str, Any]:
         "train": len(train),
         "train_accepted": sum(row.accepted for row in train),
         "train_rejected": dict(Counter(row.reason for row in train if row.reason)),
-        "train_scores": sorted(Counter(r.target_score for r in train if r.accepted and r.target_score is not None).items()),
+        "train_scores": sorted(
+            Counter(r.target_score for r in train if r.accepted and r.target_score is not None).items()
+        ),
         "eval": len(rows) - len(train),
         "eval_prompts": len({row.prompt_id for row in rows if row.split == "eval"}),
         "paper_train_and_eval": [1630, 541],

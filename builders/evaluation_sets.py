@@ -24,7 +24,9 @@ def evaluation_files(paths: list[str]) -> dict[str, Path]:
     return {f"{_ROLE}{number}": Path(path) for number, path in enumerate(paths)}
 
 
-def load_evaluation_prompts(files: dict[str, Path], further: Iterable[tuple[str, str]] = ()) -> EvaluationIndex:
+def load_evaluation_prompts(
+    files: dict[str, Path], further: Iterable[tuple[str, str]] = ()
+) -> EvaluationIndex:
     """An index over every evaluation file among a job's files, and `further` (id, prompt) such as EFT's eval split."""
     from builders.prompt_filters import EvaluationIndex
 
@@ -57,6 +59,8 @@ def read_prompts(path: Path) -> list[str]:
     for number, record in enumerate(records, 1):
         found = next((record[c] for c in ("instruction", "prompt", "turns") if record.get(c)), None)
         if found is None:
-            raise InputError(f"{path}: record {number} has no instruction, prompt or turns; it has {sorted(record)}")
+            raise InputError(
+                f"{path}: record {number} has no instruction, prompt or turns; it has {sorted(record)}"
+            )
         prompts += [found] if isinstance(found, str) else [str(turn) for turn in found]
     return prompts

@@ -85,7 +85,10 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "pairs": {**config.pairs.model_dump(exclude={"min_pairs", "rule"}), "rule": Path(config.pairs.rule).stem},
+            "pairs": {
+                **config.pairs.model_dump(exclude={"min_pairs", "rule"}),
+                "rule": Path(config.pairs.rule).stem,
+            },
         },
     )
 
@@ -97,7 +100,9 @@ def rule_text(rule: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in _RULES.glob("*.sql")))
-        raise UsageError(f"pairs.rule {rule!r}: no such rule; known: {known}, or the path of an .sql file") from error
+        raise UsageError(
+            f"pairs.rule {rule!r}: no such rule; known: {known}, or the path of an .sql file"
+        ) from error
 
 
 def build(job: Job) -> Rows:

@@ -70,7 +70,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def build(job: Job) -> Rows:
     """Generate round after round until enough prompts are kept."""
     builder = _Builder(job)
-    with job.open_engine() as engine, Generation(job, engine) as generation:
+    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         barren = 0
         for round_number in range(builder.settings.max_rounds):
             draws = builder.draw(round_number, engine)
@@ -82,7 +82,12 @@ def build(job: Job) -> Rows:
         notes = generation.notes()
     builder.require_some()
     reasons = dict(Counter(row.reason for row in builder.rows if row.reason))
-    notes |= {"kept": builder.n_kept, "wanted": builder.settings.n, "rejected": reasons, "rounds": round_number + 1}
+    notes |= {
+        "kept": builder.n_kept,
+        "wanted": builder.settings.n,
+        "rejected": reasons,
+        "rounds": round_number + 1,
+    }
     rows = builder.rows
     return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes))
 
@@ -95,7 +100,9 @@ class _Builder:
         self.settings = job.section("prompts", PromptsConfig)
         self.rows: list[Prompt] = []
         self.n_kept = 0
-        self._ift = {row["ift_id"]: row["prompt"] for row in job.table("ift", ["ift_id", "prompt"]).to_pylist()}
+        self._ift = {
+            row["ift_id"]: row["prompt"] for row in job.table("ift", ["ift_id", "prompt"]).to_pylist()
+        }
         n_shown = self.settings.n_demonstrations_ift + self.settings.n_demonstrations_generated
         if len(self._ift) < n_shown:
             raise EmptyResultError(
@@ -149,9 +156,7 @@ class _Builder:
 
     def add(self, draws: Sequence[_Draw], completions: Completions) -> None:
         """Read, filter and screen a round's completions; kept ones can be demonstrations from the next round on."""
-        rows = [
-            self._read(draw, sample, completions) for draw in draws for sample in range(draw.request.n)
-        ]
+        rows = [self._read(draw, sample, completions) for draw in draws for sample in range(draw.request.n)]
         screened = self._novelty.screen(
             [(row.prompt_id, row.prompt) for row in rows if row.reason is None],
             threshold=self.settings.max_rouge_l,
@@ -177,8 +182,14 @@ class _Builder:
 
     def _read(self, draw: _Draw, sample: int, completions: Completions) -> Prompt:
         completion = completions[draw.request.id, sample]
-        parsed = parse_generated_prompt(completion.text, completion.finish_reason, len(draw.demonstration_ids))
-        reason = "engine_error" if completion.finish_reason == "error" else filter_prompt(parsed.text, parsed.finish_reason)
+        parsed = parse_generated_prompt(
+            completion.text, completion.finish_reason, len(draw.demonstration_ids)
+        )
+        reason = (
+            "engine_error"
+            if completion.finish_reason == "error"
+            else filter_prompt(parsed.text, parsed.finish_reason)
+        )
         overlap = self._evaluation.overlap(parsed.text) if reason is None else None
         return Prompt(
             prompt_id=row_id("p", self._job.iteration, draw.request.id, sample),
@@ -196,8 +207,12 @@ class _Builder:
 
     def require_some(self) -> None:
         """Stop where nothing was kept; say so where it is less than was asked for."""
-        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(r.reason for r in self.rows if r.reason).items())
+        reasons = ", ".join(
+            f"{reason} {n}" for reason, n in Counter(r.reason for r in self.rows if r.reason).items()
+        )
         if self.n_kept == 0:
-            raise EmptyResultError(f"{self._job.name}: none of {len(self.rows)} generated prompts is left: {reasons}")
+            raise EmptyResultError(
+                f"{self._job.name}: none of {len(self.rows)} generated prompts is left: {reasons}"
+            )
         if self.n_kept < self.settings.n:
             say(f"{self._job.name}: kept {self.n_kept} of {self.settings.n} prompts wanted ({reasons})")

@@ -52,12 +52,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.strip():
                     value = json.loads(line)
                     if not isinstance(value, dict):
-                        raise InputError(f"{path}:{number}: expected a JSON object, found {type(value).__name__}")
+                        raise InputError(
+                            f"{path}:{number}: expected a JSON object, found {type(value).__name__}"
+                        )
                     yield number, value
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{number}: is not valid JSON ({error.msg} at column {error.colno})") from error
+        raise InputError(
+            f"{path}:{number}: is not valid JSON ({error.msg} at column {error.colno})"
+        ) from error
     except (UnicodeDecodeError, EOFError, OSError) as error:
         raise InputError(f"{path}:{number + 1}: cannot be read as UTF-8 text: {error}") from error
 
@@ -67,20 +71,26 @@ def looks_like_trees(record: dict[str, Any]) -> bool:
     return isinstance(record.get("prompt"), dict)
 
 
-def read_trees(lines: Iterable[tuple[int, dict[str, Any]]], source: str, lang: str, where: str) -> SeedReading:
+def read_trees(
+    lines: Iterable[tuple[int, dict[str, Any]]], source: str, lang: str, where: str
+) -> SeedReading:
     """First-turn replies of tree-per-line records."""
     reading = SeedReading()
     for number, tree in lines:
         prompt = tree.get("prompt")
         if not isinstance(prompt, dict) or "replies" not in prompt:
-            raise InputError(f"{where}:{number}: expected a tree with prompt.replies, found keys {sorted(tree)[:8]}")
+            raise InputError(
+                f"{where}:{number}: expected a tree with prompt.replies, found keys {sorted(tree)[:8]}"
+            )
         for reply in prompt["replies"]:
             _take_message(reading, prompt, reply, source, lang, f"{where}:{number}")
     _require_ranks(reading, where)
     return reading
 
 
-def read_messages(lines: Iterable[tuple[int, dict[str, Any]]], source: str, lang: str, where: str) -> SeedReading:
+def read_messages(
+    lines: Iterable[tuple[int, dict[str, Any]]], source: str, lang: str, where: str
+) -> SeedReading:
     """First-turn replies of message-per-line records (a reply's parent may stand before or after it)."""
     prompts: dict[str, dict[str, Any]] = {}
     replies: list[tuple[int, dict[str, Any]]] = []
@@ -109,7 +119,9 @@ def read_messages(lines: Iterable[tuple[int, dict[str, Any]]], source: str, lang
     return reading
 
 
-def read_table(records: Iterable[dict[str, Any]], columns: dict[str, str], source: str, lang: str) -> SeedReading:
+def read_table(
+    records: Iterable[dict[str, Any]], columns: dict[str, str], source: str, lang: str
+) -> SeedReading:
     """Rows of any table; `columns` maps our names to the table's. Equal prompts are one prompt."""
     names = {name: columns.get(name, name) for name in _TABLE_COLUMNS}
     records = list(records)
@@ -147,7 +159,17 @@ def read_table(records: Iterable[dict[str, Any]], columns: dict[str, str], sourc
     return reading
 
 
-_TABLE_COLUMNS = ("prompt", "response", "rank", "score", "prompt_id", "response_id", "quality", "lang", "judgement")
+_TABLE_COLUMNS = (
+    "prompt",
+    "response",
+    "rank",
+    "score",
+    "prompt_id",
+    "response_id",
+    "quality",
+    "lang",
+    "judgement",
+)
 
 
 def _ranks_of_table(records: list[dict[str, Any]], names: dict[str, str], source: str) -> list[int | None]:

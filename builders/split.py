@@ -23,7 +23,9 @@ def split_prompts(seeds: Sequence[Seed], settings: SplitConfig, seed: int) -> di
     for row in seeds:
         if row.human_rank is not None:
             ranks.setdefault(_normal(row.prompt), set()).add(row.human_rank)
-    ranked = sorted((text for text, found in ranks.items() if len(found) > 1), key=lambda text: _draw(text, seed))
+    ranked = sorted(
+        (text for text, found in ranks.items() if len(found) > 1), key=lambda text: _draw(text, seed)
+    )
     n_eval = round(len(ranked) * settings.eft_eval)
     n_train = round(len(ranked) * settings.eft_train)
     parts: dict[str, Part] = dict.fromkeys(ranked[:n_eval], "eft_eval")

@@ -83,7 +83,8 @@ def _sampled(
             break
         again = {f"{item_id}#{sample}@{attempt}": (item_id, sample) for item_id, sample in unscored}
         requests = [
-            Request(request_id, _chat(template, by_id[key[0]]), sampling, 1, seed) for request_id, key in again.items()
+            Request(request_id, _chat(template, by_id[key[0]]), sampling, 1, seed)
+            for request_id, key in again.items()
         ]
         for (request_id, _), completion in generation.complete(requests, f"attempt {attempt}").items():
             item_id, sample = again[request_id]
@@ -130,11 +131,16 @@ def _expected(
     justifications = _justifications(generation, items, template, settings, seed)
     spaced = _scores_are_one_token_with_space(generation, items, template, settings, seed)
     requests = [
-        _score_request(f"{item.id}#score", item, justifications.get(item.id), template, settings, seed, spaced)
+        _score_request(
+            f"{item.id}#score", item, justifications.get(item.id), template, settings, seed, spaced
+        )
         for item in items
     ]
     completions = generation.complete(requests, "score tokens")
-    return [_expected_score(item, justifications.get(item.id), completions[f"{item.id}#score", 0]) for item in items]
+    return [
+        _expected_score(item, justifications.get(item.id), completions[f"{item.id}#score", 0])
+        for item in items
+    ]
 
 
 def _justifications(

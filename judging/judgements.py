@@ -61,14 +61,16 @@ def build(job: Job) -> Rows:
     """Judge all candidates of all kept prompts."""
     settings = job.section("judging", JudgingConfig)
     template = JudgeTemplate.from_text(job.texts["template"])
-    prompts = {row["prompt_id"]: row["prompt"] for row in job.table("prompts", ["prompt_id", "prompt"]).to_pylist()}
+    prompts = {
+        row["prompt_id"]: row["prompt"] for row in job.table("prompts", ["prompt_id", "prompt"]).to_pylist()
+    }
     candidates = job.table("candidates").to_pylist()
     items = [
         Item(row["candidate_id"], prompts[row["prompt_id"]], row["response"])
         for row in candidates
         if row["finish_reason"] != "error"
     ]
-    with job.open_engine() as engine, Generation(job, engine) as generation:
+    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         judged = judge_items(generation, engine, items, template, settings, job.seed)
         notes = generation.notes()
     by_candidate: dict[str, list[Judged]] = {}

@@ -248,7 +248,9 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; `selfreward init {path}` writes one to start from") from error
+        raise ConfigError(
+            f"{path}: no such file; `selfreward init {path}` writes one to start from"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file: {error}") from error
     try:
@@ -293,7 +295,11 @@ def _explain(where: str, problem: Any) -> str:
         *parents, name = problem["loc"]
         known = _known_keys(parents)
         near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {'.'.join([*map(str, parents), near[0]])}?" if near else f"known: {', '.join(known)}"
+        hint = (
+            f"did you mean {'.'.join([*map(str, parents), near[0]])}?"
+            if near
+            else f"known: {', '.join(known)}"
+        )
         return f"{where}: unknown key {place!r}; {hint}"
     found = repr(problem.get("input"))
     found = found if len(found) <= 60 else found[:57] + "…"

@@ -1,6 +1,6 @@
 """Running requests through an engine so that a crash repeats at most one batch and no answer is lost or doubled.
 
-    with Generation(job, engine) as generation:
+    with Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "answers")
 
 Every finished group of completions is journalled in the stage's hidden work folder before it counts as done. A
@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +22,6 @@ from selfreward.engines.base import Completion, Engine, Request
 from selfreward.errors import EngineError
 from selfreward.journal import Journal
 from selfreward.progress import bar, say
-from selfreward.stage import Job
 
 Completions = dict[tuple[str, int], Completion]
 
@@ -29,10 +29,10 @@ Completions = dict[tuple[str, int], Completion]
 class Generation:
     """The journalled completions of one stage; `notes()` are its counts for the manifest."""
 
-    def __init__(self, job: Job, engine: Engine) -> None:
-        self._job = job
+    def __init__(self, name: str, work: Path, engine: Engine) -> None:
+        self._name = name
         self._engine = engine
-        self._journal = Journal(job.work / "journal.jsonl")
+        self._journal = Journal(work / "journal.jsonl")
         self._done: Completions = {}
         self._n_resumed = 0
         self._n_tokens = 0
@@ -46,8 +46,10 @@ class Generation:
                 self._done.setdefault((completion.request_id, completion.sample), completion)
         self._n_resumed = len(self._done)
         if self._done or self._journal.n_damaged:
-            damaged = f", {self._journal.n_damaged} damaged lines done again" if self._journal.n_damaged else ""
-            say(f"{self._job.name}: resuming, {len(self._done)} completions were already written{damaged}")
+            damaged = (
+                f", {self._journal.n_damaged} damaged lines done again" if self._journal.n_damaged else ""
+            )
+            say(f"{self._name}: resuming, {len(self._done)} completions were already written{damaged}")
         return self
 
     def __exit__(
@@ -59,10 +61,10 @@ class Generation:
         """All completions of the requests, keyed by (request id, sample); every one asked for is there."""
         wanted = {(request.id, sample) for request in requests for sample in range(request.n)}
         if len(wanted) != sum(request.n for request in requests):
-            raise EngineError(f"{self._job.name}: two requests have the same id; this is a bug in the stage")
+            raise EngineError(f"{self._name}: two requests have the same id; this is a bug in the stage")
         started = time.monotonic()
         done = wanted & self._done.keys()
-        with bar(len(wanted), f"{self._job.name} {description}", "answer", initial=len(done)) as progress:
+        with bar(len(wanted), f"{self._name} {description}", "answer", initial=len(done)) as progress:
             if len(done) < len(wanted):
                 for group in self._engine.generate(requests, done):
                     progress.update(self._keep(group, wanted))
@@ -70,7 +72,7 @@ class Generation:
         missing = wanted - self._done.keys()
         if missing:
             raise EngineError(
-                f"{self._job.name}: engine {self._engine.name} ended with {len(missing)} of {len(wanted)} answers "
+                f"{self._name}: engine {self._engine.name} ended with {len(missing)} of {len(wanted)} answers "
                 f"missing, the first for request {min(missing)[0]!r}; finished ones are kept, run the same command again"
             )
         return {key: self._done[key] for key in wanted}
@@ -80,7 +82,7 @@ class Generation:
         strangers = fresh.keys() - wanted
         if strangers:
             raise EngineError(
-                f"{self._job.name}: engine {self._engine.name} returned an answer to {min(strangers)}, "
+                f"{self._name}: engine {self._engine.name} returned an answer to {min(strangers)}, "
                 "which nobody asked for"
             )
         fresh = {key: completion for key, completion in fresh.items() if key not in self._done}

@@ -32,7 +32,7 @@ class ModelRef:
 def resolve(name: str, run: Run, base_model: str) -> ModelRef:
     """The model that `name` means in a run whose M0 is `base_model`."""
     if name == "M0":
-        return _foreign(base_model)
+        return foreign(base_model)
     if is_model(name):
         version = run.current(name)
         engine = parse_model_string(base_model).engine
@@ -42,7 +42,7 @@ def resolve(name: str, run: Run, base_model: str) -> ModelRef:
             content_sha256=version.content_sha256,
             folder=version.folder.resolve(),
         )
-    return _foreign(name)
+    return foreign(name)
 
 
 def trainable(ref: ModelRef) -> Path:
@@ -55,14 +55,17 @@ def trainable(ref: ModelRef) -> Path:
     return ref.folder
 
 
-def _foreign(model_string: str) -> ModelRef:
+def foreign(model_string: str) -> ModelRef:
+    """A model that is no version of a run: a folder, a known name, a Hub name, a server, a script."""
     from selfreward import known_models
 
     parsed = parse_model_string(model_string)
     if parsed.engine == "scripted":
         from selfreward.version import file_sha256
 
-        return ModelRef(f"scripted:{Path(parsed.target).name}", model_string, file_sha256(Path(parsed.target)), None)
+        return ModelRef(
+            f"scripted:{Path(parsed.target).name}", model_string, file_sha256(Path(parsed.target)), None
+        )
     if parsed.engine == "openai":
         server_model = parsed.target.rpartition("#")[2]
         return ModelRef(f"openai:{server_model}", model_string, digest({"server_model": server_model}), None)

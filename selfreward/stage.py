@@ -30,14 +30,20 @@ if TYPE_CHECKING:
     from selfreward.config import RunConfig
     from selfreward.models import ModelRef
 
-SETUP = ("builders.seed_replies", "builders.ift", "training.baseline", "builders.eft", "training.sft")
+SETUP = (
+    "builders.seed_replies",
+    "builders.ift",
+    "training.make_baseline",
+    "builders.eft",
+    "training.make_sft",
+)
 ITERATION = (
     "builders.prompts",
     "builders.candidates",
     "judging.judgements",
     "judging.scores",
     "builders.pairs",
-    "training.dpo",
+    "training.make_dpo",
 )
 EVALUATION = ("evaluation.judge_eval", "evaluation.model_outputs", "evaluation.annotations")
 """Run for every model of the run: iteration 0 is M0, iteration k is M_k."""

@@ -1,0 +1,130 @@
+"""`judge_eval`: how well model M_k judges, on the human-ranked EFT eval split (paper section 3.2.3, table 4).
+
+    {"eft_id": "eft-…", "iteration": 1, "prompt_id": "e0cf…", "human_rank": 0, "sample": 0, "score": 4.0,
+     "status": "ok", "judgement": "The answer … \\nScore: 4", …}
+
+Iteration 0 is M0, before any training. The agreement figures are in the manifest's notes; unscored judgements stay rows,
+because the share of them is the first thing to know about a small judge.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from judging.templates import JudgeTemplate, load_template
+
+from judging.judge import Item, Judged, judge_items
+from judging.judgements import judging_params, template_name
+from judging.parsing import PARSER_VERSION
+from selfreward.config import JudgeEvalConfig, JudgingConfig, RunConfig
+from selfreward.generation import Generation
+from selfreward.stage import Job, Plan, Rows
+from selfreward.store import Counts
+from selfreward.tables import JudgeEval, row_id, to_table
+
+VERSION = 1
+
+
+def plan(config: RunConfig, iteration: int) -> Plan | None:
+    """One version for each model of the run, unless `evaluate.judge` is null."""
+    if config.evaluate.judge is None:
+        return None
+    settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
+    return Plan(
+        name=f"iter{iteration}/judge_eval",
+        module=__name__,
+        inputs={"eft": "eft"},
+        models={"model": f"M{iteration}"},
+        texts={"template": load_template(config.judging.template).text},
+        params={
+            "iteration": iteration,
+            "seed": config.seed,
+            "judging": judging_params(settings),
+            "judge_eval": config.evaluate.judge.model_dump(),
+            "parser": PARSER_VERSION,
+            "engine": config.engine.keyed(),
+        },
+    )
+
+
+def build(job: Job) -> Rows:
+    """Judge the eval split and measure agreement with the human ranks."""
+    settings = job.section("judging", JudgingConfig)
+    eval_rows = [row for row in job.table("eft").to_pylist() if row["split"] == "eval"]
+    kept = _whole_prompts(eval_rows, job.section("judge_eval", JudgeEvalConfig).n_max)
+    template = JudgeTemplate.from_text(job.texts["template"])
+    items = [Item(row["eft_id"], row["prompt"], row["response"]) for row in kept]
+    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
+        judged = judge_items(generation, engine, items, template, settings, job.seed)
+        notes = generation.notes()
+    by_id = {row["eft_id"]: row for row in kept}
+    rows = [_row(job, by_id[judgement.item_id], judgement, settings.mode) for judgement in judged]
+    notes["by_status"] = dict(Counter(row.status for row in rows))
+    notes["scored_share"] = sum(row.score is not None for row in rows) / len(rows) if rows else None
+    notes["histogram"] = sorted(Counter(row.score for row in rows if row.score is not None).items())
+    notes["agreement"] = agreement_of(rows)
+    left_out = len(eval_rows) - len(kept)
+    notes["responses_left_out_by_n_max"] = left_out
+    return Rows(to_table(rows, JudgeEval), Counts(len(rows), len(rows), notes=notes))
+
+
+def agreement_of(rows: list[JudgeEval]) -> dict[str, Any] | None:
+    """The agreement figures of the responses' mean scores; None where there is nothing to compare."""
+    import pandas as pd
+
+    from judging.agreement import measure_agreement
+
+    responses: dict[str, list[JudgeEval]] = {}
+    for row in rows:
+        responses.setdefault(row.eft_id, []).append(row)
+    if not responses:
+        return None
+    table = []
+    for samples in responses.values():
+        scores = [row.score for row in samples if row.score is not None]
+        first = samples[0]
+        table.append(
+            {
+                "prompt_id": first.prompt_id,
+                "response_id": first.response_id,
+                "human_rank": first.human_rank,
+                "score": sum(scores) / len(scores) if scores else None,
+                "n_chars": first.n_chars,
+            }
+        )
+    return measure_agreement(pd.DataFrame(table)).to_dict()
+
+
+def _whole_prompts(rows: list[dict[str, Any]], n_max: int | None) -> list[dict[str, Any]]:
+    """At most `n_max` rows, whole prompts only, in an order that does not depend on the file's."""
+    if n_max is None:
+        return rows
+    sizes = Counter(row["prompt_id"] for row in rows)
+    chosen: set[str] = set()
+    total = 0
+    for prompt_id in sorted(sizes, key=lambda prompt: row_id("draw", prompt)):
+        if total + sizes[prompt_id] <= n_max:
+            chosen.add(prompt_id)
+            total += sizes[prompt_id]
+    return [row for row in rows if row["prompt_id"] in chosen]
+
+
+def _row(job: Job, row: dict[str, Any], judged: Judged, mode: str) -> JudgeEval:
+    return JudgeEval(
+        eft_id=row["eft_id"],
+        iteration=job.iteration,
+        prompt_id=row["prompt_id"],
+        response_id=row["response_id"],
+        human_rank=row["human_rank"],
+        n_chars=len(row["response"]),
+        sample=judged.sample,
+        judge=job.models["model"].name,
+        template=template_name(job.texts["template"]),
+        judge_mode=mode,
+        judgement=judged.text,
+        score=judged.score,
+        status=judged.status,
+        finish_reason=judged.finish_reason,
+        n_tokens=judged.n_tokens,
+    )

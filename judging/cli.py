@@ -1,0 +1,104 @@
+"""`selfreward judge …`: read scores, score a file, measure agreement, attack a judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreward.cli.output import Json, print_json
+
+judge = typer.Typer(no_args_is_help=True, help="The judge: reading its scores, and how far they can be trusted.")
+
+ModelString = Annotated[str, typer.Option("--model", metavar="MODEL", help="hf:NAME_OR_PATH, vllm:…, openai:URL#MODEL, …")]
+Template = Annotated[str, typer.Option("--template", help="additive, additive-short, multiple-choice, or a file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    judge.command()(parse)
+    judge.command()(score)
+    judge.command()(agreement)
+    judge.command()(attack)
+    app.add_typer(judge, name="judge")
+
+
+def parse(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="jsonl (.gz), or the folder of a dataset version.")],
+    field: Annotated[str, typer.Option("--field", metavar="COL", help="The column with the judges' replies.")],
+    minimum: Annotated[float, typer.Option(help="Lowest score in range.")] = 0.0,
+    maximum: Annotated[float, typer.Option(help="Highest score in range.")] = 5.0,
+    out: Annotated[Path | None, typer.Option(help="Write the rows with `score` and `status` here (jsonl).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read scores from judges' replies.  Example: selfreward judge parse replies.jsonl --field judgement"""
+    from judging.files import parse_file
+    from selfreward.cli.output import format_table
+
+    summary = parse_file(file, field, minimum, maximum, out)
+    if as_json:
+        print_json(summary)
+        return
+    print(format_table(("status", "replies"), list(summary["by_status"].items())))
+    print()
+    print(format_table(("score", "replies"), [(float(score), n) for score, n in summary["by_score"].items()]))
+
+
+def score(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="jsonl (.gz) or a dataset folder with `prompt` and `response`.")],
+    model: ModelString,
+    out: Annotated[Path, typer.Option(help="Write the rows with their judgements here (jsonl).")],
+    template: Template = "additive",
+    mode: Annotated[str, typer.Option(help="sampled or expected.")] = "sampled",
+    samples: Annotated[int, typer.Option(help="Judgements of each response (sampled).")] = 3,
+    max_tokens: Annotated[int, typer.Option(help="New tokens of a judgement.")] = 400,
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: Json = False,
+) -> None:
+    """Judge the responses of a file; resumable.  Example: selfreward judge score r.jsonl --model hf:runs/demo/models/M1 --out s.jsonl"""
+    from judging.files import score_file
+    from selfreward.cli.output import format_table
+
+    summary = score_file(file, model, out, template, mode, samples, max_tokens, seed)
+    if as_json:
+        print_json(summary)
+    else:
+        print(format_table(("status", "judgements"), list(summary["by_status"].items())))
+        print(f"{out}: {summary['responses']:,} responses, {summary['scored_responses']:,} with a score")
+
+
+def agreement(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any table with prompt_id, human_rank (or human_score) and score.")],
+    perfect_score: Annotated[float, typer.Option(help="The score that counts as perfect for 5-best.")] = 5.0,
+    n_bootstrap: Annotated[int, typer.Option(help="Resamples of the prompts for the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare scores with people's ranks.  Example: selfreward judge agreement scored.jsonl"""
+    from judging.agreement import format_agreement, measure_agreement, read_rows
+
+    measured = measure_agreement(read_rows(file), n_bootstrap=n_bootstrap, seed=seed, perfect_score=perfect_score)
+    if as_json:
+        print_json(measured.to_dict())
+    else:
+        print(format_agreement(measured))
+
+
+def attack(
+    model: ModelString,
+    template: Template = "additive",
+    n: Annotated[int, typer.Option(help="Seed responses to attack with.")] = 20,
+    max_tokens: Annotated[int, typer.Option(help="New tokens of a judgement.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Try families of injected text against a judge.  Example: selfreward judge attack --model hf:runs/demo/models/M1"""
+    from judging.attack import attack_judge
+    from selfreward.cli.output import format_table
+
+    rows = attack_judge(model, template, n, max_tokens)
+    if as_json:
+        print_json([row.__dict__ for row in rows])
+        return
+    table = [(r.family, r.n, r.flagged, r.scored, r.mean_score, r.mean_change, r.raised) for r in rows]
+    print(format_table(("family", "responses", "flagged", "scored", "mean score", "change", "raised"), table))

@@ -1,0 +1,139 @@
+"""`path`, `import`, `export`, `verify`, `gc`: datasets as files, and whether they are whole."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreward.cli.output import Json, format_table, print_json
+from selfreward.cli.runs import RunFolder
+
+DatasetName = Annotated[
+    str, typer.Argument(metavar="DATASET", help="ift, eft, iter1/prompts, iter2/pairs, M1, …")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(path)
+    app.command(name="import")(import_rows)
+    app.command()(export)
+    app.command()(verify)
+    app.command()(gc)
+
+
+def path(run_folder: RunFolder, dataset: DatasetName) -> None:
+    """Print the folder of a dataset's current version.  Example: selfreward path runs/demo iter1/pairs"""
+    from selfreward.store import Run
+
+    print(Run(run_folder).current(dataset).folder)
+
+
+def import_rows(
+    run_folder: RunFolder,
+    dataset: DatasetName,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="jsonl, csv, parquet (.gz too), or a folder of these named like datasets."
+        ),
+    ] = None,
+    undo: Annotated[
+        bool,
+        typer.Option("--undo", help="Take imported rows out of use; the next run makes the dataset itself."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring your own rows: validated and versioned like any other.  Example: selfreward import runs/x iter1/prompts p.jsonl"""
+    from selfreward.errors import UsageError
+    from selfreward.exchange import import_file, undo_import
+    from selfreward.store import Run
+
+    if undo:
+        version = undo_import(Run(run_folder), dataset)
+        print(
+            f"{dataset}: imported version {version} is no longer in use"
+            if version
+            else f"{dataset}: is not imported"
+        )
+        return
+    if file is None:
+        raise UsageError("import: expected a FILE (or --undo)")
+    versions = import_file(Run.create(run_folder), dataset, file)
+    if as_json:
+        print_json(
+            [
+                {"name": v.name, "version": v.version, "rows": v.n_rows, "folder": str(v.folder)}
+                for v in versions
+            ]
+        )
+    else:
+        print("\n".join(f"{v.name}: {v.n_rows:,} rows, now current as {v.version}" for v in versions))
+
+
+def export(
+    run_folder: RunFolder,
+    dataset: DatasetName,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The format goes by the ending: .parquet, .jsonl, .csv")
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--as", help="For pairs: conversational (TRL), plain, alpaca, sharegpt, unpaired (KTO)."
+        ),
+    ] = "rows",
+) -> None:
+    """Write a dataset as one file.  Example: selfreward export runs/demo iter1/pairs pairs.jsonl --as sharegpt"""
+    from selfreward.exchange import export_file
+    from selfreward.store import Run
+
+    n_rows = export_file(Run(run_folder), dataset, file, form)
+    print(f"{file}: {n_rows:,} rows")
+
+
+def verify(
+    run_folder: RunFolder,
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="One dataset or model; default: all.")
+    ] = None,
+    quarantine: Annotated[
+        bool, typer.Option(help="Move damaged versions aside, so that the next run builds them again.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Hash every file again and compare with the manifests; exit 1 if one differs.  Example: selfreward verify runs/demo"""
+    from selfreward.checking import verify_run
+
+    checks = verify_run(run_folder, dataset, quarantine)
+    if as_json:
+        print_json([check.__dict__ for check in checks])
+    else:
+        rows = [(c.name, c.version, c.rows, round(c.n_bytes / 1e6, 1), c.problem or "whole") for c in checks]
+        print(format_table(("dataset", "version", "rows", "MB", "state"), rows))
+    if any(check.problem for check in checks):
+        raise typer.Exit(1)
+
+
+def gc(
+    run_folder: RunFolder,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove versions that are not current and what dead processes left.  Example: selfreward gc runs/demo --dry-run"""
+    from selfreward.gc import collect
+    from selfreward.store import Run
+
+    removed = collect(Run(run_folder), dry_run)
+    if as_json:
+        print_json([{"path": str(r.path), "bytes": r.bytes, "reason": r.reason} for r in removed])
+        return
+    for item in removed:
+        print(
+            f"{'would remove' if dry_run else 'removed'} {item.path} ({item.bytes / 1e6:,.1f} MB, {item.reason})"
+        )
+    total = sum(item.bytes for item in removed) / 1e6
+    print(f"{len(removed)} item(s), {total:,.1f} MB", file=sys.stderr)

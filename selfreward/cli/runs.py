@@ -1,0 +1,85 @@
+"""`init`, `run`, `status`: a configuration, the loop over it, and where it stands."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreward.cli.output import Json, format_table, print_json
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(init)
+    app.command()(run)
+    app.command()(status)
+
+
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
+) -> None:
+    """Write a commented configuration to start from.  Example: selfreward init my-run.yaml"""
+    from selfreward.starter import write_starter
+
+    write_starter(file)
+    print(f"{file}: written; edit it, then: selfreward run {file}")
+
+
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration (YAML).")],
+    run_folder: Annotated[
+        Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default: `run` of CONFIG.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Stop after this step: ift, M1, iter1/pairs, pairs, …")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
+    from selfreward.config import load_config
+    from selfreward.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.report import format_report, report_run
+
+    started = time.monotonic()
+    resolved = load_config(config, settings)
+    folder = run_folder or Path(resolved.run)
+
+    def on_step(step: Step) -> None:
+        lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
+        what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
+        print(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)", file=sys.stderr)
+
+    try:
+        steps = run_pipeline(resolved, folder, until, on_step)
+    except Interrupted as stop:
+        again = " ".join(["selfreward", *sys.argv[1:]])
+        print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
+        raise typer.Exit(128 + stop.signal_number) from stop
+    report = report_run(folder, steps, time.monotonic() - started)
+    if as_json:
+        print_json(report)
+    else:
+        print(format_report(report))
+
+
+def status(run_folder: RunFolder, as_json: Json = False) -> None:
+    """Stages, rows, versions, progress, and what is next.  Example: selfreward status runs/demo"""
+    from selfreward.status import next_command, run_status
+
+    lines = run_status(run_folder)
+    if as_json:
+        print_json([line.__dict__ for line in lines])
+        return
+    rows = [(line.name, line.state, line.rows, line.version, line.detail) for line in lines]
+    print(format_table(("step", "state", "rows", "version", ""), rows))
+    print(f"\n{next_command(run_folder, lines)}")

@@ -1,0 +1,263 @@
+"""The end of a run: what each step did, how good the judge is, what the training changed, what to try next.
+
+Everything here is read from manifests. A small model judges badly, and the report shows it: the share of judgements
+without a score before and after SFT, the score histogram, the pair funnel. `RUN/report.html` is the same as a page.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+from selfreward import durable
+from selfreward.cli.output import format_table
+from selfreward.funnel import PAPER_PAIRS, format_funnel, funnel
+from selfreward.pipeline import Step
+from selfreward.store import Run
+
+
+def report_run(path: Path, steps: list[Step], seconds: float) -> dict[str, Any]:
+    """The report as plain values (`--json`); also writes `report.html`."""
+    run = Run(path)
+    report = {
+        "run": str(path),
+        "seconds": round(seconds, 1),
+        "built": sum(step.status == "built" for step in steps),
+        "steps": [
+            {"name": s.name, "status": s.status, "in": s.n_in, "out": s.n_out, "dropped": s.dropped,
+             "seconds": round(s.seconds, 1), "version": s.version} for s in steps
+        ],
+        "judges": _judges(run),
+        "iterations": _iterations(run),
+        "training": _training(run),
+        "alpaca": _alpaca(run),
+    }  # fmt: skip
+    report["next"] = _next(run, report)
+    durable.replace_file(path / "report.html", _page(format_report(report)).encode())
+    return report
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """The report for a terminal."""
+    if report["built"] == 0:
+        return (
+            f"nothing to do: all {len(report['steps'])} steps of {report['run']} are up to date "
+            f"({report['seconds']:.1f} s)"
+        )
+    parts = [_format_steps(report["steps"])]
+    if report["judges"]:
+        parts.append(_format_judges(report["judges"]))
+    for iteration in report["iterations"]:
+        parts.append(_format_iteration(iteration))
+    if report["training"]:
+        parts.append(_format_training(report["training"]))
+    if report["alpaca"]:
+        parts.append(_format_alpaca(report["alpaca"]))
+    parts.append("Next\n" + "\n".join(f"  {line}" for line in report["next"]))
+    parts.append(
+        f"{report['seconds']:.0f} s in all; run folder {report['run']}, page {report['run']}/report.html"
+    )
+    return "\n\n".join(parts)
+
+
+# -- what the manifests say ----------------------------------------------------------------------------------
+
+
+def _notes(run: Run, name: str) -> dict[str, Any] | None:
+    if not run.has(name):
+        return None
+    notes: dict[str, Any] = run.current(name).manifest["counts"]["notes"]
+    return notes
+
+
+def _model_numbers(run: Run) -> list[int]:
+    return sorted(
+        int(name.split("/")[0].removeprefix("iter")) for name in run.names() if name.endswith("/judge_eval")
+    )
+
+
+def _judges(run: Run) -> list[dict[str, Any]]:
+    found = []
+    for number in _model_numbers(run):
+        notes = _notes(run, f"iter{number}/judge_eval") or {}
+        statuses = notes.get("by_status", {})
+        total = sum(statuses.values())
+        found.append({
+            "model": f"M{number}",
+            "judgements": total,
+            "scored": statuses.get("ok", 0),
+            "scored_share": statuses.get("ok", 0) / total if total else None,
+            "by_status": statuses,
+            "histogram": notes.get("histogram", []),
+            "agreement": notes.get("agreement"),
+        })  # fmt: skip
+    return found
+
+
+def _iterations(run: Run) -> list[dict[str, Any]]:
+    found = []
+    for name in run.names():
+        if name.endswith("/scores"):
+            number = int(name.split("/")[0].removeprefix("iter"))
+            notes = _notes(run, name) or {}
+            steps = funnel(run, number)
+            found.append({
+                "iteration": number,
+                "funnel": [{"what": s.what, "n": s.n, "lost": s.lost} for s in steps],
+                "funnel_text": format_funnel(steps),
+                "histogram": notes["histogram"],
+                "judgements_by_status": notes["judgements_by_status"],
+                "paper_pairs": PAPER_PAIRS.get(number),
+            })  # fmt: skip
+    return found
+
+
+def _training(run: Run) -> list[dict[str, Any]]:
+    models = [name for name in run.names() if name.startswith("M") or name == "SFT"]
+    return [{"model": name, **(_notes(run, name) or {})} for name in models]
+
+
+def _alpaca(run: Run) -> list[dict[str, Any]]:
+    found = []
+    for name in run.names():
+        if name.endswith("/annotations"):
+            number = name.split("/")[0].removeprefix("iter")
+            found.append(
+                {
+                    "model": f"M{number}",
+                    **(_notes(run, name) or {}).get("alpaca", {}),
+                    "model_name": f"M{number}",
+                }
+            )
+    return found
+
+
+def _next(run: Run, report: dict[str, Any]) -> list[str]:
+    path = report["run"]
+    lines = []
+    if run.has("iter1/pairs"):
+        lines.append(
+            f'selfreward sql {path} "SELECT chosen_score, rejected_score, chosen FROM pairs LIMIT 3"'
+        )
+    lines.append(f"selfreward audit {path}")
+    if run.has("iter1/pairs"):
+        pair_ids = run.current("iter1/pairs").table(["pair_id"])["pair_id"]
+        if len(pair_ids):
+            lines.append(f"selfreward lineage {path} {pair_ids[0].as_py()}")
+    lines.append(f"selfreward card {path}")
+    lines.append(f"selfreward publish {path} --repo USER/NAME --dry-run published")
+    return lines
+
+
+# -- for people ----------------------------------------------------------------------------------------------
+
+
+def _format_steps(steps: list[dict[str, Any]]) -> str:
+    rows = [
+        (s["name"], s["status"], s["in"], s["out"],
+         ", ".join(f"{reason} {n}" for reason, n in s["dropped"].items()), s["seconds"]) for s in steps
+    ]  # fmt: skip
+    return format_table(("step", "", "rows in", "rows out", "dropped", "seconds"), rows)
+
+
+def _format_judges(judges: list[dict[str, Any]]) -> str:
+    rows = []
+    for judge in judges:
+        unscored = ", ".join(f"{s} {n}" for s, n in judge["by_status"].items() if s != "ok")
+        accuracy = _pairwise(judge["agreement"])
+        rows.append(
+            (
+                judge["model"],
+                judge["judgements"],
+                judge["scored"],
+                _percent(judge["scored_share"]),
+                accuracy,
+                unscored,
+            )
+        )
+    head = ("judge", "judgements", "scored", "scored %", "pairs as people %", "unscored")
+    note = "M0 is the model before any training, M1 after SFT on IFT and EFT."
+    histograms = [
+        f"Scores given by {judge['model']}:\n{format_histogram(judge['histogram'])}"
+        for judge in judges
+        if judge["histogram"]
+    ]
+    return "\n".join(
+        [
+            "How the models judge (EFT eval split, never trained on)",
+            format_table(head, rows),
+            note,
+            *histograms,
+        ]
+    )
+
+
+def _pairwise(agreement: dict[str, Any] | None) -> str:
+    if not agreement:
+        return "-"
+    figure = agreement.get("pairwise_ties_half") or {}
+    value = figure.get("value") if isinstance(figure, dict) else None
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _format_iteration(iteration: dict[str, Any]) -> str:
+    paper = iteration["paper_pairs"]
+    beside = f"  (the paper, with Llama 2 70B: {paper:,} pairs)" if paper else ""
+    return "\n".join([
+        f"Iteration {iteration['iteration']}", iteration["funnel_text"] + beside,
+        "Scores of its judgements:", format_histogram(iteration["histogram"]),
+    ])  # fmt: skip
+
+
+def _format_training(training: list[dict[str, Any]]) -> str:
+    rows = []
+    for model in training:
+        effect = model.get("effect") or {}
+        rows.append((model["model"], *(_signed(effect.get(k)) for k in ("target", "chosen", "rejected")),
+                     effect.get("n")))  # fmt: skip
+    head = ("model", "target", "chosen", "rejected", "rows")
+    title = "Mean change of log-probability, start to end, on the saved weights (nats an answer)"
+    return f"{title}\n{format_table(head, rows)}"
+
+
+def _format_alpaca(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        (r["model_name"], r.get("win_rate"), _range(r), f"{r.get('n_annotated')} of {r.get('n_total')}",
+         r.get("avg_length"), r.get("n_disagree")) for r in rows
+    ]  # fmt: skip
+    head = ("model", "win rate %", "95 % interval", "judged", "characters", "order-dependent")
+    judge = rows[0].get("annotator")
+    return (
+        f"alpaca-eval against {rows[0].get('reference')} answers, judged by {judge}\n{format_table(head, lines)}\n"
+        "With a judge and prompts of this size the figure shows that the harness works, not how good the model is."
+    )
+
+
+def format_histogram(histogram: list[list[float]]) -> str:
+    """Score counts as bars."""
+    widest = max((n for _, n in histogram), default=1)
+    return "\n".join(
+        f"  {score:>5.3g} {'█' * max(1, round(40 * n / widest))} {n:,}" for score, n in histogram
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _range(row: dict[str, Any]) -> str:
+    low, high = row.get("win_rate_ci_low"), row.get("win_rate_ci_high")
+    return "-" if low is None or high is None else f"{low:.1f} to {high:.1f}"
+
+
+def _page(text: str) -> str:
+    return (
+        "<!doctype html><meta charset='utf-8'><title>selfreward run</title>"
+        "<style>body{font:14px/1.45 ui-monospace,monospace;margin:2rem;white-space:pre}</style>"
+        f"<body>{html.escape(text)}</body>\n"
+    )

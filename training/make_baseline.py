@@ -1,0 +1,36 @@
+"""`SFT`, the paper's baseline: M0 fine-tuned on IFT alone. Made only where it has to write the EFT targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfreward.training_config import SftConfig
+
+from selfreward.config import RunConfig
+from selfreward.models import trainable
+from selfreward.stage import Job, Plan
+from selfreward.store import Counts
+from training.launch import train
+from training.make_sft import training_counts
+
+VERSION = 1
+
+
+def plan(config: RunConfig, iteration: int) -> Plan | None:
+    """Nothing where the seeds' own judgements are the EFT targets."""
+    if config.eft.targets != "generated":
+        return None
+    return Plan(
+        name="SFT",
+        module=__name__,
+        inputs={"ift": "ift"},
+        models={"base": "M0"},
+        params={"seed": config.seed, "sft": config.sft.model_dump(mode="json")},
+    )
+
+
+def build(job: Job, folder: Path) -> Counts:
+    """Fine-tune M0 on the IFT rows."""
+    settings = job.section("sft", SftConfig)
+    base = trainable(job.models["base"])
+    return training_counts(train(job, "training.sft", folder, base, [job.inputs["ift"]], settings))

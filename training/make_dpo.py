@@ -1,0 +1,49 @@
+"""`M<k+1>`: M_k trained by DPO on iteration k's pairs, with M_k as the reference (paper section 2.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfreward.training_config import DpoConfig
+
+from selfreward.config import PairsConfig, RunConfig
+from selfreward.errors import EmptyResultError
+from selfreward.funnel import format_funnel, funnel
+from selfreward.models import trainable
+from selfreward.stage import Job, Plan
+from selfreward.store import Counts
+from training.launch import train
+from training.make_sft import training_counts
+
+VERSION = 1
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each pairs version, start model and set of parameters."""
+    return Plan(
+        name=f"M{iteration + 1}",
+        module=__name__,
+        inputs={"pairs": f"iter{iteration}/pairs"},
+        models={"base": f"M{iteration}"},
+        params={
+            "iteration": iteration,
+            "seed": config.seed,
+            "dpo": config.dpo.model_dump(mode="json"),
+            "pairs": config.pairs.model_dump(include={"min_pairs"}),
+        },
+    )
+
+
+def build(job: Job, folder: Path) -> Counts:
+    """Train, unless there are too few pairs to train on."""
+    least = job.section("pairs", PairsConfig).min_pairs
+    found = job.inputs["pairs"].n_rows
+    if found < least:
+        raise EmptyResultError(
+            f"{job.name}: {found} pairs are too few to train on (pairs.min_pairs is {least}).\n"
+            f"{format_funnel(funnel(job.run, job.iteration))}\n"
+            "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more."
+        )
+    settings = job.section("dpo", DpoConfig)
+    base = trainable(job.models["base"])
+    return training_counts(train(job, "training.dpo", folder, base, [job.inputs["pairs"]], settings))

@@ -1,0 +1,42 @@
+"""`M1`: M0 fine-tuned on IFT and EFT together (paper section 2.1: instruction following and judging in one model)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from selfreward.training_config import SftConfig
+
+from selfreward.config import RunConfig
+from selfreward.models import trainable
+from selfreward.stage import Job, Plan
+from selfreward.store import Counts
+from training.launch import train
+
+VERSION = 1
+
+
+def plan(config: RunConfig, iteration: int) -> Plan:
+    """One version for each IFT and EFT version and each set of parameters."""
+    return Plan(
+        name="M1",
+        module=__name__,
+        inputs={"ift": "ift", "eft": "eft"},
+        models={"base": "M0"},
+        params={"seed": config.seed, "sft": config.sft.model_dump(mode="json")},
+    )
+
+
+def build(job: Job, folder: Path) -> Counts:
+    """Fine-tune M0 on all IFT rows and the accepted EFT training rows."""
+    settings = job.section("sft", SftConfig)
+    base = trainable(job.models["base"])
+    data = [job.inputs["ift"], job.inputs["eft"]]
+    return training_counts(train(job, "training.sft", folder, base, data, settings))
+
+
+def training_counts(report: dict[str, Any]) -> Counts:
+    """The accounting of a training step, and its figures for people."""
+    rows = report["rows"]
+    notes = {name: report.get(name) for name in ("effect", "metrics", "seconds", "preflight")}
+    return Counts(rows["in"], rows["out"], rows["dropped"], notes)

@@ -18,6 +18,8 @@ Decided here, because readers may differ:
 - Reasoning blocks and quotations never count (`judging.quotations`).
 - At most `MAX_MENTIONS` mentions without a figure are looked at, from the end; a longer loop is `no_score`.
 
+Not covered: a line of code (`score = 0`) reads like a statement.
+
 Not read: stars drawn as symbols, letters as grades, a score that stands in a column of its own in a table, a
 score without any label other than `4/5` or `\\boxed{4}` alone on its line.
 """
@@ -41,7 +43,7 @@ from selfreward.tables import Status
 PARSER_VERSION = 1
 """Part of the key of every dataset with scores: raise it when any text would be read differently."""
 
-MAX_MENTIONS = 256
+MAX_MENTIONS = 128
 
 WEAK_REACH_CHARS = 20_000
 """Forms without the word score (`Rating: 4`, `Total: 4`, `4/5`) are looked for this far from the end only."""
@@ -111,7 +113,8 @@ def _last_statement(text: str, scale: Range, *, cut_off: bool) -> Statement | No
 def _cut_statement(text: str, statement: Statement) -> Statement:
     """`truncated` where the figure may have gone on: nothing ends it, and its denominator is not the range's."""
     rest = text[statement.end : statement.end + 16]
-    if statement.has_denominator or statement.end + len(rest) < len(text) or rest.strip(" .,/-"):
+    goes_on = "out of".startswith(rest.strip(" .,/-(")) and "\n" not in rest
+    if statement.has_denominator or statement.end + len(rest) < len(text) or not goes_on:
         return statement
     return Statement("truncated", None, statement.number, statement.end, False)
 

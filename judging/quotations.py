@@ -71,14 +71,13 @@ def is_quoted(text: str, start: int, number: int, end: int) -> bool:
     >>> is_quoted(reply, reply.index("score"), reply.index("5"), reply.index("5") + 1)
     True
     """
-    line_start = text.rfind("\n", max(0, start - PARAGRAPH_CHARS), start) + 1
-    if text[line_start : line_start + 8].lstrip().startswith(">"):
-        return True
     before = text[max(0, start - PARAGRAPH_CHARS) : start].rpartition("\n\n")[2]
+    if before.rpartition("\n")[2].lstrip().startswith(">"):
+        return True
     after = text[end : end + PARAGRAPH_CHARS].partition("\n\n")[0]
     opening = _opening_mark(before, text[start:number], after)
     if opening is None:
-        return _closes_earlier_quotation(text, before, after)
+        return _closes_earlier_quotation(text, before + text[start:number], after)
     if _wraps_whole_reply(text, start - len(before) + opening, end):
         return False
     if not _LABEL_ONLY.match(before, opening + 1):

@@ -24,6 +24,11 @@ from judging import score_words as words
 from selfreward.tables import Status
 
 WINDOW_CHARS = 160
+"""What is looked at after a mention, and on its line before it."""
+
+LEAD_CHARS = 80
+"""How much of that is read for negations and for who is speaking: those stand next to the mention."""
+
 _BLANK_CHUNK = 4096
 
 
@@ -79,7 +84,7 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
     figure = _figure(window, label, scale)
     if figure is None or not _is_stated(before, label, figure, word, plural=bool(plural)):
         return None
-    if _is_ascribed(text, start, before) or words.RULED_OUT.search(before):
+    if _is_ascribed(text, start, before) or words.RULED_OUT.search(before[-LEAD_CHARS:]):
         return None
     if words.RULED_OUT_AFTER.match(window, figure.end) or words.LATER_PART.match(window, figure.end):
         return None
@@ -96,11 +101,11 @@ def read_over(text: str, start: int, word: str, scale: Range) -> Statement | Non
     before = _before(text, start)
     figure = words.LAST_FIGURE.search(before)
     window, _ = _after(text, start + len(word))
-    if figure is None or not words.CLOSED.match(window) or words.RULED_OUT_AFTER.match(window):
+    if figure is None or not words.AFTER_OVER.match(window) or words.RULED_OUT_AFTER.match(window):
         return None
     lead = before[: figure.start()]
     alone = words.MARKS_ONLY.match(lead) and words.MARKS_ONLY.match(window.partition("\n")[0])
-    given = words.OWN_VERDICT.search(lead) and not words.RULED_OUT.search(lead)
+    given = words.OWN_VERDICT.search(lead) and not words.RULED_OUT.search(lead[-LEAD_CHARS:])
     if not (alone or given) or _is_ascribed(text, start - len(before) + figure.start(), lead):
         return None
     value = _value(figure["number"])
@@ -128,8 +133,8 @@ def is_unfinished(text: str, start: int, word: str) -> bool:
 
 def _is_label(before: str, after: str) -> bool:
     """Neither part of a longer word (`underscore`, `scored`) nor the name of a part or a limit."""
-    longer = "a" <= after[:1] <= "z" or words.JOINED.search(before)
-    return not (longer or words.PART_OR_LIMIT.search(before))
+    longer = "a" <= after[:1] <= "z" or words.JOINED.search(before[-LEAD_CHARS // 2 :])
+    return not (longer or words.PART_OR_LIMIT.search(before[-LEAD_CHARS // 2 :]))
 
 
 def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *, plural: bool) -> bool:
@@ -142,13 +147,16 @@ def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *,
         return False
     if "\n" in gap and words.LIST_ITEM.match(label.string, label.end("number")):
         return False
+    if "\n" in gap and not separator and not words.LABEL_LINE.match(before):
+        return False
     if plural and not separator and not figure.has_denominator:
         return False
-    if separator.strip(":=|- ") and words.WEIGHED.search(words.CLAUSE_END.split(before)[-1]):
+    clause = words.CLAUSE_END.split(before)[-1] if separator.strip(":=|- ") else ""
+    if words.WEIGHED.search(clause) or (separator == "to" and words.MIGHT_CHANGE.search(clause)):
         return False
     if word in words.WEAK_WORDS:
         own = words.LABEL_LINE.match(before) or words.OWN_VERDICT.search(before)
-        return bool(own) or (figure.has_denominator and separator == "of")
+        return bool(own or words.SUMMED_UP.search(before)) or (figure.has_denominator and separator == "of")
     return True
 
 
@@ -157,7 +165,7 @@ def _is_ascribed(text: str, start: int, before: str) -> bool:
     if words.MARKS_ONLY.match(before):
         introduction = words.INTRODUCTION.search(_plain(text[max(0, start - WINDOW_CHARS) : start]))
         before = introduction[1] if introduction else ""
-    return bool(words.ASCRIBED.search(before)) and not words.ANNOUNCED.search(before)
+    return bool(words.ASCRIBED.search(before[-LEAD_CHARS:])) and not words.ANNOUNCED.search(before)
 
 
 def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
@@ -180,13 +188,19 @@ def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
             return _Figure("no_score", None, over.end(), True, False)
         complete = words.CLOSED.match(window, over.end()) is not None
         return _Figure(status, value if status == "ok" else None, over.end(), complete, same_scale)
-    if words.PERCENT.match(window, end):
+    if words.PERCENT.match(window, end) or _names_other_scale(label, scale):
         return _Figure("out_of_range", None, end, True, False)
     if window[end : end + 1].isalpha() and not unit:
         return None
     status = _status(value, scale)
     complete = unit is not None or words.CLOSED.match(window, end) is not None
     return _Figure(status, value if status == "ok" else None, after_unit, complete, False)
+
+
+def _names_other_scale(label: re.Match[str], scale: Range) -> bool:
+    """`Score out of 10: 4` is on another scale than the range's."""
+    named = words.SCALE.search(label.string, label.start(), label.end("separator"))
+    return named is not None and float(named["number"] or named["points"]) != scale.maximum
 
 
 def _status(value: float, scale: Range) -> Status:

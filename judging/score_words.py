@@ -28,6 +28,7 @@ NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "
 FRACTIONS = {"½": 0.5, "¼": 0.25, "¾": 0.75}
 
 _NUMBER = rf"(?:\d+(?:\.\d+|,\d\d?(?!\d))?[½¼¾]?|\.\d+|[½¼¾]|(?:{'|'.join(NUMBER_WORDS)})(?![\w-]))"
+_NAME = r"(?: *\([^()\n]{0,40}\))?"
 ANY_FIGURE = re.compile(rf"[\d½¼¾]|\b(?:{'|'.join(NUMBER_WORDS)})\b")
 _FILLER = (  # words that may stand between label and figure: "score for this response is", "I give it a solid 4"
     r"(?:(?:out of \d+|\d+-point|0 ?(?:-|to) ?\d+|i(?:'d|'ll|'m)?|we(?:'d|'ll)?|would|will|be|the|this|that|my|your|"
@@ -38,31 +39,39 @@ _FILLER = (  # words that may stand between label and figure: "score for this re
 )
 LABELLED = re.compile(
     rf" *(?:\([^()\n]{{0,40}}\) *)?{_FILLER}{{0,8}}"
-    r"(?P<separator>[:=|]|-+(?= )|(?<! )-(?=\d)|\b(?:is|was|equals|of|comes to)\b|[为是は]) *[:=|(]*(?P<gap>\s*)"
-    rf"(?:[-•] +)?[ (~|]*(?:(?:boxed|text|score|total points?|b|strong) +){{0,4}}+{_FILLER}{{0,8}}+[:=]?[ (~]*"
+    r"(?P<separator>[:=|]|-+(?= )|(?<! )-(?=\d)|\b(?:is|was|equals|of|to|comes to|(?:should|would) be)\b|[为是は])"
+    r" *[:=|(]*(?P<gap>\s*)"
+    rf"(?:/(?:b|i|u|em|strong|span) +)?(?:[-•] +)?[ (~|]*(?:(?:boxed|text|score|total points?|b|strong) +){{0,4}}+{_FILLER}{{0,8}}+[:=]?[ (~]*"
     rf"(?P<sign>[-+](?=[\d.]))?(?P<number>{_NUMBER})"
 )
-BESIDE = re.compile(rf"(?P<separator>)(?P<gap>) *\(? *(?P<sign>[-+](?=[\d.]))?(?P<number>{_NUMBER})")
+BESIDE = re.compile(rf"(?P<separator>)(?P<gap>\s*)\(? *(?P<sign>[-+](?=[\d.]))?(?P<number>{_NUMBER})")
 """`Score 4/5`, `<score>4</score>`: no separator is left between label and figure."""
 STARTED = re.compile(
     rf" *(?:\([^()\n]{{0,40}}\) *)?{_FILLER}{{0,8}}(?:[:=|]|\b(?:is|of)\b)[\s(|]*{_FILLER}{{0,4}}\s*$"
 )
 
-SUM = re.compile(rf"(?: *[-+] *{_NUMBER}){{1,12}} *= *(?P<number>{_NUMBER})")
+SUM = re.compile(rf"(?:{_NAME} *[-+] *{_NUMBER}){{1,12}}{_NAME}[ )]*= *(?P<number>{_NUMBER})")
 RANGE = re.compile(rf"[ )]*(?:[-~]|\.\.+|(?:to|or|and|bis)\b)[ (]*{_NUMBER}| +\d")
 MALFORMED = re.compile(r"[.,:]\d| *\+|, *\d+ *(?:,|and\b|\n|$)")
 HALF = re.compile(r" +and +a +half\b")
 UNIT = re.compile(r"[ )-]*(?:(?:points?|pts?|stars?|marks?|punkte?|балл\w*)\b|分|점|点)")
 OVER = re.compile(
-    r"[ ),]*\(? *(?:/|(?:out of|of|over|von|из|de)\b) *(?:an? )?(?:possible |total |maximum |max )?(?:of )?"
+    r"[ ),]*\(? *(?:/|(?:out of|of|over|von|из|de|on a scale (?:of|from) \d+ ?(?:to|-))\b|"
+    r"on a scale (?:of|from) \d+ ?-) *(?:an? )?(?:possible |total |maximum |max )?(?:of )?"
     rf"(?P<number>{_NUMBER})(?P<more> */ *\d)?"
 )
+SCALE = re.compile(r"(?:out of|/|-|\bto) ?(?P<number>\d+)\b|\b(?P<points>\d+)-point")
+"""The scale that a label names: `Score (0-5):`, `Score out of 10:`."""
 PERCENT = re.compile(r" *(?:%|percent\b)")
 CLOSED = re.compile(r"[ )]*(?:$|[\n.,;!:(|-]|/ ?[a-z])")
 SCALE_ENTRY = re.compile(r" *:")
 """`Score 4: mostly right` describes a scale."""
+AFTER_OVER = re.compile(rf"{CLOSED.pattern}| *(?:points?|stars?|overall|in total|because|since|for|as)\b")
+SUMMED_UP = re.compile(r"\bfor a (?:grand |final )?$")
 LIST_ITEM = re.compile(r"[.)] +\w")
-LATER_PART = re.compile(r" *for\b[^\n]*?(?:\d|\bone|\ban?other) +(?:points? +)?(?:for|more)\b")
+LATER_PART = re.compile(
+    r" *\([^()\n]*\)(?: *[,;+&]| and) *\d| *for\b[^\n]*?(?:\d|\bone|\ban?other) +(?:points? +)?(?:for|more)\b"
+)
 
 PART_OR_LIMIT = re.compile(
     r"(?:\b(?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|full|possible|passing|top|best|average|mean|relevance|"
@@ -88,6 +97,7 @@ RULED_OUT = re.compile(
     r"(?:\b(?:not|never|cannot|without|than|instead of|short of|unless|if|whether|when|example|e\.g\.|such as)|n't)\b"
     rf"(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*$"
 )
+MIGHT_CHANGE = re.compile(r"\b(?:would|could|might|may|can|will|should|by|not)\b")
 WEIGHED = re.compile(
     r"\b(?:would|could|might)(?: also| still)? (?:have|need|require)\b|\bneeds? (?:to|more)\b|\bbetween\b|"
     r"\bto (?:get|reach|earn|receive|achieve|deserve|merit|attain|warrant)\b|\b(?:away|keeps? it|kept it) from\b|"
@@ -107,14 +117,15 @@ ASCRIBED = re.compile(
     r"\b(?:says?|said|states?|stated|claim(?:s|ed|ing)?|contain(?:s|ed|ing)?|includ(?:es|ed|ing)|writes?|wrote|reads?|"
     r"ask(?:s|ed|ing)|tell(?:s|ing)|told|demand(?:s|ed|ing)|insert(?:s|ed|ing)|append(?:s|ed|ing)|mention(?:s|ed|ing)|"
     r"request(?:s|ed|ing)|suggests?|insist(?:s|ed|ing)|(?:ends|ended|ending|begins|starts|opens) with|"
-    r"quot(?:es|ed|ing)|text|phrase|string|line|words|sentence|instruction|itself|themselves|own)"
+    r"quot(?:es|ed|ing)|output|print|return|say|(?:respond|answer|reply) with|text|phrase|string|line|words|sentence|"
+    r"instruction|itself|themselves|self-\w+|own)"
     rf"(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*$"
 )
 INTRODUCTION = re.compile(r"(?:^|\n)([^\n]*:)[\W_]*$")
 """The line that announces the next one with a colon."""
 ANNOUNCED = re.compile(
-    r"\b(?:i|we)(?:'(?:d|ll)| would| will| must| can| therefore| thus| hereby)*"
-    r" (?:give|rate|assign|award|conclude|settle|end|grade|finish)\b|\bconclu\w+|"
+    r"\b(?:i|we)(?:'(?:d|ll)| would| will| must| can| therefore| thus| hereby| still)*"
+    r" (?:give|rate|assign|award|conclude|settle|end|grade|finish|say)\b|\bconclu\w+|"
     r"\bmy (?:final |total |overall )?(?:score|rating|verdict|grade|conclusion)\b|"
     r"^\W*(?:therefore|thus|hence|so|overall|final(?: \w+)?|verdict|total)[ ,:]*$"
 )
@@ -122,6 +133,6 @@ OWN_VERDICT = re.compile(
     r"(?:\b(?:i|we)(?:'d|'ll|'m| would| will| am| therefore| thus| must| can)* (?:\w+ly )?"
     r"(?:give|giving|rate|rating|assign|award|score|grade)\b[^.!?;]{0,40}|"
     r"(?:^|[.!?] )\W*(?:(?:my|the) )?(?:final )?"
-    r"(?:overall|verdict|evaluation|assessment|judge?ment|conclusion|grade|mark)\W*:\W*|"
+    r"(?:overall|final(?: result)?|verdict|evaluation|assessment|judge?ment|conclusion|grade|mark)\W*:\W*|"
     r"\b(?:this|the) (?:response|answer|reply) (?:deserves|earns|merits|receives|gets|is worth)\b[^.!?;]{0,20})$"
 )

@@ -1,0 +1,77 @@
+"""When to ask a server again, and how long to wait before it. Pure functions; time comes from a `Clock`.
+
+Promises: the waits of one request depend on its key, on the count of its retries and on what the server asked
+for, not on other requests or on the time of day, so that a schedule can be written down before it happens.
+Not covered: what to do when the retries are used up; that is the engine's decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from selfreward.engines.base import row_seed
+
+RETRYABLE_STATUS = frozenset({408, 409, 429, *range(500, 505)})
+"""Time-outs, conflicts, too many requests, a server in trouble: the same request may succeed later."""
+
+LONGEST_SERVER_DELAY_S = 600.0
+"""A server that asks for more has no capacity today; waiting that long unseen is worse than stopping."""
+
+
+class Clock:
+    """Real time; a test puts a clock of its own in its place."""
+
+    def wall(self) -> float:
+        """Seconds since 1970, for comparison with the dates in HTTP headers."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential back-off with jitter: retry k waits between half and all of `base_s * 2**(k-1)`."""
+
+    base_s: float = 0.5
+    longest_s: float = 30.0
+    seed: int = 0
+
+    def delay_s(self, key: str, retry: int, server_delay_s: float | None = None) -> float:
+        """Seconds before the `retry`-th (1, 2, …) repetition of request `key`.
+
+        The server's own delay is a minimum. The jitter is drawn from (seed, key, retry) alone.
+        """
+        full = min(self.longest_s, self.base_s * 2.0 ** min(retry - 1, 32))
+        share = row_seed(self.seed, key, retry) / 2**63
+        return max(full * (0.5 + share / 2), server_delay_s or 0.0)
+
+
+def server_delay_s(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that a response's `Retry-After` asks for: a number or an HTTP date; None if it has no usable one.
+
+    `headers` has lower-case names or ignores case; `now` is in seconds since 1970. A date in the past is 0.
+
+    >>> server_delay_s({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, now=20.0)
+    40.0
+    """
+    text = headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -16,7 +16,8 @@ Decided here, because readers may differ:
 - A reply cut by length (`finish_reason="length"`) in the middle of a score statement is `truncated`: `Score: 4`
   at the very end may have become 4.5 or 4/10. `Score: 4/5` and `Score: 4.` with a line end are whole.
 - Reasoning blocks and quotations never count (`judging.quotations`).
-- At most `MAX_MENTIONS` mentions without a figure are looked at, from the end; a longer loop is `no_score`.
+- At most `MAX_MENTIONS` mentions of a score are looked at, from the end, and `MAX_FIGURES` of them with a figure
+  that turns out to be no score of the judge's; what stands before a longer loop is not found: `no_score`.
 
 Not covered: a line of code (`score = 0`) reads like a statement.
 
@@ -32,6 +33,7 @@ from judging.quotations import HiddenSpans, is_quoted
 from judging.score_statements import (
     Range,
     Statement,
+    has_figure,
     is_unfinished,
     read_boxed_last_line,
     read_labelled,
@@ -43,7 +45,8 @@ from selfreward.tables import Status
 PARSER_VERSION = 1
 """Part of the key of every dataset with scores: raise it when any text would be read differently."""
 
-MAX_MENTIONS = 128
+MAX_MENTIONS = 500
+MAX_FIGURES = 64
 
 WEAK_REACH_CHARS = 20_000
 """Forms without the word score (`Rating: 4`, `Total: 4`, `4/5`) are looked for this far from the end only."""
@@ -83,15 +86,20 @@ def parse_score(
 
 
 def _lowered(text: str) -> str:
-    """Lower case without a change of length, so that a position means the same character in both."""
-    return text.replace("İ", "I").lower()
+    """ASCII letters in lower case; the length stays, and bytes are lowered ten times faster than text."""
+    if text.isascii():
+        return text.lower()
+    try:
+        return text.encode().lower().decode()
+    except UnicodeEncodeError:  # lone surrogates, as a broken decoder leaves them
+        return text.replace("İ", "i").lower()
 
 
 def _last_statement(text: str, scale: Range, *, cut_off: bool) -> Statement | None:
     """The judge's own last statement; a cut-off one stands for the whole reply, as `truncated`."""
     hidden = HiddenSpans(text)
     mentions = _Mentions(text, scale.maximum)
-    limit = len(text)
+    limit, figures = len(text), 0
     for _ in range(MAX_MENTIONS):
         start, word = mentions.last_before(limit)
         if start < 0:
@@ -102,7 +110,13 @@ def _last_statement(text: str, scale: Range, *, cut_off: bool) -> Statement | No
             continue
         if cut_off and is_unfinished(text, start, word):
             return Statement("truncated", None, start, len(text), False)
-        read = read_over if word in mentions.denominators else read_labelled
+        over = word in mentions.denominators
+        if not over and not has_figure(text, start, word):
+            continue
+        figures += 1
+        if figures > MAX_FIGURES:
+            return None
+        read = read_over if over else read_labelled
         statement = read(text, start, word, scale)
         if statement is None or is_quoted(text, start, statement.number, statement.end):
             continue
@@ -131,7 +145,9 @@ class _Mentions:
 
     def last_before(self, limit: int) -> tuple[int, str]:
         """Start and word of the last mention before `limit`; (-1, …) where there is none."""
-        for word, position in self._positions.items():
+        for word, position in list(self._positions.items()):
             if position >= limit:
                 self._positions[word] = self._text.rfind(word, self._reach[word], limit)
-        return max((position, word) for word, position in self._positions.items())
+                if self._positions[word] < 0:
+                    del self._positions[word]
+        return max(((position, word) for word, position in self._positions.items()), default=(-1, ""))

@@ -2,7 +2,7 @@
 
 Promises: looks only at a few hundred characters around the mention, so that its cost is bounded; never guesses.
 Whether the statement is the judge's own is the business of `judging.quotations`; which statement counts, that
-of `judging.parsing`. All text is lower case here.
+of `judging.parsing`. ASCII letters are lower case here.
 
 A mention is the word score, rating or total (or its like in some other languages), `/5` or `out of 5`. With a
 figure in the right place it is a statement:
@@ -73,8 +73,6 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
     end = start + len(word)
     window, resume = _after(text, end)
     plural = int(word == "score" and window.startswith("s"))
-    if not words.ANY_FIGURE.search(window):  # the cheap question first: most mentions of a score state none
-        return None
     label = words.LABELLED.match(window, plural) or words.BESIDE.match(window, plural)
     if label is None:
         return None
@@ -125,10 +123,18 @@ def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
     return Statement(status, value if status == "ok" else None, len(text) - 1, len(text), True)
 
 
+def has_figure(text: str, start: int, word: str) -> bool:
+    """Whether any figure follows the mention: the cheap question, asked first, since most mentions state none."""
+    window = text[start + len(word) : start + len(word) + WINDOW_CHARS]
+    if window[-1:].isspace() or words.ANY_DIGIT.search(window):
+        return True
+    return any(number in window for number in words.NUMBER_WORDS)
+
+
 def is_unfinished(text: str, start: int, word: str) -> bool:
     """Whether the text breaks off between a score word and its figure, as in `total score: **`."""
-    rest = text[start + len(word) : start + len(word) + WINDOW_CHARS]
-    return start + len(word) + len(rest) == len(text) and bool(words.STARTED.match(_plain(rest)))
+    end = start + len(word)
+    return len(text) - end <= WINDOW_CHARS and bool(words.STARTED.match(_plain(text[end:])))
 
 
 def _is_label(before: str, after: str) -> bool:
@@ -163,8 +169,8 @@ def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *,
 def _is_ascribed(text: str, start: int, before: str) -> bool:
     """Whether the words that lead to the mention, on its line or on the one announcing it, name the response."""
     if words.MARKS_ONLY.match(before):
-        introduction = words.INTRODUCTION.search(_plain(text[max(0, start - WINDOW_CHARS) : start]))
-        before = introduction[1] if introduction else ""
+        previous = _plain(text[max(0, start - WINDOW_CHARS) : start]).rstrip(" \n().,-|")
+        before = previous.rpartition("\n")[2] if previous.endswith(":") else ""
     return bool(words.ASCRIBED.search(before[-LEAD_CHARS:])) and not words.ANNOUNCED.search(before)
 
 

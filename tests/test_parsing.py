@@ -116,8 +116,8 @@ def test_the_last_statement_is_found_behind_a_megabyte_of_text():
 
 
 def test_a_loop_of_mentions_without_a_figure_hides_what_stands_before_it():
-    """Two mentions a line, 128 are looked at: a bound on hostile text that fails safe, to no score."""
-    assert parse_score("Score: 4\n" + "Score: <total points>\n" * 50).score == 4
+    """Two mentions a line, 500 are looked at: a bound on hostile text that fails safe, to no score."""
+    assert parse_score("Score: 4\n" + "Score: <total points>\n" * 200).score == 4
     assert parse_score("Score: 4\n" + "Score: <total points>\n" * 1000).status == "no_score"
 
 

@@ -439,6 +439,8 @@ def test_capabilities_follow_the_options(server):
     assert not engine_for(server).capabilities.seeds
     assert engine_for(server, extra={"openai": {"prefix": True}}).capabilities.prefix
     assert not engine_for(server, extra={"logprobs": False}).capabilities.logprobs
+    mixed = {"tensor_parallel_size": 2, "max_cost": 5, "openai": {"price_per_million_out": 1}}
+    assert engine_for(server, extra=mixed).usage.max_cost == 5
 
 
 # ---------------------------------------------------------------------------------- keys and wrong use

@@ -124,8 +124,11 @@ def _split_target(target: str) -> tuple[tuple[str, ...], str]:
 
 
 def _settings(extra: dict[str, Any]) -> ServerSettings:
+    """With a section `openai`, other keys may belong to other engines; those about servers still count."""
+    if "openai" in extra:
+        extra = {key: extra[key] for key in ServerSettings.model_fields if key in extra} | extra["openai"]
     try:
-        settings = ServerSettings.model_validate(extra.get("openai", extra))
+        settings = ServerSettings.model_validate(extra)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

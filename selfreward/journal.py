@@ -6,7 +6,7 @@ of the rest, a space, JSON. A line becomes durable with one write and one fsync.
 - a torn last line is cut off, and its unit is done once more;
 - a line in the middle that does not match its checksum is skipped and counted (`n_damaged`), and its unit is done
   once more, never guessed at;
-- a unit written twice counts once: rows are keyed, and the first one stands.
+- a unit written twice comes back twice: the caller keys units and lets the first one stand.
 
 The journal of a stage lives in the run's hidden work folder, under the key of what is being built, so a changed
 parameter never finds the journal of other work.
@@ -34,29 +34,42 @@ class Journal:
         self.path = path
         self.n_damaged = 0
         self._descriptor = -1
+        self._tail_may_be_torn = False
 
     def __enter__(self) -> Journal:
         durable.make_folder(self.path.parent)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._cut_torn_tail()
-        durable.sync_folder(self.path.parent)
+        with durable.call("open", self.path):
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._cut_torn_tail()
+            durable.sync_folder(self.path.parent)
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._descriptor)
         self._descriptor = -1
 
     def append(self, unit: Any) -> None:
         """Add one finished unit (anything JSON can hold); durable when this returns."""
         text = json.dumps(unit, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        if self._tail_may_be_torn:  # an append failed half-way and the caller went on: do not write behind it
+            self._cut_torn_tail()
+        self._tail_may_be_torn = True
         durable.append(self._descriptor, self.path, _checksum(text) + b" " + text + b"\n")
+        self._tail_may_be_torn = False
 
     def units(self) -> Iterator[Any]:
         """Every whole unit, oldest first; damaged lines are counted in `n_damaged`."""
         self.n_damaged = 0
-        with self.path.open("rb") as lines:
+        with durable.explained("read", self.path), self.path.open("rb") as lines:
             for line in lines:
                 text = line.rstrip(b"\n")[_CHECKSUM_DIGITS + 1 :]
                 if line.endswith(b"\n") and line[: _CHECKSUM_DIGITS + 1] == _checksum(text) + b" ":

@@ -3,6 +3,9 @@
 One flipped bit anywhere in a sealed file, white space included, is refused: the file must be, byte for byte,
 what `seal` would write for its own content. Hash inputs are canonical JSON (sorted keys, no spaces, UTF-8), so
 neither the order of keys nor `PYTHONHASHSEED`, time zone or locale can change them.
+
+A seal shows damage and edits by accident. It is no signature: who wants to forge one can compute it. What ties a
+version to its run is the hash of its manifest in `run.json`.
 """
 
 from __future__ import annotations
@@ -12,13 +15,35 @@ import json
 from pathlib import Path
 from typing import Any
 
-from selfreward.errors import DamagedError
+from selfreward.errors import DamagedError, FormatError
+
+FORMAT = 1
+"""Of run folders and manifests. Every format from 1 to this one is read; a newer one is refused."""
 
 
 def canonical(value: Any) -> bytes:
-    """The one JSON text of a value; NaN and infinities are refused (ValueError), they are no JSON."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """The one JSON text of a value.
+
+    What JSON cannot hold is refused: NaN and infinities, and two keys that JSON would write the same way (1 and
+    "1") are a ValueError, other objects a TypeError.
+
+    >>> canonical({10: "ten", 9: "nine"}) == canonical({"9": "nine", "10": "ten"})
+    True
+    """
+    text = json.dumps(_as_json(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return text.encode()
+
+
+def _as_json(value: Any) -> Any:
+    """The value as it is read back: keys are text before they are sorted (9 < 10, but "10" < "9")."""
+    return json.loads(json.dumps(value, allow_nan=False), object_pairs_hook=_distinct_keys)
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise ValueError(f"two keys become the same text in JSON: {[key for key, _ in pairs]}")
+    return keys
 
 
 def digest(value: Any) -> str:
@@ -28,21 +53,34 @@ def digest(value: Any) -> str:
 
 def seal(body: dict[str, Any]) -> bytes:
     """The bytes of a sealed file: readable JSON whose last key is the SHA-256 of the rest."""
-    sealed = {**body, "seal": digest(body)}
-    return (json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    sealed = {**_as_json(body), "seal": digest(body)}
+    return (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def unseal(content: bytes, path: Path) -> dict[str, Any]:
-    """The body of a sealed file; DamagedError where a byte differs from what was written."""
+    """The body of a sealed file.
+
+    DamagedError where a byte differs from what was written, FormatError where a newer version wrote it.
+    """
     try:
         body = json.loads(content)
         body.pop("seal")
         whole = seal(body) == content
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise DamagedError(
             f"{path}: its content does not match its seal, so it was damaged or edited after it was written; "
             "restore it from a copy (`selfreward verify RUN` checks the rest)"
         )
+    _check_format(body.get("format"), path)
     return body  # type: ignore[no-any-return]
+
+
+def _check_format(found: Any, path: Path) -> None:
+    if not isinstance(found, int) or found > FORMAT:
+        raise FormatError(
+            f"{path}: has format {found}, this selfreward reads formats 1 to {FORMAT}; install a newer selfreward"
+        )
+    if found < 1:
+        raise FormatError(f"{path}: has format {found}, this selfreward reads formats 1 to {FORMAT}")

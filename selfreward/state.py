@@ -4,24 +4,24 @@ Generation n of the state is the file `.run/<n>.json`, whose name is claimed wit
 writers exactly one gets it, and a loser reads the winner's state and tries again on top of it. `run.json` is
 the same content, replaced atomically right after. A writer that dies between the two leaves `.run/` one ahead;
 every reader looks there too, so nothing is lost and nobody waits. No lock is involved.
+
+A run folder copied without its hidden files still reads, and goes on counting from what `run.json` says. One
+whose `run.json` is missing is refused, with the file to restore it from: nothing here ever removes it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from selfreward import durable
-from selfreward.errors import FormatError, StoreError
-from selfreward.sealed import seal, unseal
+from selfreward.errors import DamagedError, StoreError
+from selfreward.owner import temporary_name
+from selfreward.sealed import FORMAT, seal, unseal
 
-FORMAT = 1
-"""Of the run folder. Older formats are read; a newer one is refused."""
 _KEPT_GENERATIONS = 50
 
 
@@ -49,13 +49,24 @@ class State:
             candidates = (before.version, *before.previous)
             previous = tuple(dict.fromkeys(v for v in candidates if v != version))
         entry = Current(version, manifest_sha256, previous)
-        return State(self.generation + 1, {**self.current, name: entry})
+        return replace(self, current={**self.current, name: entry})
 
     def without(self, name: str) -> State:
         """The next state, in which `name` has no current version."""
-        return State(self.generation + 1, {k: v for k, v in self.current.items() if k != name})
+        return replace(self, current={k: v for k, v in self.current.items() if k != name})
+
+    def forgetting(self, name: str, version: str) -> State:
+        """The next state, which does not mention a version any more; itself if it does not now."""
+        entry = self.current.get(name)
+        if entry is None or version not in (entry.version, *entry.previous):
+            return self
+        if entry.version == version:
+            return self.without(name)
+        previous = tuple(v for v in entry.previous if v != version)
+        return replace(self, current={**self.current, name: replace(entry, previous=previous)})
 
     def to_bytes(self) -> bytes:
+        """The sealed content of `run.json`."""
         return seal(
             {
                 "format": FORMAT,
@@ -72,25 +83,21 @@ class State:
         )
 
 
-def read_state(run: Path) -> State:
-    """The newest state; DamagedError where `run.json` or the newest generation was changed."""
-    shown = _parse(run / "run.json")
-    newest = max(_generations(run), default=0)
-    while newest > shown.generation:
-        try:
-            return _parse(_generation_path(run, newest))
-        except StoreError:
-            if _generation_path(run, newest).exists():
-                raise
-            newest = max(_generations(run), default=0)  # pruned between the listing and the read
-    return shown
-
-
 def create_state(run: Path) -> None:
     """The first, empty state of a new run folder; nothing happens if there is one."""
     durable.make_folder(run / ".run")
-    if not (run / "run.json").exists() and not _generations(run):
-        durable.replace_file(run / "run.json", State().to_bytes())
+    if not (run / "run.json").exists() and max(_generations(run), default=0) == 0:
+        _claim(run, State())
+        _show_newest(run)
+
+
+def read_state(run: Path) -> State:
+    """The newest state; DamagedError where `run.json` or the newest generation was changed."""
+    shown = _read_shown(run)
+    while (newest := max(_generations(run), default=0)) > shown.generation:
+        if (state := _read_generation(run, newest)) is not None:
+            return state
+    return shown
 
 
 def update_state(run: Path, change: Callable[[State], State]) -> State:
@@ -102,66 +109,15 @@ def update_state(run: Path, change: Callable[[State], State]) -> State:
         old = read_state(run)
         new = change(old)
         if new is old:
-            _show_newest(run, old)
-            return old
+            break
         new = replace(new, generation=old.generation + 1)
-        if _claim(run, new):
-            _show_newest(run, new)
+        _keep(run, old)
+        if _claim(run, new) and _was_free(run, old):
             _prune(run, new.generation)
-            return new
-
-
-def _claim(run: Path, state: State) -> bool:
-    temporary = run / ".run" / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-    durable.write_new(temporary, state.to_bytes())
-    claimed = durable.link_new(temporary, _generation_path(run, state.generation))
-    durable.remove_file(temporary)
-    return claimed
-
-
-def _show_newest(run: Path, state: State) -> None:
-    """Make `run.json` show `state`, or a newer one if another writer was faster."""
-    content = state.to_bytes()
-    if (run / "run.json").read_bytes() != content:
-        durable.replace_file(run / "run.json", content)
-    newest = max(_generations(run), default=0)
-    if newest > state.generation:
-        _show_newest(run, read_state(run))
-
-
-def _prune(run: Path, newest: int) -> None:
-    for generation in _generations(run):
-        if generation <= newest - _KEPT_GENERATIONS:
-            durable.remove_file(_generation_path(run, generation))
-
-
-def _generation_path(run: Path, generation: int) -> Path:
-    return run / ".run" / f"{generation:08d}.json"
-
-
-def _generations(run: Path) -> list[int]:
-    try:
-        return [int(path.stem) for path in (run / ".run").glob("[0-9]*.json")]
-    except FileNotFoundError:
-        return []
-
-
-def _parse(path: Path) -> State:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise StoreError(f"{path.parent}: not a run folder (no {path.name})") from error
-    body: dict[str, Any] = unseal(content, path)
-    if body["format"] > FORMAT:
-        raise FormatError(
-            f"{path}: the run folder has format {body['format']}, this selfreward reads up to {FORMAT}; "
-            "install a newer selfreward"
-        )
-    current = {
-        name: Current(entry["version"], entry["manifest_sha256"], tuple(entry["previous"]))
-        for name, entry in body["current"].items()
-    }
-    return State(body["generation"], current)
+            old = new
+            break
+    _show_newest(run)
+    return old
 
 
 def state_sha256(run: Path) -> str:
@@ -169,3 +125,96 @@ def state_sha256(run: Path) -> str:
     state = read_state(run)
     lines = "".join(f"{name} {entry.manifest_sha256}\n" for name, entry in sorted(state.current.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _keep(run: Path, state: State) -> None:
+    """Make sure that the generation to build on is in `.run/`; it is not where a copy left hidden files out."""
+    durable.make_folder(run / ".run")
+    if not any(generation >= state.generation for generation in _generations(run)):
+        _claim(run, state)
+
+
+def _claim(run: Path, state: State) -> bool:
+    temporary = run / ".run" / temporary_name("state")
+    durable.write_new(temporary, state.to_bytes())
+    try:
+        return durable.link_new(temporary, _generation_path(run, state.generation))
+    finally:
+        durable.remove_file(temporary)
+
+
+def _was_free(run: Path, old: State) -> bool:
+    """Whether the name just claimed, the one after `old`, was free because nobody had had it.
+
+    A writer that slept while others wrote fifty generations finds it free because it was pruned: its claim counts
+    for nothing, since newer generations were not built on it. Pruning goes upwards, so if `old` is still there,
+    the name after it was never pruned.
+    """
+    if _generation_path(run, old.generation).exists():
+        return True
+    durable.remove_file(_generation_path(run, old.generation + 1))
+    return False
+
+
+def _prune(run: Path, newest: int) -> None:
+    for generation in sorted(_generations(run)):
+        if generation <= newest - _KEPT_GENERATIONS:
+            durable.remove_file(_generation_path(run, generation))
+
+
+def _show_newest(run: Path) -> None:
+    """Make `run.json` show the newest state, also where another writer shows an older one meanwhile."""
+    while True:
+        content = _newest_for_show(run).to_bytes()
+        if durable.read(run / "run.json") == content:
+            return
+        durable.replace_file(run / "run.json", content)
+
+
+def _newest_for_show(run: Path) -> State:
+    if (run / "run.json").exists():
+        return read_state(run)
+    return _read_generation(run, 0) or State()  # being created: there is no run.json yet
+
+
+def _generation_path(run: Path, generation: int) -> Path:
+    return run / ".run" / f"{generation:08d}.json"
+
+
+def _generations(run: Path) -> list[int]:
+    with durable.explained("read", run / ".run"):
+        try:
+            return [int(p.stem) for p in (run / ".run").iterdir() if p.suffix == ".json" and p.stem.isdigit()]
+        except FileNotFoundError:
+            return []
+
+
+def _read_shown(run: Path) -> State:
+    path = run / "run.json"
+    newest = max(_generations(run), default=0)
+    hint = f"; `.run/{newest:08d}.json` holds the same, to copy from" if newest else ""
+    content = durable.read(path)
+    if content is None and newest:
+        raise DamagedError(f"{path}: is missing, and selfreward never removes it{hint}")
+    if content is None:
+        raise StoreError(f"{run}: not a run folder (no run.json)")
+    try:
+        return _parse(content, path)
+    except DamagedError as error:
+        raise DamagedError(f"{error}{hint}") from error
+
+
+def _read_generation(run: Path, generation: int) -> State | None:
+    """None where it has been pruned since it was listed."""
+    path = _generation_path(run, generation)
+    content = durable.read(path)
+    return None if content is None else _parse(content, path)
+
+
+def _parse(content: bytes, path: Path) -> State:
+    body: dict[str, Any] = unseal(content, path)
+    current = {
+        name: Current(entry["version"], entry["manifest_sha256"], tuple(entry["previous"]))
+        for name, entry in body["current"].items()
+    }
+    return State(body["generation"], current)

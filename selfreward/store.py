@@ -14,75 +14,47 @@ is taken, so of several writers exactly one wins and the others use its version.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import os
 import re
 import secrets
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward import durable, lock
-from selfreward.errors import AccountingError, DamagedError, InputError, StoreError, UsageError
-from selfreward.sealed import digest, seal, unseal
-from selfreward.state import FORMAT, State, create_state, read_state, update_state
+from selfreward.errors import DamagedError, InputError, StoreError, UsageError
+from selfreward.recipe import Counts, Recipe, file_input, text_input
+from selfreward.sealed import FORMAT, digest, seal, unseal
+from selfreward.state import State, create_state, read_state, update_state
 from selfreward.version import MANIFEST, OnBytes, Version, file_sha256
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-_MODEL_NAME = re.compile(r"(M\d+|SFT)$")
-_DATASET_NAME = re.compile(r"(iter\d+/)?[a-z][a-z0-9_]*$")
+    from selfreward.writer import Rules
+
+__all__ = [
+    "Counts",
+    "Recipe",
+    "Run",
+    "file_input",
+    "is_model",
+    "library_versions",
+    "load_rows",
+    "read_manifest",
+    "text_input",
+]
+
+_MODEL_NAME = re.compile(r"(M\d+|SFT)\Z")
+_DATASET_NAME = re.compile(r"(iter\d+/)?[a-z][a-z0-9_]*\Z")
+_VERSION_NAME = re.compile(r"[0-9a-f]{16}\Z")
 _LIBRARIES = ("datasets", "pyarrow", "duckdb", "torch", "transformers", "trl", "peft", "accelerate", "vllm",
               "alpaca-eval", "rapidfuzz")  # fmt: skip
 NOT_HASHED_IN_MODELS = ("training.json",)
 """Files of a model that describe how it was made (times, memory) and are no part of what it is."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """The accounting of one stage: rows in = rows out + dropped by reason, or it is not published.
-
-    Where a stage multiplies rows (N candidates a prompt), `n_in` counts what was asked for (prompts x N).
-    """
-
-    n_in: int
-    n_out: int
-    dropped: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-    """Further counts for people: the funnel, retries, cache hits."""
-
-    def check(self, name: str, n_rows: int) -> None:
-        """Raise AccountingError unless every row is accounted for."""
-        dropped = sum(self.dropped.values())
-        if self.n_out != n_rows or self.n_in != self.n_out + dropped:
-            raise AccountingError(
-                f"{name}: {self.n_in} rows in, {self.n_out} out and {dropped} dropped do not add up "
-                f"({n_rows} rows were written); this is a bug in the builder, nothing was published"
-            )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that determines a version: its digest is the version's key."""
-
-    name: str
-    builder: str
-    """Module and version of the code that makes the rows, e.g. `builders.pairs 1`."""
-    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Role -> {name, content_sha256} of datasets, models, files, templates."""
-    params: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        inputs = {role: entry["content_sha256"] for role, entry in self.inputs.items()}
-        return digest({"name": self.name, "builder": self.builder, "inputs": inputs, "params": self.params})
 
 
 class Run:
@@ -111,7 +83,7 @@ class Run:
         """What is current, as of now."""
         return read_state(self.path)
 
-    def hold(self, doing: str) -> Any:
+    def hold(self, doing: str) -> AbstractContextManager[None]:
         """The run's lock as a context manager; BusyError if a live process holds it."""
         return lock.hold(self.path, doing)
 
@@ -128,14 +100,20 @@ class Run:
             raise UsageError(self._unknown(name))
         version = Version(name, self._folder(name) / entry.version)
         if not version.folder.is_dir():
-            raise DamagedError(f"{version.folder}: the current version of {name} is missing from the disk")
+            if self.state().current.get(name) != entry:  # replaced and collected since we looked
+                return self.current(name)
+            raise DamagedError(
+                f"{version.folder}: the current version of {name} is missing from the disk; the next run builds it again"
+            )
         if version.manifest_sha256 != entry.manifest_sha256:
             raise DamagedError(
-                f"{version.folder / MANIFEST}: is not the manifest that run.json names for {name}"
+                f"{version.folder / MANIFEST}: is not the manifest that run.json names for {name}; "
+                "`selfreward verify RUN --quarantine` moves the version aside, and the next run rebuilds it"
             )
         return version
 
     def has(self, name: str) -> bool:
+        """Whether a name has a current version."""
         return name in self.state().current
 
     def version(self, name: str, version: str) -> Version:
@@ -156,24 +134,24 @@ class Run:
         return found[0]
 
     def versions(self, name: str) -> list[Version]:
-        """All published versions of a name, oldest first by name of the folder's manifest."""
-        folder = self._folder(name)
-        found = [Version(name, p) for p in sorted(folder.glob("[0-9a-f]*")) if (p / MANIFEST).is_file()]
-        return sorted(found, key=lambda v: (v.folder / MANIFEST).stat().st_mtime_ns)
+        """All published versions of a name, oldest first; damaged ones too, so that they can be found."""
+        with durable.explained("read", self._folder(name)):
+            found = [p for p in self._folder(name).glob("*") if _VERSION_NAME.match(p.name) and p.is_dir()]
+            return [Version(name, p) for p in sorted(found, key=_published_at)]
 
     def find(self, recipe: Recipe) -> Version | None:
         """The published version of a recipe, if there is one (whether current or not).
 
-        A version that run.json has never named (its writer died in between) is verified in full first.
+        A version that run.json does not name (its writer died in between) is verified in full first.
         """
-        version = Version(recipe.name, self._folder(recipe.name) / recipe.key[:16])
+        version = Version(recipe.name, self._folder(recipe.name) / recipe.version)
         if not version.folder.is_dir():
             return None
+        _check_identity(version)
         if version.key != recipe.key:
             raise StoreError(f"{version.folder}: holds key {version.key}, expected {recipe.key}")
         entry = self.state().current.get(recipe.name)
-        known = entry is not None and version.version in (entry.version, *entry.previous)
-        if known:
+        if entry is not None and version.version in (entry.version, *entry.previous):
             version.check_files()
         else:
             version.verify()
@@ -185,6 +163,7 @@ class Run:
             if self.has(name):
                 self.current(name)
             for version in self.versions(name):
+                _check_identity(version)
                 version.verify(on_bytes)
                 yield version
 
@@ -195,34 +174,45 @@ class Run:
         """A hidden folder next to where the version will be; removed if it was not published."""
         folder = durable.new_hidden_folder(self._folder(name), "draft")
         try:
-            yield folder
-        finally:
-            if folder.exists():
+            with durable.filling(folder):
+                yield folder
+        except BaseException:
+            with suppress(
+                StoreError
+            ):  # what went wrong first is what the user must hear of; gc finds the rest
                 durable.remove_tree(folder)
+            raise
+        durable.remove_tree(folder)
 
-    def publish_table(self, recipe: Recipe, rows: pa.Table | pa.RecordBatchReader, counts: Counts) -> Version:
-        """Publish rows as the version of a recipe and make it current."""
+    def publish_table(
+        self,
+        recipe: Recipe,
+        rows: pa.Table | pa.RecordBatchReader,
+        counts: Counts,
+        rules: Rules | None = None,
+    ) -> Version:
+        """Publish rows as the version of a recipe and make it current.
+
+        AccountingError where the counts do not add up, where a value is NaN or where a row breaks `rules`.
+        """
+        from selfreward.contenthash import schema_names
         from selfreward.writer import write_shards
 
         batches = rows.to_batches() if hasattr(rows, "to_batches") else rows
         with self.draft(recipe.name) as folder:
-            files, content, n_rows = write_shards(folder, rows.schema, batches)
-            counts.check(recipe.name, n_rows)
-            schema = {f.name: str(f.type) for f in rows.schema}
-            return self._publish(recipe, folder, files, content, counts, schema)
+            written = write_shards(folder, rows.schema, batches, rules)
+            counts.check(recipe.name, written.n_rows)
+            schema = schema_names(rows.schema)
+            return self._publish(recipe, folder, written.files, written.content_sha256, counts, schema)
 
     def publish_model(self, recipe: Recipe, folder: Path, counts: Counts) -> Version:
         """Publish a folder that a training step filled (it must be a draft of this name)."""
-        files = [
-            {
-                "name": path.relative_to(folder).as_posix(),
-                "rows": None,
-                "bytes": path.stat().st_size,
-                "sha256": file_sha256(path),
-            }
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        ]
+        counts.check(recipe.name, counts.n_out)
+        files = [_file_entry(folder, path) for path in sorted(folder.rglob("*")) if not path.is_dir()]
+        if not files:
+            raise StoreError(
+                f"{folder}: the training step of {recipe.name} left no file; nothing was published"
+            )
         content = digest([[f["name"], f["sha256"]] for f in files if f["name"] not in NOT_HASHED_IN_MODELS])
         return self._publish(recipe, folder, files, content, counts, {})
 
@@ -238,28 +228,31 @@ class Run:
 
         update_state(self.path, change)
         if is_model(version.name):
-            target = f"versions/{version.name}/{version.version}"
-            durable.point_symlink(self.path / "models" / version.name, target)
+            self._point_symlink(version.name)
+
+    def _point_symlink(self, model: str) -> None:
+        """`models/M1` follows run.json, also where another writer changes that meanwhile."""
+        entry = None
+        while entry != (entry := self.state().current.get(model)):
+            if entry is not None:
+                target = f"versions/{model}/{entry.version}"
+                durable.point_symlink(self.path / "models" / model, target)
 
     def work_folder(self, recipe: Recipe) -> Path:
         """The hidden folder of an unfinished stage: its journal and checkpoints, found again by key."""
-        return self.path / ".work" / f"{recipe.name.replace('/', '-')}-{recipe.key[:16]}"
+        return self.path / ".work" / f"{recipe.name.replace('/', '-')}-{recipe.version}"
 
     def quarantine(self, version: Version) -> Path:
-        """Move a damaged version aside, so that the next run builds it again; nothing is deleted."""
-        aside = (
-            self.path / ".damaged" / f"{version.name.replace('/', '-')}-{version.version}-{int(time.time())}"
-        )
+        """Move a damaged version aside, so that the next run builds it again; nothing is deleted.
+
+        The folder goes first: a crash in between leaves a current version that is missing, which the next run
+        builds again, rather than a damaged one that nobody knows.
+        """
+        stem = f"{version.name.replace('/', '-')}-{version.version}"
+        aside = self.path / ".damaged" / f"{stem}-{secrets.token_hex(4)}"
         durable.make_folder(aside.parent)
         durable.rename(version.folder, aside)
-        update_state(
-            self.path,
-            lambda state: (
-                state.without(version.name)
-                if version.name in state.current and state.current[version.name].version == version.version
-                else state
-            ),
-        )
+        update_state(self.path, lambda state: state.forgetting(version.name, version.version))
         return aside
 
     def _publish(
@@ -277,12 +270,7 @@ class Run:
             "key": recipe.key,
             "content_sha256": content,
             "builder": recipe.builder,
-            "counts": {
-                "in": counts.n_in,
-                "out": counts.n_out,
-                "dropped": counts.dropped,
-                "notes": counts.notes,
-            },
+            "counts": counts.described(),
             "files": files,
             "schema": schema,
             "inputs": recipe.inputs,
@@ -291,8 +279,9 @@ class Run:
             "versions": library_versions(),
         }
         durable.write_new(folder / MANIFEST, seal(body))
-        version = Version(recipe.name, self._folder(recipe.name) / recipe.key[:16])
+        version = Version(recipe.name, self._folder(recipe.name) / recipe.version)
         if not durable.publish_folder(folder, version.folder):
+            _check_identity(version)
             version.verify()  # another writer was first: its version is used, once it is seen to be whole
         self.make_current(version)
         return version
@@ -316,46 +305,59 @@ def is_model(name: str) -> bool:
     return bool(_MODEL_NAME.match(name))
 
 
+def _published_at(folder: Path) -> tuple[int, str]:
+    manifest = folder / MANIFEST
+    return (manifest if manifest.exists() else folder).stat().st_mtime_ns, folder.name
+
+
+def _check_identity(version: Version) -> None:
+    """DamagedError where a folder holds another version's files: whole, but not what its name says."""
+    name, key = version.manifest["name"], version.key
+    if name != version.name or not key.startswith(version.version):
+        raise DamagedError(
+            f"{version.folder}: holds version {key[:16]} of {name}, so it was renamed or swapped; move it back"
+        )
+
+
+def _file_entry(folder: Path, path: Path) -> dict[str, Any]:
+    if path.is_symlink():
+        raise StoreError(f"{path}: is a symlink, which a version cannot hold; copy what it points to")
+    n_bytes = path.stat().st_size
+    return {
+        "name": path.relative_to(folder).as_posix(),
+        "rows": None,
+        "bytes": n_bytes,
+        "sha256": file_sha256(path),
+    }
+
+
 def load_rows(folder: Path | str) -> datasets.Dataset:
     """A version folder (verified) or any `save_to_disk` folder as a `Dataset` that writes no cache into it."""
     import datasets
 
     folder = Path(folder)
-    if (folder / MANIFEST).is_file():
+    if (folder / MANIFEST).is_file() or (folder.is_dir() and _VERSION_NAME.match(folder.name)):
         return Version(folder.name, folder).dataset()
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a dataset version or a `save_to_disk` folder")
     loaded = datasets.load_from_disk(str(folder))
+    if isinstance(loaded, datasets.DatasetDict):
+        raise InputError(
+            f"{folder}: holds several splits; give the folder of one, such as {folder / min(loaded)}"
+        )
     return datasets.Dataset(loaded.data.table)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The sealed manifest of a version folder, None if the folder has none."""
-    path = folder / MANIFEST
-    return unseal(path.read_bytes(), path) if path.is_file() else None
+    content = durable.read(folder / MANIFEST)
+    return None if content is None else unseal(content, folder / MANIFEST)
 
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that can change a dataset, without importing them."""
     found = {}
     for name in ("selfreward", *_LIBRARIES):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
-
-
-def file_input(path: Path) -> dict[str, str]:
-    """A user's file as an input of a recipe: what counts is its content, not where it lies."""
-    return {"name": path.name, "content_sha256": file_sha256(path)}
-
-
-def text_input(name: str, text: str) -> dict[str, str]:
-    """A text (a template, a rule) as an input of a recipe."""
-    return {"name": name, "content_sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def new_token() -> str:
-    """A random name for a temporary thing."""
-    return f"{os.getpid()}-{secrets.token_hex(4)}"

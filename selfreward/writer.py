@@ -1,41 +1,115 @@
 """Filling the hidden folder of a version with Arrow shards, in bounded memory, hashed on the way.
 
-Rows arrive as record batches; each batch is written to the current shard (whose bytes are hashed as they are
-written) while a second thread feeds the content hash. The result is a folder that `datasets.load_from_disk`
-reads. Nothing here is visible to a reader: `Run.publish` does that.
+Rows arrive as record batches. Each is written to the current shard while two other threads hash: one the bytes of
+the shard, as they are handed to the disk, one the rows. The result is a folder that `datasets.load_from_disk`
+reads. Nothing here is visible to a reader: `Run.publish_table` does that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward import durable
 from selfreward.contenthash import ContentHasher
+from selfreward.errors import AccountingError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SHARD_BYTES = 500 << 20
 _BATCH_ROWS = 10_000
+_BATCH_BYTES = 16 << 20
+_WAITING = 4
+"""Batches or blocks that may wait for a hash: what bounds memory."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_shards` left in the folder."""
+
+    files: list[dict[str, Any]]
+    """The manifest's `files`."""
+    content_sha256: str
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What every row must satisfy, checked while it is written. NaN is refused in any case."""
+
+    required: Collection[str] = ()
+    """Columns that may not be NULL (Arrow's own flag for that does not survive `datasets`)."""
+    unique: str | None = None
+    """The id column, where there is one: no two rows have the same id."""
+
+
+def write_shards(
+    folder: Path,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    rules: Rules | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Written:
+    """Write batches as Arrow stream shards plus the two JSON files `datasets` reads.
+
+    AccountingError where a row breaks a rule, InputError where a type cannot be stored.
+    """
+    hasher = ContentHasher(schema)
+    check = _RowCheck(folder.parent.name, schema, rules or Rules())
+    shards: list[_Shard] = []
+    with _InOrder() as rows_thread, _InOrder() as bytes_thread, ExitStack() as last_shard:
+        for batch in _rechunk(schema, batches):
+            if not shards or shards[-1].n_bytes >= shard_bytes:
+                last_shard.close()
+                shards.append(last_shard.enter_context(_Shard(folder, schema, len(shards), bytes_thread)))
+            rows_thread.do(hasher.update, batch)
+            rows_thread.do(check.update, batch)
+            shards[-1].write(batch)
+    check.finish()
+    files = _name_as_datasets_does(folder, shards)
+    content = hasher.hexdigest()
+    return Written(files + _datasets_files(folder, schema, files, content), content, hasher.n_rows)
+
+
+class _InOrder:
+    """One thread that does things in the order given; at most a few wait, and the first failure is raised."""
+
+    def __enter__(self) -> _InOrder:
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: list[Future[Any]] = []
+        return self
+
+    def do(self, function: Callable[[Any], object], thing: Any) -> None:
+        self._waiting.append(self._thread.submit(function, thing))
+        while len(self._waiting) > _WAITING:
+            self._waiting.pop(0).result()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._thread.shutdown(cancel_futures=error is not None)
+        if error is None:
+            for future in self._waiting:
+                future.result()
 
 
 class _HashingFile:
-    """A binary file that hashes what is written to it; Arrow writes through it."""
+    """A binary file whose bytes are hashed by another thread; Arrow writes through it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, thread: _InOrder) -> None:
         self.hasher = hashlib.sha256()
         self.n_bytes = 0
-        self._file = path.open("wb", buffering=1 << 20)
         self.closed = False
+        self._thread = thread
+        self._file = path.open("wb", buffering=1 << 20)
 
     def write(self, data: Any) -> int:
-        self.hasher.update(data)
+        self._thread.do(self.hasher.update, data)
         self.n_bytes += len(data)
         return self._file.write(data)
 
@@ -47,72 +121,111 @@ class _HashingFile:
         self.closed = True
 
 
-def write_shards(
-    folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], shard_bytes: int = SHARD_BYTES
-) -> tuple[list[dict[str, Any]], str, int]:
-    """Write batches as Arrow stream shards plus the two JSON files `datasets` reads.
-
-    Returns the manifest's `files` entries, the content hash and the number of rows.
-    """
-    hasher = ContentHasher(schema)
-    shards: list[dict[str, Any]] = []
-    pending: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as thread:
-        open_shard = _Shard(folder, schema, 0)
-        for batch in _rechunk(schema, batches):
-            if open_shard.file.n_bytes >= shard_bytes:
-                shards.append(open_shard.close())
-                open_shard = _Shard(folder, schema, len(shards))
-            pending.append(thread.submit(hasher.update, batch))
-            open_shard.write(batch)
-            while len(pending) > 4:  # bounds memory: at most a few batches wait for the hash
-                pending.pop(0).result()
-        shards.append(open_shard.close())
-        for future in pending:
-            future.result()
-    _name_as_datasets_does(folder, shards)
-    content = hasher.hexdigest()
-    return shards + _datasets_files(folder, schema, shards, content), content, hasher.n_rows
-
-
 class _Shard:
-    def __init__(self, folder: Path, schema: pa.Schema, number: int) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, number: int, thread: _InOrder) -> None:
         import pyarrow as pa
 
-        self.file = _HashingFile(folder / f"data-{number:05d}.arrow")
-        self._writer = pa.ipc.new_stream(pa.PythonFile(self.file, mode="w"), schema)
+        self.path = folder / f"data-{number:05d}.arrow"
+        with durable.call("write", self.path):
+            self._file = _HashingFile(self.path, thread)
+        self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, mode="w"), schema)
         self._n_rows = 0
+
+    @property
+    def n_bytes(self) -> int:
+        return self._file.n_bytes
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._writer.write_batch(batch)
         self._n_rows += batch.num_rows
 
-    def close(self) -> dict[str, Any]:
-        self._writer.close()
-        self.file.close()
-        return {
-            "name": self.file.path.name,
-            "rows": self._n_rows,
-            "bytes": self.file.n_bytes,
-            "sha256": self.file.hasher.hexdigest(),
-        }
+    def __enter__(self) -> _Shard:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:  # Arrow's end mark: what has none was never finished
+                self._writer.close()
+        finally:
+            self._file.close()
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Its line in the manifest; the hashing thread must be done."""
+        sha256 = self._file.hasher.hexdigest()
+        return {"name": name, "rows": self._n_rows, "bytes": self.n_bytes, "sha256": sha256}
 
 
-def _rechunk(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-    """At least one batch (the hash of an empty table has streams too), none of unbounded size."""
+@dataclass
+class _RowCheck:
+    """The rules of a dataset, and no NaN: a reader's `max` would take NaN for the best score there is."""
+
+    name: str
+    schema: pa.Schema
+    rules: Rules
+    _ids: list[Any] = field(default_factory=list)
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for column in self.schema.names:
+            values = batch[column]
+            if column in self.rules.required and values.null_count:
+                self._refuse(f"{values.null_count} NULLs in column {column!r}, which may have none")
+            if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+                self._refuse(f"NaN in column {column!r}; what has no value is NULL")
+        if self.rules.unique:
+            self._ids.append(batch[self.rules.unique])
+
+    def finish(self) -> None:
+        """Ids are compared at the end, all at once; for 5 million rows they are about 100 MB."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ids = pa.chunked_array(self._ids) if self._ids else None
+        if ids is not None and pc.count_distinct(ids, mode="all").as_py() < len(ids):
+            counted = pc.value_counts(ids)
+            twin = counted.field("values").filter(pc.greater(counted.field("counts"), 1))[0]
+            self._refuse(f"two rows with {self.rules.unique} {twin.as_py()!r}")
+
+    def _refuse(self, found: str) -> None:
+        raise AccountingError(
+            f"{self.name}: found {found}; this is a bug in the builder, nothing was published"
+        )
+
+
+def _rechunk(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches of a good size: small ones are joined, large ones cut; at least one, if only an empty one."""
     import pyarrow as pa
 
-    yield pa.RecordBatch.from_pylist([], schema=schema)
+    waiting: list[pa.RecordBatch] = [pa.RecordBatch.from_pylist([], schema=schema)]
+    n_rows = n_bytes = 0
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH_ROWS):
-            yield batch.slice(start, _BATCH_ROWS)
+            part = batch.slice(start, _BATCH_ROWS)
+            waiting.append(part)
+            n_rows, n_bytes = n_rows + part.num_rows, n_bytes + part.nbytes
+            if n_rows >= _BATCH_ROWS or n_bytes >= _BATCH_BYTES:
+                yield _joined(waiting)
+                waiting, n_rows, n_bytes = [], 0, 0
+    if waiting:
+        yield _joined(waiting)
 
 
-def _name_as_datasets_does(folder: Path, shards: list[dict[str, Any]]) -> None:
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    filled = [batch for batch in batches if batch.num_rows]
+    return pa.concat_batches(filled) if len(filled) > 1 else (filled or batches)[0]
+
+
+def _name_as_datasets_does(folder: Path, shards: list[_Shard]) -> list[dict[str, Any]]:
+    entries = []
     for number, shard in enumerate(shards):
         name = f"data-{number:05d}-of-{len(shards):05d}.arrow"
-        os.rename(folder / shard["name"], folder / name)
-        shard["name"] = name
+        durable.rename(shard.path, folder / name)
+        entries.append(shard.entry(name))
+    return entries
 
 
 def _datasets_files(
@@ -134,8 +247,9 @@ def _datasets_files(
     }
     entries = []
     for name, value in (("dataset_info.json", info), ("state.json", state)):
-        content_bytes = json.dumps(value, indent=2, sort_keys=True).encode()
-        (folder / name).write_bytes(content_bytes)
-        entries.append({"name": name, "rows": None, "bytes": len(content_bytes),
-                        "sha256": hashlib.sha256(content_bytes).hexdigest()})  # fmt: skip
+        text = json.dumps(value, indent=2, sort_keys=True).encode()
+        durable.write_new(folder / name, text)
+        entries.append(
+            {"name": name, "rows": None, "bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+        )
     return entries

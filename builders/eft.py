@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from judging.templates import JudgeTemplate, load_template
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
 
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
 from builders.split import split_prompts
@@ -53,6 +53,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         else config.eft.model_dump(include={"targets", "max_share_per_score"}),
         "judging": {"min_score": judging.min_score, "max_score": judging.max_score},
         "parser": PARSER_VERSION,
+        "render": RENDER_VERSION,
     }
     if generated:
         params["engine"] = config.engine.keyed()

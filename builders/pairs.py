@@ -110,7 +110,7 @@ def build(job: Job) -> Rows:
     settings = job.section("pairs", PairsConfig)
     connection = _connect(job, settings)
     _apply_rule(connection, job.texts["rule"], settings)
-    outcomes = connection.execute(_OUTCOMES).to_arrow_table().to_pylist()
+    outcomes = connection.sql(_OUTCOMES).to_arrow_table().to_pylist()
     pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
     dropped: dict[str, int] = {}
     for row in outcomes:
@@ -151,7 +151,7 @@ def _apply_rule(connection: Any, rule: str, settings: PairsConfig) -> None:
         if f"${name}" in rule
     }
     try:
-        picked = connection.execute(rule, values).to_arrow_table()
+        picked = connection.sql(rule, params=values).to_arrow_table()
     except duckdb.Error as error:
         raise InputError(f"pair rule {settings.rule}: {' '.join(str(error).split())}") from error
     missing = {"prompt_id", "chosen_id", "rejected_id"} - set(picked.column_names)

@@ -15,16 +15,9 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
-from builders.novelty import NoveltyIndex
-from builders.prompt_filters import (
-    EvaluationIndex,
-    answer_prefix,
-    filter_prompt,
-    parse_generated_prompt,
-    render_demonstrations,
-)
 from selfreward.config import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request, Sampling, row_seed
 from selfreward.errors import EmptyResultError
@@ -33,6 +26,9 @@ from selfreward.progress import say
 from selfreward.stage import Job, Plan, Rows
 from selfreward.store import Counts
 from selfreward.tables import Message, Prompt, row_id, to_table
+
+if TYPE_CHECKING:
+    from builders.prompt_filters import EvaluationIndex
 
 VERSION = 1
 _BARREN_ROUNDS = 3
@@ -96,6 +92,8 @@ class _Builder:
     """The growing table and the texts that count as earlier."""
 
     def __init__(self, job: Job) -> None:
+        from builders.novelty import NoveltyIndex
+
         self._job = job
         self.settings = job.section("prompts", PromptsConfig)
         self.rows: list[Prompt] = []
@@ -126,11 +124,15 @@ class _Builder:
 
     def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
         """The requests of a round: as many as the yield so far says are needed, at most `round_size`."""
+        from builders.prompt_filters import answer_prefix, render_demonstrations, stop_strings
+
         settings = self.settings
         kept_share = max(0.1, self.n_kept / len(self.rows)) if self.rows else 0.5
         n_answers = math.ceil((settings.n - self.n_kept) / kept_share)
         n_requests = min(settings.round_size, math.ceil(n_answers / settings.samples_per_draw))
-        sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+        n_shown = settings.n_demonstrations_ift + settings.n_demonstrations_generated
+        stop = tuple(stop_strings(n_shown))
+        sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, stop)
         draws = []
         for number in range(n_requests):
             ids, texts = self._demonstrations(round_number, number)
@@ -181,6 +183,8 @@ class _Builder:
             self.rows.append(row)
 
     def _read(self, draw: _Draw, sample: int, completions: Completions) -> Prompt:
+        from builders.prompt_filters import filter_prompt, parse_generated_prompt
+
         completion = completions[draw.request.id, sample]
         parsed = parse_generated_prompt(
             completion.text, completion.finish_reason, len(draw.demonstration_ids)

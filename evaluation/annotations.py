@@ -22,6 +22,7 @@ from selfreward.store import Counts
 from selfreward.tables import Annotation, row_id, to_table
 
 VERSION = 1
+_OURS = Path(__file__).parent / "annotators"
 _ANNOTATORS = {"logprobs": "selfreward_weighted", "text": "selfreward_pairwise"}
 
 
@@ -30,16 +31,14 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     alpaca = config.evaluate.alpaca
     if alpaca is None or iteration == 0:
         return None
-    from evaluation.alpaca_annotators import load_annotator
-
     judge = {"fixed": "M0", "current": f"M{iteration}"}.get(alpaca.judge, alpaca.judge)
-    template = load_annotator(_ANNOTATORS[alpaca.mode])
+    folder = _OURS / _ANNOTATORS[alpaca.mode]
     return Plan(
         name=f"iter{iteration}/annotations",
         module=__name__,
         inputs={"outputs": f"iter{iteration}/model_outputs"},
         models={"model": judge},
-        texts={"annotator": template.sha256},
+        texts={path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())},
         params={
             "iteration": iteration,
             "seed": config.seed,

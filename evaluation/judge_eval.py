@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from judging.templates import JudgeTemplate, load_template
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
 
 from judging.judge import Item, Judged, judge_items
 from judging.judgements import judging_params, template_name
@@ -43,6 +43,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             "judging": judging_params(settings),
             "judge_eval": config.evaluate.judge.model_dump(),
             "parser": PARSER_VERSION,
+            "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
     )

@@ -16,7 +16,7 @@ from typing import Any
 from judging.injection import injection_suspected
 from judging.judge import Item, Judged, judge_items
 from judging.parsing import PARSER_VERSION
-from judging.templates import JudgeTemplate, load_template
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
 from selfreward.config import JudgingConfig, RunConfig
 from selfreward.generation import Generation
 from selfreward.stage import Job, Plan, Rows
@@ -41,6 +41,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "seed": config.seed,
             "judging": judging_params(settings),
             "parser": PARSER_VERSION,
+            "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
     )

@@ -56,7 +56,7 @@ def build(job: Job) -> Rows:
 
     connection = duckdb.connect()
     connection.register("judgements", job.table("judgements"))
-    scores = connection.execute(_SCORES).to_arrow_table().cast(arrow_schema(Score))
+    scores = connection.sql(_SCORES).to_arrow_table().cast(arrow_schema(Score))
     connection.register("scores", scores)
     histogram = connection.execute(_HISTOGRAM).fetchall()
     tied, comparable = connection.execute(_TIED).fetchall()[0]

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from selfreward.costs import NOT_KEYED
 from selfreward.errors import ConfigError
 from selfreward.training_config import DpoConfig, SftConfig
 
@@ -204,7 +205,9 @@ class EngineConfig(Section):
 
     def keyed(self) -> dict[str, Any]:
         """The options that can change rows."""
-        return self.model_dump(exclude={"max_in_flight", "timeout_s", "max_retries"})
+        keyed = self.model_dump(exclude={"max_in_flight", "timeout_s", "max_retries"})
+        keyed["extra"] = {name: value for name, value in self.extra.items() if name not in NOT_KEYED}
+        return keyed
 
 
 class RunConfig(Section):
@@ -217,6 +220,8 @@ class RunConfig(Section):
     """Each gives prompts, candidates, judgements, scores, pairs and the next model: 1 ends with M2, 2 with M3."""
     model: str = "hf:smollm2-135m-instruct"
     """M0: the model everything starts from. Training needs a local folder or a known name behind `hf:`/`vllm:`."""
+    train: bool = True
+    """Off: datasets only. No model is trained, and M1 is `model` itself (a server, say); one iteration."""
     seeds: SeedsConfig = SeedsConfig()
     split: SplitConfig = SplitConfig()
     ift: IftConfig = IftConfig()
@@ -238,6 +243,8 @@ class RunConfig(Section):
             raise ValueError(
                 f"split.eft_train {self.split.eft_train} and split.eft_eval {self.split.eft_eval} add up to more than 1"
             )
+        if not self.train and self.iterations > 1:
+            raise ValueError("train: false makes the datasets of one iteration; set iterations: 1")
         if self.judging.min_score >= self.judging.max_score:
             raise ValueError("judging.min_score must be below judging.max_score")
         return self

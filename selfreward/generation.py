@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from selfreward.costs import Ledger
 from selfreward.engines.base import Completion, Engine, Request
 from selfreward.errors import EngineError
 from selfreward.journal import Journal
@@ -33,6 +34,7 @@ class Generation:
         self._name = name
         self._engine = engine
         self._journal = Journal(work / "journal.jsonl")
+        self._ledger = Ledger(work.parent, name, engine)
         self._done: Completions = {}
         self._n_resumed = 0
         self._n_tokens = 0
@@ -55,6 +57,7 @@ class Generation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ledger.note()  # also where the engine failed: answers that were lost may have been billed
         self._journal.__exit__(kind, error, trace)
 
     def complete(self, requests: Sequence[Request], description: str) -> Completions:
@@ -88,6 +91,7 @@ class Generation:
         fresh = {key: completion for key, completion in fresh.items() if key not in self._done}
         if fresh:
             self._journal.append([asdict(completion) for completion in fresh.values()])
+            self._ledger.note()
         self._done.update(fresh)
         self._n_tokens += sum(completion.n_tokens for completion in fresh.values())
         return len(fresh)

@@ -29,9 +29,9 @@ class ModelRef:
     """Where its weights are, None for a server or a Hub name."""
 
 
-def resolve(name: str, run: Run, base_model: str) -> ModelRef:
-    """The model that `name` means in a run whose M0 is `base_model`."""
-    if name == "M0":
+def resolve(name: str, run: Run, base_model: str, trained: bool = True) -> ModelRef:
+    """The model that `name` means in a run whose M0 is `base_model`; untrained runs have no other."""
+    if name == "M0" or (is_model(name) and not trained):
         return foreign(base_model)
     if is_model(name):
         version = run.current(name)

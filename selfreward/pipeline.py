@@ -22,6 +22,7 @@ from typing import Any
 
 from selfreward import durable
 from selfreward.config import RunConfig, dump_config
+from selfreward.costs import spent
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import UsageError
 from selfreward.exchange import is_imported
@@ -123,7 +124,7 @@ def resolve_plan(
 ) -> tuple[Recipe, dict[str, Version], dict[str, ModelRef]]:
     """The recipe of a step (its key) and what its inputs are, as of now."""
     inputs = {role: run.current(name) for role, name in plan.inputs.items()}
-    models = {role: resolve(name, run, config.model) for role, name in plan.models.items()}
+    models = {role: resolve(name, run, config.model, config.train) for role, name in plan.models.items()}
     described = {role: {"name": v.name, "version": v.version, "content_sha256": v.content_sha256}
                  for role, v in inputs.items()}  # fmt: skip
     described |= {role: {"name": m.name, "content_sha256": m.content_sha256} for role, m in models.items()}
@@ -139,9 +140,12 @@ def _describe_file(plan: Plan, path: Path) -> dict[str, str]:
     return file_input(path)
 
 
-def engine_options(config: RunConfig) -> EngineOptions:
-    """The engine options of a configuration."""
-    return EngineOptions(**config.engine.model_dump())
+def engine_options(config: RunConfig, run: Run) -> EngineOptions:
+    """The engine options of a configuration; with a cost limit, what was spent so far goes along."""
+    options = config.engine.model_dump()
+    if config.max_cost is not None:
+        options["extra"] = {**options["extra"], "max_cost": config.max_cost, "spent": spent(run.path / ".work")}
+    return EngineOptions(**options)
 
 
 def _job(
@@ -153,7 +157,7 @@ def _job(
     models: dict[str, ModelRef],
 ) -> Job:
     work = durable.make_folder(run.work_folder(recipe))
-    return Job(run, recipe, inputs, models, plan.files, plan.texts, engine_options(config), work)
+    return Job(run, recipe, inputs, models, plan.files, plan.texts, engine_options(config, run), work)
 
 
 def _build(run: Run, plan: Plan, job: Job) -> Version:

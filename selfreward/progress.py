@@ -21,6 +21,7 @@ def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
         dynamic_ncols=True,
         file=sys.stderr,
         disable=bool(os.environ.get("SELFREWARD_QUIET")),
+        delay=1.0,  # what is done within a second needs no bar
         mininterval=0.5 if sys.stderr.isatty() else 10,
         **options,
     )

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
+from selfreward.costs import NOT_KEYED
 from selfreward.engines.base import Engine, EngineOptions
 from selfreward.errors import StoreError
 from selfreward.store import Counts, Recipe, Run
@@ -114,7 +115,12 @@ class Job:
         """Open the engine of one of the stage's models."""
         from selfreward.engines import open_engine
 
-        return open_engine(self.models[role].model_string, self.options)
+        options = self.options
+        model_string = self.models[role].model_string
+        if not model_string.startswith("openai:"):  # only servers cost money, and only they know what a price is
+            extra = {name: value for name, value in options.extra.items() if name not in NOT_KEYED}
+            options = replace(options, extra=extra)
+        return open_engine(model_string, options)
 
 
 @dataclass(frozen=True)
@@ -135,12 +141,15 @@ def plan_run(config: RunConfig) -> Iterator[Plan]:
     yield from _plan(SETUP, config, 0)
     for iteration in range(1, config.iterations + 1):
         yield from _plan(ITERATION, config, iteration)
-    for iteration in range(config.iterations + 2):
+    last_model = config.iterations + 1 if config.train else 1
+    for iteration in range(last_model + 1):
         yield from _plan(EVALUATION, config, iteration)
 
 
 def _plan(modules: tuple[str, ...], config: RunConfig, iteration: int) -> Iterator[Plan]:
     for name in modules:
+        if name.startswith("training.") and not config.train:
+            continue
         plan: Plan | None = stage_module(name).plan(config, iteration)
         if plan is not None:
             yield plan

@@ -1,0 +1,39 @@
+"""What a run has spent on paid servers, over all its stages and restarts: `.work/costs.jsonl`, newest line counts.
+
+Engines with a `usage` (openai:) start from what was spent before and refuse to pass `max_cost`; after every finished
+group the new total is appended, durably, so that a crash does not forget money.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from selfreward.journal import Journal
+
+NOT_KEYED = ("max_cost", "spent", "price_per_million_in", "price_per_million_out")
+"""Engine options about money; they change no row."""
+
+
+def spent(work: Path) -> float:
+    """The total so far; `work` is the run's `.work` folder."""
+    path = work / "costs.jsonl"
+    if not path.is_file():
+        return 0.0
+    return max((float(line["spent"]) for line in Journal(path).units()), default=0.0)
+
+
+class Ledger:
+    """Notes an engine's total after each group; does nothing for engines that cost nothing."""
+
+    def __init__(self, work: Path, name: str, engine: Any) -> None:
+        usage = getattr(engine, "usage", None)
+        self._usage = usage if usage is not None and usage.max_cost is not None else None
+        self._path = work / "costs.jsonl"
+        self._name = name
+
+    def note(self) -> None:
+        """Append the engine's total if it costs money."""
+        if self._usage is not None:
+            with Journal(self._path) as journal:
+                journal.append({"stage": self._name, "spent": self._usage.spent})

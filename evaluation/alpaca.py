@@ -77,10 +77,18 @@ def evaluate_files(
             "no annotations given: a win rate needs a judge's verdicts; give an annotations file or a judge"
         )
     references, answers = read_answers(reference), read_answers(outputs)
-    verdicts = verdicts_from_rows(read_rows(annotations), annotations.name, references, answers, annotator)
-    length_data = read_length_data(difficulty, gamed, list(references.outputs))
-    name = model or answers.generator or outputs.name.split(".")[0]
-    return summarise(references, answers, verdicts, length_data, strict=strict, model=name)
+    rows = read_rows(annotations)
+    verdicts = verdicts_from_rows(rows, annotations.name, references, answers, annotator)
+    mine = [row for row in rows if annotator is None or row.get("annotator") == annotator]
+    return summarise(
+        references,
+        answers,
+        replace(verdicts, notes=verdicts.notes + _row_notes(mine)),
+        read_length_data(difficulty, gamed, list(references.outputs)),
+        strict=strict,
+        model=model or answers.generator or outputs.name.split(".")[0],
+        n_disagree=_count_disagreements(mine),
+    )
 
 
 def summarise_rows(

@@ -48,6 +48,8 @@ class JudgeTemplate:
     """Tokens whose log-probabilities are wanted; empty for a judge whose text is parsed."""
     max_tokens: int
     temperature: float
+    model_name: str | None
+    """The model that the configuration was made for; alpaca-eval's published figures are this one's."""
     sha256: str
     """Of configuration and prompt: goes into the key of anything judged with it."""
 
@@ -85,6 +87,7 @@ def load_annotator(name: str) -> JudgeTemplate:
         choices=_choices(settings),
         max_tokens=int(kwargs.get("max_tokens") or kwargs.get("max_tokens_to_sample") or 64),
         temperature=float(kwargs.get("temperature", 0)),
+        model_name=kwargs.get("model_name"),
         sha256=hashlib.sha256(f"{config.read_text(encoding='utf-8')}\0{prompt}".encode()).hexdigest(),
     )
 

@@ -1,9 +1,10 @@
 """Trivial answers and a trivial judge beside every row: a win rate that does not beat them says little.
 
 The longer answer wins two verdicts in three on some benchmarks, and one constant answer reached 86.5 length-
-controlled on AlpacaEval 2 (alpaca_eval#414). From files alone three can be stated: the reference against
-itself, a judge that only counts characters, and, for the leaderboard's own judge and reference, the published
-constant answer. For any other judge have `constant_outputs` and `longest_outputs` judged like a model.
+controlled on AlpacaEval 2 (alpaca_eval#414). From files alone four can be stated: the reference against
+itself, a judge that only counts characters, the longer of the two answers before the judge at hand, and, for the
+leaderboard's own judge and reference, the published constant answer. For any other judge have `constant_outputs`
+judged like a model (and `longest_outputs`, where there are more candidates than two).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def baselines(
     return (
         Baseline("reference itself", 50.0, 50.0, "by construction: every verdict a draw"),
         _longest_wins(table),
+        _longer_answer(table),
         _constant_answer(annotator, reference),
     )
 
@@ -54,9 +56,26 @@ def _longest_wins(table: Sequence[PromptResult]) -> Baseline:
     return Baseline("longest wins", 100 * sum(won) / len(won) if won else None, None, basis)
 
 
+def _longer_answer(table: Sequence[PromptResult]) -> Baseline:
+    """The longest of the candidates: answers with whichever of the two answers is longer, judged by this judge.
+
+    Nothing has to be asked for that: the model's answer has its verdict, the reference against itself is a draw.
+    """
+    won = [
+        row.preference - 1 if is_longer and row.preference is not None else 0.5
+        for row in table
+        for is_longer in [row.output_length is not None and row.output_length > row.reference_length]
+        if not is_longer or row.preference is not None
+    ]
+    n_unknown = len(table) - len(won)
+    basis = "answers with the longer of model and reference, by this judge's verdicts"
+    unknown = f"; {n_unknown} without a verdict left out" if n_unknown else ""
+    return Baseline("longer answer", 100 * sum(won) / len(won) if won else None, None, basis + unknown)
+
+
 def _constant_answer(annotator: str | None, reference: str | None) -> Baseline:
     if (annotator, reference) != (PUBLISHED_ANNOTATOR, PUBLISHED_REFERENCE):
-        return Baseline("constant answer", None, None, "not judged by this judge; judge `constant_outputs`")
+        return Baseline("constant answer", None, None, "not judged by this judge (--judge-constant)")
     board = leaderboard()
     row = board.rows.get(NULL_MODEL)
     if row is None:

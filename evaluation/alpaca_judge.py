@@ -99,12 +99,17 @@ def judge_with_engine(
     engine: Engine, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
 ) -> Iterator[list[Completion]]:
     """Completions as the engine finishes them. Refuses before the first one if the engine cannot weigh choices."""
+    require_logprobs(engine, requests)
+    yield from engine.generate(requests, done)
+
+
+def require_logprobs(engine: Engine, requests: Sequence[Request]) -> None:
+    """`CapabilityError` if the requests want choices weighed and the engine cannot."""
     if any(request.choices for request in requests) and not engine.capabilities.logprobs:
         raise CapabilityError(
             f"{engine.name} gives no log-probabilities, which a weighted judge needs; use a judge whose text is "
             "parsed, such as selfreward_pairwise"
         )
-    yield from engine.generate(requests, done)
 
 
 def annotation_rows(plan: AnnotationPlan, completions: Sequence[Completion]) -> list[dict[str, Any]]:

@@ -1,0 +1,7 @@
+"""`selfreward evaluate judge`."""
+
+from __future__ import annotations
+
+
+def judge() -> None:
+    """x"""

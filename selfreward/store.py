@@ -245,14 +245,14 @@ class Run:
     def quarantine(self, version: Version) -> Path:
         """Move a damaged version aside, so that the next run builds it again; nothing is deleted.
 
-        The folder goes first: a crash in between leaves a current version that is missing, which the next run
-        builds again, rather than a damaged one that nobody knows.
+        It stops being current first: a crash in between leaves a version that run.json does not name, which is
+        verified in full before anybody uses it, and which the same call moves aside.
         """
         stem = f"{version.name.replace('/', '-')}-{version.version}"
         aside = self.path / ".damaged" / f"{stem}-{secrets.token_hex(4)}"
         durable.make_folder(aside.parent)
-        durable.rename(version.folder, aside)
         update_state(self.path, lambda state: state.forgetting(version.name, version.version))
+        durable.rename(version.folder, aside)
         return aside
 
     def _publish(

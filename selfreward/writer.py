@@ -55,7 +55,6 @@ def write_shards(
     schema: pa.Schema,
     batches: Iterable[pa.RecordBatch],
     rules: Rules | None = None,
-    shard_bytes: int = SHARD_BYTES,
 ) -> Written:
     """Write batches as Arrow stream shards plus the two JSON files `datasets` reads.
 
@@ -66,7 +65,7 @@ def write_shards(
     shards: list[_Shard] = []
     with _InOrder() as rows_thread, _InOrder() as bytes_thread, ExitStack() as last_shard:
         for batch in _rechunk(schema, batches):
-            if not shards or shards[-1].n_bytes >= shard_bytes:
+            if not shards or shards[-1].n_bytes >= SHARD_BYTES:
                 last_shard.close()
                 shards.append(last_shard.enter_context(_Shard(folder, schema, len(shards), bytes_thread)))
             rows_thread.do(hasher.update, batch)

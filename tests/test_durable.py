@@ -1,0 +1,138 @@
+"""The layer of durable calls: what each leaves behind when it succeeds, fails, or loses a race."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from selfreward import durable
+from selfreward.errors import StoreError
+
+
+@pytest.fixture
+def fail_at(monkeypatch):
+    """`fail_at("rename")` makes the next call of that name fail with ENOSPC."""
+
+    def set_hook(name: str) -> None:
+        def hook(call: str, path: Path) -> None:
+            if call == name:
+                monkeypatch.setattr(durable, "hook", None)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(durable, "hook", hook)
+
+    return set_hook
+
+
+def test_the_hook_hears_of_every_call_before_it_acts(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(durable, "hook", lambda call, path: heard.append((call, path.name, path.exists())))
+    durable.replace_file(tmp_path / "a.json", b"{}")
+    assert [call for call, _, _ in heard] == ["write", "rename", "fsync"]
+    assert heard[1] == ("rename", "a.json", False)
+
+
+def test_an_error_names_the_call_the_path_the_reason_and_the_free_space(tmp_path, fail_at):
+    fail_at("write")
+    with pytest.raises(
+        StoreError, match=r"cannot write .*a\.json: No space left on device \(\d+\.\d GiB free\)"
+    ):
+        durable.write_new(tmp_path / "deep" / "a.json", b"{}")
+
+
+@pytest.mark.parametrize("call", ["write", "rename"])
+def test_a_failed_replacement_leaves_the_old_file_and_nothing_else(tmp_path, fail_at, call):
+    (tmp_path / "a.json").write_text("old")
+    fail_at(call)
+    with pytest.raises(StoreError):
+        durable.replace_file(tmp_path / "a.json", b"new")
+    assert os.listdir(tmp_path) == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
+
+
+def test_a_write_that_the_system_cuts_short_is_an_error_and_leaves_no_file(tmp_path):
+    """A file size limit of 1,000 bytes makes the kernel write 1,000 of 5,000 bytes, then refuse: EFBIG, as ENOSPC would.
+
+    In a child, because the limit cannot be taken back.
+    """
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            durable.write_new(tmp_path / "a", b"x" * 5000)
+        except StoreError as error:
+            os._exit(0 if "File too large" in str(error) else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_finished_folders_the_first_gets_the_name(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    assert durable.publish_folder(tmp_path / "first", tmp_path / "target")
+    assert not durable.publish_folder(tmp_path / "second", tmp_path / "target")
+    assert (tmp_path / "target" / "content").read_text() == "first"
+    assert (tmp_path / "second").is_dir()
+
+
+def test_everything_in_a_folder_is_durable_before_it_gets_its_name(tmp_path, monkeypatch):
+    hidden = tmp_path / ".tmp-x"
+    (hidden / "inner").mkdir(parents=True)
+    (hidden / "inner" / "a").write_text("")
+    (hidden / "b").write_text("")
+    calls = []
+    monkeypatch.setattr(durable, "hook", lambda call, path: calls.append((call, path.name)))
+    durable.publish_folder(hidden, tmp_path / "x")
+    assert calls[-2:] == [("rename", "x"), ("fsync", tmp_path.name)]
+    assert sorted(calls[:-2]) == [("fsync", name) for name in (".tmp-x", "a", "b", "inner")]
+
+
+def test_a_link_to_a_taken_name_is_refused_without_an_error(tmp_path):
+    (tmp_path / "a").write_text("a")
+    assert durable.link_new(tmp_path / "a", tmp_path / "b")
+    assert not durable.link_new(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_symlink_is_moved_in_one_step_and_left_alone_where_it_is_right(tmp_path, monkeypatch):
+    durable.point_symlink(tmp_path / "link", "one")
+    durable.point_symlink(tmp_path / "link", "two")
+    monkeypatch.setattr(durable, "hook", lambda call, path: pytest.fail("nothing to do"))
+    durable.point_symlink(tmp_path / "link", "two")
+    assert os.readlink(tmp_path / "link") == "two"
+    assert os.listdir(tmp_path) == ["link"]
+
+
+def test_a_folder_loses_its_name_before_its_content(tmp_path, fail_at):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a").write_text("")
+    fail_at("unlink")
+    with pytest.raises(StoreError):
+        durable.remove_tree(tmp_path / "v")
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".trash-v-")
+    assert (left / "a").exists()
+
+
+def test_errors_of_library_writers_are_explained_if_they_are_the_disks_or_the_folders(tmp_path):
+    with pytest.raises(StoreError, match="No space left"), durable.filling(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(StoreError, match="missing/a"), durable.filling(tmp_path):
+        (tmp_path / "missing" / "a").write_text("")
+    with pytest.raises(FileNotFoundError), durable.filling(tmp_path):
+        Path("/no/such/file").read_text()
+    with pytest.raises(ConnectionResetError), durable.filling(tmp_path):
+        raise ConnectionResetError(errno.ECONNRESET, "the judge's server hung up")
+
+
+def test_a_missing_file_reads_as_none_and_an_unreadable_one_is_explained(tmp_path):
+    assert durable.read(tmp_path / "none") is None
+    with pytest.raises(StoreError, match="cannot read"):
+        durable.read(tmp_path)

@@ -157,7 +157,7 @@ def _job(
     models: dict[str, ModelRef],
 ) -> Job:
     work = durable.make_folder(run.work_folder(recipe))
-    return Job(run, recipe, inputs, models, plan.files, plan.texts, engine_options(config, run), work)
+    return Job(run, recipe, inputs, models, plan.files, plan.texts, plan.unkeyed, engine_options(config, run), work)
 
 
 def _build(run: Run, plan: Plan, job: Job) -> Version:

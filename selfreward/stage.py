@@ -66,6 +66,8 @@ class Plan:
     texts: dict[str, str] = field(default_factory=dict)
     """Role -> text that is part of the key (a template, an SQL rule)."""
     params: dict[str, Any] = field(default_factory=dict)
+    unkeyed: dict[str, Any] = field(default_factory=dict)
+    """Settings that change speed, records or refusals, never what is made; not part of the key."""
 
     def __post_init__(self) -> None:
         roles = [*self.inputs, *self.models, *self.files, *self.texts]
@@ -86,6 +88,7 @@ class Job:
     models: dict[str, ModelRef]
     files: dict[str, Path]
     texts: dict[str, str]
+    unkeyed: dict[str, Any]
     options: EngineOptions
     work: Path
     """The hidden folder of this stage: journals, checkpoints. Found again after a crash."""

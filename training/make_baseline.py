@@ -25,12 +25,13 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         module=__name__,
         inputs={"ift": "ift"},
         models={"base": "M0"},
-        params={"seed": config.seed, "sft": config.sft.model_dump(mode="json")},
+        params={"seed": config.seed, "sft": config.sft.keyed()},
+        unkeyed={"sft": config.sft.model_dump(mode="json")},
     )
 
 
 def build(job: Job, folder: Path) -> Counts:
     """Fine-tune M0 on the IFT rows."""
-    settings = job.section("sft", SftConfig)
+    settings = SftConfig.model_validate(job.unkeyed["sft"])
     base = trainable(job.models["base"])
     return training_counts(train(job, "training.sft", folder, base, [job.inputs["ift"]], settings))

@@ -28,9 +28,10 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "dpo": config.dpo.model_dump(mode="json"),
+            "dpo": config.dpo.keyed(),
             "pairs": config.pairs.model_dump(include={"min_pairs"}),
         },
+        unkeyed={"dpo": config.dpo.model_dump(mode="json")},
     )
 
 
@@ -44,6 +45,6 @@ def build(job: Job, folder: Path) -> Counts:
             f"{format_funnel(funnel(job.run, job.iteration))}\n"
             "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more."
         )
-    settings = job.section("dpo", DpoConfig)
+    settings = DpoConfig.model_validate(job.unkeyed["dpo"])
     base = trainable(job.models["base"])
     return training_counts(train(job, "training.dpo", folder, base, [job.inputs["pairs"]], settings))

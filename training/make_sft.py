@@ -23,13 +23,14 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         module=__name__,
         inputs={"ift": "ift", "eft": "eft"},
         models={"base": "M0"},
-        params={"seed": config.seed, "sft": config.sft.model_dump(mode="json")},
+        params={"seed": config.seed, "sft": config.sft.keyed()},
+        unkeyed={"sft": config.sft.model_dump(mode="json")},
     )
 
 
 def build(job: Job, folder: Path) -> Counts:
     """Fine-tune M0 on all IFT rows and the accepted EFT training rows."""
-    settings = job.section("sft", SftConfig)
+    settings = SftConfig.model_validate(job.unkeyed["sft"])
     base = trainable(job.models["base"])
     data = [job.inputs["ift"], job.inputs["eft"]]
     return training_counts(train(job, "training.sft", folder, base, data, settings))

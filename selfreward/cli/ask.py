@@ -1,4 +1,4 @@
-"""`sql`, `lineage`, `diff`, `audit`: questions to a run."""
+"""`sql`, `lineage`, `diff`: questions to a run (`audit` is in judging/audit_cli.py)."""
 
 from __future__ import annotations
 
@@ -13,3 +13,96 @@ from selfreward.cli.runs import RunFolder
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
+    app.command()(sql)
+    app.command()(lineage)
+    app.command()(diff)
+
+
+def sql(
+    run_folder: RunFolder,
+    query: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="One query; without it an interactive prompt.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query from a file.")] = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write .parquet, .csv, .json, or .duckdb (every dataset as a table).")
+    ] = None,
+    max_rows: Annotated[int, typer.Option(help="Rows of a table to show.")] = 40,
+) -> None:
+    """Ask anything; every dataset of every iteration is a read-only view.  Example: selfreward sql runs/demo "FROM pairs" """
+    from selfreward.errors import UsageError
+    from selfreward.sql_output import repl, run_query
+
+    if query is not None and file is not None:
+        raise UsageError("sql: expected either a QUERY or -f FILE, found both")
+    if file is not None:
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file")
+        query = file.read_text(encoding="utf-8")
+    if query is None and out is not None:
+        from selfreward.sql_file import write_audit_file
+
+        write_audit_file(run_folder, out)
+        print(f"{out}: every dataset of {run_folder}")
+    elif query is None:
+        repl(run_folder)
+    else:
+        n_rows = run_query(
+            run_folder,
+            query,
+            format="json" if as_json else "csv" if as_csv else "table",
+            out=out,
+            max_rows=max_rows,
+        )
+        if out is not None:
+            print(f"{out}: {n_rows:,} rows")
+
+
+def lineage(
+    run_folder: RunFolder,
+    row_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Any id: a pair, candidate, judgement, prompt, ift or eft row, seed."
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Where a row comes from, down to the seeds.  Example: selfreward lineage runs/demo pair-0123456789abcdef"""
+    from selfreward.lineage import format_lineage
+    from selfreward.lineage import lineage as trace
+    from selfreward.store import Run
+
+    node = trace(Run(run_folder), row_id)
+    if as_json:
+        print_json(node.to_dict())
+    else:
+        print(format_lineage(node))
+
+
+def diff(
+    run_folder: RunFolder,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="ift, iter1/pairs, …")],
+    a: Annotated[
+        str, typer.Argument(metavar="[A]", help="Version before: its first digits, `previous` or `current`.")
+    ] = "previous",
+    b: Annotated[str, typer.Argument(metavar="[B]", help="Version after.")] = "current",
+    with_run: Annotated[Path | None, typer.Option(help="Take version B from this run.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Examples of each kind.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Rows added, removed and changed between two versions.  Example: selfreward diff runs/demo iter1/pairs previous current"""
+    from dataclasses import asdict
+
+    from selfreward.diff import diff as compare
+    from selfreward.diff import format_diff
+    from selfreward.store import Run
+
+    other = Run(with_run) if with_run else None
+    found = compare(Run(run_folder), dataset, "current" if other and a == "previous" else a, b, other, n)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        print(format_diff(found))

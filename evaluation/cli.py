@@ -10,7 +10,8 @@ import typer
 from evaluation import cli_alpaca, cli_judges
 
 evaluate = typer.Typer(
-    no_args_is_help=True, help="Scores for models: alpaca-eval, head-to-head, MT-Bench, judges against people, …"
+    no_args_is_help=True,
+    help="Scores for models: alpaca-eval, head-to-head, MT-Bench, judges against people, …",
 )
 
 

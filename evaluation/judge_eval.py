@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
-
 from judging.judge import Item, Judged, judge_items
 from judging.judgements import judging_params, template_name
 from judging.parsing import PARSER_VERSION
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
 from selfreward.config import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.generation import Generation
 from selfreward.stage import Job, Plan, Rows

@@ -117,7 +117,7 @@ def test_given_answers_are_cut_to_the_draw_and_missing_ones_are_counted(job, tmp
     with pytest.raises(InputError, match="answers none of the 6 prompts"):
         run_alpaca(given)
     outputs.write_text(json.dumps([{"instruction": t, "output": "x"} for t in ("p0", "other")]))
-    with pytest.raises(InputError, match="1 row for a prompt that reference.json does not have .*'other'"):
+    with pytest.raises(InputError, match=r"1 row for a prompt that reference.json does not have .*'other'"):
         run_alpaca(given)
 
 
@@ -299,7 +299,7 @@ def test_a_priced_judge_is_estimated_before_the_first_request_and_held_to_the_li
         run_alpaca(openai_job(job, server, *prices, max_cost=100.0))
         assert len(server.bodies) == N
         assert "cost " in capsys.readouterr().err
-        with pytest.raises(CostLimitError, match="0.09 of --max-cost"):
+        with pytest.raises(CostLimitError, match=r"0\.09 of --max-cost"):
             run_alpaca(openai_job(changed(job, both_orders=True), server, *prices, max_cost=0.1))
 
 

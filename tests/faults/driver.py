@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from selfreward import durable
 from selfreward.errors import SelfrewardError, StoreError
@@ -78,6 +79,8 @@ class Operation:
     prepare: Callable[[Path], object]
     act: Callable[[Path], object]
     look: Callable[[Path], dict[str, Any]] = readers_view
+    check: Callable[[Path], object] = lambda folder: None
+    """Called after the rerun."""
 
 
 @dataclass(frozen=True)
@@ -95,28 +98,16 @@ class Swept:
         return f"{self.operation}: {self.fault}: {self.stopped} of {self.calls} calls struck, all recovered"
 
 
-def warm_up() -> None:
-    """Import here what every child would import again."""
-    import datasets
-    import pyarrow.compute
-
-    assert datasets.Features
-    assert pyarrow.compute.sum
-
-
 def sweep(operation: Operation, fault: Fault, folder: Path, stride: int = 1, first: int = 1) -> Swept:
     """Strike at call `first`, `first + stride`, … until the operation finishes untouched."""
-    warm_up()
     folder.mkdir(exist_ok=True)
     before, after = folder / "before", folder / "after"
     operation.prepare(before)
     shutil.copytree(before, after, symlinks=True)
-    outcome = _in_child(lambda: operation.act(after), None, 0, folder)
-    assert outcome.code == _DONE, outcome.text
-    calls_undisturbed = outcome.calls
+    calls = _undisturbed(operation, after)
     old, new = operation.look(before), operation.look(after)
     number, struck = first, 0
-    while number <= calls_undisturbed:
+    while number <= calls:
         where = f"{operation.name}, {fault.name} at call {number}"
         case = folder / "case"
         shutil.copytree(before, case, symlinks=True)
@@ -124,23 +115,21 @@ def sweep(operation: Operation, fault: Fault, folder: Path, stride: int = 1, fir
         _check_stop(outcome, fault, case, where)
         struck += outcome.code != _DONE
         _check_view(operation.look(case), old, new, where)
-        _check_rerun(operation, case, after, new, folder, where)
+        _check_rerun(operation, case, after, new, where)
         shutil.rmtree(case)
         number += stride
-    return Swept(operation.name, fault.name, calls_undisturbed, struck)
+    return Swept(operation.name, fault.name, calls, struck)
 
 
 def kill_at_random(operation: Operation, folder: Path, n: int, rng: random.Random) -> Swept:
     """Kill the operation `n` times after a random time, between its start and its usual end."""
-    warm_up()
     folder.mkdir(exist_ok=True)
     before, after = folder / "before", folder / "after"
     operation.prepare(before)
     shutil.copytree(before, after, symlinks=True)
     started = time.monotonic()
-    outcome = _in_child(lambda: operation.act(after), None, 0, folder)
+    calls = _undisturbed(operation, after)
     usual_s = time.monotonic() - started
-    assert outcome.code == _DONE, outcome.text
     old, new = operation.look(before), operation.look(after)
     killed = 0
     for number in range(n):
@@ -152,9 +141,17 @@ def kill_at_random(operation: Operation, folder: Path, n: int, rng: random.Rando
         assert stopped.code in (_DONE, -signal.SIGKILL), f"{where}: {stopped.text}"
         killed += stopped.code != _DONE
         _check_view(operation.look(case), old, new, where)
-        _check_rerun(operation, case, after, new, folder, where)
+        _check_rerun(operation, case, after, new, where)
         shutil.rmtree(case)
-    return Swept(operation.name, "kill -9 at random times", outcome.calls, killed)
+    return Swept(operation.name, "kill -9 at random times", calls, killed)
+
+
+def _undisturbed(operation: Operation, folder: Path) -> int:
+    """Act in this process, which then has imported what its children need; how many calls that took."""
+    counter = Striker(None, 0)
+    with mock.patch.object(durable, "hook", counter):
+        operation.act(folder)
+    return counter.n
 
 
 def _check_stop(outcome: _Outcome, fault: Fault, case: Path, where: str) -> None:
@@ -172,16 +169,16 @@ def _check_view(seen: dict[str, Any], old: dict[str, Any], new: dict[str, Any], 
         assert seen.get(name) in (old.get(name), new.get(name)), f"{where}: {name} is neither old nor new"
 
 
-def _check_rerun(
-    operation: Operation, case: Path, after: Path, new: dict[str, Any], folder: Path, where: str
-) -> None:
-    outcome = _in_child(lambda: operation.act(case), None, 0, folder)
-    assert outcome.code == _DONE, f"{where}: the rerun failed: {outcome.text}"
+def _check_rerun(operation: Operation, case: Path, after: Path, new: dict[str, Any], where: str) -> None:
+    _undisturbed(operation, case)
     assert operation.look(case) == new, f"{where}: the rerun made something else"
+    operation.check(case)
     assert visible(case) == visible(after), f"{where}: other files than an undisturbed run leaves"
     if (case / "run.json").exists():
         collect(Run(case))
-    assert not [p for p in case.rglob("*") if is_temporary(p.name)], f"{where}: gc left something behind"
+    assert not [path for path in case.rglob("*") if is_temporary(path.name)], (
+        f"{where}: gc left something behind"
+    )
 
 
 def visible(folder: Path) -> set[str]:

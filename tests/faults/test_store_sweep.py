@@ -26,7 +26,7 @@ def test_killed_at_any_call_readers_see_old_or_new_and_the_rerun_completes(opera
 def test_any_error_at_any_third_call_is_explained_and_the_rerun_completes(operation, sweep_folder):
     """The four errors, once and lasting, each begin at another call, so that together they reach most of them."""
     for first, fault in enumerate([TORN_KILL, *ERRORS, DISK_FULL_IN_A_WRITE, *LASTING_ERRORS], 1):
-        print(sweep(operation, fault, sweep_folder / str(first), stride=9, first=first))
+        print(sweep(operation, fault, sweep_folder / str(first), stride=12, first=first))
 
 
 @pytest.mark.faults

@@ -1,0 +1,173 @@
+"""Cards: a dataset's README and a model's, from facts and templates.
+
+The front matter comes from libraries (`front_matter`), the text from Jinja templates in which every value that the
+data could have a say in shows as text (`markdown`). The same versions give the same card.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from data_cards.audits import Audits
+from data_cards.bases import generating_licences
+from data_cards.facts import DatasetFacts, RunFacts
+from data_cards.front_matter import dataset_front_matter, model_front_matter, model_results
+from data_cards.layout import CARD, config_name
+from data_cards.licences import source_licence
+from data_cards.markdown import render
+from data_cards.parquet import DatasetFiles
+from data_cards.plots import draw_plots
+from data_cards.weaknesses import weaknesses
+from selfreward.config import RunConfig, dump_config
+from selfreward.funnel import PAPER_PAIRS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LOGIN = re.compile(r"://[^/@\s]+@")
+
+
+@dataclass(frozen=True)
+class ModelLink:
+    """One of the run's models on the Hub."""
+
+    name: str
+    repo: str
+    url: str
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A published configuration that a model was trained on."""
+
+    repo: str
+    url: str
+    config: str
+    revision: str
+
+
+def write_dataset_card(
+    folder: Path,
+    repo: str,
+    tag: str,
+    licence: str | None,
+    facts: RunFacts,
+    datasets: Sequence[tuple[DatasetFiles, pa.Schema]],
+    audits: Audits,
+    models: Sequence[ModelLink] = (),
+) -> dict[str, Path]:
+    """Write README.md and its pictures below `folder`; path in the repository -> file."""
+    title = repo.rpartition("/")[2]
+    drawn = {iteration.number: draw_plots(iteration, folder) for iteration in facts.iterations}
+    config = public_config(facts.config)
+    text = dataset_front_matter(title, licence, facts, datasets) + render(
+        "dataset.md.jinja",
+        title=title,
+        repo=repo,
+        repo_literal=Markup(f'"{repo}"'),
+        tag=tag,
+        licence=licence,
+        facts=facts,
+        config=config,
+        config_text=dump_config(config) if config else "",
+        splits={data.name: _splits(data) for data, _ in datasets},
+        plots=drawn,
+        audits=audits,
+        weaknesses=weaknesses(facts),
+        paper_pairs=PAPER_PAIRS,
+        models=models,
+        seeds_licence=_seeds_licence(facts.sources),
+        generating_licences=generating_licences(facts.config, facts.generators),
+        **_example([config_name(data.name) for data, _ in datasets]),
+    )
+    (folder / CARD).write_text(text, encoding="utf-8")
+    pictures = [path for paths in drawn.values() for path in paths]
+    return {path: folder / path for path in [CARD, *pictures]}
+
+
+def write_model_card(
+    path: Path,
+    repo: str,
+    licence: str,
+    licence_note: str,
+    model: DatasetFacts,
+    manifest: Mapping[str, Any],
+    facts: RunFacts,
+    base: str | None,
+    dataset_repo: str,
+    revision: str,
+    training_data: Sequence[TrainingData],
+) -> None:
+    """Write a model's README; `revision` is the dataset repository's commit that holds its results."""
+    import yaml
+
+    title = repo.rpartition("/")[2]
+    judge = next((judge for judge in facts.judges if judge.model == model.name), None)
+    alpaca = next((row for row in facts.alpaca if row["model"] == model.name), None)
+    results = model_results(dataset_repo, revision, judge, alpaca)
+    effect = manifest["counts"]["notes"].get("effect") or {}
+    text = model_front_matter(title, licence, base, dataset_repo, results, facts.languages) + render(
+        "model.md.jinja",
+        title=title,
+        repo_literal=Markup(f'"{repo}"'),
+        model=model,
+        base=base or "a model that is not on the Hub",
+        parameters=yaml.safe_dump(manifest["params"], sort_keys=True, allow_unicode=True),
+        training_data=training_data,
+        effect={name: value for name, value in effect.items() if isinstance(value, int | float)},
+        judge=judge,
+        alpaca=alpaca,
+        weaknesses=weaknesses(
+            replace(facts, judges=[judge] if judge else [], alpaca=[alpaca] if alpaca else [])
+        ),
+        dataset_repo=dataset_repo,
+        licence=licence,
+        licence_note=licence_note,
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def public_config(config: RunConfig | None) -> RunConfig | None:
+    """The configuration without this machine's paths: an absolute path is cut to its last part; no logins in addresses.
+
+    Rows and keys hold no paths either; files count by their content.
+    """
+    return None if config is None else RunConfig.model_validate(_without_paths(config.model_dump()))
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_paths(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(inner) for inner in value]
+    if isinstance(value, str):
+        value = _LOGIN.sub("://", value)
+        engine, colon, rest = value.partition(":")
+        if value.startswith(("/", "~")):
+            return Path(value).name
+        if colon and rest.startswith(("/", "~")) and not rest.startswith("//"):
+            return f"{engine}:{Path(rest).name}"
+    return value
+
+
+def _splits(data: DatasetFiles) -> Markup:
+    parts = [f"`{split}` {sum(entry.rows for entry in entries):,}" for split, entries in data.splits.items()]
+    return Markup(", ".join(parts))
+
+
+def _seeds_licence(sources: Sequence[str]) -> str:
+    known = sorted({licence for source in sources if (licence := source_licence(source))})
+    return f", under {', '.join(known)}" if known else ""
+
+
+def _example(configs: Sequence[str]) -> dict[str, Markup]:
+    """The configuration of the loading example: pairs where there are some."""
+    pairs = [config for config in configs if config.endswith("_pairs")]
+    config = pairs[-1] if pairs else configs[0]
+    return {"example": Markup(config.rpartition("_")[2]), "example_literal": Markup(f'"{config}"')}

@@ -1,0 +1,128 @@
+"""`card`, `publish`, `pull`: a run described, sent to the Hugging Face Hub, and brought back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreward.cli.output import Json, format_table, print_json
+from selfreward.cli.runs import RunFolder
+
+Licence = Annotated[
+    str | None,
+    typer.Option(
+        "--license",
+        metavar="ID",
+        help="Licence of the datasets, as the Hub writes it; default: that of the seeds.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(card)
+    app.command()(publish)
+    app.command()(pull)
+
+
+def card(
+    run_folder: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write it; default: RUN/cards.")
+    ] = None,
+    repo: Annotated[
+        str, typer.Option(metavar="USER/NAME", help="The repository it will name.")
+    ] = "USER/NAME",
+    licence: Licence = None,
+) -> None:
+    """Write the dataset card with its pictures, without publishing.  Example: selfreward card runs/demo"""
+    from data_cards.preview import write_cards
+
+    for path in write_cards(run_folder, repo, licence, out or run_folder / "cards"):
+        print(path)
+
+
+def publish(
+    run_folder: RunFolder,
+    repo: Annotated[
+        str, typer.Option("--repo", metavar="USER/NAME", help="The dataset repository on the Hub.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
+    dry_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--dry-run", metavar="DIR", help="Write the repository's tree into DIR; nothing is sent."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="DATASET", help="Only this dataset; may be repeated. Default: all."),
+    ] = None,
+    models: Annotated[bool, typer.Option("--models", help="Also the models, as USER/NAME-M1, …")] = False,
+    licence: Licence = None,
+    model_licence: Annotated[
+        str | None,
+        typer.Option(
+            "--model-license", metavar="ID", help="Licence of the base model, where it is not known."
+        ),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Refuse where an audit fails. Without: the card says so.")
+    ] = True,
+    onto: Annotated[
+        str | None,
+        typer.Option(metavar="COMMIT", help="Build on this commit of somebody else's, the current head."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Push a run to the Hub, verified and tagged.  Example: selfreward publish runs/demo --repo ann/self-rewarding"""
+    from data_cards import publish as publishing
+
+    options = publishing.PublishOptions(
+        repo, private, tuple(only or ()), models, licence, model_licence, gate, onto
+    )
+    if dry_run is not None:
+        folders = publishing.dry_run(run_folder, options, dry_run)
+        if as_json:
+            print_json({"folders": [str(folder) for folder in folders]})
+        else:
+            print("\n".join(f"{folder}: the tree of the repository; nothing was sent" for folder in folders))
+        return
+    pushed = publishing.publish(run_folder, options)
+    if as_json:
+        print_json([asdict(entry) for entry in pushed])
+        return
+    for entry in pushed:
+        what = "published" if entry.committed else "unchanged, nothing committed"
+        checked = f"{entry.verified} files read back and equal" if entry.verified else "read back before"
+        print(
+            f"{entry.url}: {what}; revision {entry.revision}, tag {entry.tag}; {entry.n_files} files, {checked}"
+        )
+
+
+def pull(
+    repo: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="A dataset repository that selfreward published.")
+    ],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A new run folder.")],
+    revision: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Tag, branch or commit; default: the newest.")
+    ] = None,
+    models: Annotated[
+        bool, typer.Option("--models/--no-models", help="Also the models that were published with it.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Restore a published run.  Example: selfreward pull ann/self-rewarding runs/theirs --revision run-3f0c12ab34cd"""
+    from data_cards.pull import pull as pull_run
+
+    restored = pull_run(repo, run_folder, revision, models)
+    if as_json:
+        print_json([asdict(entry) for entry in restored])
+        return
+    rows = [(r.name, r.version, r.rows, "same files" if r.identical else "same rows") for r in restored]
+    print(format_table(("dataset", "version", "rows", "restored as"), rows))
+    print(f"\n{run_folder}: restored; look at it with: selfreward sql {run_folder} 'FROM pairs'")

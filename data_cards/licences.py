@@ -1,0 +1,126 @@
+"""Which licence a published dataset carries: that of the seeds, or one that the seeds' licence allows.
+
+The seeds' prompts and replies stand in the published rows, so their licence binds what may be done with them. Known
+sources are listed below with the licence their publishers state; for anything else (a table of your own) the licence
+must be given. This is bookkeeping, not legal advice: the check knows four conditions (attribution, share alike,
+non-commercial, no derivatives) and nothing of a licence's text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfreward.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a licence asks of whoever passes the work on."""
+
+    attribution: bool = True
+    share_alike: bool = False
+    non_commercial: bool = False
+    no_derivatives: bool = False
+    own_terms: bool = False
+    """Terms that no other licence carries (model licences, `other`): only the same identifier passes."""
+
+
+_FREE, _BY = Terms(attribution=False), Terms()
+LICENCES = {
+    **dict.fromkeys(("cc0-1.0", "pddl", "unlicense", "wtfpl"), _FREE),
+    **dict.fromkeys(("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "odc-by", "cdla-permissive-1.0",
+                     "cdla-permissive-2.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0"), _BY),
+    **dict.fromkeys(("cc-by-sa-3.0", "cc-by-sa-4.0", "odbl", "cdla-sharing-1.0", "gpl-3.0"), Terms(share_alike=True)),
+    **dict.fromkeys(("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0"), Terms(non_commercial=True)),
+    **dict.fromkeys(("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"), Terms(share_alike=True, non_commercial=True)),
+    **dict.fromkeys(("cc-by-nd-4.0",), Terms(no_derivatives=True)),
+    **dict.fromkeys(("cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"), Terms(non_commercial=True, no_derivatives=True)),
+    **dict.fromkeys(("llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "gemma", "other"), Terms(own_terms=True)),
+}  # fmt: skip
+"""Identifiers as the Hub writes them in a card's `license`."""
+
+_SOURCES = {
+    "embedded": "apache-2.0",
+    "OpenAssistant/oasst1": "apache-2.0",
+    "OpenAssistant/oasst2": "apache-2.0",
+    "databricks/databricks-dolly-15k": "cc-by-sa-3.0",
+    "HuggingFaceH4/no_robots": "cc-by-nc-4.0",
+    "Anthropic/hh-rlhf": "mit",
+    "nvidia/HelpSteer2": "cc-by-4.0",
+    "tatsu-lab/alpaca": "cc-by-nc-4.0",
+}
+_OASST_FILE = re.compile(r"(^|[-_])oasst[12]?([-_]|$)")
+
+
+def source_licence(source: str) -> str | None:
+    """The licence of a seed source, None where it is not known.
+
+    >>> source_licence("oasst1-en-validation"), source_licence("my-table")
+    ('apache-2.0', None)
+    """
+    return _SOURCES.get(source) or ("apache-2.0" if _OASST_FILE.search(source) else None)
+
+
+def choose_licence(sources: Sequence[str], wanted: str | None) -> str:
+    """The licence to publish under; UsageError where it is unknown, missing or more than the seeds allow.
+
+    `sources` are the seeds' own; none where the rows were brought by the user.
+    """
+    if wanted is not None and wanted not in LICENCES:
+        near = difflib.get_close_matches(wanted, LICENCES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(LICENCES)}"
+        raise UsageError(f"--license {wanted!r}: is no licence identifier of the Hub; {hint}")
+    known = {source: licence for source in sources if (licence := source_licence(source))}
+    unknown = [source for source in sources if source not in known]
+    if wanted is None:
+        wanted = _carried_over(known, unknown)
+    for source, licence in known.items():
+        if why := forbidden_because(licence, wanted):
+            raise UsageError(
+                f"--license {wanted}: the seeds from {source!r} are under {licence}, which {why}"
+            )
+    return wanted
+
+
+def _carried_over(known: dict[str, str], unknown: list[str]) -> str:
+    if unknown or not known:
+        what = f"of the seeds from {unknown[0]!r}" if unknown else "of rows you brought yourself"
+        raise UsageError(
+            f"the licence {what} is not known, so it must be given: --license cc-by-4.0 (or another identifier of the "
+            "Hub) publishes under a licence that they allow"
+        )
+    licences = sorted(set(known.values()))
+    if len(licences) > 1:
+        found = ", ".join(f"{source} {licence}" for source, licence in sorted(known.items()))
+        raise UsageError(
+            f"the seeds have several licences ({found}); say under which one to publish with --license"
+        )
+    return licences[0]
+
+
+def forbidden_because(seeds: str, wanted: str) -> str | None:
+    """Why rows under licence `seeds` may not be published under `wanted`; None where they may.
+
+    >>> forbidden_because("apache-2.0", "cc0-1.0")
+    'asks for attribution; publish under a licence that asks for it too'
+    """
+    terms, offered = LICENCES[seeds], LICENCES[wanted]
+    if terms.no_derivatives:
+        return "allows no derived works; these rows may not be published"
+    if terms.own_terms and wanted != seeds:
+        return f"has terms of its own; publish under {seeds}"
+    if terms.share_alike and _family(wanted) != _family(seeds):
+        return f"asks that derived works carry the same licence; publish under {seeds}"
+    if terms.non_commercial and not offered.non_commercial:
+        return f"forbids commercial use; publish under {seeds} or another non-commercial licence"
+    if terms.attribution and not offered.attribution:
+        return "asks for attribution; publish under a licence that asks for it too"
+    return None
+
+
+def _family(licence: str) -> str:
+    """`cc-by-sa-3.0` and `cc-by-sa-4.0` are one: the older allows the newer."""
+    return re.sub(r"-\d[\d.]*$", "", licence)

@@ -1,0 +1,104 @@
+"""Jinja for Markdown: whatever is not marked as ours shows as text, whichever way Markdown or HTML could read it.
+
+A card holds text that models and strangers wrote. HTML escaping alone is not enough in Markdown: `![x](http://…)`
+loads an image, a line of dashes makes a heading, a bar breaks a table. So every value that a template prints has its
+punctuation written as character references, unless it is `Markup`; `pre` shows a whole text as it stands.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_ACTIVE = {ord(c): f"&#{ord(c)};" for c in "\\`*_{}[]()#+-!|~<>&\"'$@:^"}
+_CONTROL = {c: "\N{REPLACEMENT CHARACTER}" for c in range(32) if c not in (9, 10)} | {13: None}
+_PLAIN_CODE = re.compile(r"[\w./@:, -]+")
+_SHOWN_CHARS = 1200
+
+
+def as_text(value: Any) -> Markup:
+    """A value on one line, with nothing in it that Markdown or HTML would act on.
+
+    >>> as_text("<b>| x")
+    Markup('&#60;b&#62;&#124; x')
+    """
+    if isinstance(value, Markup):
+        return value
+    if value is None:
+        return Markup("–")
+    return Markup(" ".join(str(value).translate(_CONTROL).split()).translate(_ACTIVE))
+
+
+def pre(text: str, n_max: int = _SHOWN_CHARS) -> Markup:
+    """A text as it stands, in a block that neither Markdown nor HTML reads; the end of a long one is counted."""
+    left_out = len(text) - n_max
+    shown = text[:n_max] + (f"\n… ({left_out:,} more characters)" if left_out > 0 else "")
+    return Markup("<pre>\n" + html.escape(shown.translate(_CONTROL)) + "\n</pre>")
+
+
+def code(value: Any) -> Markup:
+    """A name in code type."""
+    text = str(value)
+    return (
+        Markup(f"`{text}`")
+        if _PLAIN_CODE.fullmatch(text)
+        else Markup("<code>") + as_text(text) + Markup("</code>")
+    )
+
+
+def share(value: float | None, digits: int = 1) -> Markup:
+    """A share in percent; a dash where there is none."""
+    return Markup("–") if value is None else Markup(f"{100 * value:.{digits}f} %")
+
+
+def number(value: float | None, digits: int = 1) -> Markup:
+    """Thousands with commas; a dash where there is none."""
+    if value is None:
+        return Markup("–")
+    return Markup(f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}")
+
+
+def counts(value: Mapping[str, int]) -> Markup:
+    """`not_best 12, tied 3`, largest first; a dash where there is nothing."""
+    lost = sorted(((n, reason) for reason, n in value.items() if n), reverse=True)
+    return Markup(", ").join(
+        Markup("{} {}").format(as_text(reason), f"{n:,}") for n, reason in lost
+    ) or Markup("–")
+
+
+def code_list(values: Sequence[str]) -> Markup:
+    """Names in code type; a dash where there is none."""
+    return Markup(", ").join(code(value) for value in values) or Markup("–")
+
+
+@cache
+def environment() -> Environment:
+    """The templates of this package; an unknown name in one is an error, not an empty place."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        finalize=as_text,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters.update(pre=pre, code=code, share=share, number=number, counts=counts, code_list=code_list)
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package with its values."""
+    return environment().get_template(template).render(**values)

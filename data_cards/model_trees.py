@@ -1,0 +1,101 @@
+"""The tree of a model repository: the version's own files, its manifest and its card.
+
+The files are those of the store, byte for byte, so that `pull` restores the version with its manifest. A file that
+would run code when it is loaded (a pickle) is not published.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_cards.bases import hub_name
+from data_cards.cards import TrainingData, write_model_card
+from data_cards.facts import RunFacts
+from data_cards.layout import CARD, MODEL_MANIFEST, config_name, model_repo
+from data_cards.trees import Tree
+from selfreward.errors import InputError
+from selfreward.store import is_model
+from selfreward.version import MANIFEST, Version
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+_OWN_CARD = "selfreward/README.version.md"
+
+
+def published_path(name: str) -> str:
+    """Where a file of the version lies in the repository: in its place, but its README makes room for the card."""
+    return _OWN_CARD if name == CARD else name
+
+
+def refuse_unsafe_weights(version: Version) -> None:
+    """InputError for a version with files that run code when they are loaded, or without safetensors."""
+    names = [entry["name"] for entry in version.manifest["files"]]
+    pickles = [name for name in names if Path(name).suffix in _PICKLES]
+    if pickles or not any(name.endswith(".safetensors") for name in names):
+        found = (
+            f"holds {pickles[0]}, which runs code when it is loaded"
+            if pickles
+            else "holds no .safetensors file"
+        )
+        raise InputError(
+            f"{version.folder}: {found}; publish the datasets without --models, or save the model as safetensors"
+        )
+
+
+def model_tree(
+    version: Version,
+    facts: RunFacts,
+    licence: str,
+    dataset_repo: str,
+    dataset_url: str,
+    revision: str,
+    folder: Path,
+) -> Tree:
+    """The repository of one model; its card is written into `folder`."""
+    version.verify()
+    names = [entry["name"] for entry in version.manifest["files"]]
+    write_model_card(
+        folder / CARD,
+        model_repo(dataset_repo, version.name),
+        licence,
+        _licence_note(facts),
+        next(model for model in facts.models if model.name == version.name),
+        version.manifest,
+        facts,
+        _base(version, facts, dataset_repo),
+        dataset_repo,
+        revision,
+        _training_data(version, facts, dataset_repo, dataset_url, revision),
+    )
+    files = {published_path(name): version.folder / name for name in names}
+    return Tree.of({**files, MODEL_MANIFEST: version.folder / MANIFEST, CARD: folder / CARD})
+
+
+def _licence_note(facts: RunFacts) -> str:
+    return f", carried on from {hub_name(facts.config.model) or 'the base model'}" if facts.config else ""
+
+
+def _base(version: Version, facts: RunFacts, repo: str) -> str | None:
+    """The model it was trained from: another one of this run, or the run's M0."""
+    published = {model.name for model in facts.models}
+    for entry in version.manifest["inputs"].values():
+        parent = entry["name"].partition("@")[0]
+        if is_model(parent) and parent in published:
+            return model_repo(repo, parent)
+    return hub_name(facts.config.model) if facts.config else None
+
+
+def _training_data(
+    version: Version, facts: RunFacts, repo: str, url: str, revision: str
+) -> list[TrainingData]:
+    """The datasets among its inputs, where the published version is the one it was trained on."""
+    published = {dataset.name: dataset.content_sha256 for dataset in facts.datasets}
+    return [
+        TrainingData(
+            repo,
+            f"{url}/tree/{revision}/data/{config_name(entry['name'])}",
+            config_name(entry["name"]),
+            revision,
+        )
+        for _, entry in sorted(version.manifest["inputs"].items())
+        if published.get(entry["name"]) == entry["content_sha256"]
+    ]

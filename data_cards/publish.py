@@ -1,0 +1,178 @@
+"""`selfreward publish`: a whole run on the Hub as one dataset repository, and its models beside it.
+
+Everything that can be found wrong here is found before anything is sent: the repository's name, the token and what it
+may do, the licence, the audits, the rows themselves (verified against their manifests while they are written). Then
+the datasets go up in one commit, and each model in one of its own; see `push` for what an interruption leaves.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_cards.audits import audit_run
+from data_cards.bases import require_base_licence
+from data_cards.facts import read_config, seed_sources
+from data_cards.hub import HubError, HubRepo, Patience, connect, require_writer
+from data_cards.layout import checked_repo, model_repo
+from data_cards.licences import choose_licence
+from data_cards.model_trees import model_tree, refuse_unsafe_weights
+from data_cards.parquet import read_dataset
+from data_cards.push import Pushed, push
+from data_cards.record import Record
+from data_cards.staging import Selection, Staged, select, stage_datasets, write_dry_run
+from data_cards.trees import Tree
+from selfreward import durable
+from selfreward.errors import UsageError
+from selfreward.store import Run
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """What the command line gives."""
+
+    repo: str
+    private: bool = False
+    only: Sequence[str] = ()
+    models: bool = False
+    licence: str | None = None
+    model_licence: str | None = None
+    gate: bool = True
+    onto: str | None = None
+    endpoint: str | None = None
+    """The Hub; default: `HF_ENDPOINT`, or the public one."""
+
+
+def publish(path: Path, options: PublishOptions, patience: Patience | None = None) -> list[Pushed]:
+    """Push a run; the first entry is the dataset repository, then one for each model."""
+    patience = patience or Patience()
+    run, selection = _opened(path, options)
+    api = connect(options.endpoint)
+    require_writer(api, options.repo, patience)
+    audits = audit_run(run, options.gate)
+    record = Record(path)
+    with _scratch(run) as scratch:
+        repo = HubRepo(api, options.repo, "dataset", patience)
+        staged = stage_datasets(
+            run, selection, options.repo, repo.url, scratch / "tree", options.licence, audits
+        )
+        refuse_secrets(staged.tree)
+        pushed = [
+            push(
+                repo,
+                staged.tree,
+                record,
+                staged.tag,
+                f"Publish {staged.tag}: {len(staged.files)} datasets, {staged.facts.rows:,} rows",
+                scratch / "back",
+                options.private,
+                options.onto,
+                lambda folder: _compare_rows(staged, folder),
+            )
+        ]
+        for version in selection.models:
+            model = HubRepo(api, model_repo(options.repo, version.name), "model", patience)
+            tree = _model_tree(run, selection, staged, options, version.name, pushed[0], scratch)
+            refuse_secrets(tree)
+            pushed.append(
+                push(
+                    model,
+                    tree,
+                    record,
+                    f"version-{version.version}",
+                    f"Publish {version.name}, version {version.version}",
+                    scratch / f"back-{version.name}",
+                    options.private,
+                )
+            )
+    return pushed
+
+
+def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
+    """Write what would be pushed: the dataset repository's tree into `folder`, each model's into `folder`-M1."""
+    run, selection = _opened(path, options)
+    audits = audit_run(run, options.gate)
+    with _scratch(run) as scratch:
+        url = HubRepo(connect(options.endpoint), options.repo, "dataset").url
+        staged = stage_datasets(run, selection, options.repo, url, scratch / "tree", options.licence, audits)
+        trees = {folder: staged.tree}
+        unpushed = Pushed(options.repo, url, staged.tag, staged.tag, False, len(staged.tree.files), 0)
+        for version in selection.models:
+            tree = _model_tree(run, selection, staged, options, version.name, unpushed, scratch)
+            trees[folder.with_name(f"{folder.name}-{version.name}")] = tree
+        for tree in trees.values():
+            refuse_secrets(tree)
+        write_dry_run(trees)
+    return list(trees)
+
+
+def _opened(path: Path, options: PublishOptions) -> tuple[Run, Selection]:
+    """Everything that is wrong with the call itself, before anything is read or asked."""
+    checked_repo(options.repo)
+    run = Run(path)
+    selection = select(run, options.only, options.models)
+    if options.models and not selection.models:
+        raise UsageError(f"{path}: --models was given, but the run holds no model")
+    for version in selection.models:
+        checked_repo(model_repo(options.repo, version.name))
+        refuse_unsafe_weights(version)
+    if selection.models:
+        _model_licence(run, options)
+    choose_licence(seed_sources(run), options.licence)
+    return run, selection
+
+
+def _model_licence(run: Run, options: PublishOptions) -> str:
+    config = read_config(run.path)
+    return require_base_licence(config.model if config else None, options.model_licence)
+
+
+def _model_tree(
+    run: Run,
+    selection: Selection,
+    staged: Staged,
+    options: PublishOptions,
+    name: str,
+    datasets: Pushed,
+    scratch: Path,
+) -> Tree:
+    version = next(v for v in selection.models if v.name == name)
+    folder = scratch / f"model-{name}"
+    folder.mkdir(parents=True)
+    licence = _model_licence(run, options)
+    return model_tree(version, staged.facts, licence, options.repo, datasets.url, datasets.revision, folder)
+
+
+def _compare_rows(staged: Staged, folder: Path) -> None:
+    """The rows that the Hub gave back, against the content hashes of the store."""
+    for data in staged.files:
+        read_dataset(data, folder)
+
+
+def refuse_secrets(tree: Tree) -> None:
+    """HubError where the user's own token stands in a text that would be published."""
+    from huggingface_hub import get_token
+
+    token = (get_token() or "").encode()
+    for path, source in tree.files.items():
+        is_text = source.suffix in (".md", ".json", ".yaml", ".jinja", ".txt")
+        if token and is_text and token in source.read_bytes():
+            raise HubError(
+                f"{path}: holds your Hugging Face token; nothing was sent. Take it out of the run and revoke it"
+            )
+
+
+@contextmanager
+def _scratch(run: Run) -> Iterator[Path]:
+    """A hidden folder in the run, gone afterwards; a crash leaves it to `selfreward gc`."""
+    work = durable.make_folder(run.path / ".work")
+    folder = Path(tempfile.mkdtemp(prefix="publish-", dir=work))
+    try:
+        (folder / "tree").mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,187 @@
+"""The whole tree of a dataset repository, made in a folder before anything is sent.
+
+    staged = stage_datasets(run, repo="ann/x", folder=…, licence=None, only=[], audits=…)
+
+What is staged is what is pushed, what `--dry-run` writes, and what is compared afterwards. It follows from the
+versions, the options and this program alone: no clock, no machine, no order of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_cards.audits import Audits
+from data_cards.cards import ModelLink, public_config, write_dataset_card
+from data_cards.croissant import croissant
+from data_cards.facts import RunFacts, gather, seed_sources
+from data_cards.layout import (
+    AUDITS,
+    CONFIG,
+    CROISSANT,
+    RUN_FILE,
+    config_names,
+    manifest_path,
+    model_repo,
+    state_digest,
+    tag_stem,
+)
+from data_cards.licences import choose_licence
+from data_cards.parquet import DatasetFiles, write_dataset
+from data_cards.trees import Tree
+from selfreward.config import dump_config
+from selfreward.errors import UsageError
+from selfreward.sealed import seal
+from selfreward.state import Current
+from selfreward.store import Run, is_model
+from selfreward.version import Version
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+"""Of `selfreward/run.json`. A newer one is refused by `pull`."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a run is published, as of one moment."""
+
+    datasets: list[Version]
+    models: list[Version]
+    """The run's models; published only where asked for."""
+    state: dict[str, Current]
+
+    @property
+    def tag(self) -> str:
+        """The stem of the tag: it changes when any chosen version does."""
+        return tag_stem(state_digest(self.state))
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A repository's files, ready to be sent or copied."""
+
+    tree: Tree
+    facts: RunFacts
+    files: list[DatasetFiles]
+    licence: str
+    tag: str
+
+
+def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Selection:
+    """The current versions to publish; UsageError for an unknown name, or where nothing is left."""
+    current = run.state().current
+    unknown = [name for name in only if name not in current]
+    if unknown:
+        run.current(unknown[0])  # explains, naming the nearest
+    chosen = {name: entry for name, entry in current.items() if not only or name in only}
+    datasets = [run.current(name) for name in sorted(chosen, key=_as_made) if not is_model(name)]
+    models = [run.current(name) for name in sorted(current) if is_model(name)] if with_models else []
+    if not datasets:
+        raise UsageError(f"{run.path}: holds no dataset to publish; `selfreward run` makes some")
+    config_names(version.name for version in datasets)
+    return Selection(datasets, models, chosen)
+
+
+def stage_datasets(
+    run: Run,
+    selection: Selection,
+    repo: str,
+    url: str,
+    folder: Path,
+    licence: str | None,
+    audits: Audits,
+) -> Staged:
+    """Write the tree of the dataset repository below `folder`."""
+    chosen = choose_licence(seed_sources(run), licence)
+    facts = gather(run, [*selection.datasets, *selection.models])
+    files = [write_dataset(version, folder) for version in selection.datasets]
+    described = [(data, _schema(data, folder)) for data in files]
+    paths = {entry.path: folder / entry.path for data in files for entry in data.files}
+    for version in selection.datasets:
+        paths[manifest_path(version.name)] = version.folder / "manifest.json"
+    texts: dict[str, bytes] = {
+        AUDITS: audits.to_json().encode(),
+        RUN_FILE: seal(_run_file(selection, files, repo)),
+        CROISSANT: croissant(
+            repo.rpartition("/")[2],
+            f"Datasets of a self-rewarding language model run: {facts.rows:,} rows in {len(files)} datasets.",
+            url,
+            chosen,
+            selection.tag,
+            max(dataset.created for dataset in facts.datasets)[:10],
+            described,
+        ).encode(),
+    }
+    if config := public_config(facts.config):
+        texts[CONFIG] = dump_config(config).encode()
+    paths |= write_texts(folder, texts)
+    links = [ModelLink(v.name, model_repo(repo, v.name), _model_url(url, v.name)) for v in selection.models]
+    paths |= write_dataset_card(folder, repo, selection.tag, chosen, facts, described, audits, links)
+    return Staged(Tree.of(paths), facts, files, chosen, selection.tag)
+
+
+def write_texts(folder: Path, texts: Mapping[str, bytes]) -> dict[str, Path]:
+    """Write small files; path in the repository -> file."""
+    for path, content in texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return {path: folder / path for path in texts}
+
+
+def write_dry_run(trees: Mapping[Path, Tree]) -> None:
+    """Copy trees into folders; UsageError where one holds anything: nothing of a user's is ever removed for this."""
+    for folder in trees:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(
+                f"--dry-run {folder}: is there already; remove it, or choose a folder that is empty or new"
+            )
+    for folder, tree in trees.items():
+        tree.write_to(folder)
+
+
+def _run_file(selection: Selection, files: Sequence[DatasetFiles], repo: str) -> dict[str, Any]:
+    """What `pull` needs to make the run folder again."""
+    described = {data.name: data.described() for data in files}
+    return {
+        "format": FORMAT,
+        "tag": selection.tag,
+        "datasets": {
+            v.name: {
+                "version": v.version,
+                "key": v.key,
+                "manifest_sha256": v.manifest_sha256,
+                **described[v.name],
+            }
+            for v in selection.datasets
+        },
+        "models": {
+            v.name: {
+                "version": v.version,
+                "manifest_sha256": v.manifest_sha256,
+                "repo": model_repo(repo, v.name),
+            }
+            for v in selection.models
+        },
+    }
+
+
+def _schema(data: DatasetFiles, folder: Path) -> pa.Schema:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_schema(folder / data.files[0].path)
+
+
+def _model_url(dataset_url: str, model: str) -> str:
+    return model_repo(dataset_url.replace("/datasets/", "/", 1), model)
+
+
+def _as_made(name: str) -> tuple[int, int, str]:
+    """Seeds, IFT and EFT first, then the iterations by number."""
+    number = int(name.split("/")[0].removeprefix("iter")) if "/" in name else -1
+    order = ("seeds", "ift", "eft", "prompts", "candidates", "judgements", "scores", "pairs")
+    kind = name.rpartition("/")[2]
+    return number, order.index(kind) if kind in order else len(order), name

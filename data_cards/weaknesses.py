@@ -1,0 +1,88 @@
+"""The "known weaknesses" of a card: what anybody who trains on these rows should hear first, with the run's figures.
+
+General ones (no person has read the rows) stand for every run; the others only where the figures show them. A limit
+below is where a reader should look, not where the data becomes bad; the audits decide that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from data_cards.facts import IterationFacts, RunFacts
+
+_LONGER_CHOSEN = 0.6
+_ONE_SCORE = 0.5
+_UNSCORED = 0.05
+_FEW_PAIRS = 1000
+_WEAK_JUDGE = 0.65
+"""The paper's SFT baseline, which never saw judging data, agrees with people on 65.1 % of the pairs (table 4)."""
+
+
+def weaknesses(facts: RunFacts) -> list[str]:
+    """One sentence each."""
+    found = list(_general(facts))
+    for iteration in facts.iterations:
+        found += _of_iteration(iteration)
+    found += _of_judges(facts)
+    found += _of_evaluation(facts)
+    return found
+
+
+def _general(facts: RunFacts) -> Iterator[str]:
+    if facts.iterations:
+        yield (
+            "Prompts, answers and scores were written by language models, and no person has read them one by one; they "
+            "can be wrong, unsafe or unfair."
+        )
+        yield (
+            "The judge is the model that is being trained (or its ancestor), so its preferences feed back into "
+            "its own training data; errors it shares with the answers are not seen."
+        )
+    if facts.imported:
+        yield f"Rows of {', '.join(facts.imported)} were brought from outside; how they were made is not recorded here."
+    if facts.languages:
+        yield f"Seeds are in {', '.join(facts.languages)} only; nothing is known about other languages."
+
+
+def _of_iteration(iteration: IterationFacts) -> Iterator[str]:
+    where = f"Iteration {iteration.number}"
+    total = sum(iteration.statuses.values())
+    unscored = total - iteration.statuses.get("ok", 0)
+    if total and unscored / total > _UNSCORED:
+        yield (
+            f"{where}: {unscored:,} of {total:,} judgements ({unscored / total:.0%}) carry no readable score; their "
+            "candidates' means rest on fewer judgements."
+        )
+    n_scored = sum(n for _, n in iteration.histogram)
+    if n_scored:
+        score, n = max(iteration.histogram, key=lambda entry: entry[1])
+        if n / n_scored > _ONE_SCORE:
+            yield f"{where}: {n / n_scored:.0%} of the scores are {score:g}; the judge tells few answers apart."
+    longer = iteration.lengths.longer_chosen
+    if longer is not None and longer > _LONGER_CHOSEN:
+        yield f"{where}: the chosen answer is the longer one in {longer:.0%} of the pairs (50 % would be no preference)."
+    n_pairs = len(iteration.lengths.chosen)
+    if 0 < n_pairs < _FEW_PAIRS:
+        yield f"{where}: {n_pairs:,} pairs are a small set; the paper's first iteration has 3,964."
+
+
+def _of_judges(facts: RunFacts) -> Iterator[str]:
+    if facts.iterations and not facts.judges:
+        yield "The judge was not compared with people's rankings in this run."
+    for judge in facts.judges:
+        if judge.agreement and judge.agreement.get("value") is not None:
+            value, n = judge.agreement["value"], judge.agreement.get("n", 0)
+            if value < _WEAK_JUDGE:
+                yield (
+                    f"{judge.model} as a judge orders {value:.1%} of {n:,} human-ranked pairs as people did (ties count "
+                    "half; a coin gets 50 %)."
+                )
+        elif judge.judgements:
+            yield f"{judge.model} as a judge gave too few readable scores to be compared with people's rankings."
+
+
+def _of_evaluation(facts: RunFacts) -> Iterator[str]:
+    for row in facts.alpaca:
+        n = row.get("n_annotated")
+        if n is not None and n < 200:
+            yield f"The win rate of {row['model']} rests on {n} prompts; read its interval, not the figure."

@@ -223,7 +223,6 @@ def _folder_rows(path: Path) -> list[Row]:
 def _hub_rows(name: str, split: str) -> list[Row]:
     """The rows of a Hub dataset; the download goes into the Hub's own cache."""
     import datasets
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         loaded = datasets.load_dataset(name, split=split)

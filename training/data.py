@@ -1,0 +1,126 @@
+"""From dataset versions to the conversational rows that TRL's trainers take, every row that is left out counted.
+
+    ift     {"prompt": [user: "How do I boil an egg?"], "completion": [assistant: "Put it in …"]}
+    eft     {"prompt": [user: judge prompt], "completion": [assistant: "It answers … Score: 4"]}
+    pairs   {"prompt": [user: …], "chosen": [assistant: …], "rejected": [assistant: …]}
+
+Messages stay messages: TRL applies the chat template, once. Which table a folder holds is read off its columns.
+Promise: `n_in = len(rows) + sum(dropped.values())`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+Row = dict[str, Any]
+"""`source` (`ift`, `eft`, `pairs`) and message lists named `prompt`, `completion`, `chosen`, `rejected`."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is there to train on, and why the rest is not."""
+
+    rows: list[Row]
+    n_in: int
+    dropped: dict[str, int]
+
+
+def load_table(folder: Path) -> datasets.Dataset:
+    """The verified rows of a dataset version (or any `save_to_disk` folder); nothing is written into it."""
+    from selfreward.store import load_rows
+
+    return load_rows(folder)
+
+
+def content_sha256(folder: Path) -> str | None:
+    """What the manifest beside the rows says about them; None for a folder without one."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return None
+    found: str | None = json.loads(manifest.read_text(encoding="utf-8")).get("content_sha256")
+    return found
+
+
+def sft_rows(tables: Iterable[datasets.Dataset]) -> Rows:
+    """IFT rows and accepted EFT training rows (paper section 2.1); of pairs, the chosen answers.
+
+    The EFT evaluation split is never trained on. InputError for a table that is none of the three.
+    """
+    readers = {"judge_prompt": _from_eft, "chosen": _from_chosen, "response": _from_ift}
+    return _collect(tables, readers, "the datasets ift, eft or pairs")
+
+
+def dpo_rows(tables: Iterable[datasets.Dataset]) -> Rows:
+    """Preference pairs in TRL's conversational form. InputError for any other table."""
+    return _collect(tables, {"chosen": _from_pair}, "the dataset pairs")
+
+
+def _collect(
+    tables: Iterable[datasets.Dataset], readers: Mapping[str, Callable[[Row], Row | str]], expected: str
+) -> Rows:
+    rows: list[Row] = []
+    dropped: Counter[str] = Counter()
+    n_in = 0
+    for table in tables:
+        column = next((column for column in readers if column in table.column_names), None)
+        if column is None:
+            raise InputError(
+                f"a table with the columns {', '.join(table.column_names)} cannot be trained on; expected {expected}"
+            )
+        n_in += len(table)
+        for row in table:
+            read = readers[column](row)
+            if isinstance(read, str):
+                dropped[read] += 1
+            else:
+                rows.append(read)
+    return Rows(rows, n_in, dict(dropped))
+
+
+def _from_ift(row: Row) -> Row:
+    return _answered("ift", _user(row["prompt"]), _assistant(row["response"]))
+
+
+def _from_eft(row: Row) -> Row | str:
+    """The row, or why it is no training row."""
+    if row["split"] != "train":
+        return "eft_eval_split"
+    if not row["accepted"]:
+        return "eft_not_accepted"
+    return _answered("eft", _user(row["judge_prompt"]), _assistant(row["target"]))
+
+
+def _from_chosen(row: Row) -> Row:
+    return _answered("pairs", _messages(row["prompt"]), _messages(row["chosen"]))
+
+
+def _from_pair(row: Row) -> Row:
+    sides = {name: _messages(row[name]) for name in ("prompt", "chosen", "rejected")}
+    return {"source": "pairs", **sides}
+
+
+def _answered(source: str, prompt: list[Row], completion: list[Row]) -> Row:
+    return {"source": source, "prompt": prompt, "completion": completion}
+
+
+def _user(text: str) -> list[Row]:
+    return [{"role": "user", "content": text}]
+
+
+def _assistant(text: str | None) -> list[Row]:
+    return [{"role": "assistant", "content": text or ""}]
+
+
+def _messages(messages: Sequence[Row]) -> list[Row]:
+    """Roles and contents only: whatever else a message carries never reaches the template."""
+    return [{"role": message["role"], "content": message["content"] or ""} for message in messages]

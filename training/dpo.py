@@ -1,0 +1,39 @@
+"""DPO: train a model on one iteration's preference pairs with TRL (paper section 2.3; arXiv 2305.18290, equation 7).
+
+    python -P -m training.dpo --model M1 --data PAIRS --out M2 --work WORK --config params.json
+    accelerate launch --config_file training/accelerate/cpu2.yaml -m training.dpo --model …
+
+The reference is the start model. Its log-probabilities are computed once, before the first step and with dropout off,
+so that no second model stays in memory. A process of its own; parameters are `selfreward.training_config.DpoConfig`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from selfreward.training_config import DpoConfig, TrainingConfig
+from training.process import main
+
+if TYPE_CHECKING:
+    from training.run import Step
+
+
+def step() -> Step:
+    """DPO as `training.run` knows it: which rows, which of their columns are answers, which trainer."""
+    from training.data import dpo_rows
+    from training.run import Step
+
+    return Step("dpo", dpo_rows, ("chosen", "rejected"), "pair", _trainer)
+
+
+def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str, Any]) -> Any:
+    from trl import DPOConfig, DPOTrainer
+
+    assert isinstance(config, DpoConfig)
+    own = {"beta": config.beta, "disable_dropout": False, "precompute_ref_log_probs": True}
+    return DPOTrainer(args=DPOConfig(**own, **arguments), **others)
+
+
+if __name__ == "__main__":
+    sys.exit(main("dpo", DpoConfig, step))

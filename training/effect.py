@@ -1,0 +1,116 @@
+"""Did training change the model that will be used? Measured on the saved weights, in the engine's dtype.
+
+The start model and the saved one each give the log-probability of the same answers; the change is averaged. A step of
+1e-6 moves almost no weight once it is rounded to bfloat16, so that the "new" model can be the old one, bit for bit:
+if not one answer's log-probability moved, that is a TrainingError. The rows are training rows, a seeded sample whose size
+is stated. What a change does not show: that the model got better.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from selfreward.errors import TrainingError
+from selfreward.progress import bar
+from training.data import Row
+from training.preflight import Tokens, tokenize
+
+LogProbs = dict[str, list[float]]
+"""Answer's name -> natural-log probability of the whole answer, a value for each row."""
+
+
+def measure_effect(
+    start: Path, trained: Path, rows: Sequence[Row], answers: Sequence[str], tokenizer: Any, *,
+    n: int, seed: int, limit: int | None, engine_dtype: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Mean change of log-probability (nats for a whole answer, and for a token) from `start` to `trained`.
+
+    For pairs also of the margin, chosen less rejected (the DPO objective's inner difference, arXiv 2305.18290 eq. 7).
+    TrainingError if nothing changed.
+    """
+    sample = random.Random(seed).sample(range(len(rows)), min(n, len(rows)))
+    chosen = [rows[i] for i in sorted(sample)]
+    sides = [[_cut(side, limit) for side in tokenize(tokenizer, row, answers)] for row in chosen]
+    tokens = {name: [row[i] for row in sides] for i, name in enumerate(answers)}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = resolve_dtype(engine_dtype, device)
+    with bar(2 * len(chosen) * len(answers), "effect on the saved weights", "answer") as progress:
+        before = answer_log_probs(start, tokens, device, dtype, progress)
+        after = answer_log_probs(trained, tokens, device, dtype, progress)
+    effect = {
+        "rows": len(chosen),
+        "of": len(rows),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device.type,
+    }
+    if before == after:
+        raise TrainingError(
+            f"training had no effect: loaded as {effect['dtype']}, the saved model gives every one of {len(chosen)} "
+            "training rows exactly the log-probability that its start model gave; raise the learning rate, or save "
+            "and load the weights as float32"
+        )
+    return effect | _changes(before, after, tokens)
+
+
+def answer_log_probs(
+    folder: Path, tokens: dict[str, list[Tokens]], device: torch.device, dtype: torch.dtype, progress: Any
+) -> LogProbs:
+    """Log-probability of each answer under a saved model; one row at a time, so that no padding enters."""
+    model = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).to(device).eval()
+    )
+    found: LogProbs = {}
+    for name, rows in tokens.items():
+        found[name] = []
+        for row in rows:
+            found[name].append(_log_prob(model, row, device))
+            progress.update()
+    return found
+
+
+def _log_prob(model: Any, row: Tokens, device: torch.device) -> float:
+    ids = torch.tensor([row.prompt + row.answer], device=device)
+    n = len(row.answer)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=n + 1).logits[0, :-1]
+    chosen = logits.float().log_softmax(-1).gather(-1, ids[0, -n:, None])
+    return float(chosen.double().sum())
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype in which the `hf:` engine loads a model: `auto` is bfloat16 on a GPU that computes in it."""
+    if name == "auto":
+        in_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if in_bf16 else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def _cut(tokens: Tokens, limit: int | None) -> Tokens:
+    """As the trainer saw it."""
+    if limit is None or len(tokens) <= limit:
+        return tokens
+    return Tokens(tokens.prompt, tokens.answer[: limit - len(tokens.prompt)], tokens.altered)
+
+
+def _changes(before: LogProbs, after: LogProbs, tokens: dict[str, list[Tokens]]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for name in before:
+        differences = [new - old for old, new in zip(before[name], after[name], strict=True)]
+        n_tokens = sum(len(row.answer) for row in tokens[name])
+        changes[name] = {
+            "before": fmean(before[name]),
+            "after": fmean(after[name]),
+            "change": fmean(differences),
+            "change_per_token": sum(differences) / n_tokens,
+            "rows_unchanged": differences.count(0.0),
+        }
+    if "rejected" in changes:
+        changes["margin_change"] = changes["chosen"]["change"] - changes["rejected"]["change"]
+    return changes

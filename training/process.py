@@ -1,0 +1,145 @@
+"""The command line of a training process: arguments, signals, exit codes. Nothing heavy before they are checked.
+
+    python -P -m training.sft --model FOLDER --data FOLDER [--data FOLDER] --out FOLDER --work FOLDER --config FILE
+
+Exit 0 done, 1 refused or failed (one sentence on stderr), 2 wrong use, 130 or 143 after Ctrl-C or SIGTERM, within
+seconds; the same command then resumes from its last whole checkpoint. `SELFREWARD_DEBUG=1` shows tracebacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pydantic import ValidationError
+
+from selfreward.errors import ConfigError, SelfrewardError
+from selfreward.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from training.run import Step
+
+
+class Stopped(BaseException):
+    """Raised in the main thread by a signal; not an Exception, so that no library swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+def parse(name: str, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, paths made absolute."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -P -m training.{name}",
+        description=f"One {name.upper()} step of the loop, on TRL.",
+        epilog=f"example: python -P -m training.{name} --model M0 --data runs/demo/datasets/ift/0123456789abcdef "
+        "--out M1 --work /tmp/work --config params.json",
+    )
+    folder: dict[str, Any] = {"required": True, "metavar": "FOLDER", "type": _absolute}
+    parser.add_argument("--model", **folder, help="start model: a folder with config.json and safetensors")
+    parser.add_argument(
+        "--data", **folder, action="append", help="dataset version; may be given several times"
+    )
+    parser.add_argument("--out", **folder, help="where the model goes; training.json in it is written last")
+    parser.add_argument("--work", **folder, help="for checkpoints and other work files; keep it to resume")
+    parser.add_argument("--config", required=True, metavar="FILE", type=_absolute, help="parameters, JSON")
+    parser.add_argument(
+        "--engine-dtype",
+        default="auto",
+        choices=("auto", "float32", "bfloat16"),
+        help="how the model will be loaded to generate; the effect is measured so (default: auto, as the hf: engine)",
+    )
+    return parser.parse_args(argv)
+
+
+def read_config(path: Path, section: type[TrainingConfig]) -> TrainingConfig:
+    """The parameters. ConfigError names the file, the key and what is wrong with it."""
+    try:
+        return section.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            problem = error.errors()[0]
+            detail = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        else:
+            detail = str(error)
+        raise ConfigError(f"{path}: {detail}") from error
+
+
+def main(
+    name: str, section: type[TrainingConfig], step: Callable[[], Step], argv: list[str] | None = None
+) -> int:
+    """Run a step and return the exit code. `step` imports the heavy libraries, so it is called late."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    _calm_bars()
+    try:
+        arguments = parse(name, argv)
+        config = read_config(arguments.config, section)
+        _run(step, arguments, config)
+    except Stopped as stopped:
+        _say(f"{name}: stopped; the same command goes on from the last checkpoint, if there is one")
+        return stopped.exit_code
+    except SelfrewardError as error:
+        return _failed(str(error), error.exit_code)
+    except (
+        Exception
+    ) as error:  # the outermost boundary of the process: whatever else went wrong is said as one line
+        return _failed(f"{name}: {_explained(error)}", 1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _run(step: Callable[[], Step], arguments: argparse.Namespace, config: TrainingConfig) -> None:
+    from training.run import Task, run
+
+    data = tuple(arguments.data)
+    run(step(), Task(arguments.model, data, arguments.out, arguments.work, config, arguments.engine_dtype))
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the way out
+    raise Stopped(number)
+
+
+def _calm_bars() -> None:
+    """The libraries' bars keep to our manners: none if bars are off, and a line each 10 s in a log file."""
+    if os.environ.get("SELFREWARD_QUIET"):
+        os.environ["TQDM_DISABLE"] = "1"
+    elif not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")  # read once, when tqdm is imported
+
+
+def _failed(message: str, code: int) -> int:
+    if os.environ.get("SELFREWARD_DEBUG"):
+        traceback.print_exc()
+    _say(message)
+    return code
+
+
+def _explained(error: Exception) -> str:
+    """Running out of memory is the user's to mend; anything else unforeseen is a bug."""
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return (
+            f"out of memory ({error}); lower per_device_batch_size, set gradient_checkpointing, or use lora"
+        )
+    return f"unexpected {kind}: {error}; SELFREWARD_DEBUG=1 shows where"
+
+
+def _say(message: str) -> None:
+    """Each process speaks for itself; where there are several, those after the first say who they are."""
+    rank = os.environ.get("RANK", "0")
+    print(message if rank == "0" else f"process {rank}: {message}", file=sys.stderr, flush=True)
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).absolute()

@@ -1,0 +1,242 @@
+"""One training step from dataset versions to a model folder, the same for SFT and DPO.
+
+    read and count the rows → preflight → TRL → merge and save in float32 → effect on the saved weights → training.json
+
+The main process reads the data and writes the rows that pass among the work files; every process trains from those, so
+that TRL's caches land there too. What is promised: rows in = rows trained on + rows dropped by reason; TRL trains on
+exactly the rows that the preflight kept; `training.json` is written last.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate import PartialState
+from transformers import AutoConfig, AutoTokenizer, PrinterCallback
+from transformers.utils import logging
+
+from selfreward import durable
+from selfreward.errors import TrainingError
+from selfreward.known_models import model_identity
+from selfreward.progress import say
+from selfreward.sealed import digest
+from selfreward.store import library_versions
+from selfreward.training_config import TrainingConfig
+from training.arguments import adapter, load_for_training, precision, split_batch, trainer_arguments
+from training.callbacks import StepBar, StopOnNan
+from training.checkpoints import SealCheckpoints, last_whole
+from training.data import Row, Rows, content_sha256, load_table
+from training.effect import measure_effect
+from training.metrics import summarize
+from training.model_folder import require_unfinished, save_model, write_report
+from training.preflight import Preflight, check_rows, length_limit, refuse
+from training.ranks import on_main
+from training.target_head import targets_only
+
+
+@dataclass(frozen=True)
+class Step:
+    """What tells SFT from DPO."""
+
+    name: str
+    collect: Callable[[Iterable[datasets.Dataset]], Rows]
+    answers: tuple[str, ...]
+    """The row's columns that hold answers."""
+    unit: str
+    make_trainer: Callable[[TrainingConfig, dict[str, Any], dict[str, Any]], Any]
+    """(configuration, TRL arguments, trainer's other arguments) -> a TRL trainer."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a step; paths are absolute."""
+
+    model: Path
+    data: tuple[Path, ...]
+    out: Path
+    work: Path
+    config: TrainingConfig
+    engine_dtype: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the main process found out about the rows."""
+
+    n_in: int
+    dropped: dict[str, int]
+    preflight: Preflight
+    key: str
+    """Hash of all that goes into the training; a checkpoint of another key is not resumed."""
+
+
+def run(step: Step, task: Task) -> None:
+    """Train and write the model folder. TrainingError if the rows are refused or training has no effect."""
+    started = time.monotonic()
+    _quiet()
+    prepared = on_main(lambda: prepare(step, task))
+    rows = datasets.load_from_disk(str(task.work / "rows"))
+    trainer, facts = _train(step, task, prepared, rows)
+    trainer.save_model(str(task.work / "trained"))
+    history, seen = trainer.state.log_history, trainer.state.num_input_tokens_seen
+    del trainer
+    gc.collect()
+    if not PartialState().is_main_process:
+        return
+    save_model(task.model, task.work / "trained", task.out, task.config)
+    report = {
+        "step": step.name,
+        "base": {"name": task.model.name, "sha256": model_identity(task.model)["sha256"]},
+        "data": [{"name": folder.name, "content_sha256": content_sha256(folder)} for folder in task.data],
+        "parameters": task.config.model_dump(mode="json"),
+        "rows": {"in": prepared.n_in, "out": prepared.preflight.kept, "dropped": prepared.dropped},
+        "preflight": prepared.preflight.as_dict(),
+        "effect": _effect(step, task, prepared, rows.to_list()),
+        "metrics": summarize(history),
+        "tokens_seen": seen,
+        **facts,
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_bytes": _peak_memory_bytes(),
+        "versions": library_versions(),
+    }
+    write_report(task.out, report)
+
+
+def prepare(step: Step, task: Task) -> Prepared:
+    """Read, count and check the rows; those that pass are written to `rows/` among the work files."""
+    require_unfinished(task.out)
+    tokenizer = _tokenizer(task.model)
+    collected = step.collect(load_table(folder) for folder in task.data)
+    context = getattr(
+        AutoConfig.from_pretrained(task.model).get_text_config(), "max_position_embeddings", None
+    )
+    limit = length_limit(task.config, context)
+    kept, preflight = check_rows(collected.rows, step.answers, tokenizer, limit)
+    _tell(step, collected, preflight)
+    refuse(preflight, task.config, step.unit)
+    durable.remove_tree(task.work / "rows")
+    datasets.Dataset.from_list(kept).save_to_disk(str(task.work / "rows"))
+    key = {
+        "step": step.name,
+        "parameters": task.config.keyed(),
+        "base": model_identity(task.model)["sha256"],
+        "rows": digest(kept),
+        "processes": PartialState().num_processes,
+        "versions": library_versions(),
+    }
+    return Prepared(collected.n_in, _added(collected.dropped, preflight.dropped), preflight, digest(key))
+
+
+def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -> tuple[Any, dict[str, Any]]:
+    config, report = task.config, prepared.preflight
+    cut = report.limit if report.truncated else None
+    others = {
+        "model": load_for_training(task.model, config),
+        "train_dataset": rows,
+        "processing_class": _tokenizer(task.model),
+        "peft_config": adapter(config),
+        "callbacks": [StepBar(step.name), StopOnNan(), SealCheckpoints(prepared.key)],
+    }
+    checkpoint = _checkpoint(task, prepared.key)
+    with targets_only():
+        trainer = step.make_trainer(config, trainer_arguments(config, task.work, cut), others)
+        trainer.remove_callback(PrinterCallback)
+        if len(trainer.train_dataset) != report.kept:
+            raise TrainingError(
+                f"TRL would train on {len(trainer.train_dataset)} {step.unit}s where the preflight kept {report.kept}; "
+                "this TRL version drops rows that ours does not know of, so use the versions of constraints.txt"
+            )
+        began = time.monotonic()
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    return trainer, _facts(config, report.kept, time.monotonic() - began, checkpoint)
+
+
+def _facts(config: TrainingConfig, kept: int, seconds: float, checkpoint: Path | None) -> dict[str, Any]:
+    state = PartialState()
+    per_device, _ = split_batch(config, state.num_processes)
+    at_once = per_device * state.num_processes
+    return {
+        "training_seconds": round(seconds, 1),
+        "resumed_from": checkpoint and checkpoint.name,
+        "precision": precision(config, state.device),
+        "device": state.device.type,
+        "processes": state.num_processes,
+        "threads": torch.get_num_threads(),
+        # with several processes, each epoch's last portion is filled up with rows from its beginning
+        "rows_repeated_per_epoch": -kept % at_once if state.num_processes > 1 else 0,
+    }
+
+
+def _checkpoint(task: Task, key: str) -> Path | None:
+    """Where to go on from; decided by the main process for all."""
+
+    def find() -> Path | None:
+        checkpoints = task.work / "checkpoints"
+        found = last_whole(checkpoints, key) if task.config.resume == "checkpoint" else None
+        if found is None:
+            durable.remove_tree(checkpoints)
+        else:
+            say(f"resuming from {found.name}")
+        return found
+
+    return on_main(find)
+
+
+def _effect(step: Step, task: Task, prepared: Prepared, rows: list[Row]) -> dict[str, Any]:
+    return measure_effect(
+        task.model,
+        task.out,
+        rows,
+        step.answers,
+        _tokenizer(task.model),
+        n=task.config.effect_rows,
+        seed=task.config.seed,
+        limit=prepared.preflight.limit,
+        engine_dtype=task.engine_dtype,
+    )
+
+
+def _tokenizer(folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise TrainingError(
+            f"{folder.name}: its tokenizer has no chat template, so that conversations cannot be written as tokens; "
+            "start from a chat model, or put a chat_template.jinja into the folder"
+        )
+    return tokenizer
+
+
+def _tell(step: Step, collected: Rows, preflight: Preflight) -> None:
+    dropped = _added(collected.dropped, preflight.dropped)
+    without = f" ({', '.join(f'{n} {reason}' for reason, n in sorted(dropped.items()))})" if dropped else ""
+    say(
+        f"{step.name}: {collected.n_in} {step.unit}s, {preflight.kept} to train on{without}; "
+        f"{sum(preflight.truncated.values())} cut, longest {preflight.longest} of {preflight.limit} tokens, "
+        f"{preflight.answer_tokens} target tokens of {preflight.tokens}"
+    )
+
+
+def _added(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
+    return {reason: first.get(reason, 0) + second.get(reason, 0) for reason in {**first, **second}}
+
+
+def _peak_memory_bytes() -> dict[str, int]:
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    if torch.cuda.is_available():
+        peak["device"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def _quiet() -> None:
+    """One bar of ours instead of a wall of theirs; errors still come through."""
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from evaluation import cli_alpaca, cli_compare, cli_judges
+from evaluation import cli_alpaca, cli_benchmarks, cli_compare, cli_judges
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -21,4 +21,5 @@ def register(app: typer.Typer) -> None:
     evaluate.command()(cli_alpaca.leaderboard)
     evaluate.command()(cli_judges.judge)
     evaluate.command(name="head-to-head")(cli_compare.head_to_head)
+    evaluate.command(name="mt-bench")(cli_benchmarks.mt_bench)
     app.add_typer(evaluate, name="evaluate")

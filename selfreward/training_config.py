@@ -119,7 +119,9 @@ class SftConfig(TrainingConfig):
     """Supervised fine-tuning on IFT and EFT rows, loss on the target only (paper section 3.1.2)."""
 
     learning_rate: Rate = 5.5e-6
+    """At the first step."""
     min_learning_rate: float = Field(1.1e-6, ge=0, le=1)
+    """At the end of the last step."""
     epochs: float = Field(3, gt=0)
     """Passes over the rows; unstated in the paper."""
 
@@ -128,7 +130,9 @@ class DpoConfig(TrainingConfig):
     """Direct preference optimisation on one iteration's pairs (paper section 3.1.2; arXiv 2305.18290, eq. 7)."""
 
     learning_rate: Rate = 1e-6
+    """At the first step."""
     min_learning_rate: float = Field(1e-7, ge=0, le=1)
+    """At the end of the last step."""
     beta: float = Field(0.1, gt=0)
     """Strength of the pull towards the start model."""
     per_device_batch_size: Count = 2

@@ -20,7 +20,7 @@ import json
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,10 @@ class OpenRun:
         """The datasets themselves: `ift`, `iter1/pairs`, …"""
         return list(self._datasets)
 
+    def keep_only(self, wanted: Callable[[str], bool]) -> None:
+        """Leave other datasets out of every view (before any is loaded)."""
+        self._datasets = [name for name in self._datasets if wanted(name)]
+
     def table(self, name: str) -> pa.Table:
         """The verified rows of a dataset; one of an iteration always has the column `iteration`."""
         import pyarrow as pa
@@ -147,7 +151,7 @@ class OpenRun:
         """
         import duckdb
 
-        statement = self._one_statement(query)
+        statement = self.check_reads(query)
         self.load(self._views_in(statement))
         try:
             return self._connection.sql(statement)
@@ -156,7 +160,8 @@ class OpenRun:
 
     # -- what a query is -------------------------------------------------------------------------------------
 
-    def _one_statement(self, query: str) -> str:
+    def check_reads(self, query: str) -> str:
+        """The text of the one statement in `query`; UsageError where it is none, is several, or would write."""
         import duckdb
 
         try:
@@ -168,7 +173,7 @@ class OpenRun:
         text = str(statements[0].query).strip()
         kind = statements[0].type.name
         if kind == "EXPLAIN":
-            self._one_statement(_EXPLAIN.sub("", text, count=1))
+            self.check_reads(_EXPLAIN.sub("", text, count=1))
         tree = self._tree_text(text) if kind == "SELECT" else ""
         if kind not in _READING or _WRITING_NODE.search(tree):
             written = kind if kind not in _READING else "data-changing WITH"

@@ -53,12 +53,20 @@ _ADJECTIVES = _words(
     "quick rough silver tidy useful vivid wooden young angry brave clever damp early"
 )
 _QUESTIONS = (
-    "Explain to a child why the {a} {n} {v} the {b} {m}",
-    "Write a short story in which a {n} {v} every {a} {m} that lives near the {b} {k}",
-    "How would you compare the {a} {n} with the {b} {m} for a family of five",
-    "List three reasons why a {b} {n} {v} its {a} {m} before the end of the day",
+    "Explain why the {a} {n} {v} the {b} {m}",
+    "Write a story in which a {n} {v} every {a} {m}",
+    "How would you compare the {a} {n} with the {b} {m}",
+    "Which {b} {n} {v} its {a} {m}, and what for",
     "Summarise what is known about the {a} {n} that {v} a {b} {k}",
     "What should I ask the {a} {m} before it {v} my {b} {n}",
+)
+_STATEMENTS = (
+    "The {a} {n} {v} the {b} {m} in the morning.",
+    "It is known that a {n} {v} every {m} with the {b} {k}.",
+    "You can see this when the {k} {v} that {a} {n}.",
+    "For the {b} {m} there is a {a} {k}, and the {n} {v} it.",
+    "If one {a} {n} {v} your {m}, the {k} is {b}.",
+    "Nothing {v} this {m} as {b} as a {a} {n}.",
 )
 
 
@@ -74,33 +82,32 @@ class Words:
                 "b": pick(_ADJECTIVES)}  # fmt: skip
 
     def prompt(self) -> str:
-        return f"{self._rng.choice(_QUESTIONS).format(**self._slots())}, and what does the {self._slots()['n']} do?"
+        return f"{self._sentences(1, 3)} {self._rng.choice(_QUESTIONS).format(**self._slots())}?"
 
     def answer(self) -> str:
-        frames = (
-            "The {a} {n} {v} the {b} {m} in the morning.",
-            "It is known that a {n} {v} every {m} with the {b} {k}.",
-            "You can see this when the {k} {v} that {a} {n}.",
-            "For the {b} {m} there is a {a} {k}, and the {n} {v} it.",
-        )
+        return self._sentences(3, 7)
+
+    def _sentences(self, low: int, high: int) -> str:
+        pick = self._rng.choice
         return " ".join(
-            self._rng.choice(frames).format(**self._slots()) for _ in range(self._rng.randint(3, 7))
+            pick(_STATEMENTS).format(**self._slots()) for _ in range(self._rng.randint(low, high))
         )
 
     def number(self, low: int, high: int) -> int:
         return self._rng.randint(low, high)
 
 
-def make_sample_run(path: Path, iterations: int = 2, **defects: Change) -> Run:
+def make_sample_run(path: Path, iterations: int = 2, model: str = "scripted:none", **defects: Change) -> Run:
     """Publish the sample run under `path`; a defect is a function from a dataset's rows to its rows.
 
-    Its name is the dataset's, `ift` or `iter1_pairs`; datasets made from a defective one see the defect, as in life,
+    `model` is what its configuration names as M0; audits of the tokenizer are skipped without one. A defect's name is the dataset's, `ift` or `iter1_pairs`; datasets made from a defective one see the defect, as in life,
     and a dataset for which the function returns no rows at all is not published.
     """
     kinds = ("prompts", "candidates", "judgements", "scores", "pairs")
     known = {"seeds", "ift", "eft", *(f"iter{k}_{kind}" for k in range(1, iterations + 1) for kind in kinds)}
     assert set(defects) <= known, f"no such datasets in the sample run: {set(defects) - known}"
     run = Run.create(path)
+    (path / "config.yaml").write_text(f"model: {model}\n")
     words = Words(1)
     seeds = _seeds(words)
     _publish(run, "seeds", Seed, seeds, defects)

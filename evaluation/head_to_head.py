@@ -1,4 +1,4 @@
-"""Two models on the same prompts before one judge, both orders (paper section 3.2.1): win, tie, loss.
+"""Two models on the same prompts before one judge, both orders, as in the paper: win, tie, loss.
 
     result = head_to_head(HeadToHeadJob(a="M2", b="M1", judge="openai:…", prompts=prompts, out=Path("h2h"), models=models))
 
@@ -104,10 +104,12 @@ def compare(
     return summarise(rows, names, judge_shown)
 
 
-def publish_head_to_head(run: Run, job: HeadToHeadJob, result: HeadToHead) -> Evaluation:
+def publish_head_to_head(
+    run: Run, job: HeadToHeadJob, result: HeadToHead, measure: str = TABLE
+) -> Evaluation:
     """Rows and figures as tables of a run."""
     evaluation = Evaluation(
-        measure="head_to_head",
+        measure=measure,
         model=result.model_a,
         against=result.model_b,
         judge=result.judge,

@@ -1,4 +1,4 @@
-"""Filled sheets read back: verdicts by model, majority of the annotators, and how far they agree (paper section 3.2.1).
+"""Filled sheets read back: verdicts by model, majority of the annotators, and how far they agree.
 
 A prompt is decided by what more than half of its annotators say. Where all have spoken and nothing has more than half
 it is a tie, and counted as split; where verdicts are missing and could still decide it, it is open: left out of the

@@ -1,4 +1,4 @@
-"""A judge over replies that people ranked: every reply scored, each template measured (paper section 3.2.3, table 4).
+"""A judge over replies that people ranked: every reply scored, each template measured (the paper's five measures).
 
     runs = evaluate_judge(JudgeJob(model="hf:M1", data="validation.jsonl.gz", out=Path("judge"), templates=("additive",)))
     print(format_agreement(runs["additive"].agreement))

@@ -1,4 +1,4 @@
-"""MT-Bench: 80 questions of two turns, each answer graded from 1 to 10 by a judge (paper section 3.2.2).
+"""MT-Bench: 80 questions of two turns, each answer graded from 1 to 10 by a judge.
 
     result = mt_bench(MtBenchJob(model="M2", judge="openai:…", questions=…, judge_prompts=…, references=…, out=…))
 

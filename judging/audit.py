@@ -231,7 +231,7 @@ def _worst(audit: Audit, figures: list[dict[str, Any]]) -> dict[str, Any]:
         raise Unavailable("there is nothing to measure")
     if any(math.isnan(float(row["figure"])) for row in figures):
         raise ValueError("the figure is NaN, which is no value; the query should give NULL")
-    return (max if audit.at_most else min)(figures, key=lambda row: float(row["figure"]))
+    return (max if audit.at_most else min)(figures, key=lambda row: (float(row["figure"]), str(row)))
 
 
 def _statements(data: AuditData, audit: Audit) -> list[str]:

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     evaluate.command()(cli_judges.judge)
     evaluate.command(name="head-to-head")(cli_compare.head_to_head)
     evaluate.command(name="mt-bench")(cli_benchmarks.mt_bench)
+    evaluate.command()(cli_benchmarks.nlp)
     evaluate.command()(cli_checkpoints.checkpoints)
     evaluate.command(name="human-export")(cli_people.human_export)
     evaluate.command(name="human-import")(cli_people.human_import)

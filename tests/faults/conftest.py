@@ -10,6 +10,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> None:
+    """Import once what every forked child would import again."""
+    import datasets
+
+    assert datasets.Features
+
+
 @pytest.fixture
 def sweep_folder(tmp_path: Path) -> Iterator[Path]:
     memory = Path("/dev/shm")

@@ -33,7 +33,7 @@ from selfreward.gc import collect
 from selfreward.owner import is_temporary
 from selfreward.store import Run
 
-_DONE, _REFUSED, _CRASHED = 0, 10, 11
+DONE, REFUSED, CRASHED = 0, 10, 11
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Swept:
 
     operation: str
     fault: str
-    calls: int
-    """Calls of the undisturbed operation."""
+    cases: int
+    """Calls of the undisturbed operation; for random kills, how many were tried."""
     stopped: int
-    """Cases in which the fault struck."""
+    """Cases in which the fault struck; at random times, the others were done before."""
 
     def __str__(self) -> str:
-        return f"{self.operation}: {self.fault}: {self.stopped} of {self.calls} calls struck, all recovered"
+        return f"{self.operation}: {self.fault}: struck {self.stopped} of {self.cases} times, all recovered"
 
 
 def sweep(operation: Operation, fault: Fault, folder: Path, stride: int = 1, first: int = 1) -> Swept:
@@ -111,9 +111,9 @@ def sweep(operation: Operation, fault: Fault, folder: Path, stride: int = 1, fir
         where = f"{operation.name}, {fault.name} at call {number}"
         case = folder / "case"
         shutil.copytree(before, case, symlinks=True)
-        outcome = _in_child(lambda case=case: operation.act(case), fault, number, folder)
+        outcome = in_child(lambda case=case: operation.act(case), fault, number, folder)
         _check_stop(outcome, fault, case, where)
-        struck += outcome.code != _DONE
+        struck += outcome.code != DONE
         _check_view(operation.look(case), old, new, where)
         _check_rerun(operation, case, after, new, where)
         shutil.rmtree(case)
@@ -128,7 +128,7 @@ def kill_at_random(operation: Operation, folder: Path, n: int, rng: random.Rando
     operation.prepare(before)
     shutil.copytree(before, after, symlinks=True)
     started = time.monotonic()
-    calls = _undisturbed(operation, after)
+    _undisturbed(operation, after)
     usual_s = time.monotonic() - started
     old, new = operation.look(before), operation.look(after)
     killed = 0
@@ -137,13 +137,13 @@ def kill_at_random(operation: Operation, folder: Path, n: int, rng: random.Rando
         shutil.copytree(before, case, symlinks=True)
         after_s = rng.uniform(0, usual_s * 1.1)
         where = f"{operation.name}, kill {number} after {after_s * 1000:.0f} ms"
-        stopped = _in_child(lambda case=case: operation.act(case), None, 0, folder, kill_after_s=after_s)
-        assert stopped.code in (_DONE, -signal.SIGKILL), f"{where}: {stopped.text}"
-        killed += stopped.code != _DONE
+        stopped = in_child(lambda case=case: operation.act(case), None, 0, folder, kill_after_s=after_s)
+        assert stopped.code in (DONE, -signal.SIGKILL), f"{where}: {stopped.text}"
+        killed += stopped.code != DONE
         _check_view(operation.look(case), old, new, where)
         _check_rerun(operation, case, after, new, where)
         shutil.rmtree(case)
-    return Swept(operation.name, "kill -9 at random times", calls, killed)
+    return Swept(operation.name, "kill -9 at random times", n, killed)
 
 
 def _undisturbed(operation: Operation, folder: Path) -> int:
@@ -154,11 +154,11 @@ def _undisturbed(operation: Operation, folder: Path) -> int:
     return counter.n
 
 
-def _check_stop(outcome: _Outcome, fault: Fault, case: Path, where: str) -> None:
+def _check_stop(outcome: Outcome, fault: Fault, case: Path, where: str) -> None:
     if fault.error is None:
         assert outcome.code == -signal.SIGKILL, f"{where}: {outcome.code} {outcome.text}"
         return
-    assert outcome.code == _REFUSED, f"{where}: exit {outcome.code}: {outcome.text}"
+    assert outcome.code == REFUSED, f"{where}: exit {outcome.code}: {outcome.text}"
     assert str(case) in outcome.text, f"{where}: the message names no path: {outcome.text}"
     assert "free" in outcome.text, f"{where}: the message does not tell the free space: {outcome.text}"
     assert os.strerror(fault.error) in outcome.text, f"{where}: {outcome.text}"
@@ -188,21 +188,20 @@ def visible(folder: Path) -> set[str]:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     code: int
     """Exit status, or minus the signal that ended it."""
-    calls: int
     text: str
 
 
-def _in_child(
+def in_child(
     act: Callable[[], object],
     fault: Fault | None,
     number: int,
     folder: Path,
     kill_after_s: float | None = None,
-) -> _Outcome:
-    """Run `act` in a forked child with a fault at its `number`-th call; 0 counts the calls only."""
+) -> Outcome:
+    """Run `act` in a forked child with a fault at its `number`-th call (or none)."""
     report = folder / "report.txt"
     report.write_text("")
     pid = os.fork()
@@ -212,28 +211,26 @@ def _in_child(
         time.sleep(kill_after_s)
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    calls, _, text = report.read_text().partition("\n")
-    return _Outcome(os.waitstatus_to_exitcode(status), int(calls or 0), text)
+    return Outcome(os.waitstatus_to_exitcode(status), report.read_text())
 
 
 def _child(act: Callable[[], object], fault: Fault | None, number: int, report: Path) -> None:
-    code, text = _CRASHED, ""
-    calls = Striker(fault, number)
+    code, text = CRASHED, ""
     silence = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(silence, 1)
         os.dup2(silence, 2)
-        durable.hook = calls
+        durable.hook = Striker(fault, number)
         act()
-        code = _DONE
+        code = DONE
     except StoreError as error:
-        code, text = _REFUSED, str(error)
+        code, text = REFUSED, str(error)
     except SelfrewardError as error:
         text = f"{type(error).__name__}: {error}"
     except BaseException:
         text = traceback.format_exc()
     finally:
-        report.write_text(f"{calls.n}\n{text}")
+        report.write_text(text)
         os._exit(code)
 
 

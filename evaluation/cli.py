@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import typer
 
-from evaluation import cli_alpaca, cli_benchmarks, cli_checkpoints, cli_compare, cli_judges, cli_people
+from evaluation import (
+    cli_alpaca,
+    cli_benchmarks,
+    cli_checkpoints,
+    cli_compare,
+    cli_judges,
+    cli_labels,
+    cli_paper,
+    cli_people,
+)
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -26,4 +35,6 @@ def register(app: typer.Typer) -> None:
     evaluate.command()(cli_checkpoints.checkpoints)
     evaluate.command(name="human-export")(cli_people.human_export)
     evaluate.command(name="human-import")(cli_people.human_import)
+    evaluate.command(name="label-prompts")(cli_labels.label_prompts)
+    evaluate.command()(cli_paper.paper)
     app.add_typer(evaluate, name="evaluate")

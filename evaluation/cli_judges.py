@@ -25,6 +25,7 @@ def judge(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Judgements of each reply.")] = 1,
     mode: Annotated[str, typer.Option(help="sampled or expected.")] = "sampled",
+    justify: Annotated[bool, typer.Option(help="Mode expected: justify before the score.")] = True,
     temperature: Annotated[float, typer.Option(min=0, help="Of sampled judgements.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(min=1, help="New tokens of a judgement.")] = 200,
     n_prompts: Annotated[
@@ -53,6 +54,7 @@ def judge(
         templates=tuple(template or ["additive"]),
         samples=samples,
         mode=mode,
+        justify=justify,
         temperature=temperature,
         max_tokens=max_tokens,
         n_prompts=n_prompts,

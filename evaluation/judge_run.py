@@ -46,6 +46,8 @@ class JudgeJob:
     templates: tuple[str, ...] = ("additive",)
     samples: int = 1
     mode: str = "sampled"
+    justify: bool = True
+    """Mode expected: a greedy justification before the score, or none."""
     temperature: float = 0.7
     max_tokens: int = 200
     n_prompts: int | None = None
@@ -209,6 +211,7 @@ def _settings(job: JudgeJob, template: JudgeTemplate) -> JudgingConfig:
     return JudgingConfig.model_validate(
         {
             "mode": job.mode,
+            "justify": job.justify,
             "samples": 1 if job.mode == "expected" else job.samples,
             "temperature": job.temperature,
             "max_tokens": job.max_tokens,

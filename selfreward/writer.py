@@ -1,7 +1,8 @@
 """Filling the hidden folder of a version with Arrow shards, in bounded memory, hashed on the way.
 
 Rows arrive as record batches. Each is written to the current shard while two other threads hash: one the bytes of
-the shard, as they are handed to the disk, one the rows. The result is a folder that `datasets.load_from_disk`
+the shard, as they are handed to the disk, one the rows. A third sends finished shards to the disk, so that
+publishing has little left to wait for. The result is a folder that `datasets.load_from_disk`
 reads. Nothing here is visible to a reader: `Run.publish_table` does that.
 """
 
@@ -63,11 +64,12 @@ def write_shards(
     hasher = ContentHasher(schema)
     check = _RowCheck(folder.parent.name, schema, rules or Rules())
     shards: list[_Shard] = []
-    with _InOrder() as rows_thread, _InOrder() as bytes_thread, ExitStack() as last_shard:
+    with _InOrder() as disk, _InOrder() as rows_thread, _InOrder() as bytes_thread, ExitStack() as last_shard:
         for batch in _rechunk(schema, batches):
             if not shards or shards[-1].n_bytes >= SHARD_BYTES:
                 last_shard.close()
-                shards.append(last_shard.enter_context(_Shard(folder, schema, len(shards), bytes_thread)))
+                shard = _Shard(folder, schema, len(shards), bytes_thread, disk)
+                shards.append(last_shard.enter_context(shard))
             rows_thread.do(hasher.update, batch)
             rows_thread.do(check.update, batch)
             shards[-1].write(batch)
@@ -121,12 +123,15 @@ class _HashingFile:
 
 
 class _Shard:
-    def __init__(self, folder: Path, schema: pa.Schema, number: int, thread: _InOrder) -> None:
+    def __init__(
+        self, folder: Path, schema: pa.Schema, number: int, hashing: _InOrder, disk: _InOrder
+    ) -> None:
         import pyarrow as pa
 
+        self._disk = disk
         self.path = folder / f"data-{number:05d}.arrow"
         with durable.call("write", self.path):
-            self._file = _HashingFile(self.path, thread)
+            self._file = _HashingFile(self.path, hashing)
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, mode="w"), schema)
         self._n_rows = 0
 
@@ -147,6 +152,8 @@ class _Shard:
                 self._writer.close()
         finally:
             self._file.close()
+        if error is None:
+            self._disk.do(durable.sync_file, self.path)
 
     def entry(self, name: str) -> dict[str, Any]:
         """Its line in the manifest; the hashing thread must be done."""

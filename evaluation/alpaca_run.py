@@ -89,7 +89,9 @@ def run_alpaca(job: AlpacaJob) -> AlpacaFiles:
             source, prompts, job.models, job.out, job.terms, sampling, job.model_name, references.datasets
         )
         outputs = _write(job.out, "model_outputs", output_rows(answers))
-        with asking(judge, job.out / ".work", "verdicts", job.judge_terms) as asked:
+        with asking(
+            judge, job.out / ".work", "verdicts", job.models.terms_for(job.judge_model, job.judge_terms)
+        ) as asked:
             rows = _judge(asked, job, template, judge, references, answers)
             annotations = _write(job.out, "annotations", rows)
             constant = None

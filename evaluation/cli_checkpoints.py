@@ -26,6 +26,7 @@ from selfreward.cli.output import Json, print_json
 
 if TYPE_CHECKING:
     from evaluation.alpaca_files import Answers
+    from evaluation.head_to_head_result import HeadToHead
 
 
 def checkpoints(
@@ -74,11 +75,13 @@ def checkpoints(
         for source in expand(folders):
             yield answers(source)
 
-    with (
-        lock.hold(durable.make_folder(out), "selfreward evaluate checkpoints"),
-        asking(judge_ref, out / ".work", "verdicts", terms(judge_engine, max_cost)) as asked,
-    ):
-        compare = judge_with(asked, template, annotator_name(template, judge_ref))
+    def compare(previous: Answers, new: Answers) -> HeadToHead:
+        """The judge is opened for each comparison: it need not fit into memory beside a checkpoint."""
+        asked_on = models.terms_for(judge, terms(judge_engine, max_cost))
+        with asking(judge_ref, out / ".work", "verdicts", asked_on) as asked:
+            return judge_with(asked, template, annotator_name(template, judge_ref))(previous, new)
+
+    with lock.hold(durable.make_folder(out), "selfreward evaluate checkpoints"):
         selection = select_checkpoint(each(), compare, answers(start) if start else None)
     if as_json:
         print_json({"chosen": selection.chosen, "steps": [step.to_dict() for step in selection.steps]})

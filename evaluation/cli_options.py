@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evaluation.asking import Terms, engine_options
+if TYPE_CHECKING:
+    from evaluation.asking import Terms
 
 RunOption = Annotated[
     Path | None,
@@ -52,4 +53,6 @@ JudgeConfiguration = Annotated[
 
 def terms(engine: list[str] | None, max_cost: float | None) -> Terms:
     """The terms of one model."""
+    from evaluation.asking import Terms, engine_options
+
     return Terms(engine_options(engine or []), max_cost)

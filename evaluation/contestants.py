@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evaluation.alpaca_files import Answers, Offenders, answers_from_rows, read_answers, read_rows, text_of
 from evaluation.asking import Terms, asking, failed
 from selfreward.config import RunConfig, load_config
-from selfreward.engines.base import Request, Sampling
+from selfreward.engines.base import EngineOptions, Request, Sampling
 from selfreward.errors import InputError, UsageError
 from selfreward.models import ModelRef, foreign, resolve
 from selfreward.sealed import digest
@@ -71,6 +71,12 @@ class Models:
         if self.run is None:
             raise UsageError(f"model {name!r} is a model of a run: add --run RUN")
         return resolve(name, self.run, self.config.model, self.config.train)
+
+    def terms_for(self, name: str, terms: Terms) -> Terms:
+        """A run's model is asked with the run's engine options, unless others are given."""
+        if self.run is None or not is_model(name) or terms.options != EngineOptions():
+            return terms
+        return replace(terms, options=EngineOptions(**self.config.engine.model_dump()))
 
     def shown(self, name: str) -> str:
         """What the model is called in rows: `M1` of a run keeps its short name, with its hash behind it."""
@@ -151,7 +157,7 @@ def answers_of(
     requests = [
         Request(row_id("out", text), (Message("user", text),), sampling, 1, 0) for text in prompts.texts
     ]
-    with asking(ref, out / ".work", "answers", terms) as asked:
+    with asking(ref, out / ".work", "answers", models.terms_for(source, terms)) as asked:
         completions = asked.complete(requests, f"by {ref.name}")
     rows = [
         {

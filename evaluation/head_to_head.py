@@ -63,7 +63,9 @@ def head_to_head(job: HeadToHeadJob) -> HeadToHead:
         for side, source in (("a", job.a), ("b", job.b)):
             answers.append(answers_of(source, job.prompts, job.models, job.out, job.terms, sampling))
             _write(job.out / f"answers_{side}.json", output_rows(answers[-1]))
-        with asking(judge, job.out / ".work", "verdicts", job.judge_terms) as asked:
+        with asking(
+            judge, job.out / ".work", "verdicts", job.models.terms_for(job.judge, job.judge_terms)
+        ) as asked:
             result = compare(answers[0], answers[1], template, asked, annotator_name(template, judge))
         _write(job.out / "verdicts.json", [asdict(row) for row in result.rows])
     return result

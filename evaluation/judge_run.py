@@ -117,7 +117,7 @@ def evaluate_judge(job: JudgeJob) -> dict[str, JudgeRun]:
     found: dict[str, JudgeRun] = {}
     with (
         lock.hold(job.out, "selfreward evaluate judge"),
-        asking(ref, job.out / ".work", "judgements", job.terms) as asked,
+        asking(ref, job.out / ".work", "judgements", job.models.terms_for(job.model, job.terms)) as asked,
     ):
         for name, template in templates.items():
             settings = _settings(job, template)

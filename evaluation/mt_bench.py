@@ -117,7 +117,7 @@ def _given(path: Path, questions: Sequence[Question]) -> tuple[str, Texts]:
 
 def _answer(job: MtBenchJob, questions: Sequence[Question]) -> tuple[str, Texts]:
     ref = job.models.ref(str(job.model))
-    with asking(ref, job.out / ".work", "answers", job.terms) as asked:
+    with asking(ref, job.out / ".work", "answers", job.models.terms_for(str(job.model), job.terms)) as asked:
         first = asked.complete([_turn(job, q, None) for q in questions], "first turn")
         by_id = {q.id: _text(first[_request_id(q, 1), 0]) for q in questions}
         follow_ups = [_turn(job, q, text) for q in questions if (text := by_id[q.id]) is not None]
@@ -156,7 +156,9 @@ def _judge(
                 prompt = prompts[PROMPT_NAMES[turn, question.reference is not None]]
                 messages = prompt.fill(slot_values(question, [str(a) for a in answers], turn))
                 requests[question.id, turn] = Request(_request_id(question, turn), messages, JUDGE)
-    with asking(judge, job.out / ".work", "judgements", job.judge_terms) as asked:
+    with asking(
+        judge, job.out / ".work", "judgements", job.models.terms_for(job.judge, job.judge_terms)
+    ) as asked:
         found = asked.complete(list(requests.values()), f"on {name}")
     return [
         _row(name, judge.name, question, turn, texts, requests.get((question.id, turn)), found)

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from evaluation.asking import Terms
 from evaluation.cli import evaluate, register
-from evaluation.contestants import Prompts, read_prompts, run_prompts
+from evaluation.contestants import Models, Prompts, read_prompts, run_prompts
 from evaluation.head_to_head import HeadToHeadJob, head_to_head
 from evaluation.head_to_head_result import format_head_to_head, open_share, verdict_of
 from evaluation.results import figures
 from selfreward.cli import app
 from selfreward.config import RunConfig, dump_config
+from selfreward.engines.base import EngineOptions
 from selfreward.errors import InputError, UsageError
 from selfreward.store import Counts, Recipe, Run
 from selfreward.tables import Eft, to_table
@@ -206,6 +208,16 @@ def test_a_run_has_its_own_models_and_keeps_the_results(run, tmp_path):
     assert run.current("head_to_head").n_rows == 2
     by_name = {row["figure"]: row for row in figures(run) if row["part"] is None}
     assert (by_name["win"]["value"], by_name["win"]["prompts"]) == (100.0, "eft eval split")
+
+
+def test_a_runs_model_is_asked_with_the_runs_engine_options(run):
+    models = Models(run.path)
+    configured = dump_config(RunConfig(model=models.config.model, train=False, engine={"batch_size": 3}))
+    (run.path / "config.yaml").write_text(configured)
+    models = Models(run.path)
+    assert models.terms_for("M1", Terms()).options.batch_size == 3
+    assert models.terms_for("scripted:x", Terms()).options.batch_size == 16
+    assert models.terms_for("M1", Terms(EngineOptions(batch_size=5))).options.batch_size == 5
 
 
 def test_prompts_are_needed_from_somewhere(tmp_path):

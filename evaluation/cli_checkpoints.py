@@ -59,6 +59,7 @@ def checkpoints(
     from evaluation.asking import asking
     from evaluation.checkpoint_selection import format_selection, judge_with, select_checkpoint
     from evaluation.contestants import GREEDY, Models, answers_of
+    from evaluation.head_to_head import HeadToHeadJob, publish_head_to_head
     from selfreward import durable, lock
     from selfreward.engines.base import Sampling
 
@@ -83,6 +84,12 @@ def checkpoints(
 
     with lock.hold(durable.make_folder(out), "selfreward evaluate checkpoints"):
         selection = select_checkpoint(each(), compare, answers(start) if start else None)
+    for step in selection.steps:
+        if models.run is not None and step.result is not None:
+            pair = HeadToHeadJob(
+                str(step.against), step.checkpoint, judge, chosen, out, template.name, max_tokens, temperature
+            )
+            publish_head_to_head(models.run, pair, step.result, "checkpoints")
     if as_json:
         print_json({"chosen": selection.chosen, "steps": [step.to_dict() for step in selection.steps]})
     else:

@@ -19,9 +19,11 @@ from evaluation.checkpoint_selection import (
 )
 from evaluation.cli import evaluate, register
 from evaluation.cli_checkpoints import expand
+from evaluation.results import figures
 from selfreward.cli import app
 from selfreward.errors import EmptyResultError, UsageError
 from selfreward.models import foreign
+from selfreward.store import Run
 
 if not evaluate.registered_commands:
     register(app)
@@ -130,8 +132,12 @@ def test_the_command_answers_compares_and_names_the_choice(tmp_path):
     prompts.write_text('{"prompt": "x"}\n{"prompt": "y"}\n')
     arguments = ["evaluate", "checkpoints", *sources, "--prompts", str(prompts), "--out", str(tmp_path / "o")]
     arguments += ["--judge", judge_script(tmp_path / "j.yaml"), "--annotator", "selfreward_pairwise"]
+    run = Run.create(tmp_path / "run")
+    arguments += ["--run", str(run.path)]
     done = CliRunner().invoke(app, arguments)
     assert done.exception is None
     assert "chosen: scripted:two.yaml" in done.stdout
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert [step["improved"] for step in found["steps"]] == [True, True, False]
+    assert run.current("head_to_head").n_rows == 4, "two comparisons of two prompts"
+    assert {row["measure"] for row in figures(run)} == {"checkpoints"}

@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
-
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
 from builders.split import split_prompts
 from judging.parsing import PARSER_VERSION, parse_score
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
 from selfreward.config import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
@@ -238,7 +237,7 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
             break
         allowed[score] = min(n - 1, int(max_share * rest / (1 - max_share)))
     dropped: set[str] = set()
-    for score, n in counts.items():
+    for score in counts:
         same = sorted(
             (r.eft_id for r in accepted if r.target_score == score), key=lambda i: row_id("draw", seed, i)
         )

@@ -50,7 +50,7 @@ def read_prompts(path: Path) -> list[str]:
             elif name.endswith(".csv"):
                 import pandas as pd
 
-                records = pd.read_csv(file).to_dict("records")
+                records = json.loads(pd.read_csv(file).to_json(orient="records"))
             else:
                 records = [json.loads(line) for line in file if line.strip()]
     except (OSError, ValueError) as error:

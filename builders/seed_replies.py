@@ -99,8 +99,8 @@ def _table_records(path: Path) -> list[dict[str, Any]]:
             return [record for _, record in read_lines(path)]
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
-    records: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return records
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(name): value for name, value in record.items()} for record in plain.to_dict("records")]
 
 
 def _read_hub(settings: SeedsConfig) -> SeedReading:

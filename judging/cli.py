@@ -1,4 +1,4 @@
-"""`selfreward judge …`: read scores, score a file, measure agreement, attack a judge."""
+"""`selfreward judge …`: read scores, score a file, measure agreement, attack a judge; and `selfreward audit`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Annotated
 import typer
 
 from selfreward.cli.output import Json, print_json
+from selfreward.cli.runs import RunFolder
 
-judge = typer.Typer(no_args_is_help=True, help="The judge: reading its scores, and how far they can be trusted.")
+judge = typer.Typer(
+    no_args_is_help=True, help="The judge: reading its scores, and how far they can be trusted."
+)
 
-ModelString = Annotated[str, typer.Option("--model", metavar="MODEL", help="hf:NAME_OR_PATH, vllm:…, openai:URL#MODEL, …")]
-Template = Annotated[str, typer.Option("--template", help="additive, additive-short, multiple-choice, or a file.")]
+ModelString = Annotated[
+    str, typer.Option("--model", metavar="MODEL", help="hf:NAME_OR_PATH, vllm:…, openai:URL#MODEL, …")
+]
+Template = Annotated[
+    str, typer.Option("--template", help="additive, additive-short, multiple-choice, or a file.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,14 +29,21 @@ def register(app: typer.Typer) -> None:
     judge.command()(agreement)
     judge.command()(attack)
     app.add_typer(judge, name="judge")
+    app.command()(audit)
 
 
 def parse(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="jsonl (.gz), or the folder of a dataset version.")],
-    field: Annotated[str, typer.Option("--field", metavar="COL", help="The column with the judges' replies.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="jsonl (.gz), or the folder of a dataset version.")
+    ],
+    field: Annotated[
+        str, typer.Option("--field", metavar="COL", help="The column with the judges' replies.")
+    ],
     minimum: Annotated[float, typer.Option(help="Lowest score in range.")] = 0.0,
     maximum: Annotated[float, typer.Option(help="Highest score in range.")] = 5.0,
-    out: Annotated[Path | None, typer.Option(help="Write the rows with `score` and `status` here (jsonl).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the rows with `score` and `status` here (jsonl).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read scores from judges' replies.  Example: selfreward judge parse replies.jsonl --field judgement"""
@@ -46,7 +60,10 @@ def parse(
 
 
 def score(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="jsonl (.gz) or a dataset folder with `prompt` and `response`.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="jsonl (.gz) or a dataset folder with `prompt` and `response`."),
+    ],
     model: ModelString,
     out: Annotated[Path, typer.Option(help="Write the rows with their judgements here (jsonl).")],
     template: Template = "additive",
@@ -69,7 +86,12 @@ def score(
 
 
 def agreement(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any table with prompt_id, human_rank (or human_score) and score.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Any table with prompt_id, human_rank (or human_score) and score."
+        ),
+    ],
     perfect_score: Annotated[float, typer.Option(help="The score that counts as perfect for 5-best.")] = 5.0,
     n_bootstrap: Annotated[int, typer.Option(help="Resamples of the prompts for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
@@ -78,7 +100,9 @@ def agreement(
     """Compare scores with people's ranks.  Example: selfreward judge agreement scored.jsonl"""
     from judging.agreement import format_agreement, measure_agreement, read_rows
 
-    measured = measure_agreement(read_rows(file), n_bootstrap=n_bootstrap, seed=seed, perfect_score=perfect_score)
+    measured = measure_agreement(
+        read_rows(file), n_bootstrap=n_bootstrap, seed=seed, perfect_score=perfect_score
+    )
     if as_json:
         print_json(measured.to_dict())
     else:
@@ -102,3 +126,62 @@ def attack(
         return
     table = [(r.family, r.n, r.flagged, r.scored, r.mean_score, r.mean_change, r.raised) for r in rows]
     print(format_table(("family", "responses", "flagged", "scored", "mean score", "change", "raised"), table))
+
+
+def audit(
+    run_folder: RunFolder,
+    check: Annotated[
+        list[str] | None,
+        typer.Option("--check", metavar="NAME", help="Only this check or group; may be repeated."),
+    ] = None,
+    pack: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder with audits of your own instead.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", metavar="NAME=VALUE", help="Another threshold; may be repeated."),
+    ] = None,
+    iteration: Annotated[int | None, typer.Option(help="Only this iteration.")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Evaluation prompts to look for, beside the configured ones.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Is the data fit to train on and publish? Exit 1 on any fail.  Example: selfreward audit runs/demo"""
+    from dataclasses import asdict
+
+    from judging.audit import run_audits
+    from judging.audit_funnel import format_funnel_rows, funnel_rows
+    from judging.audit_report import format_report
+    from selfreward.store import Run
+
+    run = Run(run_folder)
+    report = run_audits(
+        run,
+        checks=check,
+        pack=pack,
+        thresholds=_thresholds(threshold or []),
+        iteration=iteration,
+        against=against or [],
+    )
+    if as_json:
+        print_json({"results": [asdict(result) for result in report.results], "exit_code": report.exit_code})
+    else:
+        print(format_report(report))
+        print(f"\n{format_funnel_rows(funnel_rows(run))}")
+    raise typer.Exit(report.exit_code)
+
+
+def _thresholds(texts: list[str]) -> dict[str, float]:
+    from selfreward.errors import UsageError
+
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise UsageError(
+                f"--threshold {text!r}: expected NAME=NUMBER, such as tied_prompts=0.5"
+            ) from error
+    return found

@@ -49,8 +49,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 def judging_params(settings: JudgingConfig) -> dict[str, Any]:
     """The settings that can change a judgement, template name included (its text is keyed by itself)."""
-    params = settings.model_dump(exclude={"judge", "template", "collapse_share", "collapse_tied_share"})
-    return params
+    return settings.model_dump(exclude={"judge", "template", "collapse_share", "collapse_tied_share"})
 
 
 def template_name(text: str) -> str:

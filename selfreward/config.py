@@ -234,6 +234,9 @@ class RunConfig(Section):
     dpo: DpoConfig = DpoConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+    gate: bool = True
+    """Run the audits before training, and stop if one of severity `fail` fails. Off is recorded in the model's manifest.
+    Not keyed."""
     max_cost: float | None = Field(None, ge=0)
     """Limit for paid servers over the whole run, in the currency of their prices. Not keyed."""
 

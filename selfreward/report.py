@@ -194,11 +194,12 @@ def _format_judges(judges: list[dict[str, Any]]) -> str:
 
 
 def _pairwise(agreement: dict[str, Any] | None) -> str:
-    if not agreement:
+    """Pairs of replies ordered as people order them, ties half: percent, 95 % interval, number of pairs."""
+    figure = ((agreement or {}).get("judge") or {}).get("pairwise_ties_half") or {}
+    if figure.get("value") is None:
         return "-"
-    figure = agreement.get("pairwise_ties_half") or {}
-    value = figure.get("value") if isinstance(figure, dict) else None
-    return "-" if value is None else f"{value:.1f}"
+    value, low, high = (f"{100 * figure[name]:.0f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}] of {figure['n']}"
 
 
 def _format_iteration(iteration: dict[str, Any]) -> str:

@@ -28,7 +28,12 @@ PROMPTS = [
     "List ways to remember the names of people at a party.",
     "Describe a quiet autumn morning in two sentences.",
 ]
-ANSWERS = ["I think so, yes indeed.", "No.", "It depends on what you need most.", "Perhaps, but ask an expert."]
+ANSWERS = [
+    "I think so, yes indeed.",
+    "No.",
+    "It depends on what you need most.",
+    "Perhaps, but ask an expert.",
+]
 JUDGEMENTS = ["Fine. Score: 4", "Poor. Score: 1", "No idea", "Good.\nScore: 3", "Great.\nScore: 5"]
 
 
@@ -72,7 +77,7 @@ def contents(path):
 
 
 def test_a_run_makes_every_dataset_and_accounts_for_every_row(finished):
-    path, _, steps = finished
+    _, _, steps = finished
     assert [step.name for step in steps] == [
         "seeds", "ift", "eft", "iter1/prompts", "iter1/candidates", "iter1/judgements", "iter1/scores", "iter1/pairs",
         "iter0/judge_eval", "iter1/judge_eval", "iter1/model_outputs", "iter1/annotations",
@@ -130,7 +135,9 @@ def test_the_same_run_again_reuses_everything(finished):
 
 def test_a_changed_parameter_rebuilds_what_depends_on_it_and_back_again_builds_nothing(finished):
     path, config, _ = finished
-    changed = config.model_copy(update={"pairs": config.pairs.model_copy(update={"rule": "margin", "min_margin": 1.0})})
+    changed = config.model_copy(
+        update={"pairs": config.pairs.model_copy(update={"rule": "margin", "min_margin": 1.0})}
+    )
     built = [step.name for step in run_pipeline(changed, path) if step.status == "built"]
     assert built == ["iter1/pairs"]
     assert {step.status for step in run_pipeline(config, path)} == {"reused"}
@@ -154,7 +161,8 @@ def test_a_stage_that_died_goes_on_where_its_journal_ends_with_the_same_rows(fin
     run_pipeline(broken, tmp_path / "run")
     ours, theirs = Run(tmp_path / "run"), Run(path)
     answers = [
-        [row["response"] for row in run.current("iter1/candidates").table().to_pylist()] for run in (ours, theirs)
+        [row["response"] for row in run.current("iter1/candidates").table().to_pylist()]
+        for run in (ours, theirs)
     ]
     assert answers[0] == answers[1]
     assert not list((tmp_path / "run" / ".work").glob("*-*"))
@@ -162,14 +170,22 @@ def test_a_stage_that_died_goes_on_where_its_journal_ends_with_the_same_rows(fin
 
 def test_kill_9_repeats_at_most_the_batch_in_flight(finished, tmp_path):
     """The judging of 72 answers in groups of 8 is killed; every journalled group is used, none is asked for again."""
-    path, config, _ = finished
+    _, config, _ = finished
     script = write_script(tmp_path / "script.yaml")
     rules = yaml.safe_load(script.read_text())
     rules["rules"][1]["delay_s"] = 0.02
     script.write_text(yaml.safe_dump(rules))
     slow = config.model_copy(update={"model": f"scripted:{script}", "run": str(tmp_path / "run")})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(slow.model_dump(mode="json")))
-    command = [sys.executable, "-m", "selfreward", "run", str(tmp_path / "config.yaml"), "--until", "judgements"]
+    command = [
+        sys.executable,
+        "-m",
+        "selfreward",
+        "run",
+        str(tmp_path / "config.yaml"),
+        "--until",
+        "judgements",
+    ]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     journal = None
@@ -198,7 +214,11 @@ def test_too_few_results_stop_with_the_funnel(tmp_path):
 
 def cli(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "selfreward", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+        [sys.executable, "-m", "selfreward", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
     )
 
 
@@ -210,7 +230,9 @@ def cli(*arguments, cwd):
         pytest.param("judging: {samples: many}", 2, r"judging\.samples: found 'many'", id="wrong type"),
         pytest.param("seeds: {source: nowhere.jsonl}", 2, r"nowhere\.jsonl: no such file", id="missing file"),
         pytest.param("model: hff:x", 2, r"did you mean hf:x\?", id="unknown engine"),
-        pytest.param("model: 'hf:smollm2-135m-instruckt'", 2, "did you mean smollm2-135m-instruct", id="unknown model"),
+        pytest.param(
+            "model: 'hf:smollm2-135m-instruckt'", 2, "did you mean smollm2-135m-instruct", id="unknown model"
+        ),
         pytest.param("judging: {template: nope}", 2, "additive-short", id="unknown template"),
         pytest.param("pairs: {rule: nope}", 2, "max_min", id="unknown rule"),
         pytest.param("seed: [", 2, "not valid YAML", id="broken YAML"),
@@ -229,8 +251,12 @@ def test_bad_configurations_are_one_sentence(tmp_path, change, code, message):
 
 def test_a_broken_seed_line_is_named_by_file_and_line(tmp_path):
     script = write_script(tmp_path / "script.yaml")
-    (tmp_path / "seeds.jsonl").write_text('{"message_id": "a", "parent_id": null, "role": "prompter", "text": "Hi"}\n{oops\n')
-    (tmp_path / "c.yaml").write_text(f"model: scripted:{script}\ntrain: false\nrun: r\nseeds: {{source: seeds.jsonl}}\n")
+    (tmp_path / "seeds.jsonl").write_text(
+        '{"message_id": "a", "parent_id": null, "role": "prompter", "text": "Hi"}\n{oops\n'
+    )
+    (tmp_path / "c.yaml").write_text(
+        f"model: scripted:{script}\ntrain: false\nrun: r\nseeds: {{source: seeds.jsonl}}\n"
+    )
     done = cli("run", "c.yaml", cwd=tmp_path)
     assert done.returncode == 1
     assert "seeds.jsonl:2: is not valid JSON" in done.stderr
@@ -246,7 +272,9 @@ def test_import_export_round_trip_and_the_imported_rows_stand(finished, tmp_path
     run_pipeline(config, tmp_path / "run", until="eft")
     done = cli("import", tmp_path / "run", "iter1/prompts", tmp_path / "prompts.jsonl", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    steps = {step.name: step.status for step in run_pipeline(config, tmp_path / "run", until="iter1/candidates")}
+    steps = {
+        step.name: step.status for step in run_pipeline(config, tmp_path / "run", until="iter1/candidates")
+    }
     assert steps["iter1/prompts"] == "imported"
     assert Run(tmp_path / "run").current("iter1/prompts").table()["prompt"][0].as_py() == rows[0]["prompt"]
 

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from selfreward import durable
 from selfreward.errors import StoreError, TrainingError
+from selfreward.progress import say
 from selfreward.stage import Job
 from selfreward.version import Version
 
@@ -49,6 +50,20 @@ def train(
         raise TrainingError(f"{job.name}: the training process ended without writing {report.name}")
     result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return result
+
+
+def ask_gate(job: Job) -> dict[str, Any]:
+    """Audit what is to be trained on; GateError where a check of severity `fail` fails. For the manifest's notes."""
+    if not job.unkeyed["gate"]:
+        say(f"{job.name}: the audit gate is off (gate: false); the model's manifest says so")
+        return {"gate": "off"}
+    from judging.audit import gate
+
+    report = gate(job.run, job.iteration, job.name)
+    warned = [result.name for result in report.by_verdict("warn")]
+    if warned:
+        say(f"{job.name}: audits passed, with warnings: {', '.join(warned)}")
+    return {"gate": "passed", "warnings": warned}
 
 
 def _run(command: list[str], name: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfreward.training_config import SftConfig
-
 from selfreward.config import RunConfig
 from selfreward.models import trainable
 from selfreward.stage import Job, Plan
 from selfreward.store import Counts
-from training.launch import train
+from selfreward.training_config import SftConfig
+from training.launch import ask_gate, train
 from training.make_sft import training_counts
 
 VERSION = 1
@@ -26,12 +25,13 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         inputs={"ift": "ift"},
         models={"base": "M0"},
         params={"seed": config.seed, "sft": config.sft.keyed()},
-        unkeyed={"sft": config.sft.model_dump(mode="json")},
+        unkeyed={"sft": config.sft.model_dump(mode="json"), "gate": config.gate},
     )
 
 
 def build(job: Job, folder: Path) -> Counts:
     """Fine-tune M0 on the IFT rows."""
     settings = SftConfig.model_validate(job.unkeyed["sft"])
+    gate = ask_gate(job)
     base = trainable(job.models["base"])
-    return training_counts(train(job, "training.sft", folder, base, [job.inputs["ift"]], settings))
+    return training_counts(gate, train(job, "training.sft", folder, base, [job.inputs["ift"]], settings))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfreward.training_config import DpoConfig
-
 from selfreward.config import PairsConfig, RunConfig
 from selfreward.errors import EmptyResultError
 from selfreward.funnel import format_funnel, funnel
 from selfreward.models import trainable
 from selfreward.stage import Job, Plan
 from selfreward.store import Counts
-from training.launch import train
+from selfreward.training_config import DpoConfig
+from training.launch import ask_gate, train
 from training.make_sft import training_counts
 
 VERSION = 1
@@ -31,7 +30,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "dpo": config.dpo.keyed(),
             "pairs": config.pairs.model_dump(include={"min_pairs"}),
         },
-        unkeyed={"dpo": config.dpo.model_dump(mode="json")},
+        unkeyed={"dpo": config.dpo.model_dump(mode="json"), "gate": config.gate},
     )
 
 
@@ -46,5 +45,6 @@ def build(job: Job, folder: Path) -> Counts:
             "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more."
         )
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
+    gate = ask_gate(job)
     base = trainable(job.models["base"])
-    return training_counts(train(job, "training.dpo", folder, base, [job.inputs["pairs"]], settings))
+    return training_counts(gate, train(job, "training.dpo", folder, base, [job.inputs["pairs"]], settings))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfreward.training_config import SftConfig
-
 from selfreward.config import RunConfig
 from selfreward.models import trainable
 from selfreward.stage import Job, Plan
 from selfreward.store import Counts
-from training.launch import train
+from selfreward.training_config import SftConfig
+from training.launch import ask_gate, train
 
 VERSION = 1
 
@@ -24,20 +23,21 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         inputs={"ift": "ift", "eft": "eft"},
         models={"base": "M0"},
         params={"seed": config.seed, "sft": config.sft.keyed()},
-        unkeyed={"sft": config.sft.model_dump(mode="json")},
+        unkeyed={"sft": config.sft.model_dump(mode="json"), "gate": config.gate},
     )
 
 
 def build(job: Job, folder: Path) -> Counts:
     """Fine-tune M0 on all IFT rows and the accepted EFT training rows."""
     settings = SftConfig.model_validate(job.unkeyed["sft"])
+    gate = ask_gate(job)
     base = trainable(job.models["base"])
     data = [job.inputs["ift"], job.inputs["eft"]]
-    return training_counts(train(job, "training.sft", folder, base, data, settings))
+    return training_counts(gate, train(job, "training.sft", folder, base, data, settings))
 
 
-def training_counts(report: dict[str, Any]) -> Counts:
+def training_counts(gate: dict[str, Any], report: dict[str, Any]) -> Counts:
     """The accounting of a training step, and its figures for people."""
     rows = report["rows"]
     notes = {name: report.get(name) for name in ("effect", "metrics", "seconds", "preflight")}
-    return Counts(rows["in"], rows["out"], rows["dropped"], notes)
+    return Counts(rows["in"], rows["out"], rows["dropped"], {**gate, **notes})

@@ -31,7 +31,7 @@ COMMANDS = (
     "selfreward.cli.ask",
     "judging.cli",
     "evaluation.cli",
-    # "data_cards.cli",
+    "data_cards.cli",
 )
 """Modules that add commands: each has `register(app)`. A new group of commands is one line here."""
 

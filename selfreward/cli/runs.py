@@ -43,6 +43,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
     ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Audit what is to be trained on first; off is recorded.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
@@ -51,7 +54,7 @@ def run(
     from selfreward.report import format_report, report_run
 
     started = time.monotonic()
-    resolved = load_config(config, settings)
+    resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])
     folder = run_folder or Path(resolved.run)
 
     def on_step(step: Step) -> None:

@@ -73,7 +73,7 @@ def prepared(n_rows: int) -> list:
     return list(batches(min(n_rows, 200_000)))
 
 
-def repeated(ready: list, n_rows: int, distinct_ids: bool):
+def repeated(ready: list, n_rows: int):
     """The ready batches until there are `n_rows`; ids are made anew, since the store refuses repeated ones."""
     import pyarrow as pa
 
@@ -81,7 +81,7 @@ def repeated(ready: list, n_rows: int, distinct_ids: bool):
     while start < n_rows:
         for batch in ready:
             batch = batch.slice(0, min(batch.num_rows, n_rows - start))
-            if distinct_ids and start >= len(ready) * BATCH_ROWS:
+            if start >= len(ready) * BATCH_ROWS:
                 ids = pa.array([f"c-{i:016x}" for i in range(start, start + batch.num_rows)])
                 batch = batch.set_column(0, batch.schema.field(0), ids)
             yield batch
@@ -156,7 +156,7 @@ def write_plain_arrow(folder: Path, n_rows: int, on_disk: bool) -> float:
     ready = prepared(n_rows)
     with plain_writer(folder) as writer:
         started = time.perf_counter()
-        for batch in repeated(ready, n_rows, distinct_ids=False):
+        for batch in repeated(ready, n_rows):
             writer.write_table(_as_table(batch))
         writer.finalize()
     if on_disk:
@@ -176,7 +176,7 @@ def write_store(folder: Path, n_rows: int) -> float:
 
 
 def write_store_arrow(folder: Path, n_rows: int) -> float:
-    return _publish(folder, n_rows, repeated(prepared(n_rows), n_rows, distinct_ids=True), "candidate_id")
+    return _publish(folder, n_rows, repeated(prepared(n_rows), n_rows), "candidate_id")
 
 
 def _publish(folder: Path, n_rows: int, ready, unique: str | None) -> float:

@@ -148,7 +148,7 @@ def test_a_model_is_accounted_for_too_and_must_not_be_empty(run):
         ("score", [1.0, float("nan")], Rules(), "NaN in column 'score'; what has no value is NULL"),
         ("response", ["a", None], Rules(required={"response"}), "1 NULLs in column 'response'"),
         ("candidate_id", ["c-1", "c-1"], Rules(unique="candidate_id"), "two rows with candidate_id 'c-1'"),
-        ("candidate_id", [None, None], Rules(unique="candidate_id"), "two rows with candidate_id None"),
+        ("candidate_id", [None, None], Rules(unique="candidate_id"), "2 rows without candidate_id"),
     ],
     ids=["NaN", "NULL", "twins", "no ids"],
 )

@@ -147,14 +147,13 @@ class Run:
         version = Version(recipe.name, self._folder(recipe.name) / recipe.version)
         if not version.folder.is_dir():
             return None
-        _check_identity(version)
-        if version.key != recipe.key:
-            raise StoreError(f"{version.folder}: holds key {version.key}, expected {recipe.key}")
         entry = self.state().current.get(recipe.name)
         if entry is not None and version.version in (entry.version, *entry.previous):
             version.check_files()
         else:
             version.verify()
+        if version.key != recipe.key:
+            raise StoreError(f"{version.folder}: holds key {version.key}, expected {recipe.key}")
         return version
 
     def verify(self, names: Iterable[str], on_bytes: OnBytes = lambda n: None) -> Iterator[Version]:
@@ -163,7 +162,6 @@ class Run:
             if self.has(name):
                 self.current(name)
             for version in self.versions(name):
-                _check_identity(version)
                 version.verify(on_bytes)
                 yield version
 
@@ -281,7 +279,6 @@ class Run:
         durable.write_new(folder / MANIFEST, seal(body))
         version = Version(recipe.name, self._folder(recipe.name) / recipe.version)
         if not durable.publish_folder(folder, version.folder):
-            _check_identity(version)
             version.verify()  # another writer was first: its version is used, once it is seen to be whole
         self.make_current(version)
         return version
@@ -308,15 +305,6 @@ def is_model(name: str) -> bool:
 def _published_at(folder: Path) -> tuple[int, str]:
     manifest = folder / MANIFEST
     return (manifest if manifest.exists() else folder).stat().st_mtime_ns, folder.name
-
-
-def _check_identity(version: Version) -> None:
-    """DamagedError where a folder holds another version's files: whole, but not what its name says."""
-    name, key = version.manifest["name"], version.key
-    if name != version.name or not key.startswith(version.version):
-        raise DamagedError(
-            f"{version.folder}: holds version {key[:16]} of {name}, so it was renamed or swapped; move it back"
-        )
 
 
 def _file_entry(folder: Path, path: Path) -> dict[str, Any]:

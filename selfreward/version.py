@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 _THREADS = min(4, os.cpu_count() or 1)
+
+_VERSION_NAME = re.compile(r"[0-9a-f]{16}\Z")
 
 OnBytes = Callable[[int], object]
 
@@ -91,6 +94,7 @@ class Version:
 
     def check_files(self) -> None:
         """Names and sizes only (no hashing): cheap enough for every command."""
+        self._check_name()
         expected = {entry["name"]: int(entry["bytes"]) for entry in self.manifest["files"]}
         with durable.explained("read", self.folder):
             present = _files_in(self.folder)
@@ -108,6 +112,15 @@ class Version:
                 raise DamagedError(
                     f"{self.folder / name}: found {present[name]:,} bytes, the manifest says {n_bytes:,}; {_REMEDY}"
                 )
+
+    def _check_name(self) -> None:
+        """DamagedError where the folder holds another version's files: whole, but not what its name says."""
+        name, key = self.manifest["name"], self.key
+        renamed = _VERSION_NAME.match(self.version) is not None and not key.startswith(self.version)
+        if renamed or self.name not in (name, self.version):  # a folder read by its path has no other name
+            raise DamagedError(
+                f"{self.folder}: holds version {key[:16]} of {name}, so it was renamed or swapped; move it back"
+            )
 
     def _report_caches(self, names: list[str]) -> None:
         if names:

@@ -1,29 +1,42 @@
 """The audit results of a run as its card and its repository show them, and the gate before anything is sent.
 
-The audits themselves are SQL in `judging/`; this is the only place here that knows how they are called.
+The audits themselves are SQL in `judging/audits/`; this is the only place here that knows how they are called. Times
+are left out, so that the same versions give the same results, byte for byte.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from selfreward.errors import GateError
 from selfreward.store import Run
 
+if TYPE_CHECKING:
+    from judging.audit import AuditResult
+
+AUDITS_DATASET = "audits"
+"""Offending rows that `selfreward audit` saves in the run: about the data, not of it, and published only by name."""
+_WORST_FIRST = ("error", "fail", "warn", "pass", "skipped")
+
 
 @dataclass(frozen=True)
 class AuditLine:
-    """One check on one dataset."""
+    """One check; `figure` and `limit` as people read them."""
 
     check: str
-    dataset: str
+    group: str
     verdict: str
-    """`pass`, `warn`, `fail`, `error`, or `skipped`."""
+    """`pass`, `warn`, `fail`, `skipped`, or `error` where the audit itself broke."""
     figure: str
     limit: str
-    found: int | None
+    found: int
     """Offending rows."""
+    where: str
+    """The worst iteration, or why it was skipped."""
+    figure_of: str
     protects_from: str
 
 
@@ -32,40 +45,55 @@ class Audits:
     """All checks, and whether they were a gate."""
 
     lines: list[AuditLine]
+    notes: list[str]
+    """What was looked at where it was not everything."""
     gated: bool
 
     @property
     def summary(self) -> str:
         """One sentence for the card."""
-        if not self.lines:
-            return "This run was not audited."
-        verdicts = [line.verdict for line in self.lines]
-        counted = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(sorted(verdicts)))
-        gate = (
-            ""
-            if self.gated
-            else " The gate was switched off (--no-gate), so a failed audit did not stop this."
-        )
-        return f"{len(verdicts)} checks: {counted}.{gate}"
+        verdicts = Counter(line.verdict for line in self.lines)
+        counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in _WORST_FIRST if verdicts[verdict])
+        gate = "" if self.gated else " The gate was switched off (--no-gate): a failed audit stopped nothing."
+        return f"{len(self.lines)} checks: {counted}.{gate}"
 
     def to_json(self) -> str:
         """For `selfreward/audits.json`."""
-        body = {"gated": self.gated, "summary": self.summary, "audits": [asdict(line) for line in self.lines]}
-        return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+        body = {"gated": self.gated, "summary": self.summary, "notes": self.notes}
+        return (
+            json.dumps(
+                {**body, "audits": [asdict(line) for line in self.lines]}, indent=2, ensure_ascii=False
+            )
+            + "\n"
+        )
 
 
 def audit_run(run: Run, gated: bool = True) -> Audits:
-    """Run every audit; GateError, before anything is sent, where one fails and `gated`."""
-    audits = Audits(_lines(run), gated)
-    failed = [line for line in audits.lines if line.verdict in ("fail", "error")]
-    if failed and gated:
-        names = ", ".join(f"{line.check} ({line.dataset})" for line in failed)
+    """Run every audit; GateError, before anything is sent, where one fails or breaks and `gated`."""
+    from judging.audit import run_audits
+
+    report = run_audits(run, save=False)
+    bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
+    if bad and gated:
+        names = ", ".join(f"{result.name} ({result.verdict})" for result in bad)
         raise GateError(
-            f"{run.path}: {len(failed)} audit(s) failed: {names}; nothing was sent. `selfreward audit {run.path}` shows "
-            "the rows; --no-gate publishes all the same, and the card says so"
+            f"{run.path}: {len(bad)} of {len(report.results)} audits do not pass: {names}; nothing was sent. "
+            f"`selfreward audit {run.path}` shows the rows; --no-gate publishes all the same, and the card says so"
         )
-    return audits
+    lines = [_line(result) for result in report.results]
+    return Audits(sorted(lines, key=lambda line: _WORST_FIRST.index(line.verdict)), report.notes, gated)
 
 
-def _lines(run: Run) -> list[AuditLine]:
-    return []
+def _line(result: AuditResult) -> AuditLine:
+    iteration = "" if result.iteration is None else f"iter{result.iteration}"
+    return AuditLine(
+        check=result.name,
+        group=result.group,
+        verdict=result.verdict,
+        figure="" if result.figure is None else f"{result.figure:.4g}",
+        limit=f"{'at most' if result.at_most else 'at least'} {result.threshold:g}",
+        found=result.n_rows,
+        where=result.reason or "; ".join(filter(None, (iteration, result.detail))),
+        figure_of=result.figure_of,
+        protects_from=result.protects_from,
+    )

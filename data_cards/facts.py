@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_cards.iterations import IterationFacts, iteration_facts
 from data_cards.layout import config_name
 from selfreward.config import RunConfig, load_config
 from selfreward.errors import SelfrewardError
-from selfreward.funnel import FunnelStep, funnel
 from selfreward.store import Run, is_model
 from selfreward.version import Version
 
@@ -35,38 +35,6 @@ class DatasetFacts:
     dropped: dict[str, int]
     inputs: list[str]
     created: str
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Characters of the answers of one iteration."""
-
-    candidates: list[int]
-    chosen: list[int]
-    rejected: list[int]
-
-    @property
-    def longer_chosen(self) -> float | None:
-        """The share of pairs whose chosen answer is the longer one; a judge that likes length shows here."""
-        pairs = list(zip(self.chosen, self.rejected, strict=True))
-        return sum(c > r for c, r in pairs) / len(pairs) if pairs else None
-
-
-@dataclass(frozen=True)
-class IterationFacts:
-    """One iteration, as far as it is published."""
-
-    number: int
-    funnel: list[FunnelStep]
-    statuses: dict[str, int]
-    """Judgements by status; only `ok` has a score."""
-    histogram: list[tuple[float, int]]
-    """Score of one judgement -> how many gave it."""
-    scores: list[float]
-    """Mean score of each scored candidate."""
-    lengths: Lengths
-    sample: dict[str, str] | None
-    """Texts of the first pair and one judgement of its chosen answer."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +87,7 @@ def gather(run: Run, versions: Sequence[Version]) -> RunFacts:
         datasets=[_dataset(v) for v in datasets],
         models=[_dataset(v) for v in versions if is_model(v.name)],
         config=config,
-        iterations=[_iteration_facts(run, by_name, k) for k in numbers if f"iter{k}/prompts" in by_name
+        iterations=[iteration_facts(by_name, k) for k in numbers if f"iter{k}/prompts" in by_name
                     or f"iter{k}/pairs" in by_name],
         judges=[_judge(by_name[f"iter{k}/judge_eval"], k) for k in numbers if f"iter{k}/judge_eval" in by_name],
         alpaca=[_alpaca(by_name[f"iter{k}/annotations"], k) for k in numbers if f"iter{k}/annotations" in by_name],
@@ -188,57 +156,6 @@ def _dataset(version: Version) -> DatasetFacts:
 
 def _iteration(name: str) -> int:
     return int(name.split("/")[0].removeprefix("iter"))
-
-
-def _iteration_facts(run: Run, versions: dict[str, Version], number: int) -> IterationFacts:
-    def version(kind: str) -> Version | None:
-        return versions.get(f"iter{number}/{kind}")
-
-    scores = version("scores")
-    notes = scores.manifest["counts"]["notes"] if scores else {}
-    return IterationFacts(
-        number=number,
-        funnel=funnel(run, number),
-        statuses=dict(notes.get("judgements_by_status", {})),
-        histogram=[(float(score), int(n)) for score, n in notes.get("histogram", [])],
-        scores=scores.table(["score"])["score"].drop_null().to_pylist() if scores else [],
-        lengths=_lengths(version("candidates"), version("pairs")),
-        sample=_sample(version("pairs"), version("judgements")),
-    )
-
-
-def _lengths(candidates: Version | None, pairs: Version | None) -> Lengths:
-    rows = pairs.table(["chosen", "rejected"]).to_pylist() if pairs else []
-    return Lengths(
-        candidates=candidates.table(["n_chars"])["n_chars"].to_pylist() if candidates else [],
-        chosen=[_n_chars(row["chosen"]) for row in rows],
-        rejected=[_n_chars(row["rejected"]) for row in rows],
-    )
-
-
-def _n_chars(messages: list[dict[str, str]]) -> int:
-    return sum(len(message["content"]) for message in messages)
-
-
-def _sample(pairs: Version | None, judgements: Version | None) -> dict[str, str] | None:
-    if pairs is None or pairs.n_rows == 0:
-        return None
-    pair = pairs.table().slice(0, 1).to_pylist()[0]
-    sample = {
-        "prompt": pair["prompt"][-1]["content"],
-        "chosen": pair["chosen"][-1]["content"],
-        "rejected": pair["rejected"][-1]["content"],
-        "chosen_score": f"{pair['chosen_score']:.3g}",
-        "rejected_score": f"{pair['rejected_score']:.3g}",
-    }
-    if judgements is not None:
-        rows = judgements.table(["candidate_id", "judgement"])
-        texts = [
-            text for id_, text in zip(*rows.to_pydict().values(), strict=True) if id_ == pair["chosen_id"]
-        ]
-        if texts:
-            sample["judgement"] = texts[0]
-    return sample
 
 
 def _judge(version: Version, number: int) -> JudgeFacts:

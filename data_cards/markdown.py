@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_ACTIVE = {ord(c): f"&#{ord(c)};" for c in "\\`*_{}[]()#+-!|~<>&\"'$@:^"}
+_ACTIVE = re.compile(r"""[\\`*_{}\[\]|~<>&"$@^] | ^[#+=-] | ^\d+[.)] | :(?=//) | (?<=www)\.""", re.VERBOSE)
+"""What Markdown, its GitHub dialect or HTML acts on: anywhere, at the start of a line, or as the start of a link."""
 _CONTROL = {c: "\N{REPLACEMENT CHARACTER}" for c in range(32) if c not in (9, 10)} | {13: None}
 _PLAIN_CODE = re.compile(r"[\w./@:, -]+")
 _SHOWN_CHARS = 1200
@@ -29,18 +30,20 @@ _SHOWN_CHARS = 1200
 def as_text(value: Any) -> Markup:
     """A value on one line, with nothing in it that Markdown or HTML would act on.
 
-    >>> as_text("<b>| x")
-    Markup('&#60;b&#62;&#124; x')
+    >>> as_text("- <b>| http://x")
+    Markup('&#45; &#60;b&#62;&#124; http&#58;//x')
     """
     if isinstance(value, Markup):
         return value
     if value is None:
         return Markup("–")
-    return Markup(" ".join(str(value).translate(_CONTROL).split()).translate(_ACTIVE))
+    line = " ".join(str(value).translate(_CONTROL).split())
+    return Markup(_ACTIVE.sub(lambda match: "".join(f"&#{ord(c)};" for c in match[0]), line))
 
 
 def pre(text: str, n_max: int = _SHOWN_CHARS) -> Markup:
     """A text as it stands, in a block that neither Markdown nor HTML reads; the end of a long one is counted."""
+    text = text.rstrip("\n")
     left_out = len(text) - n_max
     shown = text[:n_max] + (f"\n… ({left_out:,} more characters)" if left_out > 0 else "")
     return Markup("<pre>\n" + html.escape(shown.translate(_CONTROL)) + "\n</pre>")

@@ -84,7 +84,7 @@ def write_dataset(version: Version, folder: Path) -> DatasetFiles:
     order = _order(version.name, table)
     files: list[DataFile] = []
     arrow_bytes = {}
-    for split in dict.fromkeys(name for name, _ in order):
+    for split in sorted({name for name, _ in order}, key=lambda name: (name != DEFAULT_SPLIT, name)):
         rows = _rows_of(table, order, split)
         arrow_bytes[split] = rows.nbytes
         shards = list(pieces(rows, FILE_BYTES))

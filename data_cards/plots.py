@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_cards.facts import IterationFacts
+from data_cards.iterations import IterationFacts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,11 @@ def _scores(iteration: IterationFacts) -> Figure:
     values = [score for score, _ in iteration.histogram]
     counts = [n for _, n in iteration.histogram]
     left.bar(values, counts, width=_bar_width(values), color=_BLUE)
-    _label(left, "single judgements", "score", "judgements")
     unscored = sum(n for status, n in iteration.statuses.items() if status != "ok")
-    if unscored:
-        left.text(0.98, 0.95, f"without a score: {unscored:,}", transform=left.transAxes, ha="right", va="top",
-                  fontsize=8, color=_GREY)  # fmt: skip
+    without = f" ({unscored:,} without a score)" if unscored else ""
+    _label(left, f"single judgements{without}", "score", "judgements")
     _histogram(right, [("candidates", iteration.scores, _ORANGE)])
+    right.set_xlim(left.get_xlim())
     _label(right, "candidates (mean of their judgements)", "score", "candidates")
     return figure
 

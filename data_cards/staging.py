@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_cards.audits import Audits
+from data_cards.audits import AUDITS_DATASET, Audits
 from data_cards.cards import ModelLink, public_config, write_dataset_card
 from data_cards.croissant import croissant
 from data_cards.facts import RunFacts, gather, seed_sources
@@ -51,7 +51,7 @@ class Selection:
 
     datasets: list[Version]
     models: list[Version]
-    """The run's models; published only where asked for."""
+    """Empty unless asked for."""
     state: dict[str, Current]
 
     @property
@@ -74,12 +74,15 @@ class Staged:
 def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Selection:
     """The current versions to publish; UsageError for an unknown name, or where nothing is left."""
     current = run.state().current
-    unknown = [name for name in only if name not in current]
-    if unknown:
-        run.current(unknown[0])  # explains, naming the nearest
-    chosen = {name: entry for name, entry in current.items() if not only or name in only}
+    for name in only:
+        run.current(name)  # an unknown one is explained, naming the nearest
+    chosen = {
+        name: entry
+        for name, entry in current.items()
+        if (with_models if is_model(name) else name in only if only else name != AUDITS_DATASET)
+    }
     datasets = [run.current(name) for name in sorted(chosen, key=_as_made) if not is_model(name)]
-    models = [run.current(name) for name in sorted(current) if is_model(name)] if with_models else []
+    models = [run.current(name) for name in sorted(chosen) if is_model(name)]
     if not datasets:
         raise UsageError(f"{run.path}: holds no dataset to publish; `selfreward run` makes some")
     config_names(version.name for version in datasets)

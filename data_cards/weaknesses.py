@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_cards.facts import IterationFacts, RunFacts
+from data_cards.facts import RunFacts
+from data_cards.iterations import IterationFacts
 
 _LONGER_CHOSEN = 0.6
 _ONE_SCORE = 0.5

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ OBJECTS = ["the first step in detail", "what people ask for most", "a part of th
 PROMPTS = """
 SELECT 'p-' || printf('%016x', hash(i)) AS prompt_id, 1::BIGINT AS iteration,
     'Explain why ' || lower(s(i, 1)) || ' and tell me whether ' || lower(s(i, 2)) || '?' AS prompt,
-    [x.ift_id for x in []::STRUCT(ift_id VARCHAR)[]] AS demonstration_ids, 'M0' AS generator, true AS kept,
+    ['ift-' || printf('%016x', hash((i + k) % 3200)) for k in range(8)] AS demonstration_ids, 'M0' AS generator, true AS kept,
     NULL::VARCHAR AS reason, NULL::VARCHAR AS nearest_id, 0.4::DOUBLE AS nearest_rouge_l, 0::BIGINT AS round,
     i::BIGINT AS seed
 FROM range({n_prompts}) t(i)"""
@@ -85,13 +85,20 @@ def make_run(path: Path, n_candidates: int) -> None:
 
     run = Run.create(path)
     connection = duckdb.connect(config={"threads": THREADS})
-    subjects, verbs, objects = (connection.execute("SELECT $1::VARCHAR[]", [v]).fetchall()[0][0] for v in (SUBJECTS, VERBS, OBJECTS))
+    subjects, verbs, objects = (
+        connection.execute("SELECT $1::VARCHAR[]", [v]).fetchall()[0][0] for v in (SUBJECTS, VERBS, OBJECTS)
+    )
     connection.execute(
         "CREATE MACRO s(i, k) AS ($S)[1 + (hash(i, k, 's') % len($S))::INT] || ' ' || ($V)[1 + (hash(i, k, 'v') % len($V))::INT]"
-        " || ' ' || ($O)[1 + (hash(i, k, 'o') % len($O))::INT] || '.'"
-        .replace("$S", str(subjects)).replace("$V", str(verbs)).replace("$O", str(objects))
+        " || ' ' || ($O)[1 + (hash(i, k, 'o') % len($O))::INT] || '.'".replace("$S", str(subjects))
+        .replace("$V", str(verbs))
+        .replace("$O", str(objects))
     )
-    sizes = {"n_prompts": n_candidates // N_SAMPLES, "n_candidates": n_candidates, "n_judgements": n_candidates * N_JUDGEMENTS}
+    sizes = {
+        "n_prompts": n_candidates // N_SAMPLES,
+        "n_candidates": n_candidates,
+        "n_judgements": n_candidates * N_JUDGEMENTS,
+    }
 
     def publish(name: str, query: str, params: dict[str, Any]) -> None:
         relation = connection.sql(query.format(**sizes))
@@ -111,5 +118,223 @@ def make_run(path: Path, n_candidates: int) -> None:
     publish("iter1/pairs", PAIRS, {})
 
 
+def evaluation_file(folder: Path) -> Path:
+    """The prompts of the embedded seeds as an evaluation set: real English, some hundreds of them."""
+    seeds = Path(__file__).parents[1] / "builders" / "seeds"
+    lines = [
+        line
+        for path in sorted(seeds.glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    prompts = [{"prompt": json.loads(line)["prompt"]["text"]} for line in lines if line.strip()]
+    path = folder / "embedded.jsonl"
+    path.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts), encoding="utf-8")
+    return path
+
+
+# -- what is measured, each in a process of its own --------------------------------------------------------------
+
+
+def measure_audits(path: Path, against: Path) -> dict[str, Any]:
+    """Every audit but near_duplicates, on all rows."""
+    from judging.audit import run_audits
+    from judging.audit_pack import load_pack
+    from selfreward.store import Run
+
+    checks = [audit.name for audit in load_pack() if audit.name != "near_duplicates"]
+    started = time.monotonic()
+    report = run_audits(
+        Run(path), checks=checks, against=[against], save=False, threads=THREADS, memory_limit="5GB"
+    )
+    results = {
+        r.name: {"seconds": r.seconds, "verdict": r.verdict, "figure": r.figure, "reason": r.reason}
+        for r in report.results
+    }
+    return {"seconds": time.monotonic() - started, "results": results, "notes": report.notes}
+
+
+def measure_pairs(path: Path, against: Path) -> dict[str, Any]:
+    """Pair selection: what may enter a pair, then the paper's rule; reading and verifying the datasets included."""
+    from builders.pairs import _ELIGIBLE, rule_text
+    from selfreward.sql import OpenRun
+
+    started = time.monotonic()
+    with OpenRun(path, THREADS, "5GB") as run:
+        run.load(["candidates", "scores"])
+        loaded = time.monotonic() - started
+        connection = run.bare_connection
+        connection.execute(_ELIGIBLE.format(allow="false").replace("CREATE TABLE", "CREATE TEMP TABLE"))
+        ((n_pairs,),) = connection.execute(f"SELECT count(*) FROM ({rule_text('max_min')})").fetchall()
+    return {"seconds": time.monotonic() - started, "verify": loaded, "n_pairs": n_pairs}
+
+
+def measure_pandas(path: Path, against: Path) -> dict[str, Any]:
+    """The same figures as some of the audits, and pair selection, with pandas on the same verified tables."""
+    import pandas as pd
+
+    from selfreward.store import Run
+
+    run = Run(path)
+
+    def frame(name: str, columns: list[str]) -> pd.DataFrame:
+        return run.current(f"iter1/{name}").table(columns).to_pandas()
+
+    times: dict[str, float] = {}
+    figures: dict[str, float] = {}
+
+    def timed(name: str, function: Any) -> None:
+        begun = time.monotonic()
+        figures[name] = float(function())
+        times[name] = time.monotonic() - begun
+
+    started = time.monotonic()
+    prompts = frame("prompts", ["prompt_id"])
+    candidates = frame(
+        "candidates", ["candidate_id", "prompt_id", "sample", "n_chars", "finish_reason", "response"]
+    )
+    judgements = frame("judgements", ["judgement_id", "candidate_id", "score"])
+    scores = frame(
+        "scores", ["candidate_id", "prompt_id", "score", "score_variance", "n_judgements", "n_scored"]
+    )
+    times["reading"] = time.monotonic() - started
+    timed("keys_unique", lambda: judgements.judgement_id.duplicated().sum() + candidates.candidate_id.duplicated().sum()
+          + prompts.prompt_id.duplicated().sum() + scores.candidate_id.duplicated().sum())  # fmt: skip
+    timed("references_resolve", lambda: (~judgements.candidate_id.isin(candidates.candidate_id)).sum()
+          + (~candidates.prompt_id.isin(prompts.prompt_id)).sum() + (~scores.candidate_id.isin(candidates.candidate_id)).sum())  # fmt: skip
+
+    def recomputed() -> int:
+        again = judgements.groupby("candidate_id").score.agg(["mean", "size", "count"])
+        joined = scores.set_index("candidate_id").join(again)
+        wrong = (joined["size"] != joined.n_judgements) | (joined["count"] != joined.n_scored)
+        return (wrong | ((joined["mean"] - joined.score).abs() > 1e-9)).sum()
+
+    timed("scores_match_judgements", recomputed)
+    timed("unscored_judgements", lambda: judgements.score.isna().mean())
+    timed("modal_score", lambda: judgements.score.value_counts(normalize=True).max())
+
+    def tied() -> float:
+        group = scores.groupby("prompt_id").score.agg(["min", "max", "count"])
+        group = group[group["count"] > 1]
+        return (group["min"] == group["max"]).mean()
+
+    timed("tied_prompts", tied)
+    timed(
+        "score_follows_length",
+        lambda: abs(
+            scores.merge(candidates[["candidate_id", "n_chars"]], on="candidate_id")[["score", "n_chars"]]
+            .corr("spearman")
+            .iloc[0, 1]
+        ),
+    )
+    timed("repeated_answers", lambda: candidates.response.duplicated(keep=False).mean())
+
+    def pick() -> int:
+        eligible = candidates[(candidates.finish_reason == "stop")][["candidate_id", "prompt_id", "sample"]]
+        eligible = eligible.merge(
+            scores[["candidate_id", "score", "score_variance"]].dropna(), on="candidate_id"
+        )
+        best = eligible.sort_values(
+            ["score", "score_variance", "sample"], ascending=[False, True, True]
+        ).drop_duplicates("prompt_id")
+        worst = eligible.sort_values(["score", "score_variance", "sample"]).drop_duplicates("prompt_id")
+        pairs = best.merge(worst, on="prompt_id")
+        return (pairs.score_x > pairs.score_y).sum()
+
+    timed("pairs", pick)
+    return {"seconds": time.monotonic() - started, "times": times, "figures": figures}
+
+
+MEASURES = {"audits": measure_audits, "pairs": measure_pairs, "pandas": measure_pandas}
+
+
+def watched(measure: str, path: Path, against: Path) -> dict[str, Any]:
+    """Run one measurement while a thread looks at this process's memory ten times a second."""
+    peak = {"RssAnon": 0, "RssFile": 0}
+
+    def look() -> None:
+        while True:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in peak:
+                    peak[name] = max(peak[name], int(value.split()[0]))
+            time.sleep(0.1)
+
+    threading.Thread(target=look, daemon=True).start()
+    result = MEASURES[measure](path, against)
+    return {**result, "peak_gib": peak["RssAnon"] / 2**20, "mapped_gib": peak["RssFile"] / 2**20}
+
+
+def in_own_process(measure: str, path: Path, against: Path) -> dict[str, Any]:
+    """The measurement's result, from a fresh interpreter."""
+    command = [sys.executable, __file__, "--measure", measure, str(path), str(against)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        return {"failed": done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+# -- the report --------------------------------------------------------------------------------------------------
+
+
+def report_size(n_candidates: int, found: dict[str, dict[str, Any]]) -> None:
+    """One size: DuckDB beside pandas, then the slowest audits."""
+    audits, pairs, frames = found["audits"], found["pairs"], found["pandas"]
+    print(f"\n{n_candidates:,} candidates, {n_candidates * N_JUDGEMENTS:,} judgements")
+    for name, part in found.items():
+        if "failed" in part:
+            print(f"  {name}: failed: {part['failed']}")
+            return
+    print(f"  whole pack but near_duplicates  {audits['seconds']:7.1f} s   {audits['peak_gib']:.2f} GiB "
+          f"(and {audits['mapped_gib']:.2f} GiB of mapped file pages)")  # fmt: skip
+    print(
+        f"  pair selection                  {pairs['seconds']:7.1f} s   {pairs['peak_gib']:.2f} GiB, {pairs['n_pairs']:,} pairs"
+    )
+    print(f"  pandas, the rows below          {frames['seconds']:7.1f} s   {frames['peak_gib']:.2f} GiB")
+    print(f"\n  {'check':28}{'DuckDB s':>9}{'pandas s':>9}   figures (must agree)")
+    for name, seconds in frames["times"].items():
+        if name in audits["results"]:
+            ours, theirs = audits["results"][name], frames["figures"][name]
+            print(f"  {name:28}{ours['seconds']:9.2f}{seconds:9.2f}   {ours['figure']:.6g} {theirs:.6g}")
+    print(f"  {'pair selection':28}{pairs['seconds'] - pairs['verify']:9.2f}{frames['times']['pairs']:9.2f}"
+          f"   {pairs['n_pairs']} {frames['figures']['pairs']:.0f}")  # fmt: skip
+    slowest = sorted(audits["results"].items(), key=lambda entry: -entry[1]["seconds"])
+    print("\n  slowest: " + ", ".join(f"{name} {result['seconds']:.1f}" for name, result in slowest[:12]))
+    odd = [
+        f"{n} ({r['verdict']}: {r['reason']})"
+        for n, r in audits["results"].items()
+        if r["verdict"] in ("error", "skipped")
+    ]
+    print("  not measured: " + "; ".join(odd))
+    print("  " + "\n  ".join(audits["notes"]))
+
+
+def main() -> None:
+    """Sizes one after the other, then how the time grew."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--candidates", type=int, nargs="+", default=[200_000])
+    parser.add_argument("--keep", type=Path, help="keep the generated runs in this folder and use them again")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure, path, against = options.measure
+        print(json.dumps(watched(measure, Path(path), Path(against))))
+        return
+    growth = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        against = evaluation_file(folder)
+        for n_candidates in options.candidates:
+            path = folder / f"run-{n_candidates}"
+            make_run(path, n_candidates)
+            found = {measure: in_own_process(measure, path, against) for measure in MEASURES}
+            report_size(n_candidates, found)
+            growth.append((n_candidates, *(found[m].get("seconds", float("nan")) for m in MEASURES)))
+    print("\nhow the time grows (seconds)\n  candidates    audits     pairs    pandas")
+    for n_candidates, *seconds in growth:
+        print(f"  {n_candidates:10,}" + "".join(f"{s:10.1f}" for s in seconds))
+
+
 if __name__ == "__main__":
-    make_run(Path(sys.argv[1]), int(sys.argv[2]))
+    main()

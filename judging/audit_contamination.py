@@ -31,8 +31,8 @@ from judging.audit_words import Words, chunks, hash_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SHORTEST_RUN, _LONGEST_RUN = 8, 13
-"""As in EvaluationIndex: 13 words in a row, or all of a prompt of 8 to 13."""
+_SHORTEST_RUN = 8
+"""EvaluationIndex looks for 13 words in a row, or all of a prompt of 8 to 13: each begins with 8 of the prompt's words."""
 _ROUNDING = 1e-6
 _TEXTS_AT_ONCE = 4096
 _SHOWN = 300
@@ -119,18 +119,13 @@ class _Filter:
         self._words = hash_words(texts)
         self._has_wordless = bool((self._words.n_words == 0).any())
         self._whole = _Set(self._words.whole()[self._words.n_words > 0])
-        self._runs = {n: _Set(self._runs_of(n)) for n in range(_SHORTEST_RUN, _LONGEST_RUN + 1)}
-
-    def _runs_of(self, n: int) -> NDArray[np.uint64]:
-        hashes, text = self._words.ngrams(n)
-        return hashes if n == _LONGEST_RUN else hashes[self._words.n_words[text] == n]
+        self._runs = _Set(self._words.ngrams(_SHORTEST_RUN)[0])
 
     def places(self, words: Words, near: bool) -> NDArray[np.int64]:
         """The places of texts that may overlap, ascending; `near` also by ROUGE-L."""
         suspected = self._whole.holds(words.whole()) & (words.n_words > 0)
-        for n, runs in self._runs.items():
-            hashes, text = words.ngrams(n)
-            suspected[text[runs.holds(hashes)]] = True
+        shared = np.flatnonzero(self._runs.holds(words.runs(_SHORTEST_RUN)))
+        suspected[words.texts_of(shared)] = True
         if self._has_wordless:
             suspected |= words.n_words == 0
         if near:

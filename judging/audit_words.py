@@ -3,9 +3,8 @@
     words = hash_words(["To be, or not to be.", ""])
     words.n_words  # [6, 0]
 
-Words are those of `builders.novelty.tokens`: lower case, runs of a-z and 0-9. Each is a 64-bit polynomial hash of its
-letters; runs of n words hash likewise, by differences of prefix sums, so that all n-grams of a gigabyte of text cost
-a few passes over it. Different words share a hash with a chance of about 1 in 10^18 a pair, and what matters here is
+Words are those of `builders.novelty.tokens`: lower case, runs of a-z and 0-9, each a 64-bit hash. A run of n words is a
+polynomial of theirs, taken from differences of prefix sums, so that all n-grams of a text cost one pass over its words. Different words share a hash with a chance of about 1 in 10^18 a pair, and what matters here is
 compared by text once a hash matched; ASCII letters only are folded to lower case, which is where the tokens of the two
 could differ (the Kelvin sign).
 """
@@ -27,9 +26,8 @@ Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
 CHUNK_BYTES = 16 << 20
-_LETTER_BASE = 0x9E3779B97F4A7C15 | 1
-_WORD_BASE = 0xC2B2AE3D27D4EB4F | 1
-_MASK = (1 << 64) - 1
+_BASE = 0xC2B2AE3D27D4EB4F
+"""Odd, so that it has an inverse modulo 2^64."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +57,28 @@ class Words:
 
     def ngrams(self, n: int) -> tuple[Hashes, Numbers]:
         """The hashes of all runs of n words, and the text of each; a run never crosses from one text to the next."""
+        hashes = self.runs(n)
+        text = self.text_of_word
+        inside = text[: len(hashes)] == text[n - 1 : n - 1 + len(hashes)]
+        return hashes[inside], text[: len(hashes)][inside]
+
+    def runs(self, n: int) -> Hashes:
+        """The hash of n words from each word on, whether or not they cross into the next text."""
         prefix, inverse = self._prefix
         n_runs = max(len(self.hashes) - n + 1, 0)
-        inside = self.text_of_word[:n_runs] == self.text_of_word[n - 1 : n - 1 + n_runs]
-        runs = (prefix[n : n + n_runs] - prefix[:n_runs]) * inverse[:n_runs]
-        return runs[inside], self.text_of_word[:n_runs][inside]
+        result: Hashes = (prefix[n : n + n_runs] - prefix[:n_runs]) * inverse[:n_runs]
+        return result
+
+    def texts_of(self, places: Numbers) -> Numbers:
+        """The text of the words at these places."""
+        result: Numbers = np.searchsorted(self.starts, places, side="right") - 1
+        return result
 
     @cached_property
     def _prefix(self) -> tuple[Hashes, Hashes]:
         """Prefix sums of hash * base^place, and the inverse powers that make a difference of them place-free."""
         n = len(self.hashes)
-        powers, inverse = _powers(_WORD_BASE, n), _powers(pow(_WORD_BASE, -1, 1 << 64), n + 1)
+        powers, inverse = _powers(_BASE, n), _powers(pow(_BASE, -1, 1 << 64), n + 1)
         prefix = np.zeros(n + 1, np.uint64)
         np.cumsum(self.hashes * powers, out=prefix[1:])
         return prefix, inverse
@@ -97,60 +106,68 @@ def hash_words(texts: pa.Array | list[str]) -> Words:
     array = pa.array(texts, pa.large_string()) if isinstance(texts, list) else texts.cast(pa.large_string())
     offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(array.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    letters, starts, ends = _letter_runs(data, offsets - offsets[0])
-    n_words = np.diff(np.searchsorted(starts, offsets - offsets[0]))
-    if not len(starts):
-        return Words(np.zeros(0, np.uint64), n_words.astype(np.int64))
-    powers, inverse = _letter_powers(len(letters))
-    prefix = np.zeros(len(letters) + 1, np.uint64)
-    np.cumsum(letters * powers, out=prefix[1:])
-    hashes = (prefix[ends] - prefix[starts]) * inverse[starts]
-    # A polynomial of small numbers has weak high bits; one multiply-xor round spreads them.
-    hashes ^= hashes >> np.uint64(29)
-    hashes *= np.uint64(0xBF58476D1CE4E5B9)
-    hashes ^= hashes >> np.uint64(32)
-    return Words(hashes, n_words.astype(np.int64))
+    offsets = offsets - offsets[0]
+    letters = np.zeros(
+        len(data) + 8, np.uint8
+    )  # eight more, so that the last word can be read eight bytes at a time
+    np.take(_LETTERS, data, out=letters[: len(data)])
+    starts, ends = _runs(letters[: len(data)], offsets)
+    n_words = np.diff(np.searchsorted(starts, offsets)).astype(np.int64)
+    return Words(_hash_runs(letters, starts, ends - starts), n_words)
 
 
-def _letter_runs(data: NDArray[np.uint8], offsets: Numbers) -> tuple[Hashes, Numbers, Numbers]:
-    """Letters as numbers (0 for what is none), and where runs start and end; a text's end ends a run."""
-    letters = _LETTER_CODES[data]
+def _runs(letters: NDArray[np.uint8], offsets: Numbers) -> tuple[Numbers, Numbers]:
+    """Where runs of letters start and end; the end of a text ends a run."""
     inside = letters > 0
-    before = np.zeros(len(data), bool)
+    before = np.zeros(len(letters), bool)
     before[1:] = inside[:-1]
-    firsts = offsets[:-1][offsets[:-1] < len(data)]
-    before[firsts] = False
-    starts = np.flatnonzero(inside & ~before)
-    after = np.zeros(len(data), bool)
+    before[offsets[:-1][offsets[:-1] < len(letters)]] = False
+    after = np.zeros(len(letters), bool)
     after[:-1] = inside[1:]
-    lasts = offsets[1:][offsets[1:] > 0] - 1
-    after[lasts] = False
-    ends = np.flatnonzero(inside & ~after) + 1
-    return letters.astype(np.uint64), starts, ends
+    after[offsets[1:][offsets[1:] > 0] - 1] = False
+    return np.flatnonzero(inside & ~before), np.flatnonzero(inside & ~after) + 1
 
 
-def _codes() -> NDArray[np.uint8]:
-    codes = np.zeros(256, np.uint8)
-    for place, character in enumerate(b"abcdefghijklmnopqrstuvwxyz0123456789", 1):
-        codes[character] = place
-        codes[ord(chr(character).upper())] = place
-    return codes
+def _hash_runs(letters: NDArray[np.uint8], starts: Numbers, lengths: Numbers) -> Hashes:
+    """One hash a run, from its letters eight at a time: most words are one step."""
+    eights: Hashes = np.ndarray(shape=(len(letters) - 7,), dtype="<u8", buffer=letters.data, strides=(1,))
+    hashes = _mixed(eights[starts] & _BYTE_MASKS[np.minimum(lengths, 8)])
+    longer, done = np.flatnonzero(lengths > 8), 8
+    while len(longer):
+        rest = np.minimum(lengths[longer] - done, 8)
+        hashes[longer] = _mixed(hashes[longer] ^ (eights[starts[longer] + done] & _BYTE_MASKS[rest]))
+        done += 8
+        longer = longer[lengths[longer] > done]
+    return hashes
 
 
-_LETTER_CODES = _codes()
+def _mixed(values: Hashes) -> Hashes:
+    """Bits spread over all 64 (the finaliser of SplitMix64); never 0 for a run, which has no zero bytes at its start."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _letter_table() -> NDArray[np.uint8]:
+    """A byte as a lower-case letter or digit, 0 for what is neither."""
+    table = np.zeros(256, np.uint8)
+    for letter in b"abcdefghijklmnopqrstuvwxyz0123456789":
+        table[letter] = letter
+        table[ord(chr(letter).upper())] = letter
+    return table
+
+
+_LETTERS = _letter_table()
+_BYTE_MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], np.uint64)
 _known_powers: dict[int, Hashes] = {}
-
-
-def _letter_powers(n: int) -> tuple[Hashes, Hashes]:
-    return _powers(_LETTER_BASE, n), _powers(pow(_LETTER_BASE, -1, 1 << 64), n)
 
 
 def _powers(base: int, n: int) -> Hashes:
     """1, base, base^2, … modulo 2^64; kept, since every portion of a table asks for the same ones."""
-    known = _known_powers.get(base & _MASK)
+    known = _known_powers.get(base)
     if known is None or len(known) < n:
-        factors = np.full(max(n, 1 << 16), base & _MASK, np.uint64)
+        factors = np.full(max(n, 1 << 16), base, np.uint64)
         factors[0] = 1
         known = np.cumprod(factors, dtype=np.uint64)
-        _known_powers[base & _MASK] = known
+        _known_powers[base] = known
     return known[:n]

@@ -71,6 +71,7 @@ class OpenRun:
         for setting in ("enable_external_access = false", "lock_configuration = true"):
             self._connection.execute(f"SET {setting}")
         self._loaded: set[str] = set()
+        self._tables: dict[str, pa.Table] = {}
 
     def __enter__(self) -> OpenRun:
         return self
@@ -114,15 +115,17 @@ class OpenRun:
         self._datasets = [name for name in self._datasets if wanted(name)]
 
     def table(self, name: str) -> pa.Table:
-        """The verified rows of a dataset; one of an iteration always has the column `iteration`."""
+        """The rows of a dataset, verified once; one of an iteration always has the column `iteration`."""
         import pyarrow as pa
 
-        table = self.run.current(name).table()
-        iteration = name.rpartition("/")[0].removeprefix("iter")
-        if iteration and "iteration" not in table.column_names:
-            numbers = pa.repeat(pa.scalar(int(iteration), pa.int64()), table.num_rows)
-            table = table.append_column("iteration", numbers)
-        return table
+        if name not in self._tables:
+            table = self.run.current(name).table()
+            iteration = name.rpartition("/")[0].removeprefix("iter")
+            if iteration and "iteration" not in table.column_names:
+                numbers = pa.repeat(pa.scalar(int(iteration), pa.int64()), table.num_rows)
+                table = table.append_column("iteration", numbers)
+            self._tables[name] = table
+        return self._tables[name]
 
     def versions_table(self) -> pa.Table:
         """The rows of the view `dataset_versions`."""

@@ -7,13 +7,13 @@
 --
 -- What was asked for is in the manifests; for imported data, what most prompts (candidates) have.
 WITH answers AS (
-    SELECT p.iteration, p.prompt_id, count(c.candidate_id) AS n
-    FROM prompts p LEFT JOIN candidates c USING (iteration, prompt_id)
-    WHERE p.kept AND p.iteration IN (SELECT DISTINCT iteration FROM candidates) GROUP BY ALL
+    SELECT iteration, prompt_id, coalesce(n, 0) AS n FROM prompts
+    LEFT JOIN (SELECT iteration, prompt_id, count(*) AS n FROM candidates GROUP BY ALL) USING (iteration, prompt_id)
+    WHERE kept AND iteration IN (SELECT DISTINCT iteration FROM candidates)
 ), verdicts AS (
-    SELECT c.iteration, c.candidate_id, count(j.judgement_id) AS n
-    FROM candidates c LEFT JOIN judgements j USING (iteration, candidate_id)
-    WHERE c.iteration IN (SELECT DISTINCT iteration FROM judgements) GROUP BY ALL
+    SELECT iteration, candidate_id, coalesce(n, 0) AS n FROM candidates
+    LEFT JOIN (SELECT iteration, candidate_id, count(*) AS n FROM judgements GROUP BY ALL) USING (iteration, candidate_id)
+    WHERE iteration IN (SELECT DISTINCT iteration FROM judgements)
 ), usual AS (
     SELECT iteration, coalesce(any_value(n_candidates), (SELECT mode(n) FROM answers a WHERE a.iteration = e.iteration)) AS n_candidates,
         coalesce(any_value(n_judgements), (SELECT mode(n) FROM verdicts v WHERE v.iteration = e.iteration)) AS n_judgements

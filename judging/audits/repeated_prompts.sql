@@ -5,12 +5,12 @@
 -- needs: configured
 -- uses: ift, eft, prompts
 --
--- Equal but for case and white space.
+-- Equal but for case, blanks and line ends.
 WITH asked AS (
     SELECT 'ift' AS dataset, NULL::BIGINT AS iteration, ift_id AS id, prompt FROM ift
     UNION ALL SELECT 'eft', NULL, prompt_id, any_value(prompt) FROM eft WHERE split = 'train' AND accepted GROUP BY prompt_id
     UNION ALL SELECT 'prompts', iteration, prompt_id, prompt FROM prompts WHERE kept
 )
 SELECT dataset, iteration, id, prompt, first_value(id) OVER same AS first_id FROM asked
-WINDOW same AS (PARTITION BY lower(trim(regexp_replace(prompt, '\s+', ' ', 'g'))) ORDER BY dataset, iteration, id)
+WINDOW same AS (PARTITION BY lower(replace(replace(prompt, ' ', ''), chr(10), '')) ORDER BY dataset, iteration, id)
 QUALIFY row_number() OVER same > 1

@@ -12,6 +12,8 @@ from unittest import mock
 import yaml
 from driver import Operation
 
+from evaluation.results import FIGURES, Evaluation, EvaluationFigure
+from evaluation.results import publish as publish_figures
 from selfreward.config import RunConfig, check_config
 from selfreward.engines.scripted import ScriptedEngine
 from selfreward.exchange import import_file
@@ -94,13 +96,18 @@ def _at_most_one_group_twice(folder: Path) -> None:
 
 
 def stage_operations(folder: Path) -> list[Operation]:
-    """All steps of a data-only run, a training step with a stub for the trainer, and an import."""
+    """All steps of a data-only run, a training step with a stub for the trainer, an import, an evaluation's results."""
     config = config_for(folder)
     names = [plan.name for plan in plans_until(config, None)]
     steps = [
         stage_operation(config, name, before) for before, name in zip([None, *names], names, strict=False)
     ]
-    return [*steps, training_operation(folder), import_operation(folder, config)]
+    return [
+        *steps,
+        training_operation(folder),
+        import_operation(folder, config),
+        evaluation_operation(config),
+    ]
 
 
 def training_operation(folder: Path) -> Operation:
@@ -136,3 +143,14 @@ def import_operation(folder: Path, config: RunConfig) -> Operation:
         lambda path: run_pipeline(config, path, until="iter1/prompts"),
         lambda path: import_file(Run.create(path), "iter1/prompts", rows),
     )
+
+
+def evaluation_operation(config: RunConfig) -> Operation:
+    """The figures of a second evaluation come beside those of a first."""
+
+    def put(folder: Path, judge: str) -> None:
+        evaluation = Evaluation("head_to_head", "M2@a", "M1@b", judge, "a test", 3, {"seed": 1})
+        figure = evaluation.figure("win", 55.5, low=49.2, high=61.7, n=3, of="prompts", unit="percent")
+        publish_figures(Run.create(folder), evaluation, {FIGURES: ([figure], EvaluationFigure)})
+
+    return Operation("evaluation results", lambda path: put(path, "first"), lambda path: put(path, "second"))

@@ -46,7 +46,9 @@ def parse_file(path: Path, field: str, minimum: float, maximum: float, out: Path
         text = record.get(field)
         if field not in record or not isinstance(text, str):
             known = ", ".join(sorted(record))
-            raise InputError(f"{path}: row {number}: expected a text in column {field!r}, its columns are {known}")
+            raise InputError(
+                f"{path}: row {number}: expected a text in column {field!r}, its columns are {known}"
+            )
         parsed.append(parse_score(text, str(record.get("finish_reason") or "stop"), minimum, maximum))
     if out is not None:
         rows = [{**r, "score": p.score, "status": p.status} for r, p in zip(records, parsed, strict=True)]
@@ -67,7 +69,9 @@ def score_file(
     for number, record in enumerate(records, 1):
         for column in ("prompt", "response"):
             if not isinstance(record.get(column), str):
-                raise InputError(f"{path}: row {number}: expected a text in column {column!r}, found {record.get(column)!r}")
+                raise InputError(
+                    f"{path}: row {number}: expected a text in column {column!r}, found {record.get(column)!r}"
+                )
     judge_template = load_template(template)
     settings = JudgingConfig.model_validate({"mode": mode, "samples": samples, "max_tokens": max_tokens})
     items = [Item(f"row{number}", r["prompt"], r["response"]) for number, r in enumerate(records)]

@@ -144,7 +144,11 @@ def engine_options(config: RunConfig, run: Run) -> EngineOptions:
     """The engine options of a configuration; with a cost limit, what was spent so far goes along."""
     options = config.engine.model_dump()
     if config.max_cost is not None:
-        options["extra"] = {**options["extra"], "max_cost": config.max_cost, "spent": spent(run.path / ".work")}
+        options["extra"] = {
+            **options["extra"],
+            "max_cost": config.max_cost,
+            "spent": spent(run.path / ".work"),
+        }
     return EngineOptions(**options)
 
 
@@ -157,7 +161,9 @@ def _job(
     models: dict[str, ModelRef],
 ) -> Job:
     work = durable.make_folder(run.work_folder(recipe))
-    return Job(run, recipe, inputs, models, plan.files, plan.texts, plan.unkeyed, engine_options(config, run), work)
+    return Job(
+        run, recipe, inputs, models, plan.files, plan.texts, plan.unkeyed, engine_options(config, run), work
+    )
 
 
 def _build(run: Run, plan: Plan, job: Job) -> Version:

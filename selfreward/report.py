@@ -215,10 +215,14 @@ def _format_training(training: list[dict[str, Any]]) -> str:
     rows = []
     for model in training:
         effect = model.get("effect") or {}
-        rows.append((model["model"], *(_signed(effect.get(k)) for k in ("target", "chosen", "rejected")),
-                     effect.get("n")))  # fmt: skip
-    head = ("model", "target", "chosen", "rejected", "rows")
-    title = "Mean change of log-probability, start to end, on the saved weights (nats an answer)"
+        changes = [(effect.get(side) or {}).get("change") for side in ("completion", "chosen", "rejected")]
+        metrics = model.get("metrics") or {}
+        loss = " to ".join(
+            f"{metrics[k]:.3f}" for k in ("loss_first", "loss_last_tenth") if metrics.get(k) is not None
+        )
+        rows.append((model["model"], *map(_signed, changes), effect.get("rows"), metrics.get("steps"), loss))
+    head = ("model", "answer", "chosen", "rejected", "rows", "steps", "loss")
+    title = "Mean change of an answer's log-probability (nats), start model to saved weights as the engine loads them"
     return f"{title}\n{format_table(head, rows)}"
 
 

@@ -120,7 +120,9 @@ class Job:
 
         options = self.options
         model_string = self.models[role].model_string
-        if not model_string.startswith("openai:"):  # only servers cost money, and only they know what a price is
+        if not model_string.startswith(
+            "openai:"
+        ):  # only servers cost money, and only they know what a price is
             extra = {name: value for name, value in options.extra.items() if name not in NOT_KEYED}
             options = replace(options, extra=extra)
         return open_engine(model_string, options)

@@ -63,7 +63,10 @@ def test_down_sampling_cuts_the_modal_score_to_its_share():
     assert kept == {4.0: 4, 3.0: 2, 5.0: 2}
 
 
-@given(st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, 5.0]), min_size=1, max_size=60), st.sampled_from([0.3, 0.4, 0.6]))
+@given(
+    st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, 5.0]), min_size=1, max_size=60),
+    st.sampled_from([0.3, 0.4, 0.6]),
+)
 def test_down_sampling_reaches_the_share_or_changes_nothing_and_loses_no_row(scores, share):
     rows = [eft(str(i), score=score) for i, score in enumerate(scores)]
     result = down_sample(rows, share, seed=0)
@@ -77,7 +80,11 @@ def test_down_sampling_reaches_the_share_or_changes_nothing_and_loses_no_row(sco
 
 
 def seeds(n, ranks=(0, 1)):
-    return [Seed(f"{p}-{r}", f"p{p}", f"prompt {p}", f"reply {r}", r, None, "en", None, "s") for p in range(n) for r in ranks]
+    return [
+        Seed(f"{p}-{r}", f"p{p}", f"prompt {p}", f"reply {r}", r, None, "en", None, "s")
+        for p in range(n)
+        for r in ranks
+    ]
 
 
 def test_the_split_is_disjoint_by_prompt_and_independent_of_order():

@@ -17,17 +17,42 @@ SETTINGS = {"min_margin": 0.0, "length_band": 0.5, "positive_score": 5.0, "allow
 def make_pairs(rows, rule="max_min", text=None, **settings):
     """`rows`: prompt_id, candidate_id, score, n_chars, and optionally changes to the candidate or score row."""
     prompts = [
-        Prompt(p, 1, f"prompt {p}", [], "g", True, None, None, None, 0, 0) for p in dict.fromkeys(r[0] for r in rows)
+        Prompt(p, 1, f"prompt {p}", [], "g", True, None, None, None, 0, 0)
+        for p in dict.fromkeys(r[0] for r in rows)
     ]
     candidates, scores = [], []
     for number, (prompt_id, candidate_id, score, n_chars, *more) in enumerate(rows):
         changes = more[0] if more else {}
         response = changes.get("response", candidate_id * n_chars)
         candidates.append(
-            Candidate(candidate_id, 1, prompt_id, number, response, changes.get("finish_reason", "stop"), 1, n_chars, "m", 0, None)
+            Candidate(
+                candidate_id,
+                1,
+                prompt_id,
+                number,
+                response,
+                changes.get("finish_reason", "stop"),
+                1,
+                n_chars,
+                "m",
+                0,
+                None,
+            )
         )
         scores.append(
-            Score(candidate_id, "m", "t", "sampled", 1, prompt_id, score, changes.get("variance", 0.0), 3, 3, changes.get("injection", False))
+            Score(
+                candidate_id,
+                "m",
+                "t",
+                "sampled",
+                1,
+                prompt_id,
+                score,
+                changes.get("variance", 0.0),
+                3,
+                3,
+                changes.get("injection", False),
+            )
         )
     tables = {
         "prompts": to_table(prompts, Prompt),
@@ -94,7 +119,13 @@ def test_margin_needs_more_than_the_margin():
 
 def test_length_controlled_takes_the_shortest_near_the_top_and_the_longest_near_the_bottom():
     """Band 0.5: near the top (4.5 and up) are a (9 characters) and b (3); near the bottom (1.5 and down) c (4) and d (8)."""
-    rows = [("p", "a", 5.0, 9), ("p", "b", 4.5, 3), ("p", "c", 1.0, 4), ("p", "d", 1.5, 8), ("p", "e", 3.0, 1)]
+    rows = [
+        ("p", "a", 5.0, 9),
+        ("p", "b", 4.5, 3),
+        ("p", "c", 1.0, 4),
+        ("p", "d", 1.5, 8),
+        ("p", "e", 3.0, 1),
+    ]
     assert make_pairs(rows, "length_controlled")[0] == {("p", "b", "d")}
 
 

@@ -83,7 +83,13 @@ def test_replies_in_another_language_deleted_or_rejected_by_review_are_counted()
     def reply(number, **changes):
         return {"message_id": str(number), "text": f"reply {number}", "rank": number, **changes}
 
-    replies = [reply(0), reply(1, lang="de"), reply(2, deleted=True), reply(3, review_result=False), reply(4, text=" ")]
+    replies = [
+        reply(0),
+        reply(1, lang="de"),
+        reply(2, deleted=True),
+        reply(3, review_result=False),
+        reply(4, text=" "),
+    ]
     tree = {"prompt": {"message_id": "p", "text": "Hi?", "lang": "en", "replies": replies}}
     reading = read_trees([(1, tree)], "x", "en", "x.jsonl")
     assert [seed.seed_id for seed in reading.rows] == ["0"]

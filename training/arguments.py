@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from selfreward.errors import TrainingError
 from selfreward.training_config import LoraConfig, TrainingConfig
+from training.ranks import processes
 
 _DROPOUTS = ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout")
 """Names under which model configurations keep a dropout that their layers obey."""
@@ -24,7 +24,7 @@ _DROPOUTS = ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hi
 
 def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None) -> dict[str, Any]:
     """The keyword arguments that `trl.SFTConfig` and `trl.DPOConfig` share."""
-    state = PartialState()
+    state = processes()
     bf16 = precision(config, state.device) == "bf16"
     os.environ["ACCELERATE_MIXED_PRECISION"] = (
         "bf16" if bf16 else "no"

@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from transformers import TrainerCallback
 
 from selfreward import durable
+from training.ranks import processes
 
 SEAL = "whole.json"
 
@@ -26,7 +26,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
         self.key = key
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        distributed = PartialState()
+        distributed = processes()
         distributed.wait_for_everyone()
         if distributed.is_main_process:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.key)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
@@ -13,9 +15,19 @@ from selfreward.errors import SelfrewardError
 T = TypeVar("T")
 
 
+def processes() -> PartialState:
+    """How many processes train together, which one this is, and on what device.
+
+    A bare `PartialState()` on a machine without a GPU takes every process for the only one (accelerate 1.15): each would
+    write the rows, each would call itself the main one. So it is told.
+    """
+    wanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return PartialState(cpu=wanted or not torch.accelerator.is_available())
+
+
 def on_main(work: Callable[[], T]) -> T:
     """The result of `work`, done in the main process only. Its SelfrewardError is raised in every process."""
-    state = PartialState()
+    state = processes()
     outcome: list[Any] = [None, None]
     if state.is_main_process:
         try:

@@ -19,7 +19,6 @@ from typing import Any
 
 import datasets
 import torch
-from accelerate import PartialState
 from transformers import AutoConfig, AutoTokenizer, PrinterCallback
 from transformers.utils import logging
 
@@ -38,7 +37,7 @@ from training.effect import measure_effect
 from training.metrics import summarize
 from training.model_folder import require_unfinished, save_model, write_report
 from training.preflight import Preflight, check_rows, length_limit, refuse
-from training.ranks import on_main
+from training.ranks import on_main, processes
 from training.target_head import targets_only
 
 
@@ -89,7 +88,7 @@ def run(step: Step, task: Task) -> None:
     history, seen = trainer.state.log_history, trainer.state.num_input_tokens_seen
     del trainer
     gc.collect()
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         return
     save_model(task.model, task.work / "trained", task.out, task.config)
     report = {
@@ -129,7 +128,7 @@ def prepare(step: Step, task: Task) -> Prepared:
         "parameters": task.config.keyed(),
         "base": model_identity(task.model)["sha256"],
         "rows": digest(kept),
-        "processes": PartialState().num_processes,
+        "processes": processes().num_processes,
         "versions": library_versions(),
     }
     return Prepared(collected.n_in, _added(collected.dropped, preflight.dropped), preflight, digest(key))
@@ -160,7 +159,7 @@ def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -
 
 
 def _facts(config: TrainingConfig, kept: int, seconds: float, checkpoint: Path | None) -> dict[str, Any]:
-    state = PartialState()
+    state = processes()
     per_device, _ = split_batch(config, state.num_processes)
     at_once = per_device * state.num_processes
     return {

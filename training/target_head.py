@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import trl.trainer.utils as trl_utils
-from accelerate import PartialState
+
+from training.ranks import processes
 
 _SWITCH = "_use_triton"
 """TRL's own question "may positions be picked?"; its kernels ask their own copy, which stays as it is."""
@@ -21,7 +22,7 @@ _SWITCH = "_use_triton"
 @contextmanager
 def targets_only() -> Iterator[None]:
     """While open, TRL's loss on a CPU is computed at target positions only; does nothing elsewhere."""
-    if PartialState().device.type != "cpu" or not hasattr(trl_utils, _SWITCH):
+    if processes().device.type != "cpu" or not hasattr(trl_utils, _SWITCH):
         yield
         return
     with patch.object(trl_utils, _SWITCH, lambda device: True):

@@ -1,0 +1,71 @@
+"""Small messages between two processes over a socket: four bytes of length, then one JSON object.
+
+Promises: a message arrives whole or not at all; several threads may send; the end of the other process is the end
+of the stream (`None`), also in the middle of a message. JSON rather than pickle: whoever can write to the socket
+can then send values, but not run code.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from typing import Any
+
+LONGEST = 1 << 28
+"""Bytes of one message at most. More means that something else writes into the socket."""
+
+Message = dict[str, Any]
+
+
+class Channel:
+    """One end of the socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._sending = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        """Raises OSError where the other end is gone."""
+        content = json.dumps(message, separators=(",", ":")).encode()
+        with self._sending:
+            self._socket.sendall(struct.pack(">I", len(content)) + content)
+
+    def receive(self) -> Message | None:
+        """The next message, waiting for it; None at the end of the stream. Raises ValueError for a message that
+        is none."""
+        head = self._read(4)
+        if head is None:
+            return None
+        (length,) = struct.unpack(">I", head)
+        if length > LONGEST:
+            raise ValueError(f"a message of {length} bytes, at most {LONGEST} are sensible")
+        content = self._read(length)
+        if content is None:
+            return None
+        message = json.loads(content)
+        if not isinstance(message, dict):
+            raise ValueError(f"expected a JSON object, got {type(message).__name__}")
+        return message
+
+    def close(self) -> None:
+        """Also ends a `receive` that waits in another thread."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other end is gone already
+        self._socket.close()
+
+    def _read(self, n_bytes: int) -> bytes | None:
+        parts = []
+        while n_bytes:
+            try:
+                part = self._socket.recv(min(n_bytes, 1 << 20))
+            except OSError:
+                return None
+            if not part:
+                return None
+            parts.append(part)
+            n_bytes -= len(part)
+        return b"".join(parts)

@@ -10,6 +10,7 @@ The worker is called with the number of its socket as last argument. Its message
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -67,10 +68,8 @@ class WorkerProcess:
     def close(self, keep_log: bool = False) -> None:
         """Ask it to end, wait a little, kill what is left. Calling it twice is fine."""
         if self.send({"type": "close"}):
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE_AT_THE_END_S)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill(keep_log)
 
     def kill(self, keep_log: bool = True) -> None:

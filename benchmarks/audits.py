@@ -76,15 +76,13 @@ FROM range(3200) t(i)"""
 
 def make_run(path: Path, n_candidates: int) -> None:
     """A published run of this size; the same rows every time."""
-    import duckdb
-
     from builders.pairs import _ELIGIBLE, rule_text
     from judging.scores import _SCORES
-    from selfreward.sql import read_stream
+    from selfreward.sql import connect, read_stream
     from selfreward.store import Counts, Recipe, Run
 
     run = Run.create(path)
-    connection = duckdb.connect(config={"threads": THREADS})
+    connection = connect({"threads": THREADS})
     subjects, verbs, objects = (
         connection.execute("SELECT $1::VARCHAR[]", [v]).fetchall()[0][0] for v in (SUBJECTS, VERBS, OBJECTS)
     )

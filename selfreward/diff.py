@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfreward.errors import InputError, UsageError
+from selfreward.sql import connect
 from selfreward.store import Run, is_model
 from selfreward.version import Version
 
@@ -152,9 +153,7 @@ def _label(version: Version, run: Run) -> str:
 
 
 def _connect(before: Version, after: Version, key: Sequence[str]) -> Any:
-    import duckdb
-
-    connection = duckdb.connect()
+    connection = connect()
     for side, version in (("a", before), ("b", after)):
         connection.register(side, version.table())
         columns = ", ".join(f'"{column}"' for column in key)

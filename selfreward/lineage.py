@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfreward.errors import UsageError
+from selfreward.sql import connect
 from selfreward.store import Run, is_model
 from selfreward.version import Version
 
@@ -107,10 +108,8 @@ class _Reader:
     """Rows by id, from verified versions, each registered once."""
 
     def __init__(self, run: Run) -> None:
-        import duckdb
-
         self.run = run
-        self._connection = duckdb.connect()
+        self._connection = connect()
         self._registered: set[str] = set()
 
     def candidates_for(self, id: str) -> Iterator[Version]:

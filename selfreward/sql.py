@@ -59,15 +59,13 @@ class OpenRun:
     """A run as an in-memory DuckDB database of views. Close it, or use it in a `with` statement."""
 
     def __init__(self, path: Path | str, threads: int | None = None, memory_limit: str | None = None) -> None:
-        import duckdb
-
         self.run = Run(path)
         self._datasets = [name for name in self.run.names() if not is_model(name)]
         spill = Path(tempfile.gettempdir()) / f"selfreward-sql-{secrets.token_hex(8)}"
         settings: dict[str, Any] = {"temp_directory": str(spill)}
         settings |= {"threads": threads} if threads else {}
         settings |= {"memory_limit": memory_limit} if memory_limit else {}
-        self._connection = duckdb.connect(config=settings)
+        self._connection = connect(settings)
         for setting in ("enable_external_access = false", "lock_configuration = true"):
             self._connection.execute(f"SET {setting}")
         self._loaded: set[str] = set()
@@ -240,6 +238,15 @@ class OpenRun:
         names = [name for name in self._datasets if _kind(name) == kind]
         if set(names) <= self._loaded and names != [kind]:
             self._connection.execute(f"CREATE OR REPLACE VIEW {kind} AS {union_query(names)}")
+
+
+def connect(settings: dict[str, Any] | None = None) -> Any:
+    """An in-memory DuckDB connection that prints nothing: its progress bar goes to stdout, where results are."""
+    import duckdb
+
+    connection = duckdb.connect(config=settings or {})
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def open_run(path: Path | str) -> OpenRun:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import UsageError
-from selfreward.sql import EDGES, VERSIONS, OpenRun, edges_query, open_run, read_stream, union_query
+from selfreward.sql import EDGES, VERSIONS, OpenRun, connect, edges_query, open_run, read_stream, union_query
 
 STORAGE_VERSION = "v1.0.0"
 
@@ -43,10 +43,8 @@ def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) 
 
 def _fill(run: OpenRun, path: Path, query: str | None) -> int:
     """Datasets go in straight from Arrow, over a connection of its own that may write files."""
-    import duckdb
-
     n_rows = 0
-    with duckdb.connect() as connection:
+    with connect() as connection:
         escaped = str(path).replace("'", "''")
         connection.execute(f"ATTACH '{escaped}' AS audit_file (STORAGE_VERSION '{STORAGE_VERSION}')")
         connection.execute("USE audit_file")

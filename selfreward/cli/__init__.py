@@ -38,9 +38,9 @@ COMMANDS = (
 
 def main() -> None:
     """Entry point of the `selfreward` command; the one place that turns errors into exit codes."""
-    # Threads of torch that wait must sleep, not spin: beside one other busy process, spinning made matrix products on two
-    # cores seven times slower (docs/experiments.md). Read once, when torch is loaded; children inherit it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of torch that wait must not spin for long: beside one other busy process, spinning made matrix products on
+    # two cores several times slower (docs/experiments.md). Read once, when torch is loaded; children inherit it.
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     debug = "--debug" in sys.argv or bool(os.environ.get("SELFREWARD_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     for name in COMMANDS:

@@ -7,6 +7,7 @@ can then send values, but not run code.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -51,10 +52,8 @@ class Channel:
 
     def close(self) -> None:
         """Also ends a `receive` that waits in another thread."""
-        try:
+        with contextlib.suppress(OSError):  # the other end may be gone already
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end is gone already
         self._socket.close()
 
     def _read(self, n_bytes: int) -> bytes | None:

@@ -74,11 +74,9 @@ class WorkerProcess:
 
     def kill(self, keep_log: bool = True) -> None:
         """End the worker and all that it started, now."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             # the group outlives its leader: this reaches the children of a worker that is already dead
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._channel.close()
         self._reader.join(timeout=PATIENCE_AT_THE_END_S)

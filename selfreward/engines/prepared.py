@@ -9,10 +9,9 @@ compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from selfreward.engines.base import Completion, Request, row_seed
 from selfreward.engines.chat_tokens import Chat, ChatTokenizer
@@ -98,8 +97,8 @@ class Preparer:
 
 
 def still_wanted(
-    requests: Sequence[Request], done: Any
-) -> list[tuple[Request, tuple[int, ...]]]:  # done: Collection[tuple[str, int]]
+    requests: Sequence[Request], done: Collection[tuple[str, int]]
+) -> list[tuple[Request, tuple[int, ...]]]:
     """Each request with its samples that are not done; those with none are left out."""
     finished = frozenset(done)
     wanted = []

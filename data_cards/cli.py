@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +92,7 @@ def publish(
         else:
             print("\n".join(f"{folder}: the tree of the repository; nothing was sent" for folder in folders))
         return
+    _quiet_client()
     pushed = publishing.publish(run_folder, options)
     if as_json:
         print_json([asdict(entry) for entry in pushed])
@@ -119,6 +121,7 @@ def pull(
     """Restore a published run.  Example: selfreward pull ann/self-rewarding runs/theirs --revision run-3f0c12ab34cd"""
     from data_cards.pull import pull as pull_run
 
+    _quiet_client()
     restored = pull_run(repo, run_folder, revision, models)
     if as_json:
         print_json([asdict(entry) for entry in restored])
@@ -126,3 +129,11 @@ def pull(
     rows = [(r.name, r.version, r.rows, "same files" if r.identical else "same rows") for r in restored]
     print(format_table(("dataset", "version", "rows", "restored as"), rows))
     print(f"\n{run_folder}: restored; look at it with: selfreward sql {run_folder} 'FROM pairs'")
+
+
+def _quiet_client() -> None:
+    """The Hub's client draws a bar for each file; in a log file or a pipe they are noise."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()

@@ -33,9 +33,10 @@ class Published:
     """Path -> hashes of a commit that may or may not have arrived."""
 
     def knows(self, head: str, remote: Mapping[str, RemoteFile]) -> bool:
-        """Whether `main` is this run's own work, or holds nothing yet."""
+        """Whether `main` is this run's own work, or nobody's: a new repository that holds nothing yet."""
         sent = self.pending is not None and is_listed(self.pending, remote)
-        return not remote or head == self.revision or sent
+        new = self.revision is None and not remote
+        return new or sent or head == self.revision
 
 
 class Record:

@@ -172,6 +172,8 @@ _LFS_BATCH = re.compile(r"/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch
 def _handler(hub):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # an answer in one piece: without it every request waits 40 ms for the client's kernel
 
         def log_message(self, *_):
             pass
@@ -225,6 +227,7 @@ def _handler(hub):
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body)
+            self.wfile.flush()
 
         def role(self):
             given = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -276,12 +279,13 @@ def _handler(hub):
         def create(self, wanted):
             self.require_write()
             key = wanted.get("type") or "model", f"{wanted.get('organization') or 'ann'}/{wanted['name']}"
+            url = f"{hub.url}/{'datasets/' if key[0] == 'dataset' else ''}{key[1]}"
             if key in hub.repos:
-                raise _error(409, "Conflict", "You already created this repo")
+                return _Answer(409, {"error": "You already created this repo", "url": url})
             private = bool(wanted.get("private")) or wanted.get("visibility") == "private"
             repo = hub.repos[key] = Repo(*key, private)
             repo.add("initial commit", {".gitattributes": Blob(b"*.parquet filter=lfs\n", False)})
-            return _Answer(200, {"url": f"{hub.url}/{'datasets/' if key[0] == 'dataset' else ''}{key[1]}"})
+            return _Answer(200, {"url": url})
 
         def lfs_batch(self, wanted):
             self.require_write()

@@ -171,7 +171,7 @@ class OpenRun:
             raise UsageError(f"query: {one_line(error)}") from error
         if len(statements) != 1:
             raise UsageError(f"query: found {len(statements)} statements, expected one")
-        text = str(statements[0].query).strip()
+        text = _bare(str(statements[0].query))
         kind = statements[0].type.name
         if kind == "EXPLAIN":
             self.check_reads(_EXPLAIN.sub("", text, count=1))
@@ -302,6 +302,16 @@ def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
     numbers = ("iteration", "n_rows")
     kinds = {c: pa.int64() if c in numbers else pa.string() for c in (*columns, *texts)}
     return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
+
+
+def _bare(statement: str) -> str:
+    """A statement without its semicolon and what follows it, so that it can stand inside another."""
+    import duckdb
+
+    tokens = [(place, kind.name) for place, kind in duckdb.tokenize(statement)]
+    while tokens and tokens[-1][1] == "comment":
+        statement = statement[: tokens.pop()[0]]
+    return statement.strip().rstrip(";").rstrip()
 
 
 def _kind(name: str) -> str:

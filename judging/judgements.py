@@ -15,10 +15,11 @@ from typing import Any
 
 from judging.injection import injection_suspected
 from judging.judge import Item, Judged, judge_items
-from judging.parsing import PARSER_VERSION
+from judging.parsing import PARSER_VERSION, parse_score
 from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
 from selfreward.config import JudgingConfig, RunConfig
 from selfreward.generation import Generation
+from selfreward.progress import say
 from selfreward.stage import Job, Plan, Rows
 from selfreward.store import Counts
 from selfreward.tables import Judgement, row_id, to_table
@@ -70,9 +71,11 @@ def build(job: Job) -> Rows:
         for row in candidates
         if row["finish_reason"] != "error"
     ]
-    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
-        judged = judge_items(generation, engine, items, template, settings, job.seed)
-        notes = generation.notes()
+    judged, notes = _read_again(job, settings)
+    if judged is None:
+        with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
+            judged = judge_items(generation, engine, items, template, settings, job.seed)
+            notes = generation.notes()
     by_candidate: dict[str, list[Judged]] = {}
     for judgement in judged:
         by_candidate.setdefault(judgement.item_id, []).append(judgement)
@@ -89,6 +92,48 @@ def build(job: Job) -> Rows:
         "injection_suspected": len({row.candidate_id for row in rows if row.injection_suspected}),
     }
     return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes))
+
+
+def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged] | None, dict[str, Any]]:
+    """The judgements of an earlier version that differs in parser or range alone, read again; no model is needed.
+
+    What was resampled for want of a score stays as it was last asked for: a score the new parser would have found in an
+    earlier attempt is gone with that attempt. None where there is no such version, or its scores were not read from text.
+    """
+    if settings.mode != "sampled":
+        return None, {}
+    for version in reversed(job.run.versions(job.name)):
+        manifest = version.manifest
+        same_inputs = {role: entry["content_sha256"] for role, entry in manifest["inputs"].items()} == {
+            role: entry["content_sha256"] for role, entry in job.recipe.inputs.items()
+        }
+        if same_inputs and _without_reading(manifest["params"]) == _without_reading(job.recipe.params):
+            say(f"{job.name}: reading the scores of version {version.version} again, nothing is generated")
+            rows = [row for row in version.table().to_pylist() if row["attempts"] > 0]
+            notes = {**manifest["counts"]["notes"], "read_again_from": version.version}
+            return [_parsed_again(row, settings) for row in rows], notes
+    return None, {}
+
+
+def _without_reading(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters less those that only say how a score is read."""
+    judging = {k: v for k, v in params["judging"].items() if k not in ("min_score", "max_score")}
+    return {**{k: v for k, v in params.items() if k != "parser"}, "judging": judging}
+
+
+def _parsed_again(row: dict[str, Any], settings: JudgingConfig) -> Judged:
+    parsed = parse_score(row["judgement"], row["finish_reason"], settings.min_score, settings.max_score)
+    return Judged(
+        item_id=row["candidate_id"],
+        sample=row["sample"],
+        text=row["judgement"],
+        score=parsed.score,
+        status=parsed.status,
+        finish_reason=row["finish_reason"],
+        n_tokens=row["n_tokens"],
+        attempts=row["attempts"],
+        seed=row["seed"],
+    )
 
 
 def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:

@@ -303,3 +303,21 @@ def test_init_writes_a_configuration_that_loads_and_equals_the_defaults(tmp_path
 
     write_starter(tmp_path / "c.yaml")
     assert load_config(tmp_path / "c.yaml") == RunConfig()
+
+
+def test_another_score_range_reads_the_stored_judgements_again_and_generates_nothing(finished):
+    """The judge is never asked: no new completion, the same texts; a range to 4 makes the fives out_of_range."""
+    from judging.judgements import _parsed_again
+
+    path, config, _ = finished
+    before = Run(path).current("iter1/judgements").table().to_pylist()
+    wider = config.model_copy(update={"judging": config.judging.model_copy(update={"max_score": 6.0})})
+    run_pipeline(wider, path, until="judgements")
+    version = Run(path).current("iter1/judgements")
+    assert version.manifest["counts"]["notes"]["read_again_from"]
+    assert version.table().to_pylist() == before
+    narrower = config.judging.model_copy(update={"max_score": 4.0})
+    for row in before:
+        again = _parsed_again(row, narrower)
+        assert again.status == ("out_of_range" if row["score"] == 5 else row["status"])
+    run_pipeline(config, path)

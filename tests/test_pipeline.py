@@ -321,3 +321,45 @@ def test_another_score_range_reads_the_stored_judgements_again_and_generates_not
         again = _parsed_again(row, narrower)
         assert again.status == ("out_of_range" if row["score"] == 5 else row["status"])
     run_pipeline(config, path)
+
+
+def test_two_iterations_end_with_m3_and_nothing_new_is_needed():
+    from selfreward.stage import plan_run
+
+    plans = {plan.name: plan for plan in plan_run(check_config({"iterations": 2}, "test"))}
+    assert plans["M3"].models == {"base": "M2"}
+    assert plans["M3"].inputs == {"pairs": "iter2/pairs"}
+    assert plans["iter2/judgements"].models == {"model": "M2"}
+    assert "prompts1" in plans["iter2/prompts"].inputs
+    assert "iter3/annotations" in plans
+
+
+def test_the_tested_versions_of_doctor_are_those_of_the_constraints():
+    from pathlib import Path
+
+    from selfreward.doctor import TESTED
+
+    lines = (Path(__file__).parents[1] / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
+    for name, version in TESTED.items():
+        assert f"{name}=={version}" in lines
+
+
+def test_the_command_line_says_how_to_go_on_after_sigterm(finished, tmp_path):
+    script = write_script(tmp_path / "script.yaml")
+    rules = yaml.safe_load(script.read_text())
+    rules["rules"][1]["delay_s"] = 0.05
+    script.write_text(yaml.safe_dump(rules))
+    slow = finished[1].model_copy(update={"model": f"scripted:{script}", "run": str(tmp_path / "run")})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(slow.model_dump(mode="json")))
+    command = [sys.executable, "-m", "selfreward", "run", str(tmp_path / "config.yaml")]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(
+        (tmp_path / "run" / ".work").glob("iter1-judgements-*/journal.jsonl")
+    ):
+        time.sleep(0.02)
+    child.terminate()
+    _, told = child.communicate(timeout=10)
+    assert child.returncode == 128 + signal.SIGTERM
+    assert "To go on: selfreward run" in told
+    assert not (tmp_path / "run" / ".lock").exists()

@@ -75,7 +75,7 @@ def audit_run(run: Run, gated: bool = True) -> Audits:
     report = run_audits(run, save=False)
     bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
     if bad and gated:
-        names = ", ".join(f"{result.name} ({result.verdict})" for result in bad)
+        names = ", ".join(f"{result.name} ({result.reason or result.verdict})" for result in bad)
         raise GateError(
             f"{run.path}: {len(bad)} of {len(report.results)} audits do not pass: {names}; nothing was sent. "
             f"`selfreward audit {run.path}` shows the rows; --no-gate publishes all the same, and the card says so"

@@ -36,10 +36,12 @@ LFS_ENDINGS = (".parquet", ".png", ".safetensors", ".arrow", ".bin")
 class Blob:
     content: bytes
     lfs: bool
+    claimed: str = ""
+    """The hash it was uploaded as: what the Hub lists, whatever its storage holds."""
 
     @property
     def sha256(self):
-        return hashlib.sha256(self.content).hexdigest()
+        return self.claimed or hashlib.sha256(self.content).hexdigest()
 
     @property
     def blob_id(self):
@@ -373,7 +375,7 @@ def _handler(hub):
                 elif line["key"] == "lfsFile":
                     if value["oid"] not in hub.lfs:
                         raise _error(400, "BadRequest", f"LFS pointer {value['oid']} points to nothing")
-                    files[value["path"]] = _claimed(hub.lfs[value["oid"]], value["oid"])
+                    files[value["path"]] = Blob(hub.lfs[value["oid"]], True, value["oid"])
                 elif line["key"] == "deletedFile":
                     del files[value["path"]]
             oid = repo.add(header["summary"], files)
@@ -397,18 +399,6 @@ def _handler(hub):
             return _Answer(status, content, headers)
 
     return Handler
-
-
-def _claimed(content, oid):
-    """A blob of large-file storage is listed under the hash it was uploaded as, whatever the storage holds."""
-
-    @dataclass(frozen=True)
-    class Claimed(Blob):
-        @property
-        def sha256(self):
-            return oid
-
-    return Claimed(content, True)
 
 
 def _file(path, blob):

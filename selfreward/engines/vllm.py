@@ -42,7 +42,7 @@ from selfreward.engines.base import (
 from selfreward.engines.chat_tokens import Chat
 from selfreward.engines.frames import Message as Frame
 from selfreward.engines.prepared import Preparer, RawAnswer, Ready, error_rows, misfit, still_wanted
-from selfreward.engines.worker_process import Empty, WorkerProcess
+from selfreward.engines.worker_process import Empty, WorkerProcess, last_error_line
 from selfreward.errors import ConfigError, EngineError
 from selfreward.known_models import fetch_model
 from selfreward.progress import say
@@ -80,6 +80,7 @@ class VllmEngine(BaseEngine):
         self._worker: WorkerProcess | None = None
         self._context = 0
         self._seeded = False
+        self._seed = 0
         self._next_key = 0
         self._busy = False
         self._counters: dict[str, int] = {}
@@ -103,6 +104,8 @@ class VllmEngine(BaseEngine):
         waiting = deque(still_wanted(requests, done))
         if not waiting:
             return
+        if self._worker is None:
+            self._seed = waiting[0][0].seed
         prepared: deque[Ready] = deque()
         in_flight: dict[int, Ready] = {}
         self._busy = True
@@ -251,7 +254,7 @@ class VllmEngine(BaseEngine):
                 "model": str(self._folder),
                 "options": extra,
                 # another stream of random numbers after a restart, or the same draws would come again
-                "seed": row_seed(self.n_restarts, self.name, 0) % 2**32,
+                "seed": row_seed(self._seed, "vllm", self.n_restarts) % 2**32,
                 "dtype": self._options.dtype,
                 "max_context": self._options.max_context,
             }
@@ -273,12 +276,15 @@ class VllmEngine(BaseEngine):
     def _cannot_start(self, frame: Frame) -> EngineError | ConfigError:
         """What vLLM says about options or a model will not change with another try."""
         assert self._worker is not None
-        log = self._worker.log
-        self._worker.kill()
+        log, said = self._worker.log, frame["error"]
+        self._worker.kill(keep_log=frame["kind"] != "option")
         self._worker = None
         if frame["kind"] == "option":
-            return ConfigError(f"{self.name}: {frame['error']}")
-        return EngineError(f"{self.name}: vLLM did not start: {frame['error']}; its log is {log}")
+            return ConfigError(f"{self.name}: {said}")
+        cause = last_error_line(log)  # what fails in vLLM's own processes is only logged
+        if cause and cause not in said:
+            said = f"{said} ({cause})"
+        return EngineError(f"{self.name}: vLLM did not start: {said}; its log is {log}")
 
     def _lose(self, loss: WorkerLost, n_in_flight: int) -> None:
         """Bury the worker. Raises EngineError where no other may follow."""

@@ -103,7 +103,8 @@ class Run:
             if self.state().current.get(name) != entry:  # replaced and collected since we looked
                 return self.current(name)
             raise DamagedError(
-                f"{version.folder}: the current version of {name} is missing from the disk; the next run builds it again"
+                f"{version.folder}: the current version of {name} is missing from the disk; restore it from a copy, or "
+                "let `selfreward verify RUN --quarantine` forget it, and the next run builds it again"
             )
         if version.manifest_sha256 != entry.manifest_sha256:
             raise DamagedError(
@@ -134,10 +135,17 @@ class Run:
         return found[0]
 
     def versions(self, name: str) -> list[Version]:
-        """All published versions of a name, oldest first; damaged ones too, so that they can be found."""
-        with durable.explained("read", self._folder(name)):
-            found = [p for p in self._folder(name).glob("*") if _VERSION_NAME.match(p.name) and p.is_dir()]
-            return [Version(name, p) for p in sorted(found, key=_published_at)]
+        """All published versions of a name, oldest first.
+
+        Damaged ones too, and the current one if its folder is gone, so that they can be found and put in order.
+        """
+        folder, entry = self._folder(name), self.state().current.get(name)
+        with durable.explained("read", folder):
+            found = [p for p in folder.glob("*") if _VERSION_NAME.match(p.name) and p.is_dir()]
+            found.sort(key=_published_at)
+        if entry is not None and folder / entry.version not in found:
+            found.append(folder / entry.version)
+        return [Version(name, path) for path in found]
 
     def find(self, recipe: Recipe) -> Version | None:
         """The published version of a recipe, if there is one (whether current or not).
@@ -243,6 +251,8 @@ class Run:
     def quarantine(self, version: Version) -> Path:
         """Move a damaged version aside, so that the next run builds it again; nothing is deleted.
 
+        One whose folder is gone is only forgotten. The folder given back is where it lies now.
+
         It stops being current first: a crash in between leaves a version that run.json does not name, which is
         verified in full before anybody uses it, and which the same call moves aside.
         """
@@ -250,7 +260,8 @@ class Run:
         aside = self.path / ".damaged" / f"{stem}-{secrets.token_hex(4)}"
         durable.make_folder(aside.parent)
         update_state(self.path, lambda state: state.forgetting(version.name, version.version))
-        durable.rename(version.folder, aside)
+        if version.folder.exists():
+            durable.rename(version.folder, aside)
         return aside
 
     def _publish(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -101,6 +102,17 @@ def test_a_quarantined_version_is_moved_aside_and_built_again(run):
     assert not run.has("ift")
     assert publish(run, setting=2).table().equals(rows(200))
     assert run.quarantine(run.current("ift")) != run.path
+
+
+def test_a_current_version_whose_folder_is_gone_is_found_and_can_be_forgotten(run):
+    version = publish(run)
+    shutil.rmtree(version.folder)
+    assert run.versions("ift") == [version]
+    with pytest.raises(DamagedError, match="missing from the disk; restore it from a copy"):
+        list(run.verify(["ift"]))
+    run.quarantine(version)
+    assert run.versions("ift") == []
+    assert publish(run).table().equals(rows(100))
 
 
 def test_the_manifest_tells_what_went_in_and_out(run):

@@ -6,21 +6,28 @@
 -- uses: prompts, candidates, judgements
 --
 -- What was asked for is in the manifests; for imported data, what most prompts (candidates) have.
-WITH answers AS (
-    SELECT iteration, prompt_id, coalesce(n, 0) AS n FROM prompts
-    LEFT JOIN (SELECT iteration, prompt_id, count(*) AS n FROM candidates GROUP BY ALL) USING (iteration, prompt_id)
-    WHERE kept AND iteration IN (SELECT DISTINCT iteration FROM candidates)
-), verdicts AS (
-    SELECT iteration, candidate_id, coalesce(n, 0) AS n FROM candidates
-    LEFT JOIN (SELECT iteration, candidate_id, count(*) AS n FROM judgements GROUP BY ALL) USING (iteration, candidate_id)
-    WHERE iteration IN (SELECT DISTINCT iteration FROM judgements)
+WITH answers AS MATERIALIZED (
+    SELECT iteration, prompt_id AS id, count(*) AS n FROM candidates GROUP BY ALL
+), verdicts AS MATERIALIZED (
+    SELECT iteration, candidate_id AS id, count(*) AS n FROM judgements GROUP BY ALL
 ), usual AS (
-    SELECT iteration, coalesce(any_value(n_candidates), (SELECT mode(n) FROM answers a WHERE a.iteration = e.iteration)) AS n_candidates,
-        coalesce(any_value(n_judgements), (SELECT mode(n) FROM verdicts v WHERE v.iteration = e.iteration)) AS n_judgements
-    FROM expected_counts e GROUP BY iteration
+    SELECT iteration, arg_max(n, times) AS n FROM (SELECT iteration, n, count(*) AS times FROM answers GROUP BY ALL) GROUP BY ALL
+), usual_verdicts AS (
+    SELECT iteration, arg_max(n, times) AS n FROM (SELECT iteration, n, count(*) AS times FROM verdicts GROUP BY ALL) GROUP BY ALL
+), asked_for AS (
+    SELECT iteration, coalesce(n_candidates, u.n) AS n_candidates, coalesce(n_judgements, v.n) AS n_judgements
+    FROM expected_counts LEFT JOIN usual u USING (iteration) LEFT JOIN usual_verdicts v USING (iteration)
 )
-SELECT 'prompts' AS dataset, iteration, prompt_id AS id, 'candidates' AS of, n AS found, n_candidates AS expected
-FROM answers JOIN usual USING (iteration) WHERE n <> n_candidates
+SELECT 'prompts' AS dataset, iteration, id, 'candidates' AS of, n AS found, n_candidates AS expected
+FROM answers JOIN asked_for USING (iteration) WHERE n <> n_candidates
 UNION ALL
-SELECT 'candidates', iteration, candidate_id, 'judgements', n, n_judgements
-FROM verdicts JOIN usual USING (iteration) WHERE n <> n_judgements
+SELECT 'prompts', iteration, prompt_id, 'candidates', 0, n_candidates
+FROM prompts JOIN asked_for USING (iteration) WHERE kept AND iteration IN (SELECT DISTINCT iteration FROM candidates)
+    AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.iteration = prompts.iteration AND a.id = prompt_id)
+UNION ALL
+SELECT 'candidates', iteration, id, 'judgements', n, n_judgements
+FROM verdicts JOIN asked_for USING (iteration) WHERE n <> n_judgements
+UNION ALL
+SELECT 'candidates', iteration, candidate_id, 'judgements', 0, n_judgements
+FROM candidates JOIN asked_for USING (iteration) WHERE iteration IN (SELECT DISTINCT iteration FROM judgements)
+    AND NOT EXISTS (SELECT 1 FROM verdicts v WHERE v.iteration = candidates.iteration AND v.id = candidate_id)

@@ -19,7 +19,7 @@ WITH ift_words AS (
 ), own AS (
     SELECT avg((n = 1)::INT) AS unknown_share FROM ift_words JOIN vocabulary USING (word) GROUP BY ift_id
 ), kept_words AS (
-    SELECT iteration, prompt_id, unnest(list_distinct(regexp_extract_all(lower(prompt), '[a-z0-9]+'))) AS word
+    SELECT iteration, prompt_id, unnest(regexp_extract_all(lower(prompt), '[a-z0-9]+')) AS word
     FROM prompts WHERE kept
 ), kept AS (
     SELECT iteration, prompt_id, avg((n IS NULL)::INT) AS unknown_share

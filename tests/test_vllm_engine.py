@@ -27,7 +27,7 @@ TOLERATED = 0.1
 
 PLACES = ("the Alps", "Lisbon", "a harbour", "the desert", "Kyoto", "an island", "the Nile", "a village",
           "Iceland", "the moon", "Bergen", "a forest")  # fmt: skip
-RUBRIC = "Review the answer below and award points for relevance, completeness and clarity. " * 24
+RUBRIC = "Review the answer below and award points for relevance, completeness and clarity. " * 40
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_context_longer_than_the_models_is_refused_in_vllms_words(engine):
     engine.close()
     with (
         VllmEngine(MODEL, EngineOptions(max_context=100_000, extra=EAGER)) as other,
-        pytest.raises(EngineError, match="did not start.*8192"),
+        pytest.raises(EngineError, match=r"did not start.*8192"),
     ):
         list(other.generate([request("a", "b")]))
 

@@ -14,7 +14,7 @@ from hub_server import Blob, HubServer
 from published_run import LICENCE, change_run, make_published_run
 
 from data_cards.audits import Audits
-from data_cards.hub import HubError
+from data_cards.hub_failures import HubError
 from data_cards.publish import PublishOptions, publish
 from data_cards.pull import pull
 from selfreward import durable
@@ -194,7 +194,7 @@ def test_the_configuration_comes_back_without_the_publishers_paths(hub, source, 
 
 
 def test_an_interrupted_pull_shows_no_run_and_is_finished_by_the_same_command(
-    hub, published, tmp_path, patience
+    hub, source, published, tmp_path, patience
 ):
     """The connection breaks for good in the middle; nothing is current yet; then it goes on where it was."""
     hub.fault("GET", "/resolve/", times=8, delay_s=0)

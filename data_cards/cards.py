@@ -94,7 +94,7 @@ def write_dataset_card(
 def write_model_card(
     path: Path,
     repo: str,
-    licence: str,
+    licence: str | None,
     licence_note: str,
     model: DatasetFacts,
     manifest: Mapping[str, Any],

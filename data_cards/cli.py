@@ -39,7 +39,7 @@ def card(
     ] = "USER/NAME",
     licence: Licence = None,
 ) -> None:
-    """Write the dataset card with its pictures, without publishing.  Example: selfreward card runs/demo"""
+    """Write the cards with their pictures, without publishing.  Example: selfreward card runs/demo"""
     from data_cards.preview import write_cards
 
     for path in write_cards(run_folder, repo, licence, out or run_folder / "cards"):

@@ -25,6 +25,9 @@ _CONTEXT: dict[str, Any] = {
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "equivalentProperty": "cr:equivalentProperty",
+    "samplingRate": "cr:samplingRate",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
@@ -73,10 +76,10 @@ def croissant(
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "url": url,
         "license": _licence_url(licence),
-        "version": tag,
+        "version": f"1.0.0+{tag}",  # the specification asks for three numbers; the run version is the build
         "datePublished": published,
         "citeAs": "Yuan et al., Self-Rewarding Language Models, arXiv:2401.10020",
-        "distribution": [*files, *sets],
+        "distribution": [_repository(url), *files, *sets],
         "recordSet": [_record_set(data, schema) for data, schema in datasets],
     }
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
@@ -98,13 +101,26 @@ def _file(path: str, n_bytes: int, sha256: str) -> dict[str, Any]:
     }
 
 
+def _repository(url: str) -> dict[str, Any]:
+    """The repository as a whole; a git repository has no SHA-256, and the specification's issue 80 stands in for it."""
+    return {
+        "@type": "cr:FileObject",
+        "@id": "repo",
+        "name": "repo",
+        "description": "The Hugging Face repository.",
+        "contentUrl": url,
+        "encodingFormat": "git+https",
+        "sha256": "https://github.com/mlcommons/croissant/issues/80",
+    }
+
+
 def _file_set(data: DatasetFiles) -> dict[str, Any]:
     config = config_name(data.name)
     return {
         "@type": "cr:FileSet",
         "@id": f"files-{config}",
         "name": f"files-{config}",
-        "containedIn": [{"@id": entry.path} for entry in data.files],
+        "containedIn": {"@id": "repo"},
         "encodingFormat": "application/x-parquet",
         "includes": f"data/{config}/*.parquet",
     }

@@ -109,7 +109,7 @@ def _require_same(text: str, datasets: Sequence[tuple[DatasetFiles, pa.Schema]])
 
 def model_front_matter(
     title: str,
-    licence: str,
+    licence: str | None,
     base_model: str | None,
     dataset_repo: str,
     results: Sequence[Any],

@@ -7,57 +7,33 @@ Promises:
 - 429 and 5xx are waited out as the server says (`Retry-After`, `RateLimit`), a bounded number of times;
 - every failure is one sentence that says which revision is current now. Tokens appear in none of them.
 
-The token comes from the standard place (`HF_TOKEN`, the login file), read by the client itself. What the client
-waits for by itself (uploads, downloads: 5 times) is not repeated here.
+The token comes from the standard place (`HF_TOKEN`, the login file), read by the client itself. Not promised: a limit
+on what the client itself waits for inside an upload or a download, where it tries some requests five times.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from json import JSONDecodeError
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from data_cards.layout import MADE_BY_THE_HUB
+from data_cards.hub_failures import (
+    HubError,
+    Patience,
+    advice_for,
+    client_failures,
+    foreign_commit,
+    reason_of,
+    status_of,
+)
+from data_cards.layout import MADE_BY_THE_HUB, short_revision
 from data_cards.trees import Changes, RemoteFile, Tree, changes_between, is_same
-from selfreward.errors import SelfrewardError
-from selfreward.progress import say
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-_RETRIED = (408, 429, 500, 502, 503, 504)
-_CONFLICT = (409, 412)
 T = TypeVar("T")
-
-
-class HubError(SelfrewardError):
-    """The Hub refused, failed or could not be reached; the message says what is current there now."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long failures are waited out. A server that asks for more than is left is not waited for."""
-
-    tries: int = 6
-    total_s: float = 900.0
-    sleep: Callable[[float], None] = time.sleep
-    slept: list[float] = field(default_factory=list)
-
-    def wait(self, error: Exception, number: int) -> bool:
-        """Wait before try `number` + 1; False where there is none, or where the error will not pass."""
-        if number >= self.tries or not will_pass(error):
-            return False
-        wanted = asked_wait_s(error)
-        seconds = float(min(30, 2 ** (number - 1))) if wanted is None else wanted
-        if sum(self.slept) + seconds > self.total_s:
-            return False
-        say(f"the Hub answered {short(error)}; waiting {seconds:g} s (try {number} of {self.tries})")
-        self.slept.append(seconds)
-        self.sleep(seconds)
-        return True
 
 
 @dataclass(frozen=True)
@@ -174,7 +150,7 @@ class HubRepo:
         while True:
             try:
                 return self._send(operations, parent, title)
-            except _failures() as error:
+            except client_failures() as error:
                 landed = self._where_it_landed(tree, parent, error)
                 if landed is not None:
                     return landed
@@ -186,11 +162,10 @@ class HubRepo:
         """One file, below `folder`; what was fetched before an interruption is not fetched again."""
 
         def ask() -> Path:
-            return Path(
-                self.api.hf_hub_download(
-                    self.repo_id, path, repo_type=self.kind, revision=revision, local_dir=folder
-                )
+            found = self.api.hf_hub_download(
+                self.repo_id, path, repo_type=self.kind, revision=revision, local_dir=folder
             )
+            return Path(found)
 
         return self._patiently(f"reading {path}", ask)
 
@@ -199,7 +174,7 @@ class HubRepo:
         additions = [operation for operation in operations if hasattr(operation, "path_or_fileobj")]
         try:
             self.api.preupload_lfs_files(self.repo_id, additions, repo_type=self.kind, free_memory=False)
-        except _failures() as error:  # the client has waited and tried again itself
+        except client_failures() as error:  # the client has waited and tried again itself
             raise self._sentence("uploading", error, parent) from error
 
     def _send(self, operations: list[Any], parent: str, title: str) -> str:
@@ -216,7 +191,7 @@ class HubRepo:
             head = None
         if head is None:
             raise HubError(
-                f"{self.url}: committing failed: {_reason(error)}, and the Hub does not say whether it arrived; all of it "
+                f"{self.url}: committing failed: {reason_of(error)}, and the Hub does not say whether it arrived; all of it "
                 "did or nothing; run the same command again to see and to finish"
             ) from error
         if head.revision == parent:
@@ -237,114 +212,14 @@ class HubRepo:
                 if status_of(error) == 404:
                     raise
                 raise self._sentence(doing, error, None) from error
-            except _failures() as error:
+            except client_failures() as error:
                 if not self.patience.wait(error, number):
                     raise self._sentence(doing, error, None) from error
                 number += 1
 
     def _sentence(self, doing: str, error: Exception, current: str | None) -> HubError:
         after = f"; main is still {current}, nothing half-published" if current else ""
-        return HubError(f"{self.url}: {doing} failed: {_reason(error)}{after}; {_advice(error)}")
-
-
-def foreign_commit(url: str, head: str, expected: str | None) -> HubError:
-    """Why nothing is sent on top of a commit that this run did not make."""
-    known = f"this run last published {expected}" if expected else "this run has published nothing there"
-    return HubError(
-        f"{url}: main is {head}, which somebody else committed; {known}, so nothing was sent. Look at it, then "
-        f"pull it into a new run folder, choose another repository, or name it: --onto {head}"
-    )
-
-
-def will_pass(error: Exception) -> bool:
-    """Whether the same request may succeed a little later: a passing status, or no (readable) answer at all."""
-    status = status_of(error)
-    if status is not None:
-        return status in _RETRIED
-    return any(isinstance(link, (_http_error(), JSONDecodeError)) for link in _chain(error))
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status behind an error of the client, None where no answer came."""
-    response = _response(error)
-    return None if response is None else int(response.status_code)
-
-
-def asked_wait_s(error: Exception) -> float | None:
-    """The seconds the server asks to wait: `Retry-After` or the `t` of `RateLimit`; None where it says nothing."""
-    response = _response(error)
-    headers = {} if response is None else response.headers
-    for name, text in (("retry-after", headers.get("retry-after")), ("ratelimit", headers.get("ratelimit"))):
-        if text and name == "ratelimit":
-            text = next((part.strip()[2:] for part in text.split(";") if part.strip().startswith("t=")), "")
-        if text and text.strip().isdigit():
-            return float(text)
-    return None
-
-
-def short(error: BaseException) -> str:
-    """An error in a few words: its status, or its class."""
-    status = status_of(error)
-    return str(status) if status is not None else f"nothing ({type(_cause(error)).__name__})"
-
-
-def short_revision(revision: str) -> str:
-    """The first 12 digits of a commit, as people read them."""
-    return revision[:12]
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what caused it: the client wraps some failures of uploads and downloads."""
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__
-
-
-def _response(error: BaseException) -> Any:
-    return next((r for link in _chain(error) if (r := getattr(link, "response", None)) is not None), None)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What happened: the HTTP library's error where there is one, for its own cause names only system calls."""
-    return next((link for link in _chain(error) if isinstance(link, _http_error())), error)
-
-
-def _http_error() -> type[Exception]:
-    """The base of all errors of the client's HTTP library (httpx or httpx2, as the client has it)."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    base: type[Exception] = HfHubHTTPError.__bases__[0]
-    return base
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What the client raises when the Hub fails: its HTTP library's errors, and its own of several kinds."""
-    return (_http_error(), OSError, RuntimeError, ValueError)
-
-
-def _reason(error: Exception) -> str:
-    status = status_of(error)
-    if status == 401:
-        return "the Hub does not accept your token (401)"
-    if status == 403:
-        return "your token may not do that there (403)"
-    if status is not None:
-        return f"the Hub answered {status}"
-    cause = _cause(error)
-    text = " ".join(str(cause).split())[:200]
-    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
-
-
-def _advice(error: Exception) -> str:
-    status = status_of(error)
-    if status in (401, 403):
-        return "make a token with write access at huggingface.co/settings/tokens and log in again (`hf auth login`)"
-    if status in _CONFLICT:
-        return "somebody else is committing there; run the same command again"
-    if status == 429 and (seconds := asked_wait_s(error)) is not None:
-        return f"the Hub asks to wait {seconds:g} s; run the same command again after that"
-    return "run the same command again to finish"
+        return HubError(f"{self.url}: {doing} failed: {reason_of(error)}{after}; {advice_for(error)}")
 
 
 def _operations(changes: Changes) -> list[Any]:

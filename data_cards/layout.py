@@ -72,6 +72,11 @@ def model_repo(repo_id: str, model: str) -> str:
     return f"{repo_id}-{model}"
 
 
+def short_revision(revision: str) -> str:
+    """The first 12 digits of a commit, as people read them."""
+    return revision[:12]
+
+
 def state_digest(current: Mapping[str, Current]) -> str:
     """What is published, as one hash; for all that is current, `selfreward.state.state_sha256`."""
     lines = "".join(f"{name} {entry.manifest_sha256}\n" for name, entry in sorted(current.items()))

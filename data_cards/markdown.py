@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_ACTIVE = re.compile(r"""[\\`*_{}\[\]|~<>&"$@^] | ^[#+=-] | ^\d+[.)] | :(?=//) | (?<=www)\.""", re.VERBOSE)
+_ACTIVE = re.compile(
+    r"""[\\`*_{}\[\]|~<>&"$@^] | ^[#+=-] | ^\d+[.)](?=\s|$) | :(?=//) | (?<=www)\.""", re.VERBOSE
+)
 """What Markdown, its GitHub dialect or HTML acts on: anywhere, at the start of a line, or as the start of a link."""
 _CONTROL = {c: "\N{REPLACEMENT CHARACTER}" for c in range(32) if c not in (9, 10)} | {13: None}
 _PLAIN_CODE = re.compile(r"[\w./@:, -]+")

@@ -50,11 +50,27 @@ def model_tree(
     revision: str,
     folder: Path,
 ) -> Tree:
-    """The repository of one model; its card is written into `folder`."""
+    """The repository of one model, its files verified; its card is written into `folder`."""
     version.verify()
-    names = [entry["name"] for entry in version.manifest["files"]]
+    write_card_of(version, facts, licence, dataset_repo, dataset_url, revision, folder / CARD)
+    files = {
+        published_path(entry["name"]): version.folder / entry["name"] for entry in version.manifest["files"]
+    }
+    return Tree.of({**files, MODEL_MANIFEST: version.folder / MANIFEST, CARD: folder / CARD})
+
+
+def write_card_of(
+    version: Version,
+    facts: RunFacts,
+    licence: str | None,
+    dataset_repo: str,
+    dataset_url: str,
+    revision: str,
+    path: Path,
+) -> None:
+    """Write the card of one of the run's models; `licence` None for a card that is not published yet."""
     write_model_card(
-        folder / CARD,
+        path,
         model_repo(dataset_repo, version.name),
         licence,
         _licence_note(facts),
@@ -66,8 +82,6 @@ def model_tree(
         revision,
         _training_data(version, facts, dataset_repo, dataset_url, revision),
     )
-    files = {published_path(name): version.folder / name for name in names}
-    return Tree.of({**files, MODEL_MANIFEST: version.folder / MANIFEST, CARD: folder / CARD})
 
 
 def _licence_note(facts: RunFacts) -> str:

@@ -8,7 +8,6 @@ the datasets go up in one commit, and each model in one of its own; see `push` f
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from pathlib import Path
 from data_cards.audits import audit_run
 from data_cards.bases import require_base_licence
 from data_cards.facts import read_config, seed_sources
-from data_cards.hub import HubError, HubRepo, Patience, connect, require_writer
+from data_cards.hub import HubRepo, connect, require_writer
+from data_cards.hub_failures import HubError, Patience
 from data_cards.layout import checked_repo, model_repo
 from data_cards.licences import choose_licence
 from data_cards.model_trees import model_tree, refuse_unsafe_weights
@@ -87,6 +87,7 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
                     f"Publish {version.name}, version {version.version}",
                     scratch / f"back-{version.name}",
                     options.private,
+                    options.onto,
                 )
             )
     return pushed
@@ -168,9 +169,8 @@ def refuse_secrets(tree: Tree) -> None:
 
 @contextmanager
 def _scratch(run: Run) -> Iterator[Path]:
-    """A hidden folder in the run, gone afterwards; a crash leaves it to `selfreward gc`."""
-    work = durable.make_folder(run.path / ".work")
-    folder = Path(tempfile.mkdtemp(prefix="publish-", dir=work))
+    """A hidden folder in the run, gone afterwards; after a crash `selfreward gc` sees that its owner is dead."""
+    folder = durable.new_hidden_folder(run.path / ".work", "publish")
     try:
         (folder / "tree").mkdir()
         yield folder

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_cards.hub import HubError, HubRepo, Patience, connect
+from data_cards.hub import HubRepo, connect
+from data_cards.hub_failures import HubError, Patience
 from data_cards.layout import CONFIG, MODEL_MANIFEST, RUN_FILE, checked_repo, manifest_path
 from data_cards.model_trees import published_path
 from data_cards.parquet import DatasetFiles, read_dataset

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.hub import HubError, HubRepo, foreign_commit, short_revision
-from data_cards.layout import free_tag
+from data_cards.hub import HubRepo
+from data_cards.hub_failures import HubError, foreign_commit
+from data_cards.layout import free_tag, short_revision
 from data_cards.record import Record
 from data_cards.trees import Tree, changes_between
 from selfreward.progress import bar

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from hub_server import TOKEN, HubServer
 
-from data_cards.hub import Patience
+from data_cards.hub_failures import Patience
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from published_run import HOSTILE, make_hostile_run, make_published_run
 from sample_run import make_sample_run
 
+from data_cards.audits import Audits
 from data_cards.facts import gather
 from data_cards.iterations import IterationFacts, Lengths
 from data_cards.layout import checked_repo, config_names, free_tag
@@ -93,7 +94,11 @@ def test_croissant_names_every_file_by_hash_and_every_column_by_type(tree):
     import hashlib
 
     meta = json.loads((tree / "croissant.json").read_text())
-    files = {f["@id"]: f["sha256"] for f in meta["distribution"] if f["@type"] == "cr:FileObject"}
+    files = {
+        f["@id"]: f["sha256"]
+        for f in meta["distribution"]
+        if f["encodingFormat"] != "git+https" and "sha256" in f
+    }
     assert files == {
         p.relative_to(tree).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in tree.rglob("*.parquet")
@@ -124,24 +129,27 @@ def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
 
 
 def test_a_card_alone_needs_no_licence_and_no_figures(tmp_path):
-    """`selfreward card`: what is not known yet is left open."""
-    run = make_sample_run(tmp_path / "run", 1)
-    written = write_cards(run.path, "USER/NAME", None, tmp_path / "card")
-    assert {p.name for p in written} == {"README.md", "iter1-scores.png", "iter1-lengths.png"}
-    text = written[0].read_text()
-    assert "Not chosen yet" in text
-    assert "license:" not in text.split("---")[1]
+    """`selfreward card`: what is not known yet is left open, on the model's card too."""
+    run = make_published_run(tmp_path / "run")
+    card = tmp_path / "card"
+    written = [path.relative_to(card).as_posix() for path in write_cards(run.path, "USER/NAME", None, card)]
+    assert written == ["README.md", "images/iter1-scores.png", "images/iter1-lengths.png", "M1/README.md"]
+    for path, words in (("README.md", "Not chosen yet"), ("M1/README.md", "Not known yet")):
+        text = (card / path).read_text()
+        assert words in text
+        assert "license:" not in text.split("---")[1]
 
 
-def test_imported_rows_are_named_as_a_weakness(tmp_path):
+def test_imported_rows_are_named_as_a_weakness(tmp_path, monkeypatch):
     """Their manifests hold no builder's notes, and the card is whole all the same."""
+    import pyarrow.parquet
+
     from selfreward.exchange import import_file
 
+    monkeypatch.setattr("data_cards.preview.audit_run", lambda run, gated: Audits([], [], gated))
     sample = make_sample_run(tmp_path / "sample", 1)
     run = Run.create(tmp_path / "run")
     for name in ("iter1/prompts", "iter1/candidates", "iter1/judgements", "iter1/scores", "iter1/pairs"):
-        import pyarrow.parquet
-
         pyarrow.parquet.write_table(sample.current(name).table(), tmp_path / "rows.parquet")
         import_file(run, name, tmp_path / "rows.parquet")
     written = write_cards(run.path, "USER/NAME", "mit", tmp_path / "card")

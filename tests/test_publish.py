@@ -17,7 +17,8 @@ from published_run import LICENCE, change_run, make_published_run, publish_model
 from sample_run import changed, make_sample_run
 
 from data_cards.audits import audit_run
-from data_cards.hub import HubError
+from data_cards.hub import connect
+from data_cards.hub_failures import HubError
 from data_cards.parquet import pieces, write_dataset
 from data_cards.publish import PublishOptions, dry_run, publish
 from selfreward.errors import GateError, InputError, SelfrewardError, UsageError
@@ -351,6 +352,46 @@ def test_a_damaged_version_is_not_published(hub, run_path, patience):
     with pytest.raises(SelfrewardError, match="SHA-256"):
         publish(run_path, options(hub, gate=False), patience)
     assert hub.changes == []
+
+
+# -- the command line ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(hub, monkeypatch):
+    """`selfreward …` against the loopback Hub: arguments in, standard output out."""
+    import typer
+    from typer.testing import CliRunner
+
+    from data_cards.cli import register
+
+    for module in ("publish", "pull"):
+        monkeypatch.setattr(f"data_cards.{module}.connect", lambda endpoint: connect(hub.url))
+    app = typer.Typer()
+    register(app)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def test_the_commands_say_what_they_did(hub, command, run_path, tmp_path):
+    """Published, unchanged, a folder of a dry run, restored; `--json` is the same as values."""
+    repo = ("--repo", "ann/x", "--license", LICENCE)
+    assert "published; revision" in command("publish", run_path, *repo)
+    assert "unchanged, nothing committed; revision" in command("publish", run_path, *repo)
+    assert json.loads(command("publish", run_path, *repo, "--json"))[0]["committed"] is False
+    assert "nothing was sent" in command("publish", run_path, *repo, "--dry-run", tmp_path / "dry")
+    assert json.loads(command("publish", run_path, *repo, "--dry-run", tmp_path / "dry2", "--json")) == {
+        "folders": [str(tmp_path / "dry2")]
+    }
+    table = command("pull", "ann/x", tmp_path / "back")
+    assert [line.split()[0] for line in table.splitlines()[2:5]] == ["seeds", "ift", "eft"]
+    assert "same files" in table
+    assert json.loads(command("pull", "ann/x", tmp_path / "back", "--json"))[0]["identical"] is True
 
 
 # -- tokens --------------------------------------------------------------------------------------------------

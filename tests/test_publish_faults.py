@@ -8,7 +8,8 @@ import shutil
 import pytest
 from hub_fixtures import client, hub, patience  # noqa: F401
 
-from data_cards.hub import HubError, HubRepo, Patience, asked_wait_s, connect
+from data_cards.hub import HubRepo, connect
+from data_cards.hub_failures import HubError, Patience, asked_wait_s
 from data_cards.push import push
 from data_cards.record import Record
 from data_cards.trees import Tree, hash_file

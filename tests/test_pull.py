@@ -14,7 +14,7 @@ from hub_server import Blob, HubServer
 from published_run import LICENCE, change_run, make_published_run
 
 from data_cards.audits import Audits
-from data_cards.hub import HubError
+from data_cards.hub_failures import HubError
 from data_cards.publish import PublishOptions, publish
 from data_cards.pull import pull
 from selfreward import durable

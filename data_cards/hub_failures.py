@@ -1,0 +1,143 @@
+"""What goes wrong with the Hub: whether it will pass, how long to wait, and how to say it in one sentence.
+
+The Hub's client raises errors of several families and wraps some in others; an error is read by its HTTP status or by
+its class, never by a substring of its message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from json import JSONDecodeError
+from typing import Any
+
+from selfreward.errors import SelfrewardError
+from selfreward.progress import say
+
+_RETRIED = (408, 429, 500, 502, 503, 504)
+_CONFLICT = (409, 412)
+
+
+class HubError(SelfrewardError):
+    """The Hub refused, failed or could not be reached; the message says what is current there now."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long failures are waited out. A server that asks for more than is left is not waited for."""
+
+    tries: int = 6
+    total_s: float = 900.0
+    sleep: Callable[[float], None] = time.sleep
+    slept: list[float] = field(default_factory=list)
+
+    def wait(self, error: Exception, number: int) -> bool:
+        """Wait before try `number` + 1; False where there is none, or where the error will not pass."""
+        if number >= self.tries or not will_pass(error):
+            return False
+        wanted = asked_wait_s(error)
+        seconds = float(min(30, 2 ** (number - 1))) if wanted is None else wanted
+        if sum(self.slept) + seconds > self.total_s:
+            return False
+        say(f"the Hub answered {status_words(error)}; waiting {seconds:g} s (try {number} of {self.tries})")
+        self.slept.append(seconds)
+        self.sleep(seconds)
+        return True
+
+
+def foreign_commit(url: str, head: str, expected: str | None) -> HubError:
+    """Why nothing is sent on top of a commit that this run did not make."""
+    known = f"this run last published {expected}" if expected else "this run has published nothing there"
+    return HubError(
+        f"{url}: main is {head}, which somebody else committed; {known}, so nothing was sent. Look at it, then "
+        f"pull it into a new run folder, choose another repository, or name it: --onto {head}"
+    )
+
+
+def will_pass(error: Exception) -> bool:
+    """Whether the same request may succeed a little later: a passing status, or no (readable) answer at all."""
+    status = status_of(error)
+    if status is not None:
+        return status in _RETRIED
+    return any(isinstance(link, (_http_error(), JSONDecodeError)) for link in _chain(error))
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status behind an error of the client, None where no answer came."""
+    response = _response(error)
+    return None if response is None else int(response.status_code)
+
+
+def asked_wait_s(error: Exception) -> float | None:
+    """The seconds the server asks to wait: `Retry-After` or the `t` of `RateLimit`; None where it says nothing."""
+    response = _response(error)
+    headers = {} if response is None else response.headers
+    for name, text in (("retry-after", headers.get("retry-after")), ("ratelimit", headers.get("ratelimit"))):
+        if text and name == "ratelimit":
+            text = next((part.strip()[2:] for part in text.split(";") if part.strip().startswith("t=")), "")
+        if text and text.strip().isdigit():
+            return float(text)
+    return None
+
+
+def status_words(error: BaseException) -> str:
+    """An error in a few words: its status, or its class."""
+    status = status_of(error)
+    return str(status) if status is not None else f"nothing ({type(_cause(error)).__name__})"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it: the client wraps some failures of uploads and downloads."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__
+
+
+def _response(error: BaseException) -> Any:
+    return next((r for link in _chain(error) if (r := getattr(link, "response", None)) is not None), None)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What happened: the HTTP library's error where there is one, for its own cause names only system calls."""
+    return next((link for link in _chain(error) if isinstance(link, _http_error())), error)
+
+
+def _http_error() -> type[Exception]:
+    """The base of all errors of the client's HTTP library (httpx or httpx2, as the client has it)."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base: type[Exception] = HfHubHTTPError.__bases__[0]
+    return base
+
+
+def client_failures() -> tuple[type[Exception], ...]:
+    """What the client raises when the Hub fails: its HTTP library's errors, and its own of several kinds."""
+    return (_http_error(), OSError, RuntimeError, ValueError)
+
+
+def reason_of(error: Exception) -> str:
+    """What happened, in words; nothing of a request's headers."""
+    status = status_of(error)
+    if status == 401:
+        return "the Hub does not accept your token (401)"
+    if status == 403:
+        return "your token may not do that there (403)"
+    if status is not None:
+        return f"the Hub answered {status}"
+    cause = _cause(error)
+    text = " ".join(str(cause).split())[:200]
+    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
+
+
+def advice_for(error: Exception) -> str:
+    """What to do about it."""
+    status = status_of(error)
+    if status in (401, 403):
+        return "make a token with write access at huggingface.co/settings/tokens and log in again (`hf auth login`)"
+    if status in _CONFLICT:
+        return "somebody else is committing there; run the same command again"
+    if status == 429 and (seconds := asked_wait_s(error)) is not None:
+        return f"the Hub asks to wait {seconds:g} s; run the same command again after that"
+    return "run the same command again to finish"

@@ -76,6 +76,15 @@ SELECT 'ift-' || printf('%016x', hash(i)) AS ift_id, 'Tell me why ' || lower(s(i
 FROM range(3200) t(i)"""
 
 
+EFT = """
+SELECT 'eft-' || i AS eft_id, if(i % 4 = 0, 'eval', 'train') AS split, 'ep-' || (i // 2) AS prompt_id,
+    'Say whether ' || lower(s(i // 2, 31)) || ' or rather ' || lower(s(i // 2, 32)) AS prompt, 'r-' || i AS response_id,
+    s(i, 33) || ' ' || s(i, 34) AS response, (i % 2)::BIGINT AS human_rank, 'Judge: ' || s(i, 33) AS judge_prompt,
+    s(i, 35) || chr(10) || 'Score: 3' AS target, 3.0::DOUBLE AS target_score, true AS accepted,
+    NULL::VARCHAR AS reason, 'made' AS source, 'seed' || i AS source_id
+FROM range(2000) t(i) WHERE i // 2 % 4 <> 1 OR i % 4 <> 0"""
+
+
 def make_run(path: Path, n_candidates: int) -> None:
     """A published run of this size; the same rows every time."""
     from builders.pairs import _ELIGIBLE, rule_text
@@ -101,14 +110,15 @@ def make_run(path: Path, n_candidates: int) -> None:
     }
 
     def publish(name: str, query: str, params: dict[str, Any]) -> None:
-        relation = connection.sql(query.format(**sizes))
-        n_rows = connection.sql(f"SELECT count(*) FROM ({query.format(**sizes)})").fetchall()[0][0]
         recipe = Recipe(name, "benchmark 1", {}, {**params, **sizes})
         if run.find(recipe) is None:
-            run.publish_table(recipe, read_stream(relation), Counts(n_rows, n_rows))
+            filled = query.format(**sizes)
+            ((n_rows,),) = connection.execute(f"SELECT count(*) FROM ({filled})").fetchall()
+            run.publish_table(recipe, read_stream(connection.sql(filled)), Counts(n_rows, n_rows))
         connection.register(name.rpartition("/")[2], run.current(name).table())
 
     publish("ift", IFT, {})
+    publish("eft", EFT, {})
     publish("iter1/prompts", PROMPTS, {})
     publish("iter1/candidates", CANDIDATES, {"candidates": {"n": N_SAMPLES}})
     publish("iter1/judgements", JUDGEMENTS, {"judging": {"samples": N_JUDGEMENTS, "mode": "sampled"}})

@@ -84,7 +84,7 @@ def write_dataset_card(
         models=models,
         seeds_licence=_seeds_licence(facts.sources),
         generating_licences=generating_licences(facts.config, facts.generators),
-        **_example([config_name(data.name) for data, _ in datasets]),
+        **_example([config_name(data.name) for data, _ in datasets if data.n_rows]),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
     pictures = [path for paths in drawn.values() for path in paths]
@@ -157,6 +157,8 @@ def _without_paths(value: Any) -> Any:
 
 
 def _splits(data: DatasetFiles) -> Markup:
+    if not data.n_rows:
+        return Markup("none: no rows, so there is nothing to load")
     parts = [f"`{split}` {sum(entry.rows for entry in entries):,}" for split, entries in data.splits.items()]
     return Markup(", ".join(parts))
 
@@ -169,5 +171,5 @@ def _seeds_licence(sources: Sequence[str]) -> str:
 def _example(configs: Sequence[str]) -> dict[str, Markup]:
     """The configuration of the loading example: pairs where there are some."""
     pairs = [config for config in configs if config.endswith("_pairs")]
-    config = pairs[-1] if pairs else configs[0]
+    config = pairs[-1] if pairs else next(iter(configs), "pairs")
     return {"example": Markup(config.rpartition("_")[2]), "example_literal": Markup(f'"{config}"')}

@@ -132,7 +132,7 @@ def _record_set(data: DatasetFiles, schema: pa.Schema) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
-        "description": f"{data.name}: {sum(entry.rows for entry in data.files):,} rows",
+        "description": f"{data.name}: {data.n_rows:,} rows",
         "field": [_field(config, f"files-{config}", field.name, field.type, field.name) for field in schema],
     }
 

@@ -25,7 +25,10 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 def dataset_front_matter(
     title: str, licence: str | None, facts: RunFacts, datasets: Sequence[tuple[DatasetFiles, pa.Schema]]
 ) -> str:
-    """The YAML of the dataset card, with its fences; `licence` None for a card that is not published yet."""
+    """The YAML of the dataset card, with its fences; `licence` None for a card that is not published yet.
+
+    A dataset without rows gets no configuration: `load_dataset` fails on one. Its files are published all the same.
+    """
     from datasets.info import DatasetInfosDict
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
@@ -39,10 +42,12 @@ def dataset_front_matter(
         annotations_creators=["machine-generated"],
         tags=_TAGS,
     )
-    MetadataConfigs(_configs([data for data, _ in datasets])).to_dataset_card_data(card)
-    DatasetInfosDict(_infos(datasets)).to_dataset_card_data(card)
+    filled = [(data, schema) for data, schema in datasets if data.n_rows]
+    if filled:
+        MetadataConfigs(_configs([data for data, _ in filled])).to_dataset_card_data(card)
+        DatasetInfosDict(_infos(filled)).to_dataset_card_data(card)
     text = _fenced(card)
-    _require_same(text, datasets)
+    _require_same(text, filled)
     return text
 
 

@@ -61,6 +61,11 @@ class DatasetFiles:
             s: [f for f in self.files if f.split == s] for s in dict.fromkeys(f.split for f in self.files)
         }
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of all splits together."""
+        return sum(entry.rows for entry in self.files)
+
     def described(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -173,7 +178,9 @@ def _write_file(table: pa.Table, path: Path) -> None:
         ) as writer
     ):
         for group in pieces(table, ROW_GROUP_BYTES):
-            writer.write_table(group, row_group_size=max(1, group.num_rows))
+            # `datasets` cannot read a group without rows; a file without groups is an empty table
+            if group.num_rows:
+                writer.write_table(group, row_group_size=group.num_rows)
 
 
 def _described(folder: Path, path: str, split: str, rows: int) -> DataFile:

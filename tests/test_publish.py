@@ -241,6 +241,46 @@ def test_pieces_lose_no_row_and_a_large_row_stays_whole():
     assert pa.concat_tables(parts).equals(table)
 
 
+def test_odd_columns_and_empty_datasets_survive(tmp_path):
+    """Imported columns of many types come back with their types; a dataset without rows has no configuration."""
+    import datetime
+
+    import datasets
+    import pyarrow as pa
+
+    from data_cards.parquet import DatasetFiles, read_dataset
+    from selfreward.sealed import unseal
+    from selfreward.store import Counts, Recipe
+
+    run = make_published_run(tmp_path / "run", with_model=False)
+    empty = run.current("iter1/judge_eval").table().slice(0, 0)
+    run.publish_table(Recipe("iter1/judge_eval", "tests 2"), empty, Counts(0, 0))
+    odd = run.current("iter1/pairs").table().slice(0, 2)
+    nested = pa.list_(pa.struct([("a", pa.int32()), ("b", pa.list_(pa.float32()))]))
+    extra = {
+        "when": pa.array([datetime.datetime(2024, 1, 1), None], pa.timestamp("us", "UTC")),
+        "nothing": pa.nulls(2),
+        "bytes": pa.array([b"", None], pa.binary()),
+        "small": pa.array([None, 3], pa.int8()),
+        "nested": pa.array([[{"a": 1, "b": [1.5, None]}], None], nested),
+        "--- : {{ x }}": pa.array(["a name that YAML must quote", None], pa.large_string()),
+    }
+    for name, column in extra.items():
+        odd = odd.append_column(name, column)
+    version = run.publish_table(Recipe("iter1/pairs", "tests 2"), odd, Counts(2, 2))
+    dry_run(run.path, options(gate=False), tmp_path / "dry")
+    loaded = datasets.load_dataset(
+        str(tmp_path / "dry"), "iter1_pairs", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert loaded.features == version.dataset().features
+    assert loaded.to_list() == version.dataset().to_list()
+    assert "config_name: iter1_judge_eval" not in (tmp_path / "dry" / "README.md").read_text()
+    body = unseal((tmp_path / "dry" / "selfreward" / "run.json").read_bytes(), tmp_path)
+    for name in ("iter1/judge_eval", "iter1/pairs"):
+        back = read_dataset(DatasetFiles.from_described(body["datasets"][name]), tmp_path / "dry")
+        assert back.schema.equals(run.current(name).table().schema)
+
+
 # -- refused before anything is sent -------------------------------------------------------------------------
 
 

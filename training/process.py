@@ -37,7 +37,7 @@ class Stopped(BaseException):
     """Raised in the main thread by a signal; not an Exception, so that no library swallows it."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
+        super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_code = 128 + number
 
 
@@ -91,7 +91,7 @@ def main(
         config = read_config(arguments.config, section)
         _run(step, arguments, config)
     except Stopped as stopped:
-        _say(f"{name}: stopped; the same command goes on from the last checkpoint, if there is one")
+        _say(f"{name}: {stopped}; the same command goes on from the last checkpoint, if there is one")
         return stopped.exit_code
     except SelfrewardError as error:
         return _failed(str(error), error.exit_code)

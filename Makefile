@@ -1,13 +1,18 @@
 # make demo   everything to run the main job on the embedded model: environment, model, one iteration
 # make test   everything to run the checks: ruff, mypy, the tests
+# make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
+# make bench-engines   what the engines cost, in ratios
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 # The environment is whole when this stamp is newer than what it is made from.
 STAMP := $(VENV)/.installed
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-faults test-vllm bench lint types format environment model
+.PHONY: demo test test-faults test-vllm bench-engines lint types format environment environment-vllm model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -29,6 +34,12 @@ format: environment
 test-faults: environment
 	$(BIN)/python -m pytest -m faults -s
 
+test-vllm: environment-vllm
+	$(VLLM_BIN)/python -m pytest -m vllm -s $(shell grep -l 'pytest\.mark\.vllm' tests/*.py)
+
+bench-engines: environment-vllm
+	$(VLLM_BIN)/python benchmarks/engines.py
+
 model: environment
 	$(BIN)/selfreward models pull smollm2-135m-instruct
 
@@ -40,3 +51,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
+
+environment-vllm: $(VLLM_STAMP)
+
+$(VLLM_STAMP): pyproject.toml requirements-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install -q -c requirements-vllm.txt torch
+	$(VLLM_BIN)/python -m pip install -q --no-deps -r requirements-vllm.txt
+	$(VLLM_BIN)/python -m pip install -q --no-deps -e .
+	touch $(VLLM_STAMP)

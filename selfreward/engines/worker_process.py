@@ -1,7 +1,8 @@
 """A worker in a process group of its own: started, talked to, watched, and gone without a trace at the end.
 
-Promises: the worker and everything it started are ended together, also where it was killed or hangs (the whole
-process group is killed, its memory with it); if this process dies, the worker reads the end of its socket and ends
+Promises: the worker and everything it started are ended together, also where it was killed or hangs: the whole
+process group is killed, and waited for, since a killed process that holds gigabytes takes a while to give them back
+and the next stage is about to ask for them. If this process dies, the worker reads the end of its socket and ends
 itself; what it printed is in a log file that is kept if it failed. It starts with the current folder off the import
 path, so that a user's `builders/` is not taken for ours.
 
@@ -22,7 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+import psutil
+
 from selfreward.engines.frames import Channel, Message
+from selfreward.progress import say
 
 PATIENCE_AT_THE_END_S = 10.0
 LOG_TAIL_BYTES = 20_000
@@ -78,6 +82,7 @@ class WorkerProcess:
             # the group outlives its leader: this reaches the children of a worker that is already dead
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        _wait_for_group(self._process.pid)
         self._channel.close()
         self._reader.join(timeout=PATIENCE_AT_THE_END_S)
         if not keep_log:
@@ -104,6 +109,26 @@ class WorkerProcess:
             self._inbox.put(message)
             if message is None:
                 return
+
+
+def _wait_for_group(group: int) -> None:
+    """Until no process of a killed group is left: those that are not our children cannot be waited for otherwise."""
+    deadline = time.monotonic() + PATIENCE_AT_THE_END_S
+    while lives := [pid for pid in psutil.pids() if _is_member(pid, group)]:
+        if time.monotonic() > deadline:
+            say(
+                f"processes {lives} of a worker were killed and have not ended yet; their memory is still taken"
+            )
+            return
+        time.sleep(0.02)
+
+
+def _is_member(pid: int, group: int) -> bool:
+    """Whether a live process belongs to a group; one that only waits to be buried holds no memory."""
+    try:
+        return os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, PermissionError, psutil.Error):
+        return False
 
 
 def last_error_line(log: Path) -> str:

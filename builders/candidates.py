@@ -3,8 +3,9 @@
     {"candidate_id": "c-…", "iteration": 1, "prompt_id": "p-…", "sample": 0, "response": "…",
      "finish_reason": "stop", "n_tokens": 61, "n_chars": 312, "model": "M1@3f0c…", "seed": 71…, "error": None}
 
-Every answer asked for is a row: a cut one says `finish_reason = length`, a failed one `error` with the reason.
-Nothing is dropped here; what may not become a pair is decided in `builders.pairs`, and counted there.
+Every answer asked for is a row: a cut one says `finish_reason = length`, a failed one `error` with the reason. `seed`
+is what it was drawn with, 0 where the engine draws without seeds of the rows' own. Nothing is dropped here; what may
+not become a pair is decided in `builders.pairs`, and counted there.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 from selfreward.config import CandidatesConfig, RunConfig
-from selfreward.engines.base import Request, Sampling, row_seed
+from selfreward.engines.base import Request, Sampling
 from selfreward.generation import Generation
 from selfreward.stage import Job, Plan, Rows
 from selfreward.store import Counts
 from selfreward.tables import Candidate, Message, row_id, to_table
 
-VERSION = 1
+VERSION = 2
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
@@ -58,7 +59,7 @@ def build(job: Job) -> Rows:
             n_tokens=completions[request.id, sample].n_tokens,
             n_chars=len(completions[request.id, sample].text),
             model=job.models["model"].name,
-            seed=row_seed(job.seed, request.id, sample),
+            seed=completions[request.id, sample].seed,
             error=completions[request.id, sample].error,
         )
         for request in requests

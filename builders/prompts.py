@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.config import PromptsConfig, RunConfig
-from selfreward.engines.base import Engine, Request, Sampling, row_seed
+from selfreward.engines.base import Engine, Request, Sampling
 from selfreward.errors import EmptyResultError
 from selfreward.generation import Completions, Generation
 from selfreward.progress import say
@@ -30,7 +30,7 @@ from selfreward.tables import Message, Prompt, row_id, to_table
 if TYPE_CHECKING:
     from builders.prompt_filters import EvaluationIndex
 
-VERSION = 1
+VERSION = 2
 _BARREN_ROUNDS = 3
 
 
@@ -206,7 +206,7 @@ class _Builder:
             nearest_id=overlap.id if overlap else None,
             nearest_rouge_l=overlap.rouge_l if overlap else None,
             round=draw.round,
-            seed=row_seed(draw.request.seed, draw.request.id, sample),
+            seed=completion.seed,
         )
 
     def require_some(self) -> None:

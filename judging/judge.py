@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from judging.parsing import parse_score
 from judging.templates import JudgeTemplate
 from selfreward.config import JudgingConfig
-from selfreward.engines.base import Completion, Engine, Request, Sampling, row_seed
+from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.errors import CapabilityError
 from selfreward.generation import Generation
 from selfreward.tables import Message
@@ -74,7 +74,7 @@ def _sampled(
     requests = [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
     by_id = {item.id: item for item in items}
     judged = {
-        (item_id, sample): _judged(item_id, sample, completion, settings, 1, row_seed(seed, item_id, sample))
+        (item_id, sample): _judged(item_id, sample, completion, settings, 1)
         for (item_id, sample), completion in generation.complete(requests, "judgements").items()
     }
     for attempt in range(2, settings.max_attempts + 1):
@@ -88,8 +88,7 @@ def _sampled(
         ]
         for (request_id, _), completion in generation.complete(requests, f"attempt {attempt}").items():
             item_id, sample = again[request_id]
-            retry_seed = row_seed(seed, request_id, 0)
-            judged[item_id, sample] = _judged(item_id, sample, completion, settings, attempt, retry_seed)
+            judged[item_id, sample] = _judged(item_id, sample, completion, settings, attempt)
     return [judged[item.id, sample] for item in items for sample in range(settings.samples)]
 
 
@@ -98,7 +97,7 @@ def _chat(template: JudgeTemplate, item: Item) -> tuple[Message, ...]:
 
 
 def _judged(
-    item_id: str, sample: int, completion: Completion, settings: JudgingConfig, attempts: int, seed: int
+    item_id: str, sample: int, completion: Completion, settings: JudgingConfig, attempts: int
 ) -> Judged:
     parsed = parse_score(completion.text, completion.finish_reason, settings.min_score, settings.max_score)
     return Judged(
@@ -110,7 +109,7 @@ def _judged(
         finish_reason=completion.finish_reason,
         n_tokens=completion.n_tokens,
         attempts=attempts,
-        seed=seed,
+        seed=completion.seed,
     )
 
 
@@ -157,11 +156,15 @@ def _justifications(
 def _scores_are_one_token_with_space(
     generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> bool:
-    """Some tokenizers write " 4" as one token, others as a space and "4"; the engine says which on a probe."""
+    """Some tokenizers write " 4" as one token, others as a space and "4"; a probe tells which.
+
+    An engine that knows its tokens refuses the wrong way; a server has none of those tokens among its likeliest.
+    """
     if not items:
         return True
     probe = _score_request("probe-spaced", items[0], None, template, settings, seed, spaced=True)
-    return generation.complete([probe], "probe")["probe-spaced", 0].finish_reason != "error"
+    answer = generation.complete([probe], "probe")["probe-spaced", 0]
+    return answer.finish_reason != "error" and bool(answer.choice_logprobs)
 
 
 def _score_request(

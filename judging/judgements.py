@@ -24,7 +24,7 @@ from selfreward.stage import Job, Plan, Rows
 from selfreward.store import Counts
 from selfreward.tables import Judgement, row_id, to_table
 
-VERSION = 1
+VERSION = 2
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:

@@ -19,7 +19,7 @@ from typing import Any
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
 from builders.split import split_prompts
 from judging.parsing import PARSER_VERSION, parse_score
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
@@ -62,7 +62,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         inputs={"seeds": "seeds"},
         models={"model": "SFT"} if generated else {},
         files=evaluation_files(config.prompts.evaluation_sets),
-        texts={"template": load_template(judging.template).text},
+        texts={"template": load_for_range(judging.template, judging.min_score).text},
         params=params,
     )
 
@@ -256,7 +256,6 @@ def _funnel(rows: Sequence[Eft]) -> dict[str, Any]:
         ),
         "eval": len(rows) - len(train),
         "eval_prompts": len({row.prompt_id for row in rows if row.split == "eval"}),
-        "paper_train_and_eval": [1630, 541],
     }
 
 

@@ -82,6 +82,8 @@ def estimate(requests: Sequence[Request], usage: Usage | None, has_prices: bool)
 class Asking(Generation):
     """A `Generation` whose completions are cached by content. Use `asking`, which also opens the engine."""
 
+    _asks_failed_again = False  # it numbers the attempts, so that each draws with a seed of its own
+
     def __init__(self, name: str, work: Path, engine: Engine, terms: Terms) -> None:
         super().__init__(name, work, engine)
         self.engine = engine

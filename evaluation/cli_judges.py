@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +13,12 @@ from selfreward.cli.output import Json, print_json
 
 
 def judge(
-    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="The judge: hf:NAME_OR_PATH, M1, …")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", metavar="MODEL", help="The judge: hf:NAME_OR_PATH, M1, …; repeat to compare several."
+        ),
+    ],
     data: Annotated[
         str,
         typer.Option(
@@ -22,6 +29,13 @@ def judge(
     out: Out,
     template: Annotated[
         list[str] | None, typer.Option("--template", help="Judge template; repeat to compare several.")
+    ] = None,
+    pairwise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A pairwise judge instead, both orders: selfreward_weighted, selfreward_pairwise, a folder, …",
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Judgements of each reply.")] = 1,
     mode: Annotated[str, typer.Option(help="sampled or expected.")] = "sampled",
@@ -40,15 +54,20 @@ def judge(
     as_json: Json = False,
 ) -> None:
     """Run a judge over human-ranked replies and measure it.  Example: selfreward evaluate judge --model hf:M1 --data v.jsonl.gz --out j"""
+    from dataclasses import replace
+
     from evaluation.contestants import Models
+    from evaluation.judge_pairwise import evaluate_pairwise
+    from evaluation.judge_report import format_comparison, format_judge_run, format_pairwise_run
     from evaluation.judge_run import JudgeJob, evaluate_judge, publish_judge
-    from judging.agreement import format_agreement
     from selfreward.errors import UsageError
 
     if mode not in ("sampled", "expected"):
         raise UsageError(f"--mode {mode!r}: expected sampled or expected")
+    if len(set(model)) < len(model):
+        raise UsageError(f"--model {', '.join(model)}: one of them is given twice")
     job = JudgeJob(
-        model=model,
+        model=model[0],
         data=data,
         out=out,
         templates=tuple(template or ["additive"]),
@@ -64,14 +83,31 @@ def judge(
         models=Models(run),
         terms=terms(engine, max_cost),
     )
-    results = evaluate_judge(job)
-    if job.models.run is not None:
-        for result in results.values():
-            publish_judge(job.models.run, job, result)
-    if as_json:
-        print_json({name: result.to_dict() for name, result in results.items()})
+    jobs = [replace(job, model=name, out=_folder(out, name, len(model))) for name in model]
+    if pairwise is not None:
+        verdicts = {one.model: evaluate_pairwise(one, pairwise) for one in jobs}
+        if as_json:
+            print_json({name: found.to_dict() for name, found in verdicts.items()})
+        else:
+            print("\n\n".join(format_pairwise_run(found) for found in verdicts.values()))
         return
-    for name, result in results.items():
-        statuses = ", ".join(f"{status} {n}" for status, n in result.by_status.items())
-        print(f"template {name}, judge {result.judge}; judgements: {statuses}")
-        print(f"{format_agreement(result.agreement)}\nscored rows: {result.scored}\n")
+    results = {one.model: evaluate_judge(one) for one in jobs}
+    if job.models.run is not None:
+        for one in jobs:
+            for result in results[one.model].values():
+                publish_judge(job.models.run, one, result)
+    if as_json:
+        values = {name: {t: r.to_dict() for t, r in found.items()} for name, found in results.items()}
+        print_json(values[job.model] if len(jobs) == 1 else values)
+        return
+    everything = [result for found in results.values() for result in found.values()]
+    print("\n\n".join(format_judge_run(result) for result in everything))
+    if len(everything) > 1:
+        print(f"\n{format_comparison(everything)}")
+
+
+def _folder(out: Path, model: str, n_models: int) -> Path:
+    """One judge writes into OUT, each of several into a folder of its own there."""
+    if n_models == 1:
+        return out
+    return out / re.sub(r"[^\w.-]+", "-", model).strip("-")

@@ -15,7 +15,7 @@ from typing import Any
 from judging.judge import Item, Judged, judge_items
 from judging.judgements import judging_params, template_name
 from judging.parsing import PARSER_VERSION
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.generation import Generation
 from selfreward.stage import Job, Plan, Rows
@@ -35,7 +35,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         module=__name__,
         inputs={"eft": "eft"},
         models={"model": f"M{iteration}"},
-        texts={"template": load_template(config.judging.template).text},
+        texts={"template": load_for_range(settings.template, settings.min_score).text},
         params={
             "iteration": iteration,
             "seed": config.seed,

@@ -23,9 +23,10 @@ from evaluation.contestants import Models
 from evaluation.ranked_replies import RankedReplies, Row, read_ranked
 from evaluation.results import FIGURES, Evaluation, EvaluationFigure, publish, write_rows
 from judging.agreement import Agreement, measure_agreement
-from judging.judge import Item, Judged, judge_items
+from judging.files import template_settings, with_judgements
+from judging.judge import Item, judge_items
 from judging.templates import JudgeTemplate, load_template
-from judging.verdicts import VerdictAgreement, verdict_agreement, verdicts_from_scores
+from judging.verdicts import Ceiling, VerdictAgreement, verdict_agreement, verdicts_from_scores
 from selfreward import durable, lock
 from selfreward.config import JudgingConfig
 from selfreward.errors import UsageError
@@ -67,18 +68,25 @@ class JudgeRun:
     agreement: Agreement
     pairs: VerdictAgreement | None
     """Where every prompt has two replies: verdicts as of a pairwise judge, ties of people included."""
+    ceiling: Ceiling | None
+    """Where several annotators compared each pair: how far they agree with each other."""
     by_status: dict[str, int]
+    n_tokens: int
+    """Tokens that the judge wrote for these judgements, in this run of the command or an earlier one."""
     scored: Path
     source: str
     dropped: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """For `--json`: the measures as `judge agreement --json` names them, and what they are of."""
         return {
             **self.agreement.to_dict(),
-            "judge": self.judge,
+            "model": self.judge,
+            "template": self.template,
             "by_status": self.by_status,
+            "new_tokens": self.n_tokens,
             "verdicts": None if self.pairs is None else self.pairs.to_dict(),
+            "annotators": None if self.ceiling is None else self.ceiling.to_dict(),
             "scored": str(self.scored),
             "source": self.source,
             "dropped": self.dropped,
@@ -111,7 +119,7 @@ def evaluate_judge(job: JudgeJob) -> dict[str, JudgeRun]:
     if len(templates) < len(job.templates):
         raise UsageError(f"two of the templates {', '.join(job.templates)} have one name; rename a file")
     replies = read_ranked(job.data, job.lang, job.split, job.n_prompts)
-    _say_what_is_measured(replies)
+    say(replies.sentence)
     ref = job.models.ref(job.model)
     durable.make_folder(job.out)
     found: dict[str, JudgeRun] = {}
@@ -123,32 +131,12 @@ def evaluate_judge(job: JudgeJob) -> dict[str, JudgeRun]:
             settings = _settings(job, template)
             items = [Item(_item_id(name, row), row["prompt"], row["response"]) for row in replies.rows]
             judged = judge_items(asked, asked.engine, items, template, settings, job.seed)
-            rows = scored_rows(name, replies.rows, judged)
+            records = [{**row, "n_chars": len(row["response"])} for row in replies.rows]
+            rows = with_judgements(records, [item.id for item in items], judged)
             path = _write(job.out / f"{name}.jsonl", rows)
-            found[name] = _measure(name, ref.name, template, rows, path, replies)
+            n_tokens = sum(judgement.n_tokens for judgement in judged)
+            found[name] = _measure(name, ref.name, template, rows, path, replies, n_tokens)
     return found
-
-
-def scored_rows(template: str, replies: Sequence[Row], judged: Sequence[Judged]) -> list[Row]:
-    """The replies with `score` (mean of the scored judgements, or None), `scores`, `statuses` and `judgements`."""
-    by_item: dict[str, list[Judged]] = {}
-    for judgement in judged:
-        by_item.setdefault(judgement.item_id, []).append(judgement)
-    rows = []
-    for reply in replies:
-        mine = by_item[_item_id(template, reply)]
-        scores = [judgement.score for judgement in mine if judgement.score is not None]
-        rows.append(
-            {
-                **reply,
-                "n_chars": len(reply["response"]),
-                "score": sum(scores) / len(scores) if scores else None,
-                "scores": [judgement.score for judgement in mine],
-                "statuses": [judgement.status for judgement in mine],
-                "judgements": [judgement.text for judgement in mine],
-            }
-        )
-    return rows
 
 
 def publish_judge(run: Run, job: JudgeJob, result: JudgeRun) -> None:
@@ -208,22 +196,25 @@ def _score_row(evaluation_id: str, result: JudgeRun, row: Row) -> JudgeScore:
 
 
 def _settings(job: JudgeJob, template: JudgeTemplate) -> JudgingConfig:
-    return JudgingConfig.model_validate(
-        {
-            "mode": job.mode,
-            "justify": job.justify,
-            "samples": 1 if job.mode == "expected" else job.samples,
-            "temperature": job.temperature,
-            "max_tokens": job.max_tokens,
-            "max_attempts": 1,  # a measure of the judge as it is: no second try for what it leaves unscored
-            "min_score": template.minimum,
-            "max_score": template.maximum,
-        }
+    return template_settings(
+        template,
+        mode=job.mode,
+        justify=job.justify,
+        samples=1 if job.mode == "expected" else job.samples,
+        temperature=job.temperature,
+        max_tokens=job.max_tokens,
+        max_attempts=1,  # a measure of the judge as it is: no second try for what it leaves unscored
     )
 
 
 def _measure(
-    name: str, judge: str, template: JudgeTemplate, rows: list[Row], path: Path, replies: RankedReplies
+    name: str,
+    judge: str,
+    template: JudgeTemplate,
+    rows: list[Row],
+    path: Path,
+    replies: RankedReplies,
+    n_tokens: int,
 ) -> JudgeRun:
     import pandas as pd
 
@@ -233,6 +224,8 @@ def _measure(
         judge=judge,
         agreement=measure_agreement(frame, perfect_score=template.maximum),
         pairs=_pair_verdicts(rows),
+        ceiling=replies.ceiling,
+        n_tokens=n_tokens,
         by_status=dict(Counter(status for row in rows for status in row["statuses"]).most_common()),
         scored=path,
         source=replies.source,
@@ -254,14 +247,6 @@ def _pair_verdicts(rows: Sequence[Row]) -> VerdictAgreement | None:
     ]
     judge = verdicts_from_scores([a["score"] for a, _ in pairs], [b["score"] for _, b in pairs])
     return verdict_agreement(judge, people)
-
-
-def _say_what_is_measured(replies: RankedReplies) -> None:
-    dropped = ", ".join(f"{n:,} {reason}" for reason, n in replies.dropped.items())
-    say(
-        f"{replies.source}: {len(replies.rows):,} replies to {replies.n_prompts:,} prompts"
-        + (f"; left out: {dropped}" if dropped else "")
-    )
 
 
 def _write(path: Path, rows: Sequence[Row]) -> Path:

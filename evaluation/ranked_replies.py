@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builders.seeds_reading import SeedReading, looks_like_trees, read_lines, read_messages, read_trees
-from judging.human import pair_rows, preference_rows, read_pandalm
+from judging.human import Ceiling, annotator_ceiling, pair_rows, preference_rows, read_pandalm
 from selfreward.errors import InputError, UsageError
 from selfreward.tables import row_id
 
@@ -47,6 +47,19 @@ class RankedReplies:
     def n_prompts(self) -> int:
         """Prompts with two replies or more."""
         return len({row["prompt_id"] for row in self.rows})
+
+    @property
+    def sentence(self) -> str:
+        """What is measured, and what was left out of it."""
+        dropped = ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items())
+        kept = f"{self.source}: {len(self.rows):,} replies to {self.n_prompts:,} prompts"
+        return f"{kept}; left out: {dropped}" if dropped else kept
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        """How far the people agree with each other, where each pair comes with the verdicts of several of them."""
+        verdicts = {row["prompt_id"]: row["verdicts"] for row in self.rows if "verdicts" in row}
+        return annotator_ceiling(list(verdicts.values())) if verdicts else None
 
 
 def read_ranked(

@@ -43,7 +43,7 @@ from judging.measures import (
     prompt_codes,
     random_shares,
 )
-from judging.rating_files import read_rows
+from judging.rating_files import read_joined, read_rows
 from judging.rating_tables import Columns, join_rows, rating_columns
 from judging.reliability import SelfConsistency, self_consistency
 
@@ -58,6 +58,7 @@ __all__ = [
     "format_agreement",
     "join_rows",
     "measure_agreement",
+    "read_joined",
     "read_rows",
 ]
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builders.seeds_reading import EMBEDDED, read_lines, read_trees
-from judging.files import model_target
+from judging.files import model_target, template_settings
 from judging.injection import injection_suspected
 from judging.judge import Item, judge_items
 from judging.templates import load_template
-from selfreward.config import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.generation import Generation
 from selfreward.tables import Seed
@@ -59,13 +58,14 @@ def attack_judge(model: str, template: str, n: int, max_tokens: int) -> list[Att
         for family, rewrite in FAMILIES.items()
         for seed in seeds
     ]
-    settings = JudgingConfig(mode="expected", justify=False, max_tokens=max_tokens)
+    judge_template = load_template(template)
+    settings = template_settings(judge_template, mode="expected", justify=False, max_tokens=max_tokens)
     with (
         tempfile.TemporaryDirectory() as work,
         open_engine(model_target(model)) as engine,
         Generation("attack", Path(work), engine) as generation,
     ):
-        judged = judge_items(generation, engine, items, load_template(template), settings, seed=0)
+        judged = judge_items(generation, engine, items, judge_template, settings, seed=0)
     scores = {judgement.item_id: judgement.score for judgement in judged}
     texts = {item.id: item.response for item in items}
     return [_row(family, [seed.seed_id for seed in seeds], scores, texts) for family in FAMILIES]

@@ -34,10 +34,14 @@ def register(app: typer.Typer) -> None:
 
 def parse(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="jsonl (.gz), or the folder of a dataset version.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="jsonl, json, csv (.gz), parquet, or a dataset folder (RUN/datasets/NAME)."
+        ),
     ],
     field: Annotated[
-        str, typer.Option("--field", metavar="COL", help="The column with the judges' replies.")
+        str,
+        typer.Option("--field", metavar="COL", help="The column with the judges' replies, or lists of them."),
     ],
     minimum: Annotated[float, typer.Option(help="Lowest score in range.")] = 0.0,
     maximum: Annotated[float, typer.Option(help="Highest score in range.")] = 5.0,
@@ -54,6 +58,8 @@ def parse(
     if as_json:
         print_json(summary)
         return
+    lists = "" if summary["replies"] == summary["rows"] else f" in {summary['rows']:,} rows"
+    print(f"{file}: {summary['replies']:,} replies{lists}")
     print(format_table(("status", "replies"), list(summary["by_status"].items())))
     print()
     print(format_table(("score", "replies"), [(float(score), n) for score, n in summary["by_score"].items()]))
@@ -62,13 +68,16 @@ def parse(
 def score(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="jsonl (.gz) or a dataset folder with `prompt` and `response`."),
+        typer.Argument(
+            metavar="FILE", help="A table (as for `judge parse`) with columns `prompt` and `response`."
+        ),
     ],
     model: ModelString,
     out: Annotated[Path, typer.Option(help="Write the rows with their judgements here (jsonl).")],
     template: Template = "additive",
     mode: Annotated[str, typer.Option(help="sampled or expected.")] = "sampled",
-    samples: Annotated[int, typer.Option(help="Judgements of each response (sampled).")] = 3,
+    justify: Annotated[bool, typer.Option(help="Mode expected: justify before the score.")] = True,
+    samples: Annotated[int, typer.Option(min=1, help="Judgements of each response (sampled).")] = 3,
     max_tokens: Annotated[int, typer.Option(help="New tokens of a judgement.")] = 400,
     seed: Annotated[int, typer.Option()] = 0,
     as_json: Json = False,
@@ -77,7 +86,7 @@ def score(
     from judging.files import score_file
     from selfreward.cli.output import format_table
 
-    summary = score_file(file, model, out, template, mode, samples, max_tokens, seed)
+    summary = score_file(file, model, out, template, mode, samples, max_tokens, seed, justify)
     if as_json:
         print_json(summary)
     else:
@@ -92,17 +101,23 @@ def agreement(
             metavar="FILE", help="Any table with prompt_id, human_rank (or human_score) and score."
         ),
     ],
+    ranks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The human ranks in a table of their own: joined by prompt_id and response_id.",
+        ),
+    ] = None,
     perfect_score: Annotated[float, typer.Option(help="The score that counts as perfect for 5-best.")] = 5.0,
     n_bootstrap: Annotated[int, typer.Option(help="Resamples of the prompts for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Compare scores with people's ranks.  Example: selfreward judge agreement scored.jsonl"""
-    from judging.agreement import format_agreement, measure_agreement, read_rows
+    from judging.agreement import format_agreement, measure_agreement, read_joined, read_rows
 
-    measured = measure_agreement(
-        read_rows(file), n_bootstrap=n_bootstrap, seed=seed, perfect_score=perfect_score
-    )
+    rows = read_rows(file) if ranks is None else read_joined(file, ranks)
+    measured = measure_agreement(rows, n_bootstrap=n_bootstrap, seed=seed, perfect_score=perfect_score)
     if as_json:
         print_json(measured.to_dict())
     else:

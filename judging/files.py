@@ -1,20 +1,22 @@
 """Judging and score reading over files: `selfreward judge parse` and `selfreward judge score`.
 
-Rows come from jsonl (plain or .gz) or a dataset folder, and go out as jsonl with columns added, in their order; no row is
-left out. A judging that was stopped goes on where its journal (`OUT.work/`) ends.
+Rows come from jsonl, json, csv (each plain or .gz), parquet or a dataset folder, and go out as jsonl with columns added,
+in their order; no row is left out. A judging that was stopped goes on where its journal (`OUT.work/`) ends.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from builders.seeds_reading import read_lines
 from judging.judge import Item, Judged, judge_items
-from judging.parsing import parse_score
-from judging.templates import load_template
+from judging.parsing import ParsedScore, parse_score
+from judging.rating_files import read_columns
+from judging.templates import JudgeTemplate, load_template
 from selfreward import durable
 from selfreward.config import JudgingConfig
 from selfreward.engines import open_engine
@@ -22,13 +24,14 @@ from selfreward.errors import InputError
 from selfreward.generation import Generation
 from selfreward.sealed import digest
 
+_TABLES = (".csv", ".csv.gz", ".json", ".json.gz", ".parquet")
+
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The rows of a jsonl file or of a dataset folder."""
-    if path.is_dir():
-        from selfreward.store import load_rows
-
-        return [dict(row) for row in load_rows(path)]
+    """The rows of a table file or of a dataset folder; of a file of any other name, its JSON lines."""
+    if path.is_dir() or path.name.lower().endswith(_TABLES):
+        columns, _ = read_columns(path)
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     return [record for _, record in read_lines(path)]
 
 
@@ -39,30 +42,63 @@ def write_records(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def parse_file(path: Path, field: str, minimum: float, maximum: float, out: Path | None) -> dict[str, Any]:
-    """Read the score of every row's `field`; returns counts by status and by score."""
+    """Read the score of every row's `field`, a reply or a list of replies; returns counts by status and by score.
+
+    A NULL reply is `empty`. Rows with lists (what `judge score` and `evaluate judge` write) get `scores`, `statuses`
+    and their mean as `score`; their `finish_reasons` say which replies were cut.
+    """
     records = read_records(path)
-    parsed = []
+    if not any(field in record for record in records):
+        known = ", ".join(sorted({str(name) for record in records for name in record})) or "none"
+        raise InputError(f"{path}: has no column {field!r}, its columns are {known}")
+    rows, every = [], []
     for number, record in enumerate(records, 1):
-        text = record.get(field)
-        if field not in record or not isinstance(text, str):
-            known = ", ".join(sorted(record))
-            raise InputError(
-                f"{path}: row {number}: expected a text in column {field!r}, its columns are {known}"
-            )
-        parsed.append(parse_score(text, str(record.get("finish_reason") or "stop"), minimum, maximum))
+        replies = record.get(field)
+        if isinstance(replies, list):
+            ends = record.get("finish_reasons") or ["stop"] * len(replies)
+            parsed = [
+                _parsed(reply, end, minimum, maximum, f"{path}: row {number}: column {field!r}")
+                for reply, end in zip(replies, ends, strict=True)
+            ]
+            rows.append({**record, **mean_score([p.score for p in parsed], [p.status for p in parsed])})
+        else:
+            end = record.get("finish_reason")
+            parsed = [_parsed(replies, end, minimum, maximum, f"{path}: row {number}: column {field!r}")]
+            rows.append({**record, "score": parsed[0].score, "status": parsed[0].status})
+        every += parsed
     if out is not None:
-        rows = [{**r, "score": p.score, "status": p.status} for r, p in zip(records, parsed, strict=True)]
         write_records(out, rows)
-    scores = Counter(p.score for p in parsed if p.score is not None)
+    scores = Counter(p.score for p in every if p.score is not None)
     return {
         "rows": len(records),
-        "by_status": dict(Counter(p.status for p in parsed).most_common()),
+        "replies": len(every),
+        "by_status": dict(Counter(p.status for p in every).most_common()),
         "by_score": {f"{score:g}": n for score, n in sorted(scores.items())},
     }
 
 
+def _parsed(reply: Any, finish_reason: Any, minimum: float, maximum: float, where: str) -> ParsedScore:
+    if reply is not None and not isinstance(reply, str):
+        raise InputError(f"{where}: expected a judge's reply as text, found {reply!r:.60}")
+    return parse_score(reply or "", str(finish_reason or "stop"), minimum, maximum)
+
+
+def mean_score(scores: list[float | None], statuses: list[str]) -> dict[str, Any]:
+    """The columns of a reply judged several times; `score` is the mean of the scored judgements, NULL without one."""
+    known = [score for score in scores if score is not None]
+    return {"score": sum(known) / len(known) if known else None, "scores": scores, "statuses": statuses}
+
+
 def score_file(
-    path: Path, model: str, out: Path, template: str, mode: str, samples: int, max_tokens: int, seed: int
+    path: Path,
+    model: str,
+    out: Path,
+    template: str,
+    mode: str,
+    samples: int,
+    max_tokens: int,
+    seed: int,
+    justify: bool = True,
 ) -> dict[str, Any]:
     """Judge every row's `response` to its `prompt`, and write the rows with `scores`, `score` and the judgements."""
     records = read_records(path)
@@ -70,17 +106,19 @@ def score_file(
         for column in ("prompt", "response"):
             if not isinstance(record.get(column), str):
                 raise InputError(
-                    f"{path}: row {number}: expected a text in column {column!r}, found {record.get(column)!r}"
+                    f"{path}: row {number}: expected a text in column {column!r}, found {record.get(column)!r:.60}"
                 )
     judge_template = load_template(template)
-    settings = JudgingConfig.model_validate({"mode": mode, "samples": samples, "max_tokens": max_tokens})
+    settings = template_settings(
+        judge_template, mode=mode, samples=samples, max_tokens=max_tokens, justify=justify
+    )
     items = [Item(f"row{number}", r["prompt"], r["response"]) for number, r in enumerate(records)]
     key = digest({"rows": digest(records), "model": model, "template": judge_template.sha256,
                   "settings": settings.model_dump(), "seed": seed})  # fmt: skip
     work = out.with_name(f"{out.name}.work") / key[:16]
     with open_engine(model_target(model)) as engine, Generation(out.name, work, engine) as generation:
         judged = judge_items(generation, engine, items, judge_template, settings, seed)
-    rows = _with_judgements(records, judged)
+    rows = with_judgements(records, [item.id for item in items], judged)
     write_records(out, rows)
     durable.remove_tree(work.parent)
     return {
@@ -97,19 +135,25 @@ def model_target(model: str) -> str:
     return foreign(model).model_string
 
 
-def _with_judgements(records: list[dict[str, Any]], judged: list[Judged]) -> list[dict[str, Any]]:
+def template_settings(template: JudgeTemplate, **settings: Any) -> JudgingConfig:
+    """Settings of a judging outside a run: scores are in the range that the template asks for."""
+    limits = {"min_score": template.minimum, "max_score": template.maximum}
+    return JudgingConfig.model_validate({**limits, **settings})
+
+
+def with_judgements(
+    records: Sequence[dict[str, Any]], item_ids: Sequence[str], judged: Sequence[Judged]
+) -> list[dict[str, Any]]:
+    """The records with the judgements of their items: `score` (mean), `scores`, `statuses`, `judgements`, …"""
     by_item: dict[str, list[Judged]] = {}
     for judgement in judged:
         by_item.setdefault(judgement.item_id, []).append(judgement)
-    rows = []
-    for number, record in enumerate(records):
-        mine = by_item[f"row{number}"]
-        scores = [j.score for j in mine if j.score is not None]
-        rows.append({
+    return [
+        {
             **record,
-            "scores": [j.score for j in mine],
-            "score": sum(scores) / len(scores) if scores else None,
-            "statuses": [j.status for j in mine],
-            "judgements": [j.text for j in mine],
-        })  # fmt: skip
-    return rows
+            **mean_score([j.score for j in by_item[item]], [j.status for j in by_item[item]]),
+            "judgements": [j.text for j in by_item[item]],
+            "finish_reasons": [j.finish_reason for j in by_item[item]],
+        }
+        for record, item in zip(records, item_ids, strict=True)
+    ]

@@ -79,7 +79,8 @@ def read_pandalm(path: str | Path) -> pd.DataFrame:
 def pair_rows(pairs: pd.DataFrame) -> pd.DataFrame:
     """Pairs with `majority` as rows for a pointwise judge: two per pair, `human_rank` 0 and 1, or 0 and 0 for a tie.
 
-    The first response's row stands before the second's, `response_id` is `<pair_id>-1` and `-2`.
+    The first response's row stands before the second's, `response_id` is `<pair_id>-1` and `-2`; `verdicts` are the
+    annotators' own.
     """
     import pandas as pd
 
@@ -94,6 +95,7 @@ def pair_rows(pairs: pd.DataFrame) -> pd.DataFrame:
                     "prompt": pair["prompt"],
                     "response": pair[f"response_{side}"],
                     "human_rank": int(lost),
+                    "verdicts": [pair[annotator] for annotator in ANNOTATORS],
                 }
             )
     return pd.DataFrame(rows)

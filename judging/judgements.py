@@ -16,7 +16,7 @@ from typing import Any
 from judging.injection import injection_suspected
 from judging.judge import Item, Judged, judge_items
 from judging.parsing import PARSER_VERSION, parse_score
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_template
+from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import JudgingConfig, RunConfig
 from selfreward.generation import Generation
 from selfreward.progress import say
@@ -36,7 +36,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         module=__name__,
         inputs={"prompts": f"iter{iteration}/prompts", "candidates": f"iter{iteration}/candidates"},
         models={"model": judge},
-        texts={"template": load_template(settings.template).text},
+        texts={"template": load_for_range(settings.template, settings.min_score).text},
         params={
             "iteration": iteration,
             "seed": config.seed,

@@ -1,6 +1,6 @@
-"""Read a table of ratings from a file: .jsonl, .json (a list of objects), .csv, each also .gz, or .parquet.
+"""Read a table of ratings: .jsonl, .json (a list of objects), .csv, each also .gz, .parquet, or a dataset folder.
 
-Cells are taken as they stand; `judging.rating_tables` says what they must be. The only reading done here is of
+A dataset folder is one version, any `save_to_disk` folder, or `RUN/datasets/NAME`, which gives its current version. Cells are taken as they stand; `judging.rating_tables` says what they must be. The only reading done here is of
 CSV, which knows nothing but text: an empty cell is NULL, and a column that holds numbers is read as numbers.
 """
 
@@ -13,28 +13,47 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from judging.rating_tables import HUMAN_COLUMNS, Columns, check_ratings
+from judging.rating_tables import HUMAN_COLUMNS, Columns, check_ratings, join_rows, rating_columns
 from selfreward.errors import InputError
 
 if TYPE_CHECKING:
+    import datasets
     import pandas as pd
+
+ID_KEYS = ("prompt_id", "response_id")
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
-    """Read and check a table of ratings: .jsonl, .json (a list of objects), .csv, each also .gz, or .parquet.
+    """Read and check a table of ratings, of any kind that this module reads.
 
     Returns one row per response; `score` is float64 with NaN for NULL, `scores` keeps None within its lists.
     Raises InputError in one sentence that names the column and, where it is about a cell, the row.
     """
     import pandas as pd
 
-    columns, row_numbers = _read_columns(Path(path))
+    columns, row_numbers = read_columns(Path(path))
     checked = check_ratings(columns, where=Path(path).name, row_numbers=row_numbers)
     return pd.DataFrame(checked).astype({"score": "float64"})
 
 
-def _read_columns(path: Path) -> tuple[Columns, list[int]]:
-    """All cells of a file by column, and the row number of each; a key absent from a row is NULL."""
+def read_joined(scores: str | Path, ranks: str | Path) -> pd.DataFrame:
+    """Scores from one table and human ranks from another, side by side by `prompt_id` and `response_id`.
+
+    Raises InputError as `join_rows` does where a row has no partner, and as `read_rows` does for a bad cell.
+    """
+    import pandas as pd
+
+    tables = [pd.DataFrame(read_columns(Path(path))[0]) for path in (scores, ranks)]
+    names = [Path(path).name for path in (scores, ranks)]
+    joined = join_rows(*tables, ID_KEYS, left_name=names[0], right_name=names[1])
+    return pd.DataFrame(rating_columns(joined)).astype({"score": "float64"})
+
+
+def read_columns(path: Path) -> tuple[Columns, list[int]]:
+    """All cells of a table by column, and the row number of each; a key absent from a row is NULL."""
+    if path.is_dir():
+        dataset = _dataset(path)
+        return dataset.with_format("arrow")[:].to_pydict(), list(range(1, len(dataset) + 1))
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_list, ".csv": _csv_rows}
@@ -48,10 +67,23 @@ def _read_columns(path: Path) -> tuple[Columns, list[int]]:
         opened = gzip.open if suffixes[-1] == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as text:
             rows = list(readers[kind](cast(TextIO, text), path.name))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (EOFError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path.name} cannot be read: {error}.") from error
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     return {name: [row.get(name) for _, row in rows] for name in names}, [number for number, _ in rows]
+
+
+def _dataset(folder: Path) -> datasets.Dataset:
+    from selfreward.store import Run, load_rows
+
+    for run in folder.resolve().parents:
+        if (run / "run.json").is_file():
+            name = folder.resolve().relative_to(run).as_posix().removeprefix("datasets/")
+            if name in Run(run).names():
+                return Run(run).current(name).dataset()
+    return load_rows(folder)
 
 
 def _parquet_columns(path: Path) -> tuple[Columns, list[int]]:

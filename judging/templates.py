@@ -127,6 +127,17 @@ def load_template(
     )
 
 
+def load_for_range(name_or_path: str, minimum: float) -> JudgeTemplate:
+    """The template of a run. ConfigError where scores below the lowest one that it asks for would be taken."""
+    template = load_template(name_or_path)
+    if name_or_path in RANGES and minimum < template.minimum:
+        raise ConfigError(
+            f"judging.template {name_or_path} asks for scores from {template.minimum:g}, and judging.min_score is "
+            f"{minimum:g}; set judging.min_score: {template.minimum:g}"
+        )
+    return template
+
+
 def _read(name_or_path: str) -> str:
     """The text of a template, without the line end that editors put at the end of a file."""
     if name_or_path in RANGES:

@@ -25,7 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "prompts": ("prompt_id",),
     "candidates": ("candidate_id",),
     "judgements": ("judgement_id",),
-    "scores": ("candidate_id", "judge", "template", "judge_mode"),
+    "scores": ("candidate_id",),  # one judging set-up a version: two set-ups are compared by candidate
     "pairs": ("pair_id",),
     "judge_eval": ("eft_id", "sample", "judge", "template", "judge_mode"),
     "model_outputs": ("output_id",),

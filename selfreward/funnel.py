@@ -1,4 +1,4 @@
-"""The funnel of an iteration: generated prompts, kept, candidates, scored, not tied, pairs; beside the paper's.
+"""The funnels of a run, beside the paper's: EFT rows from the seeds, and pairs from the generated prompts.
 
 Read from the manifests alone, so it costs nothing and is there even when a later stage refused to go on.
 """
@@ -21,6 +21,25 @@ class FunnelStep:
     what: str
     n: int
     lost: dict[str, int]
+    paper: int | None = None
+
+
+PAPER_EFT = (1630, 541)
+"""EFT rows to train on and to evaluate with, paper section 3.1.1."""
+
+
+def eft_funnel(run: Run) -> list[FunnelStep]:
+    """From the seeds' replies to what the judge is trained on and measured with; empty where nothing was made of them."""
+    if not run.has("eft") or "train" not in (counts := run.current("eft").manifest["counts"])["notes"]:
+        return []
+    notes = counts["notes"]
+    train, evaluation = PAPER_EFT
+    return [
+        FunnelStep("seed replies", counts["in"], {}),
+        FunnelStep("EFT replies", counts["out"], counts["dropped"]),
+        FunnelStep("EFT rows, train", notes["train_accepted"], notes["train_rejected"], train),
+        FunnelStep("EFT rows, eval", notes["eval"], {}, evaluation),
+    ]
 
 
 def funnel(run: Run, iteration: int) -> list[FunnelStep]:
@@ -48,7 +67,7 @@ def funnel(run: Run, iteration: int) -> list[FunnelStep]:
         scored = scores["out"] - n_unscored
         steps.append(FunnelStep("candidates scored", scored, {"unscored": n_unscored}))
     if pairs := counts("pairs"):
-        steps.append(FunnelStep("pairs", pairs["out"], pairs["dropped"]))
+        steps.append(FunnelStep("pairs", pairs["out"], pairs["dropped"], PAPER_PAIRS.get(iteration)))
     return steps
 
 
@@ -57,5 +76,6 @@ def format_funnel(steps: list[FunnelStep]) -> str:
     lines = []
     for step in steps:
         lost = ", ".join(f"{reason} {n}" for reason, n in sorted(step.lost.items(), key=lambda e: -e[1]) if n)
-        lines.append(f"  {step.what:<20}{step.n:>8,}" + (f"   lost: {lost}" if lost else ""))
+        beside = f"   (paper: {step.paper:,})" if step.paper else ""
+        lines.append(f"  {step.what:<20}{step.n:>8,}" + (f"   lost: {lost}" if lost else "") + beside)
     return "\n".join(lines)

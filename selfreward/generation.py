@@ -6,7 +6,8 @@
 Every finished group of completions is journalled in the stage's hidden work folder before it counts as done. A
 restart reads the journal, hands the engine the same request list and what is done, and the engine computes the
 rest in the same batches. Request ids must be unique within a stage. A failed request is a completion with
-`finish_reason="error"`: the stage decides what that means for the row, and `n_errors` counts it.
+`finish_reason="error"`: the stage decides what that means for the row. It is journalled and counted, but it is no
+result: a restart asks for it again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ Completions = dict[tuple[str, int], Completion]
 class Generation:
     """The journalled completions of one stage; `notes()` are its counts for the manifest."""
 
+    _asks_failed_again = True
+
     def __init__(self, name: str, work: Path, engine: Engine) -> None:
         self._name = name
         self._engine = engine
@@ -45,6 +48,8 @@ class Generation:
         for unit in self._journal.units():
             for values in unit:
                 completion = Completion(**values)
+                if completion.finish_reason == "error" and self._asks_failed_again:
+                    continue
                 self._done.setdefault((completion.request_id, completion.sample), completion)
         self._n_resumed = len(self._done)
         if self._done or self._journal.n_damaged:

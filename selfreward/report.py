@@ -7,12 +7,13 @@ without a score before and after SFT, the score histogram, the pair funnel. `RUN
 from __future__ import annotations
 
 import html
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from selfreward import durable
 from selfreward.cli.output import format_table
-from selfreward.funnel import PAPER_PAIRS, format_funnel, funnel
+from selfreward.funnel import FunnelStep, eft_funnel, format_funnel, funnel
 from selfreward.pipeline import Step
 from selfreward.store import Run
 
@@ -28,6 +29,7 @@ def report_run(path: Path, steps: list[Step], seconds: float) -> dict[str, Any]:
             {"name": s.name, "status": s.status, "in": s.n_in, "out": s.n_out, "dropped": s.dropped,
              "seconds": round(s.seconds, 1), "version": s.version} for s in steps
         ],
+        "eft": _funnel_values(eft_funnel(run)),
         "judges": _judges(run),
         "iterations": _iterations(run),
         "training": _training(run),
@@ -46,6 +48,8 @@ def format_report(report: dict[str, Any]) -> str:
             f"({report['seconds']:.1f} s)"
         )
     parts = [_format_steps(report["steps"])]
+    if report["eft"]["funnel"]:
+        parts.append("EFT: from ranked replies to a judge's training rows\n" + report["eft"]["funnel_text"])
     if report["judges"]:
         parts.append(_format_judges(report["judges"]))
     for iteration in report["iterations"]:
@@ -101,16 +105,17 @@ def _iterations(run: Run) -> list[dict[str, Any]]:
         if name.endswith("/scores"):
             number = int(name.split("/")[0].removeprefix("iter"))
             notes = _notes(run, name) or {}
-            steps = funnel(run, number)
             found.append({
                 "iteration": number,
-                "funnel": [{"what": s.what, "n": s.n, "lost": s.lost} for s in steps],
-                "funnel_text": format_funnel(steps),
+                **_funnel_values(funnel(run, number)),
                 "histogram": notes["histogram"],
                 "judgements_by_status": notes["judgements_by_status"],
-                "paper_pairs": PAPER_PAIRS.get(number),
             })  # fmt: skip
     return found
+
+
+def _funnel_values(steps: list[FunnelStep]) -> dict[str, Any]:
+    return {"funnel": [asdict(step) for step in steps], "funnel_text": format_funnel(steps)}
 
 
 def _training(run: Run) -> list[dict[str, Any]]:
@@ -203,10 +208,8 @@ def _pairwise(agreement: dict[str, Any] | None) -> str:
 
 
 def _format_iteration(iteration: dict[str, Any]) -> str:
-    paper = iteration["paper_pairs"]
-    beside = f"  (the paper, with Llama 2 70B: {paper:,} pairs)" if paper else ""
     return "\n".join([
-        f"Iteration {iteration['iteration']}", iteration["funnel_text"] + beside,
+        f"Iteration {iteration['iteration']}", iteration["funnel_text"],
         "Scores of its judgements:", format_histogram(iteration["histogram"]),
     ])  # fmt: skip
 

@@ -4,7 +4,8 @@
     run.sql("SELECT iteration, count(*) FROM pairs GROUP BY ALL").show()
 
 Views: `ift`, `eft`, `prompts`, `candidates`, `judgements`, `scores`, `pairs`, … over all iterations, each with an
-`iteration` column; `iter1.pairs` for one iteration; `dataset_versions` (what is current and where it came from) and
+`iteration` column; `iter1.pairs` for one iteration; `score_versions`, every stored version of the scores with the
+columns `version` and `is_current`, to compare judges; `dataset_versions` (what is current and where it came from) and
 `lineage_edges(child_id, parent_id, relation)`, the links between rows, to be followed with WITH RECURSIVE.
 
 Promises: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 VERSIONS = "dataset_versions"
 EDGES = "lineage_edges"
+SCORES = "score_versions"
 
 _READING = {"SELECT", "EXPLAIN", "MULTI"}
 """MULTI is what DuckDB calls a PIVOT: it looks for the values first."""
@@ -98,7 +100,8 @@ class OpenRun:
         """Names that a query may use: `pairs`, `iter1.pairs`, …"""
         kinds = {_kind(name) for name in self._datasets}
         single = {name.replace("/", ".") for name in self._datasets if "/" in name}
-        return sorted(kinds) + sorted(single) + [VERSIONS, EDGES]
+        scores = [SCORES] if "scores" in kinds else []
+        return sorted(kinds) + sorted(single) + [*scores, VERSIONS, EDGES]
 
     def datasets(self, view: str) -> list[str]:
         """The datasets behind a view; none for an unknown one."""
@@ -129,6 +132,20 @@ class OpenRun:
         """The rows of the view `dataset_versions`."""
         return _versions_table(self.run, self._datasets)
 
+    def score_versions_table(self) -> pa.Table:
+        """The rows of the view `score_versions`: one judging set-up a version, all of them in one table."""
+        import pyarrow as pa
+
+        parts = []
+        for name in self.datasets("scores"):
+            current = self.run.current(name).version
+            for version in self.run.versions(name):
+                table = version.table()
+                for column, value in (("version", version.version), ("is_current", version.version == current)):
+                    table = table.append_column(column, pa.repeat(pa.scalar(value), table.num_rows))
+                parts.append(table)
+        return pa.concat_tables(parts, promote_options="default")
+
     def load(self, views: Iterable[str]) -> None:
         """Verify the datasets behind these views and make the views; what is loaded already costs nothing."""
         wanted = set(views) - self._loaded
@@ -141,6 +158,8 @@ class OpenRun:
             self._make_union(kind)
         if VERSIONS in wanted:
             self._connection.register(VERSIONS, self.versions_table())
+        if SCORES in wanted:
+            self._connection.register(SCORES, self.score_versions_table())
         if EDGES in wanted:
             self._connection.execute(f"CREATE OR REPLACE VIEW {EDGES} AS {edges_query(self._datasets)}")
         self._loaded |= wanted

@@ -339,7 +339,12 @@ def load_rows(folder: Path | str) -> datasets.Dataset:
         return Version(folder.name, folder).dataset()
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a dataset version or a `save_to_disk` folder")
-    loaded = datasets.load_from_disk(str(folder))
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder}: is no dataset; expected a dataset version or a `save_to_disk` folder"
+        ) from error
     if isinstance(loaded, datasets.DatasetDict):
         raise InputError(
             f"{folder}: holds several splits; give the folder of one, such as {folder / min(loaded)}"

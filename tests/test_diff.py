@@ -66,11 +66,16 @@ def test_null_against_a_number_is_a_change(run: Run) -> None:
     assert diff(run, "iter1/scores").changed_by_column == {"score": 1}
 
 
-def test_scores_are_matched_by_candidate_and_judging_setup(run: Run) -> None:
-    """Another judge is another row: removed and added, not changed."""
-    publish_rows(run, "iter1/scores", Score, changed(0, judge="other")(rows_of(run, "iter1/scores", Score)))
+def test_two_judging_setups_are_compared_candidate_by_candidate(run: Run) -> None:
+    """A version holds one set-up, so another judge changes the candidate's row; two rows a candidate are refused."""
+    rows = rows_of(run, "iter1/scores", Score)
+    publish_rows(run, "iter1/scores", Score, [replace(row, judge_mode="expected") for row in rows])
     found = diff(run, "iter1/scores")
-    assert (found.n_added, found.n_removed, found.n_changed) == (1, 1, 0)
+    assert (found.n_added, found.n_removed, found.n_changed) == (0, 0, 96)
+    assert found.changed_by_column == {"judge_mode": 96}
+    publish_rows(run, "iter1/scores", Score, [*rows, replace(rows[0], judge="other")])
+    with pytest.raises(InputError, match="belongs to 2 rows"):
+        diff(run, "iter1/scores")
 
 
 def test_two_runs_are_compared_the_same_way(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 
@@ -11,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreward import durable
+from selfreward.engines import Request, Sampling, open_engine
 from selfreward.errors import StoreError
+from selfreward.generation import Generation
 from selfreward.journal import Journal
+from selfreward.tables import Message
 
 
 def written(path, units) -> bytes:
@@ -124,3 +128,26 @@ def test_a_unit_that_json_cannot_hold_is_refused_before_anything_is_written(tmp_
             with pytest.raises((ValueError, TypeError)):
                 journal.append(unit)
     assert units_in(tmp_path / "j") == []
+
+
+def test_a_request_that_failed_is_no_result_and_a_restart_asks_for_it_again(tmp_path):
+    """Two requests, one answered, one failed; the next start keeps the answer and asks for the other alone. The
+    answer it gets then is the one that stays, though the failure stands before it in the journal."""
+    requests = [Request(name, (Message("user", name),), Sampling()) for name in ("good", "bad")]
+    starts = [
+        [{"contains": "bad", "error": "the server went away"}, {"answers": ["first"]}],
+        [{"answers": ["second"]}],
+        [{"answers": ["third"]}],
+    ]
+    texts = []
+    for number, rules in enumerate(starts):
+        script = tmp_path / f"{number}.yaml"
+        script.write_text(json.dumps({"rules": rules}))
+        with (
+            open_engine(f"scripted:{script}") as engine,
+            Generation("judgements", tmp_path / "work", engine) as generation,
+        ):
+            found = generation.complete(requests, "judgements")
+            texts.append([(found[name, 0].text, found[name, 0].finish_reason) for name in ("good", "bad")])
+    assert texts[0][1][1] == "error"
+    assert texts[1] == texts[2] == [("first", "stop"), ("second", "stop")]

@@ -11,6 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from evaluation.cli import evaluate, register
+from evaluation.judge_pairwise import evaluate_pairwise
+from evaluation.judge_report import format_judge_run, format_pairwise_run
 from evaluation.judge_run import JudgeJob, evaluate_judge
 from evaluation.ranked_replies import read_ranked
 from evaluation.results import figures
@@ -283,3 +285,81 @@ def test_two_templates_of_one_name_are_refused(job, tmp_path):
         evaluate_judge(
             JudgeJob(job.model, job.data, job.out, (job.templates[0], str(tmp_path / "other" / "mine.txt")))
         )
+
+
+# -- several judges, pairwise judges -------------------------------------------------------------------------
+
+
+def test_several_judges_are_put_side_by_side_each_with_a_folder_of_its_own(job, tmp_path):
+    """A second judge gives everything a 4: all three pairs of p tied, as is the one of q."""
+    flat = tmp_path / "flat.yaml"
+    flat.write_text(yaml.safe_dump({"rules": [{"answers": ["Score: 4"]}]}))
+    arguments = ["evaluate", "judge", "--model", job.model, "--model", f"scripted:{flat}"]
+    arguments += ["--data", job.data, "--out", str(job.out), "--template", job.templates[0]]
+    text = CliRunner().invoke(app, arguments).stdout
+    rows = [line.split("  ") for line in text.splitlines() if line.startswith("scripted:") and "[" in line]
+    assert [next(cell.strip() for cell in row if " of 4" in cell) for row in rows] == ["1 of 4", "4 of 4"]
+    assert len(list(job.out.glob("*/mine.jsonl"))) == 2
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert found[f"scripted:{flat}"]["mine"]["judge"]["pairwise_ties_half"]["value"] == 0.5
+
+
+PAIRS = [
+    {"prompt_id": "1", "prompt": "Q", "response": "gold", "human_rank": 0},
+    {"prompt_id": "1", "prompt": "Q", "response": "lead", "human_rank": 1},
+    {"prompt_id": "2", "prompt": "Q", "response": "lead", "human_rank": 0},
+    {"prompt_id": "2", "prompt": "Q", "response": "tin", "human_rank": 1},
+    {"prompt_id": "3", "prompt": "Q", "response": "lead", "human_rank": 0},
+    {"prompt_id": "3", "prompt": "Q", "response": "gold", "human_rank": 1},
+    {"prompt_id": "4", "prompt": "Q", "response": "tin", "human_rank": 0},
+    {"prompt_id": "4", "prompt": "Q", "response": "tin", "human_rank": 0},
+]
+
+
+def test_a_pairwise_judge_is_asked_in_both_orders_and_its_flips_are_counted(tmp_path):
+    """A judge for whom gold wins anywhere and else the first one shown. Pair 1: gold, right. 2: the place decides, a
+    tie, people say first. 3: gold, people say lead. 4: equal texts, a tie unasked, as people say. So 2 of 4 as
+    people; of the 4 pairs one turns with the order, to the first shown. The instruction is the same four times."""
+    path = tmp_path / "judge.yaml"
+    rules = [
+        {"regex": "(?s)gold.*(lead|tin)", "answers": ["(a)"]},
+        {"contains": "gold", "answers": ["(b)"]},
+        {"answers": ["(a)"]},
+    ]
+    path.write_text(yaml.safe_dump({"rules": rules}))
+    job = JudgeJob(f"scripted:{path}", lines(tmp_path / "pairs.jsonl", PAIRS), tmp_path / "out")
+    run = evaluate_pairwise(job, "selfreward_pairwise")
+    assert run.by_status == {"ok": 6, "same_text": 2}
+    assert (run.verdicts.accuracy.value, run.verdicts.n_unscored) == (0.5, 0)
+    assert run.verdicts.confusion["first"] == {"tie": 1, "first": 1, "second": 1, "unscored": 0}
+    assert (run.flips.flipped.value, run.flips.first_twice.value) == (0.25, 0.25)
+    rows = [json.loads(line) for line in run.rows.read_text().splitlines()]
+    assert [row["verdict"] for row in rows] == [1, 0, 2, 0]
+    assert "25.0 %" in format_pairwise_run(run)
+
+
+def test_a_lost_verdict_leaves_its_pair_without_one(tmp_path):
+    path = tmp_path / "judge.yaml"
+    rules = [{"regex": r"(?s)lead.*gold", "error": "gone"}, {"answers": ["neither"]}]
+    path.write_text(yaml.safe_dump({"rules": rules}))
+    job = JudgeJob(f"scripted:{path}", lines(tmp_path / "pairs.jsonl", PAIRS[:4]), tmp_path / "out")
+    run = evaluate_pairwise(job, "selfreward_pairwise")
+    assert run.by_status == {"no_verdict": 3, "engine_error": 1}
+    assert (run.verdicts.n_unscored, run.flips.n_unscored) == (2, 2)
+    assert "n/a" in format_pairwise_run(run)
+
+
+def test_pandalms_annotators_are_the_ceiling_beside_the_judge(tmp_path, judge, template):
+    """Three pairs, verdicts 1 1 1, 1 1 2, 0 1 2: of nine pairs of verdicts four are equal (3 + 1 + 0)."""
+    pairs = [
+        {"idx": n, "instruction": "x", "input": "", "response1": "good", "response2": "poor", "cmp_key": "a_b",
+         **dict(zip(("annotator1", "annotator2", "annotator3"), verdicts, strict=True))}
+        for n, verdicts in enumerate([(1, 1, 1), (1, 1, 2), (0, 1, 2)])
+    ]  # fmt: skip
+    data = tmp_path / "pandalm.json"
+    data.write_text(json.dumps(pairs))
+    (run,) = evaluate_judge(JudgeJob(judge, str(data), tmp_path / "out", (template,))).values()
+    assert run.ceiling.pairwise.value == pytest.approx(4 / 9)
+    text = format_judge_run(run)
+    assert "any two of them                  44.4 %" in text
+    assert "1 without a majority" in text

@@ -234,6 +234,12 @@ def cli(*arguments, cwd):
             "model: 'hf:smollm2-135m-instruckt'", 2, "did you mean smollm2-135m-instruct", id="unknown model"
         ),
         pytest.param("judging: {template: nope}", 2, "additive-short", id="unknown template"),
+        pytest.param(
+            "judging: {template: multiple-choice}",
+            2,
+            r"set judging\.min_score: 1",
+            id="range of the template",
+        ),
         pytest.param("pairs: {rule: nope}", 2, "max_min", id="unknown rule"),
         pytest.param("seed: [", 2, "not valid YAML", id="broken YAML"),
     ],

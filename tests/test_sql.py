@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -18,6 +19,7 @@ from selfreward.sql import OpenRun, open_run
 from selfreward.sql_file import write_audit_file
 from selfreward.sql_output import repl, run_query
 from selfreward.store import Run
+from selfreward.tables import Score, from_table
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,23 @@ def printed(run: Run, query: str, **options) -> str:
 
 
 # -- views ---------------------------------------------------------------------------------------------------
+
+
+def test_two_judging_setups_of_a_run_are_joined_in_one_query(tmp_path: Path) -> None:
+    """96 candidates scored twice; every expected score is half a point above the sampled one it replaced."""
+    run = make_sample_run(tmp_path / "run", iterations=1)
+    rows = from_table(run.current("iter1/scores").table(), Score)
+    other = [
+        replace(row, judge_mode="expected", score=None if row.score is None else row.score + 0.5)
+        for row in rows
+    ]
+    publish_rows(run, "iter1/scores", Score, other)
+    query = """SELECT count(*), avg(b.score - a.score), bool_and(b.is_current AND NOT a.is_current)
+        FROM score_versions a JOIN score_versions b USING (candidate_id)
+        WHERE a.judge_mode = 'sampled' AND b.judge_mode = 'expected'"""
+    with open_run(run.path) as database:
+        assert database.sql(query).fetchall() == [(96, pytest.approx(0.5), True)]
+        assert database.sql("SELECT count(*) FROM scores").fetchall() == [(96,)]
 
 
 def test_a_dataset_is_a_view_over_all_iterations_and_one_for_each(opened: OpenRun) -> None:

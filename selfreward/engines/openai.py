@@ -13,7 +13,7 @@ What fails, and what becomes of it:
 - fewer choices than asked for, or 400 for more than one: the missing samples are asked for one by one;
 - 400, 413, 422 for one sample (too long, invalid): an error row with the server's message, at once;
 - nothing listening, key refused, model unknown, any other status: EngineError. So are 16 failed samples in a
-  row without any success: error rows are final for a run, a broken server is not.
+  row without any success: a stage that finishes keeps its error rows, a broken server must not make it finish.
 
 Promises beside those of `selfreward.engines.base`: at most `max_in_flight` requests are out and as many finished
 groups wait to be read; `max_cost` holds before every request; before an error is raised, everything finished has

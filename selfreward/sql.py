@@ -141,7 +141,10 @@ class OpenRun:
             current = self.run.current(name).version
             for version in self.run.versions(name):
                 table = version.table()
-                for column, value in (("version", version.version), ("is_current", version.version == current)):
+                for column, value in (
+                    ("version", version.version),
+                    ("is_current", version.version == current),
+                ):
                     table = table.append_column(column, pa.repeat(pa.scalar(value), table.num_rows))
                 parts.append(table)
         return pa.concat_tables(parts, promote_options="default")

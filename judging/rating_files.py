@@ -43,9 +43,8 @@ def read_joined(scores: str | Path, ranks: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    tables = [pd.DataFrame(read_columns(Path(path))[0]) for path in (scores, ranks)]
-    names = [Path(path).name for path in (scores, ranks)]
-    joined = join_rows(*tables, ID_KEYS, left_name=names[0], right_name=names[1])
+    left, right = (pd.DataFrame(read_columns(Path(path))[0]) for path in (scores, ranks))
+    joined = join_rows(left, right, ID_KEYS, left_name=Path(scores).name, right_name=Path(ranks).name)
     return pd.DataFrame(rating_columns(joined)).astype({"score": "float64"})
 
 

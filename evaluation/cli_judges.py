@@ -19,14 +19,15 @@ def judge(
             "--model", metavar="MODEL", help="The judge: hf:NAME_OR_PATH, M1, …; repeat to compare several."
         ),
     ],
+    out: Out,
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--data",
-            help="Human-ranked replies: an oasst export (messages or trees), PandaLM's test set, a table, a Hub dataset.",
+            help="Human-ranked replies: an oasst export (messages or trees), PandaLM's test set, a table, a Hub "
+            "dataset. Without it: the EFT eval split of --run.",
         ),
-    ],
-    out: Out,
+    ] = None,
     template: Annotated[
         list[str] | None, typer.Option("--template", help="Judge template; repeat to compare several.")
     ] = None,

@@ -13,8 +13,7 @@ from collections import Counter
 from typing import Any
 
 from judging.judge import Item, Judged, judge_items
-from judging.judgements import judging_params, template_name
-from judging.parsing import PARSER_VERSION
+from judging.judgements import judging_params, reading_version, template_name
 from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.generation import Generation
@@ -41,7 +40,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             "seed": config.seed,
             "judging": judging_params(settings),
             "judge_eval": config.evaluate.judge.model_dump(),
-            "parser": PARSER_VERSION,
+            "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },

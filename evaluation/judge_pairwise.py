@@ -27,8 +27,8 @@ from evaluation.alpaca_judge import require_logprobs
 from evaluation.alpaca_pairwise import MODEL_FIRST, REFERENCE_FIRST, Key, parse_replies
 from evaluation.asking import asking
 from evaluation.head_to_head_result import sign
-from evaluation.judge_run import JudgeJob
-from evaluation.ranked_replies import Row, read_ranked
+from evaluation.judge_run import JudgeJob, replies_of
+from evaluation.ranked_replies import Row
 from evaluation.results import write_rows
 from judging.verdicts import (
     Ceiling,
@@ -88,7 +88,7 @@ class _Pair:
 def evaluate_pairwise(job: JudgeJob, annotator: str) -> PairwiseRun:
     """Ask for every pair in both orders; what was left out of the data is said on stderr."""
     template = load_annotator(annotator)
-    replies = read_ranked(job.data, job.lang, job.split, job.n_prompts)
+    replies = replies_of(job)
     say(replies.sentence)
     pairs = _pairs(replies.rows, replies.source)
     ref = job.models.ref(job.model)

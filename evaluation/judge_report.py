@@ -91,15 +91,13 @@ def format_comparison(runs: Sequence[JudgeRun]) -> str:
                 f"{counts.n_pairs_score_tied} of {counts.n_pairs - counts.n_pairs_human_tied}",
                 _percent(judge.pairwise_ties_half),
                 _percent(run.agreement.judge_unscored_wrong.pairwise_ties_half),
-                _percent(judge.five_best),
                 _percent(judge.exact_match),
                 _plain(judge.spearman),
-                _plain(judge.kendall_tau),
                 run.n_tokens,
             )
         )
-    head = ("judge", "template", "scored", "pairs tied", "pairs as people %", "unscored wrong %", "5-best %",
-            "exact %", "Spearman", "Kendall", "tokens")  # fmt: skip
+    head = ("judge", "template", "scored", "pairs tied", "pairs as people %", "unscored wrong %",
+            "exact %", "Spearman", "tokens")  # fmt: skip
     note = "Pairs as people: ties half, both sides scored; then all pairs, one with an unscored side being wrong."
     return f"{format_table(head, rows)}\n{note}"
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from evaluation.asking import Terms, asking
 from evaluation.contestants import Models
-from evaluation.ranked_replies import RankedReplies, Row, read_ranked
+from evaluation.ranked_replies import RankedReplies, Row, read_ranked, run_replies
 from evaluation.results import FIGURES, Evaluation, EvaluationFigure, publish, write_rows
 from judging.agreement import Agreement, measure_agreement
 from judging.files import template_settings, with_judgements
@@ -42,7 +42,8 @@ class JudgeJob:
     """Which judge, on what, how."""
 
     model: str
-    data: str
+    data: str | None
+    """A file, a dataset folder or a Hub dataset; None: the EFT eval split of the run."""
     out: Path
     templates: tuple[str, ...] = ("additive",)
     samples: int = 1
@@ -118,7 +119,7 @@ def evaluate_judge(job: JudgeJob) -> dict[str, JudgeRun]:
     templates = {_slug(name): load_template(name) for name in job.templates}
     if len(templates) < len(job.templates):
         raise UsageError(f"two of the templates {', '.join(job.templates)} have one name; rename a file")
-    replies = read_ranked(job.data, job.lang, job.split, job.n_prompts)
+    replies = replies_of(job)
     say(replies.sentence)
     ref = job.models.ref(job.model)
     durable.make_folder(job.out)
@@ -137,6 +138,15 @@ def evaluate_judge(job: JudgeJob) -> dict[str, JudgeRun]:
             n_tokens = sum(judgement.n_tokens for judgement in judged)
             found[name] = _measure(name, ref.name, template, rows, path, replies, n_tokens)
     return found
+
+
+def replies_of(job: JudgeJob) -> RankedReplies:
+    """What people ranked: the data given, or the run's own."""
+    if job.data is not None:
+        return read_ranked(job.data, job.lang, job.split, job.n_prompts)
+    if job.models.run is None:
+        raise UsageError("nothing to judge: give --data FILE, or --run RUN for its EFT eval split")
+    return run_replies(job.models.run, job.n_prompts)
 
 
 def publish_judge(run: Run, job: JudgeJob, result: JudgeRun) -> None:

@@ -6,7 +6,8 @@
 - PandaLM's test set: the majority of its three annotators, a split one as the tie it is;
 - any table (jsonl, json, csv, parquet; .gz) or dataset folder with `prompt`, `response` and `human_rank` (0 best) or
   `human_score` (higher is better), `prompt_id` and `response_id` if it has them;
-- chosen / rejected tables, also as a dataset of the Hub (`OWNER/NAME`).
+- chosen / rejected tables, also as a dataset of the Hub (`OWNER/NAME`);
+- the EFT eval split of a run.
 
 A reply without a rank, or the only one to its prompt, cannot be compared with anything: it is dropped and counted.
 """
@@ -28,6 +29,8 @@ from selfreward.tables import row_id
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from selfreward.store import Run
 
 Row = dict[str, Any]
 _NEEDED = ("prompt", "response")
@@ -84,6 +87,17 @@ def read_ranked(
     rows = _draw(rows, n_prompts, dropped)
     _refuse_repeated_ids(rows, path.name)
     return RankedReplies(path.name, tuple(rows), dict(dropped))
+
+
+def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
+    """The EFT eval split of a run: nothing in the run was trained on its prompts."""
+    columns = ["split", "prompt_id", "response_id", "prompt", "response", "human_rank"]
+    rows = [row for row in run.current("eft").table(columns).to_pylist() if row.pop("split") == "eval"]
+    dropped: Counter[str] = Counter()
+    kept = _draw(_several_replies_only(rows, dropped), n_prompts, dropped)
+    if not kept:
+        raise InputError(f"{run.path}: its EFT eval split has no prompt with two ranked replies")
+    return RankedReplies("eft eval split", tuple(kept), dict(dropped))
 
 
 def _file_rows(path: Path, lang: str) -> tuple[list[Row], Counter[str]]:

@@ -25,6 +25,8 @@ from selfreward.generation import Generation
 from selfreward.tables import Message
 
 SCORE_LABEL = "Score:"
+EXPECTED_VERSION = 2
+"""Part of the key of judgements in mode `expected`: raise it when one would come out differently."""
 MIN_SCORE_MASS = 0.5
 """Probability that must fall on score tokens for an expected score to count."""
 
@@ -190,7 +192,10 @@ def _score_request(
 
 
 def _expected_score(item: Item, justification: Completion | None, completion: Completion) -> Judged:
-    """Mean score under the probabilities of the score tokens, renormalised over them."""
+    """Mean score under the probabilities of the score tokens, renormalised over them.
+
+    `finish_reason` is the justification's: `length` says that the score was asked for in the middle of it.
+    """
     text = justification.text.rstrip() if justification else ""
     score: float | None = None
     status = "engine_error"
@@ -203,4 +208,5 @@ def _expected_score(item: Item, justification: Completion | None, completion: Co
             score, status = sum(value * weight for value, weight in weights.items()) / mass, "ok"
             text = f"{text}\n{SCORE_LABEL} {score:.4f}".lstrip()
     n_tokens = completion.n_tokens + (justification.n_tokens if justification else 0)
-    return Judged(item.id, 0, text, score, status, completion.finish_reason, n_tokens, 1, 0)
+    ended = "error" if failed else justification.finish_reason if justification else "stop"
+    return Judged(item.id, 0, text, score, status, ended, n_tokens, 1, 0)

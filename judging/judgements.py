@@ -14,7 +14,7 @@ from collections import Counter
 from typing import Any
 
 from judging.injection import injection_suspected
-from judging.judge import Item, Judged, judge_items
+from judging.judge import EXPECTED_VERSION, Item, Judged, judge_items
 from judging.parsing import PARSER_VERSION, parse_score
 from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import JudgingConfig, RunConfig
@@ -41,7 +41,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "iteration": iteration,
             "seed": config.seed,
             "judging": judging_params(settings),
-            "parser": PARSER_VERSION,
+            "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
@@ -51,6 +51,11 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def judging_params(settings: JudgingConfig) -> dict[str, Any]:
     """The settings that can change a judgement, template name included (its text is keyed by itself)."""
     return settings.model_dump(exclude={"judge", "template", "collapse_share", "collapse_tied_share"})
+
+
+def reading_version(settings: JudgingConfig) -> int | str:
+    """What must change for a score to be read otherwise: the parser, or how probabilities become a score."""
+    return f"expected {EXPECTED_VERSION}" if settings.mode == "expected" else PARSER_VERSION
 
 
 def template_name(text: str) -> str:

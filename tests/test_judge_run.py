@@ -8,9 +8,11 @@ import json
 import pandas as pd
 import pytest
 import yaml
+from sample_run import make_sample_run
 from typer.testing import CliRunner
 
 from evaluation.cli import evaluate, register
+from evaluation.contestants import Models
 from evaluation.judge_pairwise import evaluate_pairwise
 from evaluation.judge_report import format_judge_run, format_pairwise_run
 from evaluation.judge_run import JudgeJob, evaluate_judge
@@ -302,6 +304,19 @@ def test_several_judges_are_put_side_by_side_each_with_a_folder_of_its_own(job, 
     assert len(list(job.out.glob("*/mine.jsonl"))) == 2
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert found[f"scripted:{flat}"]["mine"]["judge"]["pairwise_ties_half"]["value"] == 0.5
+
+
+def test_without_data_the_eval_split_of_the_run_is_judged(tmp_path, judge, template):
+    """The sample run's EFT rows of split eval, and no row that was trained on."""
+    run = make_sample_run(tmp_path / "run", iterations=1)
+    wanted = {row["response_id"] for row in run.current("eft").table().to_pylist() if row["split"] == "eval"}
+    job = JudgeJob(judge, None, tmp_path / "out", (template,), models=Models(run.path))
+    (found,) = evaluate_judge(job).values()
+    judged = {json.loads(line)["response_id"] for line in found.scored.read_text().splitlines()}
+    assert judged <= wanted
+    assert len(judged) + found.dropped.get("only_ranked_reply", 0) == len(wanted)
+    with pytest.raises(UsageError, match="give --data FILE, or --run RUN"):
+        evaluate_judge(JudgeJob(judge, None, tmp_path / "out", (template,)))
 
 
 PAIRS = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from data_cards.audits import audit_run
@@ -24,6 +23,8 @@ from selfreward.store import Run
 def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> list[Path]:
     """Write the dataset card into `folder` and the models' into `folder`/M1 and so on; the paths written.
 
+    They are drawn in a scratch folder, then each file is replaced in one step: a card is the old one or the new.
+
     A failed audit stands in the card and stops nothing.
     UsageError for a licence that the seeds forbid; one that is not known yet is left open.
     """
@@ -34,23 +35,34 @@ def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> lis
     facts = gather(run, [*selection.datasets, *selection.models])
     chosen = _licence(run, licence)
     audits = audit_run(run, gated=False)
-    with tempfile.TemporaryDirectory(prefix="selfreward-card-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="selfreward-card-") as scratch, durable.filling(Path(scratch)):
         files = [write_dataset(version, Path(scratch)) for version in selection.datasets]
         described = [
             (data, pyarrow.parquet.read_schema(Path(scratch) / data.files[0].path)) for data in files
         ]
-        durable.make_folder(folder)
-        written = write_dataset_card(folder, repo, selection.tag, chosen, facts, described, audits)
-    return [*written.values(), *_model_cards(selection, facts, repo, folder)]
+        drawn = Path(scratch, "cards")
+        drawn.mkdir()
+        write_dataset_card(drawn, repo, selection.tag, chosen, facts, described, audits)
+        _draw_model_cards(selection, facts, repo, drawn)
+        return _put(drawn, folder)
 
 
-def _model_cards(selection: Selection, facts: RunFacts, repo: str, folder: Path) -> Iterator[Path]:
+def _draw_model_cards(selection: Selection, facts: RunFacts, repo: str, folder: Path) -> None:
     licence = base_licence(facts.config.model) if facts.config else None
     url = HubRepo(connect(), repo, "dataset").url
     for version in selection.models:
-        path = durable.make_folder(folder / version.name) / CARD
-        write_card_of(version, facts, licence, repo, url, selection.tag, path)
-        yield path
+        (folder / version.name).mkdir()
+        write_card_of(version, facts, licence, repo, url, selection.tag, folder / version.name / CARD)
+
+
+def _put(drawn: Path, folder: Path) -> list[Path]:
+    """The dataset card is named first and written last, after what it shows."""
+    names = [path.relative_to(drawn) for path in drawn.rglob("*") if path.is_file()]
+    names.sort(key=lambda name: (name != Path(CARD), name))
+    for name in reversed(names):
+        durable.make_folder((folder / name).parent)
+        durable.replace_file(folder / name, (drawn / name).read_bytes())
+    return [folder / name for name in names]
 
 
 def _licence(run: Run, wanted: str | None) -> str | None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from math import exp
 from typing import Any
@@ -200,6 +201,11 @@ def _by_key(plan: AnnotationPlan, completions: Sequence[Completion]) -> dict[Key
     return found
 
 
+@cache
+def _harness() -> str:
+    return f"alpaca_eval=={version('alpaca-eval')}"
+
+
 def _row(
     plan: AnnotationPlan,
     prompt: Prompt,
@@ -224,7 +230,7 @@ def _row(
         "annotator": plan.annotator,
         "preference": preference,
         "preference_raw_completion": raw.get(asked[0][1]) if asked else None,
-        "preference_version": f"alpaca_eval=={version('alpaca-eval')}",
+        "preference_version": _harness(),
         "status": next((status for status in statuses if status != "ok"), "ok"),
         "order": None if not asked else asked[0][1] if len(asked) == 1 else "both",
         "preference_reference_first": by_order.get(REFERENCE_FIRST),

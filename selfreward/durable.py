@@ -122,6 +122,19 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` for a library to fill; what was filled replaces `path` whole, or nothing is left."""
+    temporary = path.with_name(temporary_name(path.name))
+    with _removed_on_failure(temporary):
+        with explained("write", path):
+            yield temporary
+        sync_file(temporary)
+        with call("rename", path):
+            temporary.rename(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
 def _removed_on_failure(temporary: Path) -> Iterator[None]:
     try:
         yield

@@ -14,12 +14,11 @@ forms other trainers read:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward import tables
+from selfreward import durable, tables
 from selfreward.errors import InputError, UsageError
 from selfreward.store import Counts, Recipe, Run, file_input
 from selfreward.version import Version
@@ -217,12 +216,8 @@ def export_file(run: Run, name: str, path: Path, form: str = "rows") -> int:
     ending = next((e for e in (".jsonl", ".csv", ".parquet") if path.name.endswith(e)), None)
     if ending is None:
         raise UsageError(f"{path}: unknown kind of file; expected .parquet, .jsonl or .csv")
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
+    with durable.new_file(path) as temporary:
         _WRITERS[ending](table, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return int(table.num_rows)
 
 

@@ -30,8 +30,11 @@ def canonical(value: Any) -> bytes:
     >>> canonical({10: "ten", 9: "nine"}) == canonical({"9": "nine", "10": "ten"})
     True
     """
-    text = json.dumps(_as_json(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
+    return _sorted_text(_as_json(value))
+
+
+def _sorted_text(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _as_json(value: Any) -> Any:
@@ -53,7 +56,8 @@ def digest(value: Any) -> str:
 
 def seal(body: dict[str, Any]) -> bytes:
     """The bytes of a sealed file: readable JSON whose last key is the SHA-256 of the rest."""
-    sealed = {**_as_json(body), "seal": digest(body)}
+    body = _as_json(body)
+    sealed = {**body, "seal": hashlib.sha256(_sorted_text(body)).hexdigest()}
     return (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -10,11 +10,11 @@ filled under another name and appears whole.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from selfreward.errors import UsageError
+from selfreward import durable
+from selfreward.errors import StoreError
 from selfreward.sql import EDGES, VERSIONS, OpenRun, connect, edges_query, open_run, read_stream, union_query
 
 STORAGE_VERSION = "v1.0.0"
@@ -27,18 +27,16 @@ def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) 
             return write_audit_file(opened, path, query)
     import duckdb
 
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
-        n_rows = _fill(run, temporary, query)
-        os.replace(temporary, path)
-    except (OSError, duckdb.IOException) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--out {path}: cannot be written: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-        Path(f"{temporary}.wal").unlink(missing_ok=True)
-    return n_rows
+    with durable.new_file(path) as temporary:
+        try:
+            return _fill(run, temporary, query)
+        except duckdb.IOException as error:
+            reason = " ".join(str(error).split())
+            raise StoreError(
+                f"--out {path}: cannot be written: {reason} ({durable.free_space(path)})"
+            ) from error
+        finally:
+            durable.remove_file(Path(f"{temporary}.wal"))
 
 
 def _fill(run: OpenRun, path: Path, query: str | None) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from selfreward import durable
 from selfreward.errors import SelfrewardError, UsageError
 from selfreward.sql import OpenRun, one_line, open_run, read_stream
 
@@ -46,6 +46,8 @@ def run_query(
     stream = stream or sys.stdout
     if out is not None and out.suffix not in _FILES:
         raise UsageError(f"--out {out}: unknown kind of file; expected {', '.join(_FILES)}")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}; make it first")
     with open_run(run_path) as run:
         if out is None:
             return print_rows(run, query, format, stream, max_rows)
@@ -218,19 +220,11 @@ def _text(value: Any) -> str:
 
 def _write_file(run: OpenRun, query: str, out: Path) -> int:
     """The rows in a file that appears whole or not at all."""
-    temporary = out.with_name(f".tmp-{out.name}-{os.getpid()}")
-    try:
+    with durable.new_file(out) as temporary:
         if out.suffix == ".parquet":
-            n_rows = _write_parquet(run, query, temporary)
-        else:
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
-                n_rows = print_rows(run, query, "json" if out.suffix == ".json" else "csv", stream)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return n_rows
+            return _write_parquet(run, query, temporary)
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            return print_rows(run, query, "json" if out.suffix == ".json" else "csv", stream)
 
 
 def _write_parquet(run: OpenRun, query: str, path: Path) -> int:

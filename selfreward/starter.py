@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from selfreward import durable
 from selfreward.config import RunConfig
 from selfreward.errors import UsageError
 
@@ -23,7 +24,8 @@ def write_starter(path: Path) -> None:
     """Write the file; an existing one is never overwritten."""
     if path.exists():
         raise UsageError(f"{path}: already exists; choose another name or delete it")
-    path.write_text(_HEAD.format(name=path.name) + starter_yaml(RunConfig(), 0), encoding="utf-8")
+    text = _HEAD.format(name=path.name) + starter_yaml(RunConfig(), 0)
+    durable.write_new(path, text.encode())
 
 
 def starter_yaml(section: BaseModel, depth: int) -> str:

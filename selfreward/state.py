@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,9 @@ def _read_generation(run: Path, generation: int) -> State | None:
     return None if content is None else _parse(content, path)
 
 
+@lru_cache(maxsize=16)
 def _parse(content: bytes, path: Path) -> State:
+    """Remembered by content: a run asks for its state some hundred times, and it changes some ten times."""
     body: dict[str, Any] = unseal(content, path)
     current = {
         name: Current(entry["version"], entry["manifest_sha256"], tuple(entry["previous"]))

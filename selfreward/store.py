@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -358,8 +359,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return None if content is None else unseal(content, folder / MANIFEST)
 
 
+@cache
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change a dataset, without importing them."""
+    """Versions of the libraries that can change a dataset, without importing them; asked for once a process."""
     found = {}
     for name in ("selfreward", *_LIBRARIES):
         with suppress(metadata.PackageNotFoundError):

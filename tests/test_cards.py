@@ -133,7 +133,7 @@ def test_a_card_alone_needs_no_licence_and_no_figures(tmp_path):
     run = make_published_run(tmp_path / "run")
     card = tmp_path / "card"
     written = [path.relative_to(card).as_posix() for path in write_cards(run.path, "USER/NAME", None, card)]
-    assert written == ["README.md", "images/iter1-scores.png", "images/iter1-lengths.png", "M1/README.md"]
+    assert written == ["README.md", "M1/README.md", "images/iter1-lengths.png", "images/iter1-scores.png"]
     for path, words in (("README.md", "Not chosen yet"), ("M1/README.md", "Not known yet")):
         text = (card / path).read_text()
         assert words in text

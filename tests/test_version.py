@@ -9,6 +9,7 @@ import datasets
 import pyarrow as pa
 import pytest
 from stored import flip_bits, publish, publish_in_shards, recipe, rows
+from tried import tried
 
 from selfreward.contenthash import content_sha256
 from selfreward.errors import DamagedError, FormatError, InputError, StoreError
@@ -117,6 +118,7 @@ def check_flips(run: Run, version: Version, n: int, rng: random.Random) -> int:
             run.current("ift").table()
         assert path.name in str(refusal.value)
         n_refused += 1
+    tried("flipped bits in a version's files, its manifest and run.json", n_refused)
     return n_refused
 
 

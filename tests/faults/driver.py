@@ -9,12 +9,14 @@ For every n the prepared folder is copied, a forked child acts on the copy with 
 - the same operation again, undisturbed, completes, and what it makes equals the undisturbed run's, file by file;
 - `gc` then finds every leftover, and nothing hidden is left behind.
 
-Children are forked from this warm process, so that one case costs tens of milliseconds.
+Children are forked from this warm process, so that one case costs tens of milliseconds; as many forked workers as
+there are cores take the cases in turn.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -23,9 +25,12 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from tried import tried
 
 from selfreward import durable
 from selfreward.errors import SelfrewardError, StoreError
@@ -100,50 +105,103 @@ class Swept:
 
 def sweep(operation: Operation, fault: Fault, folder: Path, stride: int = 1, first: int = 1) -> Swept:
     """Strike at call `first`, `first + stride`, … until the operation finishes untouched."""
-    folder.mkdir(exist_ok=True)
-    before, after = folder / "before", folder / "after"
-    operation.prepare(before)
-    shutil.copytree(before, after, symlinks=True)
-    calls = _undisturbed(operation, after)
-    old, new = operation.look(before), operation.look(after)
-    number, struck = first, 0
-    while number <= calls:
+    trial = Trial(operation, folder)
+
+    def strike(number: int, case: Path) -> int:
         where = f"{operation.name}, {fault.name} at call {number}"
-        case = folder / "case"
-        shutil.copytree(before, case, symlinks=True)
-        outcome = in_child(lambda case=case: operation.act(case), fault, number, folder)
+        outcome = in_child(lambda: operation.act(case), fault, number, case.parent)
         _check_stop(outcome, fault, case, where)
-        struck += outcome.code != DONE
-        _check_view(operation.look(case), old, new, where)
-        _check_rerun(operation, case, after, new, where)
-        shutil.rmtree(case)
-        number += stride
-    return Swept(operation.name, fault.name, calls, struck)
+        trial.check(case, where)
+        return outcome.code != DONE
+
+    struck = trial.each(range(first, trial.calls + 1, stride), strike)
+    tried(f"{fault.name}, at every call of an operation or at some", struck)
+    return Swept(operation.name, fault.name, trial.calls, struck)
 
 
 def kill_at_random(operation: Operation, folder: Path, n: int, rng: random.Random) -> Swept:
     """Kill the operation `n` times after a random time, between its start and its usual end."""
-    folder.mkdir(exist_ok=True)
-    before, after = folder / "before", folder / "after"
-    operation.prepare(before)
-    shutil.copytree(before, after, symlinks=True)
-    started = time.monotonic()
-    _undisturbed(operation, after)
-    usual_s = time.monotonic() - started
-    old, new = operation.look(before), operation.look(after)
-    killed = 0
-    for number in range(n):
-        case = folder / "case"
-        shutil.copytree(before, case, symlinks=True)
-        after_s = rng.uniform(0, usual_s * 1.1)
-        where = f"{operation.name}, kill {number} after {after_s * 1000:.0f} ms"
-        stopped = in_child(lambda case=case: operation.act(case), None, 0, folder, kill_after_s=after_s)
+    trial = Trial(operation, folder)
+    times_s = [rng.uniform(0, trial.usual_s * 1.1) for _ in range(n)]
+
+    def kill(number: int, case: Path) -> int:
+        where = f"{operation.name}, kill {number} after {times_s[number] * 1000:.0f} ms"
+        stopped = in_child(lambda: operation.act(case), None, 0, case.parent, kill_after_s=times_s[number])
         assert stopped.code in (DONE, -signal.SIGKILL), f"{where}: {stopped.text}"
-        killed += stopped.code != DONE
-        _check_view(operation.look(case), old, new, where)
-        _check_rerun(operation, case, after, new, where)
-        shutil.rmtree(case)
+        trial.check(case, where)
+        return stopped.code != DONE
+
+    killed = trial.each(range(n), kill)
+    tried(f"kill -9 at random times: {operation.name}", killed)
     return Swept(operation.name, "kill -9 at random times", n, killed)
+
+
+class Trial:
+    """What there was before an operation and what it makes undisturbed: what every case is compared with."""
+
+    def __init__(self, operation: Operation, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._operation = operation
+        self._folder = folder
+        self._before, self._after = folder / "before", folder / "after"
+        operation.prepare(self._before)
+        shutil.copytree(self._before, self._after, symlinks=True)
+        started = time.monotonic()
+        self.calls = _undisturbed(operation, self._after)
+        self.usual_s = time.monotonic() - started
+        self._old, self._new = operation.look(self._before), operation.look(self._after)
+
+    def each(self, numbers: range, do: Callable[[int, Path], int]) -> int:
+        """Do every case on a copy of the prepared folder, and add up what `do` gives back."""
+        n_workers = os.cpu_count() or 1
+        shares = [numbers[worker::n_workers] for worker in range(min(n_workers, len(numbers)))]
+        return sum(at_once([partial(self._share, share, do, worker) for worker, share in enumerate(shares)]))
+
+    def _share(self, numbers: range, do: Callable[[int, Path], int], worker: int) -> int:
+        case = self._folder / f"worker-{worker}" / "case"
+        case.parent.mkdir()
+        total = 0
+        for number in numbers:
+            shutil.copytree(self._before, case, symlinks=True)
+            total += do(number, case)
+            shutil.rmtree(case)
+        return total
+
+    def check(self, case: Path, where: str) -> None:
+        """A reader sees old or new; the same operation again ends where an undisturbed one does."""
+        _check_view(self._operation.look(case), self._old, self._new, where)
+        _check_rerun(self._operation, case, self._after, self._new, where)
+
+
+def at_once(works: list[Callable[[], Any]]) -> list[Any]:
+    """Fork one child for each, let them go in the same instant, and give back what each returned."""
+    start = time.monotonic() + 0.05 + 0.01 * len(works)
+    pipes = [_fork(work, start) for work in works]
+    answers, failures = [], []
+    for pid, reader in pipes:
+        with os.fdopen(reader) as answer:
+            answers.append(json.loads(answer.read() or '"no answer"'))
+        if os.waitpid(pid, 0)[1]:
+            failures.append(answers[-1])
+    assert not failures, "\n\n".join(failures)
+    return answers
+
+
+def _fork(work: Callable[[], Any], start: float) -> tuple[int, int]:
+    reader, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code, answer = 1, None
+        try:
+            time.sleep(max(0, start - time.monotonic()))
+            answer = work()
+            code = 0
+        except BaseException:
+            answer = traceback.format_exc()
+        os.write(writing, json.dumps(answer).encode())
+        os._exit(code)
+    os.close(writing)
+    return pid, reader
 
 
 def _undisturbed(operation: Operation, folder: Path) -> int:

@@ -111,7 +111,8 @@ def stage_operations(folder: Path) -> list[Operation]:
 
 
 def training_operation(folder: Path) -> Operation:
-    config = config_for(folder, train=True)
+    """Without the gate: its audits read and write nothing, and would take most of the time."""
+    config = config_for(folder, train=True, gate=False)
 
     def stub(job: Any, module: str, draft: Path, *_: Any, **__: Any) -> dict[str, Any]:
         for file in ("model.safetensors", "config.json", "training.json"):

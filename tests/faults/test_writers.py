@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from driver import Operation, kill_at_random
+from driver import Operation, at_once, kill_at_random
 from operations import publish, recipe, rows
+from tried import tried
 
 from selfreward import writer
 from selfreward.contenthash import content_sha256
@@ -25,35 +24,6 @@ from selfreward.owner import is_temporary
 from selfreward.store import Counts, Run
 
 N_WRITERS = 10
-
-
-def at_once(works: list[Callable[[], object]]) -> list[object]:
-    """Fork one child for each, let them go in the same instant, and give back what each returned."""
-    start = time.monotonic() + 0.05 + 0.01 * len(works)
-    pipes = [_fork(work, start) for work in works]
-    answers = []
-    for pid, reader in pipes:
-        with os.fdopen(reader) as answer:
-            answers.append(json.loads(answer.read() or '"no answer"'))
-        assert os.waitpid(pid, 0)[1] == 0, answers[-1]
-    return answers
-
-
-def _fork(work: Callable[[], object], start: float) -> tuple[int, int]:
-    reader, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            time.sleep(max(0, start - time.monotonic()))
-            answer = work()
-            code = 0
-        except BaseException as error:
-            answer = repr(error)
-        os.write(writing, json.dumps(answer).encode())
-        os._exit(code)
-    os.close(writing)
-    return pid, reader
 
 
 def publish_own_rows(folder: Path, writer_number: int) -> str:
@@ -72,7 +42,7 @@ def rounds_of_one_key(folder: Path, n_rounds: int) -> None:
         assert run.current("ift") == version
         assert content_sha256(version.table()) == contents[0]
         assert not [p for p in run.path.rglob("*") if is_temporary(p.name)]
-    print(f"{n_rounds} rounds of {N_WRITERS} writers of one key: one version each, used by all")
+    tried(f"rounds of {N_WRITERS} writers of one key: one version, used by all", n_rounds)
 
 
 def test_of_ten_writers_of_one_key_one_wins_and_the_others_use_its_version(sweep_folder):
@@ -121,9 +91,8 @@ def read_through(folder: Path, n_publishes: int) -> None:
         seen.add(content)
         n_reads += 1
     assert content_sha256(run.current("ift").table()) == content_sha256(rows(n_publishes * 100))
-    print(
-        f"{n_reads} reads through {n_publishes} publishes, {len(seen)} versions seen, slowest {slowest_s * 1000:.0f} ms"
-    )
+    tried("publishes under a reader that loops", n_publishes)
+    tried("reads beside them, each of a whole version", n_reads)
     assert len(seen) > 1
     assert slowest_s < 5  # it never waits for a lock; what it may wait for is a busy machine
 
@@ -172,7 +141,8 @@ def test_readers_and_writers_live_with_a_gc_that_runs_all_the_time(sweep_folder)
         return n_removed
 
     _, late, removed = at_once([write, read, collect_often])
-    print(f"{removed} versions removed under a reader, which came late {late} times")
+    assert isinstance(late, int)
+    tried("versions removed by gc under a reader that loops", removed)
     assert content_sha256(run.current("ift").table()) == content_sha256(rows(3000))
 
 
@@ -226,7 +196,8 @@ def test_a_disk_that_is_really_full_loses_nothing(tmp_path):
                 subprocess.run(["rm", "-rf", str(path)], check=True)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-    print(f"a real disk, full at 50 levels: {outcomes}, the old version whole every time")
+    for outcome, n in outcomes.items():
+        tried(f"publishes on a disk that is really full: {outcome}", n)
     assert min(outcomes.values()) > 0
 
 

@@ -1,7 +1,7 @@
 """What does the store cost? Candidates-like rows of about 1 kB written through it, and through plain `datasets`.
 
     python benchmarks/store.py                               200,000 rows, 5 repetitions, two minutes
-    python benchmarks/store.py --rows 5000000 --repeat 1     about 5 GB: needs 12 GB of disk
+    python benchmarks/store.py --rows 5000000 --repeat 1 --brief    about 5 GB: needs 12 GB of disk
 
 Rows begin as Python objects, as builders make them, and end as a folder that `load_from_disk` reads. *Plain* is
 `Dataset.from_generator(…).save_to_disk(…)`, the way `datasets` has for rows that do not fit into memory (it writes them
@@ -11,7 +11,7 @@ checks for NULL, NaN and repeated ids, fsyncs. The ratio of the two is what the 
 Harder comparisons are shown too. *plain, one pass* is the writer inside `from_generator` alone, without the second
 copy. Where rows are Arrow batches already, copying is all there is to compare with: *plain, from Arrow* feeds that
 writer with ready batches at the speed of memory, *plain, on disk* adds the fsync without which a power loss takes the
-rows away, and *store, from Arrow* is bound by its two SHA-256 passes.
+rows away, and *store, from Arrow* is bound by its two SHA-256 passes. `--brief` leaves the harder ones out.
 
 Each measurement is a process of its own, after `sync`; repetitions alternate, and the median is shown. Memory is
 the largest RssAnon seen, every 10 ms; pages of mapped files are not anonymous and do not count.
@@ -237,7 +237,8 @@ PARTS = {
     "sha256sum": lambda folder, n: sha256sum(folder / "run"),
     "read": lambda folder, n: read(folder / "run", n),
 }
-WRITING, READING = list(PARTS)[:6], list(PARTS)[6:]
+BRIEF = ["plain", "store", "store, from Arrow", "verify", "sha256sum", "read"]
+READING = ["verify", "sha256sum", "read"]
 
 
 def measure(part: str, folder: Path, n_rows: int) -> tuple[float, float]:
@@ -263,10 +264,13 @@ def _anonymous_kib(pid: int) -> int:
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)
 
 
-def measure_all(folder: Path, n_rows: int, repeat: int) -> dict[str, list[tuple[float, float]]]:
+def measure_all(
+    folder: Path, parts: list[str], n_rows: int, repeat: int
+) -> dict[str, list[tuple[float, float]]]:
     """Writings alternate; the last store folder is kept for the readings."""
-    found: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
-    for part in [part for _ in range(repeat) for part in WRITING] + READING * repeat:
+    found: dict[str, list[tuple[float, float]]] = {part: [] for part in parts}
+    writing = [part for part in parts if part not in READING]
+    for part in writing * repeat + READING * repeat:
         found[part].append(measure(part, folder, n_rows))
         print(f"  {part}: {found[part][-1][0]:.2f} s", file=sys.stderr)
         shutil.rmtree(folder / "plain", ignore_errors=True)
@@ -277,6 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--brief", action="store_true", help="only: " + ", ".join(BRIEF))
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder here")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -285,13 +290,13 @@ def main() -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="store-benchmark-", dir=options.folder or "."))
     try:
-        report(folder, options.rows, options.repeat)
+        report(folder, BRIEF if options.brief else list(PARTS), options.rows, options.repeat)
     finally:
         shutil.rmtree(folder)
 
 
-def report(folder: Path, n_rows: int, repeat: int) -> None:
-    found = measure_all(folder, n_rows, repeat)
+def report(folder: Path, parts: list[str], n_rows: int, repeat: int) -> None:
+    found = measure_all(folder, parts, n_rows, repeat)
     n_bytes = sum(p.stat().st_size for p in (folder / "run" / "datasets").rglob("*") if p.is_file())
     seconds = {part: statistics.median(s for s, _ in runs) for part, runs in found.items()}
     memory = {part: max(mib for _, mib in runs) for part, runs in found.items()}
@@ -301,15 +306,15 @@ def report(folder: Path, n_rows: int, repeat: int) -> None:
         print(f"{part:18} {seconds[part]:8.2f} s ({spread})  {n_bytes / seconds[part] / 1e6:7,.0f} MB/s  "
               f"anonymous memory at most {memory[part]:6,.0f} MiB")  # fmt: skip
     print(f"store / plain                         {seconds['store'] / seconds['plain']:.2f}  (at most 1.3)")
-    print(f"store / plain, one pass               {seconds['store'] / seconds['plain, one pass']:.2f}")
-    for plain in ("plain, from Arrow", "plain, on disk"):
-        ratio = seconds["store, from Arrow"] / seconds[plain]
-        print(f"{f'store, from Arrow / {plain}':37} {ratio:.2f}")
+    for ours, plain in (("store", "plain, one pass"), ("store, from Arrow", "plain, from Arrow"),
+                        ("store, from Arrow", "plain, on disk")):  # fmt: skip
+        if plain in seconds:
+            print(f"{f'{ours} / {plain}':37} {seconds[ours] / seconds[plain]:.2f}")
     print(
         f"verify / sha256sum (speed)            {seconds['sha256sum'] / seconds['verify']:.2f}  (at least 0.60)"
     )
-    ours = max(memory[part] for part in ("store", "store, from Arrow", "verify", "read"))
-    print(f"anonymous memory of the store         {ours:,.0f} MiB (below 1,536)")
+    largest = max(memory[part] for part in ("store", "store, from Arrow", "verify", "read") if part in memory)
+    print(f"anonymous memory of the store         {largest:,.0f} MiB (below 1,536)")
 
 
 if __name__ == "__main__":

@@ -136,6 +136,33 @@ def test_every_file_of_a_model_folder_that_matters_changes_what_the_model_is(tmp
     assert identity[0] == identity[2]
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "chat_template.jinja"])
+def test_another_weight_tokenizer_or_chat_template_changes_the_keys_of_what_the_model_makes(
+    finished, tmp_path, file
+):
+    """One byte of one file; a README and the folder's name change nothing."""
+    path, config = finished
+
+    def keys_of(name: str, changed: str) -> dict[str, str]:
+        folder = tmp_path / name
+        folder.mkdir()
+        for each in (
+            "model.safetensors",
+            "tokenizer.json",
+            "chat_template.jinja",
+            "config.json",
+            "README.md",
+        ):
+            (folder / each).write_text('{"model_type": "llama"}' + (" " if each == changed else ""))
+        model = {"model": f"hf:{folder}"}
+        return keys(path, check_config(_merged(config.model_dump(mode="json"), model), "test"))
+
+    first = keys_of("first", "")
+    assert keys_of("second", "README.md") == first
+    third = keys_of("third", file)
+    assert [name for name in first if third[name] != first[name]] == ITERATION[:3]
+
+
 _FRESH = """
 import json, sys
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import subprocess
@@ -10,13 +12,14 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from driver import Operation, at_once, kill_at_random
-from operations import publish, recipe, rows
+from operations import publish, publish_model, recipe, rows
 from tried import tried
 
-from selfreward import writer
+from selfreward import lock, writer
 from selfreward.contenthash import content_sha256
 from selfreward.errors import BusyError, DamagedError, StoreError
 from selfreward.gc import collect
@@ -106,6 +109,34 @@ def test_a_reader_sees_whole_versions_through_two_hundred_publishes(sweep_folder
     read_through(sweep_folder, 200)
 
 
+def test_a_reader_waits_for_no_lock(sweep_folder):
+    """The run's lock and the file beside it are held by another process all the while."""
+    run = Run.create(sweep_folder / "run")
+    publish(run.path, "ift", 1)
+    held, let_go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with run.hold("a long stage"), lock._alone(run.path / ".lock-takeover"):
+            os.write(held[1], b"x")
+            os.read(let_go[0], 1)
+        os._exit(0)
+    os.read(held[0], 1)
+    try:
+        assert Run(run.path).current("ift").table().equals(rows(100))
+        assert len(list(run.verify(["ift"]))) == 1
+    finally:
+        os.write(let_go[1], b"x")
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_where_flock_does_nothing_ten_writers_still_publish_one_version(sweep_folder, monkeypatch):
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    rounds_of_one_key(sweep_folder, 2)
+
+
 def test_readers_and_writers_live_with_a_gc_that_runs_all_the_time(sweep_folder):
     """A reader that has opened a version keeps it; one that comes too late is told so, and finds the next one."""
     run = Run.create(sweep_folder / "run")
@@ -169,13 +200,34 @@ def usual_shards(monkeypatch):
     monkeypatch.setattr(writer, "_BATCH_ROWS", writer._BATCH_ROWS)
 
 
-def test_a_library_writer_killed_at_random_times_leaves_old_or_new(sweep_folder):
-    print(kill_at_random(_LIBRARY, sweep_folder, 12, random.Random(7)))
+def _publish_weights(folder: Path) -> None:
+    """Ten files of weights, as a training step saves them."""
+    from safetensors.numpy import save_file
+
+    run = Run.create(folder)
+    found = run.find(recipe("M1", 2))
+    if found is not None:
+        return run.make_current(found)
+    with run.draft("M1") as draft:
+        for number in range(10):
+            save_file({"weight": np.full((1000, 1000), number, np.float32)}, draft / f"{number}.safetensors")
+        run.publish_model(recipe("M1", 2), draft, Counts(2, 2))
+    return None
+
+
+_WEIGHTS = Operation("save weights and publish", lambda f: publish_model(f, "M1", 1), _publish_weights)
+each_library = pytest.mark.parametrize("operation", [_LIBRARY, _WEIGHTS], ids=["Arrow", "safetensors"])
+
+
+@each_library
+def test_a_library_writer_killed_at_random_times_leaves_old_or_new(operation, sweep_folder):
+    print(kill_at_random(operation, sweep_folder, 12, random.Random(7)))
 
 
 @pytest.mark.faults
-def test_a_library_writer_killed_three_hundred_times(sweep_folder):
-    print(kill_at_random(_LIBRARY, sweep_folder, 300, random.Random(8)))
+@each_library
+def test_a_library_writer_killed_three_hundred_times(operation, sweep_folder):
+    print(kill_at_random(operation, sweep_folder, 300, random.Random(8)))
 
 
 @pytest.mark.faults

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from data_cards.public import public_text
 from selfreward.errors import GateError
 from selfreward.store import Run
 
@@ -47,19 +48,22 @@ class Audits:
     lines: list[AuditLine]
     notes: list[str]
     """What was looked at where it was not everything."""
-    gated: bool
+    overruled: bool
+    """Whether failed ones were let through (`--no-gate`)."""
 
     @property
     def summary(self) -> str:
         """One sentence for the card."""
         verdicts = Counter(line.verdict for line in self.lines)
         counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in _WORST_FIRST if verdicts[verdict])
-        gate = "" if self.gated else " The gate was switched off (--no-gate): a failed audit stopped nothing."
+        gate = (
+            " The gate was switched off (--no-gate): what failed stopped nothing." if self.overruled else ""
+        )
         return f"{len(self.lines)} checks: {counted}.{gate}"
 
     def to_json(self) -> str:
         """For `selfreward/audits.json`."""
-        body = {"gated": self.gated, "summary": self.summary, "notes": self.notes}
+        body = {"overruled": self.overruled, "summary": self.summary, "notes": self.notes}
         return (
             json.dumps(
                 {**body, "audits": [asdict(line) for line in self.lines]}, indent=2, ensure_ascii=False
@@ -80,8 +84,8 @@ def audit_run(run: Run, gated: bool = True) -> Audits:
             f"{run.path}: {len(bad)} of {len(report.results)} audits do not pass: {names}; nothing was sent. "
             f"`selfreward audit {run.path}` shows the rows; --no-gate publishes all the same, and the card says so"
         )
-    lines = [_line(result) for result in report.results]
-    return Audits(sorted(lines, key=lambda line: _WORST_FIRST.index(line.verdict)), report.notes, gated)
+    lines = sorted(map(_line, report.results), key=lambda line: _WORST_FIRST.index(line.verdict))
+    return Audits(lines, [public_text(note) for note in report.notes], bool(bad))
 
 
 def _line(result: AuditResult) -> AuditLine:
@@ -93,7 +97,7 @@ def _line(result: AuditResult) -> AuditLine:
         figure="" if result.figure is None else f"{result.figure:.4g}",
         limit=f"{'at most' if result.at_most else 'at least'} {result.threshold:g}",
         found=result.n_rows,
-        where=result.reason or "; ".join(filter(None, (iteration, result.detail))),
+        where=public_text(result.reason or "; ".join(filter(None, (iteration, result.detail)))),
         figure_of=result.figure_of,
         protects_from=result.protects_from,
     )

@@ -6,7 +6,6 @@ data could have a say in shows as text (`markdown`). The same versions give the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,14 +22,13 @@ from data_cards.licences import source_licence
 from data_cards.markdown import render
 from data_cards.parquet import DatasetFiles
 from data_cards.plots import draw_plots
+from data_cards.public import public_config
 from data_cards.weaknesses import weaknesses
-from selfreward.config import RunConfig, dump_config
+from selfreward.config import dump_config
 from selfreward.funnel import PAPER_PAIRS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_LOGIN = re.compile(r"://[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,9 @@ def write_dataset_card(
 ) -> dict[str, Path]:
     """Write README.md and its pictures below `folder`; path in the repository -> file."""
     title = repo.rpartition("/")[2]
-    drawn = {iteration.number: draw_plots(iteration, folder) for iteration in facts.iterations}
     config = public_config(facts.config)
+    scale = (config.judging.min_score, config.judging.max_score) if config else None
+    drawn = {iteration.number: draw_plots(iteration, folder, scale) for iteration in facts.iterations}
     text = dataset_front_matter(title, licence, facts, datasets) + render(
         "dataset.md.jinja",
         title=title,
@@ -111,8 +110,7 @@ def write_model_card(
     judge = next((judge for judge in facts.judges if judge.model == model.name), None)
     alpaca = next((row for row in facts.alpaca if row["model"] == model.name), None)
     results = model_results(dataset_repo, revision, judge, alpaca)
-    effect = manifest["counts"]["notes"].get("effect") or {}
-    text = model_front_matter(title, licence, base, dataset_repo, results, facts.languages) + render(
+    text = model_front_matter(title, licence, base, dataset_repo, results, facts) + render(
         "model.md.jinja",
         title=title,
         repo_literal=Markup(f'"{repo}"'),
@@ -120,7 +118,8 @@ def write_model_card(
         base=base or "a model that is not on the Hub",
         parameters=yaml.safe_dump(manifest["params"], sort_keys=True, allow_unicode=True),
         training_data=training_data,
-        effect={name: value for name, value in effect.items() if isinstance(value, int | float)},
+        effect=manifest["counts"]["notes"].get("effect"),
+        judge_template=facts.template,
         judge=judge,
         alpaca=alpaca,
         weaknesses=weaknesses(
@@ -131,29 +130,6 @@ def write_model_card(
         licence_note=licence_note,
     )
     path.write_text(text, encoding="utf-8")
-
-
-def public_config(config: RunConfig | None) -> RunConfig | None:
-    """The configuration without this machine's paths: an absolute path is cut to its last part; no logins in addresses.
-
-    Rows and keys hold no paths either; files count by their content.
-    """
-    return None if config is None else RunConfig.model_validate(_without_paths(config.model_dump()))
-
-
-def _without_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_paths(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(inner) for inner in value]
-    if isinstance(value, str):
-        value = _LOGIN.sub("://", value)
-        engine, colon, rest = value.partition(":")
-        if value.startswith(("/", "~")):
-            return Path(value).name
-        if colon and rest.startswith(("/", "~")) and not rest.startswith("//"):
-            return f"{engine}:{Path(rest).name}"
-    return value
 
 
 def _splits(data: DatasetFiles) -> Markup:

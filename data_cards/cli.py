@@ -92,16 +92,17 @@ def publish(
         else:
             print("\n".join(f"{folder}: the tree of the repository; nothing was sent" for folder in folders))
         return
-    _quiet_client()
+    _prepare_client()
     pushed = publishing.publish(run_folder, options)
     if as_json:
         print_json([asdict(entry) for entry in pushed])
         return
     for entry in pushed:
         what = "published" if entry.committed else "unchanged, nothing committed"
-        checked = f"{entry.verified} files read back and equal" if entry.verified else "read back before"
+        gone = f" ({entry.removed} that main had before are gone from it)" if entry.removed else ""
+        checked = f"{entry.verified} read back and equal" if entry.verified else "read back before"
         print(
-            f"{entry.url}: {what}; revision {entry.revision}, tag {entry.tag}; {entry.n_files} files, {checked}"
+            f"{entry.url}: {what}; revision {entry.revision}, tag {entry.tag}; {entry.n_files} files{gone}, {checked}"
         )
 
 
@@ -121,7 +122,7 @@ def pull(
     """Restore a published run.  Example: selfreward pull ann/self-rewarding runs/theirs --revision run-3f0c12ab34cd"""
     from data_cards.pull import pull as pull_run
 
-    _quiet_client()
+    _prepare_client()
     restored = pull_run(repo, run_folder, revision, models)
     if as_json:
         print_json([asdict(entry) for entry in restored])
@@ -131,9 +132,12 @@ def pull(
     print(f"\n{run_folder}: restored; look at it with: selfreward sql {run_folder} 'FROM pairs'")
 
 
-def _quiet_client() -> None:
-    """The Hub's client draws a bar for each file; in a log file or a pipe they are noise."""
+def _prepare_client() -> None:
+    """A bounded wait for silent servers, and no bar for each file where it would be noise: in a log file or a pipe."""
     from huggingface_hub.utils import disable_progress_bars
 
+    from data_cards.account import limit_silence
+
+    limit_silence()
     if not sys.stderr.isatty():
         disable_progress_bars()

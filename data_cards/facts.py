@@ -36,6 +36,11 @@ class DatasetFacts:
     inputs: list[str]
     created: str
 
+    @property
+    def kind(self) -> str:
+        """`pairs` of `iter1/pairs`."""
+        return self.name.rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class JudgeFacts:
@@ -72,6 +77,11 @@ class RunFacts:
         """Rows of all published datasets together."""
         return sum(dataset.rows for dataset in self.datasets)
 
+    @property
+    def judges_itself(self) -> bool:
+        """Whether the judge is a model of the run, as in the paper, and not another one."""
+        return self.config is None or self.config.judging.judge in ("current", "fixed")
+
     def dataset(self, name: str) -> DatasetFacts | None:
         """A dataset by its name in the run."""
         return next((d for d in self.datasets if d.name == name), None)
@@ -100,7 +110,7 @@ def gather(run: Run, versions: Sequence[Version]) -> RunFacts:
 
 
 def seed_sources(run: Run) -> list[str]:
-    """Where the human-written rows of a run come from; empty where that cannot be told (imported rows only)."""
+    """Where the seeds of a run come from; empty where that cannot be told (imported rows only)."""
     return _distinct(_seeds_versions(run), "source")
 
 

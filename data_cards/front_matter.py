@@ -6,6 +6,7 @@ counts. It is written by `huggingface_hub` and `datasets` from objects, parsed a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def dataset_front_matter(
     card = DatasetCardData(
         pretty_name=title,
         license=licence,
-        language=facts.languages or None,
+        language=_languages(facts) or None,
         task_categories=["text-generation"],
         size_categories=[_size(facts.rows)],
         annotations_creators=["machine-generated"],
@@ -118,7 +119,7 @@ def model_front_matter(
     base_model: str | None,
     dataset_repo: str,
     results: Sequence[Any],
-    languages: list[str],
+    facts: RunFacts,
 ) -> str:
     """The YAML of a model card, with its fences; `results` are `EvalResult`s."""
     from huggingface_hub import ModelCard, ModelCardData
@@ -127,7 +128,7 @@ def model_front_matter(
         license=licence,
         base_model=base_model,
         datasets=[dataset_repo],
-        language=languages or None,
+        language=_languages(facts) or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         model_name=title,
@@ -174,6 +175,15 @@ def model_results(
         name = "length-controlled win rate, %"
         results.append(result(alpaca["config"], "lc_win_rate", name, alpaca["length_controlled_winrate"]))
     return results
+
+
+def _languages(facts: RunFacts) -> list[str]:
+    """The seeds' languages as the Hub takes them, two or three letters: `pt` for `pt-BR`; what is no code is left out.
+
+    A `lang` of somebody's own table can be anything, and the Hub would refuse the whole commit for it.
+    """
+    codes = {lang.partition("-")[0].lower() for lang in facts.languages}
+    return sorted(code for code in codes if re.fullmatch("[a-z]{2,3}", code))
 
 
 def _fenced(card: Any) -> str:

@@ -7,8 +7,8 @@ Promises:
 - 429 and 5xx are waited out as the server says (`Retry-After`, `RateLimit`), a bounded number of times;
 - every failure is one sentence that says which revision is current now. Tokens appear in none of them.
 
-The token comes from the standard place (`HF_TOKEN`, the login file), read by the client itself. Not promised: a limit
-on what the client itself waits for inside an upload or a download, where it tries some requests five times.
+Not promised: a limit on what the client itself waits for inside an upload or a download, where it tries some requests
+five times.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class HubRepo:
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
-            info = self._patiently(
+            info = self.patiently(
                 "asking for its head", lambda: self.api.repo_info(self.repo_id, repo_type=self.kind)
             )
         except RepositoryNotFoundError:
@@ -79,7 +79,7 @@ class HubRepo:
             return self.api.repo_info(self.repo_id, repo_type=self.kind, revision=revision)
 
         try:
-            return str(self._patiently("asking for its revision", ask).sha)
+            return str(self.patiently("asking for its revision", ask).sha)
         except RepositoryNotFoundError as error:
             raise HubError(
                 f"{self.url}: no such {self.kind} repository, or it is private and your token (HF_TOKEN, `hf auth "
@@ -97,7 +97,7 @@ class HubRepo:
                 self.repo_id, repo_type=self.kind, private=private or None, exist_ok=True
             )
 
-        self._patiently("creating it", ask)
+        self.patiently("creating it", ask)
         head = self.head()
         if head is None:
             raise HubError(
@@ -116,13 +116,13 @@ class HubRepo:
             files = [entry for entry in entries if isinstance(entry, RepoFile)]
             return {f.path: RemoteFile(f.size, f.blob_id, f.lfs.sha256 if f.lfs else None) for f in files}
 
-        tree = self._patiently("listing its files", ask)
+        tree = self.patiently("listing its files", ask)
         tree.pop(MADE_BY_THE_HUB, None)
         return tree
 
     def tags(self) -> dict[str, str]:
         """Tag -> commit."""
-        refs = self._patiently(
+        refs = self.patiently(
             "listing its tags", lambda: self.api.list_repo_refs(self.repo_id, repo_type=self.kind)
         )
         return {tag.name: tag.target_commit for tag in refs.tags}
@@ -133,7 +133,7 @@ class HubRepo:
         def ask() -> None:
             self.api.create_tag(self.repo_id, tag=name, revision=revision, repo_type=self.kind, exist_ok=True)
 
-        self._patiently(f"tagging {short_revision(revision)}", ask)
+        self.patiently(f"tagging {short_revision(revision)}", ask)
         if (found := self.tags().get(name)) != revision:
             raise HubError(
                 f"{self.url}: tag {name} names {found}, expected {revision}; somebody else just made it"
@@ -167,7 +167,7 @@ class HubRepo:
             )
             return Path(found)
 
-        return self._patiently(f"reading {path}", ask)
+        return self.patiently(f"reading {path}", ask)
 
     def _upload(self, operations: list[Any], parent: str) -> None:
         """Large files go up first, and nobody sees them before the commit; what is there already is skipped."""
@@ -200,7 +200,7 @@ class HubRepo:
             return head.revision
         raise foreign_commit(self.url, head.revision, parent)
 
-    def _patiently(self, doing: str, ask: Callable[[], T]) -> T:
+    def patiently(self, doing: str, ask: Callable[[], T]) -> T:
         """Ask, wait and ask again; what will not pass is a HubError, except "not found", which callers explain."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -229,35 +229,3 @@ def _operations(changes: Changes) -> list[Any]:
         *(CommitOperationAdd(path, str(source)) for path, source in changes.added.items()),
         *(CommitOperationDelete(path) for path in changes.removed),
     ]
-
-
-def connect(endpoint: str | None = None) -> HfApi:
-    """The Hub's client, with the token of the standard place."""
-    from huggingface_hub import HfApi
-
-    return HfApi(endpoint=endpoint, library_name="selfreward")
-
-
-def require_writer(api: HfApi, repo_id: str, patience: Patience) -> str:
-    """The user behind the token; HubError where there is none, or where it may not write to the namespace."""
-    from huggingface_hub import get_token
-
-    if get_token() is None:
-        raise HubError(
-            "no Hugging Face token found; set HF_TOKEN or log in with `hf auth login`; nothing was sent"
-        )
-    repo = HubRepo(api, repo_id, "dataset", patience)
-    account = repo._patiently("asking who you are", api.whoami)
-    namespace = repo_id.split("/")[0]
-    name = str(account.get("name"))
-    organisations = {str(org.get("name")) for org in account.get("orgs", [])}
-    if namespace not in {name, *organisations}:
-        mine = ", ".join([name, *sorted(organisations)])
-        raise HubError(f"--repo {repo_id}: you are {name}, who may publish to {mine}; nothing was sent")
-    role = account.get("auth", {}).get("accessToken", {}).get("role")
-    if role == "read":
-        raise HubError(
-            f"--repo {repo_id}: your token can only read; make one with write access at "
-            "huggingface.co/settings/tokens and log in again; nothing was sent"
-        )
-    return name

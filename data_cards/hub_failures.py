@@ -60,6 +60,8 @@ def will_pass(error: Exception) -> bool:
     status = status_of(error)
     if status is not None:
         return status in _RETRIED
+    if _is_offline(error):
+        return False
     return any(isinstance(link, (_http_error(), JSONDecodeError)) for link in _chain(error))
 
 
@@ -71,14 +73,16 @@ def status_of(error: BaseException) -> int | None:
 
 def asked_wait_s(error: Exception) -> float | None:
     """The seconds the server asks to wait: `Retry-After` or the `t` of `RateLimit`; None where it says nothing."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
     response = _response(error)
-    headers = {} if response is None else response.headers
-    for name, text in (("retry-after", headers.get("retry-after")), ("ratelimit", headers.get("ratelimit"))):
-        if text and name == "ratelimit":
-            text = next((part.strip()[2:] for part in text.split(";") if part.strip().startswith("t=")), "")
-        if text and text.strip().isdigit():
-            return float(text)
-    return None
+    if response is None:
+        return None
+    retry_after = response.headers.get("retry-after", "").strip()
+    if retry_after.isdigit():
+        return float(retry_after)
+    limit = parse_ratelimit_headers(response.headers)
+    return None if limit is None else float(limit.reset_in_seconds)
 
 
 def status_words(error: BaseException) -> str:
@@ -104,6 +108,12 @@ def _cause(error: BaseException) -> BaseException:
     return next((link for link in _chain(error) if isinstance(link, _http_error())), error)
 
 
+def _is_offline(error: BaseException) -> bool:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    return any(isinstance(link, OfflineModeIsEnabled) for link in _chain(error))
+
+
 def _http_error() -> type[Exception]:
     """The base of all errors of the client's HTTP library (httpx or httpx2, as the client has it)."""
     from huggingface_hub.errors import HfHubHTTPError
@@ -126,6 +136,8 @@ def reason_of(error: Exception) -> str:
         return "your token may not do that there (403)"
     if status is not None:
         return f"the Hub answered {status}"
+    if _is_offline(error):
+        return "HF_HUB_OFFLINE is set"
     cause = _cause(error)
     text = " ".join(str(cause).split())[:200]
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
@@ -136,6 +148,8 @@ def advice_for(error: Exception) -> str:
     status = status_of(error)
     if status in (401, 403):
         return "make a token with write access at huggingface.co/settings/tokens and log in again (`hf auth login`)"
+    if _is_offline(error):
+        return "unset it and run the same command again"
     if status in _CONFLICT:
         return "somebody else is committing there; run the same command again"
     if status == 429 and (seconds := asked_wait_s(error)) is not None:

@@ -61,9 +61,19 @@ def code(value: Any) -> Markup:
     )
 
 
-def share(value: float | None, digits: int = 1) -> Markup:
+def percent(value: float | None, scale: float = 1) -> Markup:
+    """A figure in percent, from a share with `scale` 100; a dash where there is none."""
+    return Markup("–") if value is None else Markup(f"{scale * value:.1f} %")
+
+
+def share(value: float | None) -> Markup:
     """A share in percent; a dash where there is none."""
-    return Markup("–") if value is None else Markup(f"{100 * value:.{digits}f} %")
+    return percent(value, 100)
+
+
+def span(ends: Sequence[float | None], scale: float = 1) -> Markup:
+    """An interval in percent; one dash where there is none."""
+    return Markup("–") if None in ends else Markup(" to ").join(percent(end, scale) for end in ends)
 
 
 def number(value: float | None, digits: int = 1) -> Markup:
@@ -100,7 +110,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters.update(pre=pre, code=code, share=share, number=number, counts=counts, code_list=code_list)
+    made.filters.update(
+        {filter.__name__: filter for filter in (pre, code, percent, share, span, number, counts, code_list)}
+    )
     return made
 
 

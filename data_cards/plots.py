@@ -21,13 +21,18 @@ _SIZE_INCHES = (8.0, 3.2)
 _N_BINS = 24
 
 
-def draw_plots(iteration: IterationFacts, folder: Path) -> dict[str, str]:
-    """Write the pictures that have something to show; path in the repository -> what it shows, in words."""
+def draw_plots(
+    iteration: IterationFacts, folder: Path, scale: tuple[float, float] | None = None
+) -> dict[str, str]:
+    """Write the pictures that have something to show; path in the repository -> what it shows, in words.
+
+    `scale` is the judge's lowest and highest score: what nobody was given is seen to be empty.
+    """
     drawn = {}
     number = iteration.number
     if iteration.histogram or iteration.scores:
         path = f"images/iter{number}-scores.png"
-        _save(_scores(iteration), folder / path)
+        _save(_scores(iteration, scale), folder / path)
         drawn[path] = f"Iteration {number}: scores of single judgements, and mean scores of candidates"
     if iteration.lengths.candidates or iteration.lengths.chosen:
         path = f"images/iter{number}-lengths.png"
@@ -36,11 +41,16 @@ def draw_plots(iteration: IterationFacts, folder: Path) -> dict[str, str]:
     return drawn
 
 
-def _scores(iteration: IterationFacts) -> Figure:
+def _scores(iteration: IterationFacts, scale: tuple[float, float] | None) -> Figure:
     figure, (left, right) = _figure()
     values = [score for score, _ in iteration.histogram]
     counts = [n for _, n in iteration.histogram]
-    left.bar(values, counts, width=_bar_width(values), color=_BLUE)
+    if len(values) > _N_BINS:  # scores from token probabilities are all different
+        left.hist(values, bins=_N_BINS, range=scale, weights=counts, color=_BLUE)
+    else:
+        left.bar(values, counts, width=_bar_width(values), color=_BLUE)
+    if scale is not None:
+        left.set_xlim(scale[0] - 0.5, scale[1] + 0.5)
     unscored = sum(n for status, n in iteration.statuses.items() if status != "ok")
     without = f" ({unscored:,} without a score)" if unscored else ""
     _label(left, f"single judgements{without}", "score", "judgements")

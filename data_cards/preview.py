@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from data_cards.account import connect
 from data_cards.audits import audit_run
 from data_cards.bases import base_licence
 from data_cards.cards import write_dataset_card
 from data_cards.facts import RunFacts, gather, seed_sources
-from data_cards.hub import HubRepo, connect
+from data_cards.hub import HubRepo
 from data_cards.layout import CARD
 from data_cards.licences import choose_licence
 from data_cards.model_trees import write_card_of
@@ -34,7 +36,7 @@ def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> lis
     selection = select(run, with_models=True)
     facts = gather(run, [*selection.datasets, *selection.models])
     chosen = _licence(run, licence)
-    audits = audit_run(run, gated=False)
+    audits = replace(audit_run(run, gated=False), overruled=False)
     with tempfile.TemporaryDirectory(prefix="selfreward-card-") as scratch, durable.filling(Path(scratch)):
         files = [write_dataset(version, Path(scratch)) for version in selection.datasets]
         described = [

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_cards.account import connect, require_writer
 from data_cards.audits import audit_run
 from data_cards.bases import require_base_licence
 from data_cards.facts import read_config, seed_sources
-from data_cards.hub import HubRepo, connect, require_writer
+from data_cards.hub import HubRepo
 from data_cards.hub_failures import HubError, Patience
 from data_cards.layout import checked_repo, model_repo
 from data_cards.licences import choose_licence
@@ -29,6 +30,7 @@ from data_cards.trees import Tree
 from selfreward import durable
 from selfreward.errors import UsageError
 from selfreward.store import Run
+from selfreward.version import Version
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
         ]
         for version in selection.models:
             model = HubRepo(api, model_repo(options.repo, version.name), "model", patience)
-            tree = _model_tree(run, selection, staged, options, version.name, pushed[0], scratch)
+            datasets = pushed[0]
+            tree = _model_tree(run, staged, options, version, datasets.url, datasets.revision, scratch)
             refuse_secrets(tree)
             pushed.append(
                 push(
@@ -101,9 +104,8 @@ def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
         url = HubRepo(connect(options.endpoint), options.repo, "dataset").url
         staged = stage_datasets(run, selection, options.repo, url, scratch / "tree", options.licence, audits)
         trees = {folder: staged.tree}
-        unpushed = Pushed(options.repo, url, staged.tag, staged.tag, False, len(staged.tree.files), 0)
         for version in selection.models:
-            tree = _model_tree(run, selection, staged, options, version.name, unpushed, scratch)
+            tree = _model_tree(run, staged, options, version, url, staged.tag, scratch)
             trees[folder.with_name(f"{folder.name}-{version.name}")] = tree
         for tree in trees.values():
             refuse_secrets(tree)
@@ -134,18 +136,18 @@ def _model_licence(run: Run, options: PublishOptions) -> str:
 
 def _model_tree(
     run: Run,
-    selection: Selection,
     staged: Staged,
     options: PublishOptions,
-    name: str,
-    datasets: Pushed,
+    version: Version,
+    url: str,
+    revision: str,
     scratch: Path,
 ) -> Tree:
-    version = next(v for v in selection.models if v.name == name)
-    folder = scratch / f"model-{name}"
+    """One model's repository; its card names `revision` of the datasets at `url`."""
+    folder = scratch / f"model-{version.name}"
     folder.mkdir(parents=True)
     licence = _model_licence(run, options)
-    return model_tree(version, staged.facts, licence, options.repo, datasets.url, datasets.revision, folder)
+    return model_tree(version, staged.facts, licence, options.repo, url, revision, folder)
 
 
 def _compare_rows(staged: Staged, folder: Path) -> None:

@@ -12,27 +12,27 @@ and all of it becomes current at once; an interrupted pull is finished by the sa
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from data_cards.hub import HubRepo, connect
+from data_cards.account import connect
+from data_cards.hub import HubRepo
 from data_cards.hub_failures import HubError, Patience
 from data_cards.layout import CONFIG, MODEL_MANIFEST, RUN_FILE, checked_repo, manifest_path
 from data_cards.model_trees import published_path
 from data_cards.parquet import DatasetFiles, read_dataset
 from data_cards.record import Record
+from data_cards.stored_rows import write_rows
 from selfreward import durable
-from selfreward.errors import DamagedError, StoreError, UsageError
+from selfreward.errors import DamagedError, UsageError
 from selfreward.progress import bar
 from selfreward.sealed import seal, unseal
 from selfreward.state import State, update_state
 from selfreward.store import Run
 from selfreward.version import MANIFEST, Version, file_sha256
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class Restored:
     rows: int
     identical: bool
     """Whether it has its original manifest, byte for byte."""
+    url: str
+    revision: str
+    """Where it was pulled from: a later push builds on this commit."""
 
 
 def pull(
@@ -64,10 +67,10 @@ def pull(
     repo = HubRepo(connect(endpoint), repo_id, "dataset", patience)
     commit = repo.resolve(revision)
     _refuse_other_runs(path)
+    body = _run_file(repo, commit)
     run = Run.create(path)
-    scratch = durable.make_folder(path / ".work" / f"pull-{commit[:16]}")
-    body = _run_file(repo, commit, scratch)
     _refuse_other_versions(run, body)
+    scratch = durable.make_folder(path / ".work" / f"pull-{commit[:16]}")
     with run.hold("selfreward pull"):
         restored = [
             _restore_dataset(run, repo, commit, scratch, name, entry)
@@ -80,7 +83,8 @@ def pull(
             ]
         _write_config(run, repo, commit, scratch)
         _make_current(run, restored)
-    Record(path).finished(repo.url, commit, revision if revision in repo.tags() else None)
+    for url, pulled in dict.fromkeys((entry.url, entry.revision) for entry in restored):
+        Record(path).finished(url, pulled, None)
     shutil.rmtree(scratch, ignore_errors=True)
     return restored
 
@@ -97,13 +101,14 @@ def _refuse_other_runs(path: Path) -> None:
         raise UsageError(f"{path}: is a file; expected a folder, or a name that is free")
 
 
-def _run_file(repo: HubRepo, commit: str, scratch: Path) -> dict[str, Any]:
+def _run_file(repo: HubRepo, commit: str) -> dict[str, Any]:
     if RUN_FILE not in repo.tree(commit):
         raise HubError(
             f"{repo.url}: revision {commit} holds no {RUN_FILE}, so it was not published by selfreward; load it with "
             "`datasets.load_dataset` and bring its rows in with `selfreward import`"
         )
-    content = repo.download(RUN_FILE, commit, scratch).read_bytes()
+    with tempfile.TemporaryDirectory(prefix="selfreward-pull-") as scratch:
+        content = repo.download(RUN_FILE, commit, Path(scratch)).read_bytes()
     return unseal(content, Path(f"{repo.url}/{RUN_FILE}"))
 
 
@@ -122,71 +127,33 @@ def _refuse_other_versions(run: Run, body: dict[str, Any]) -> None:
 def _restore_dataset(
     run: Run, repo: HubRepo, commit: str, scratch: Path, name: str, entry: dict[str, Any]
 ) -> Restored:
-    manifest = repo.download(manifest_path(name), commit, scratch)
     found = _existing(run, name, entry)
     if found is not None:
-        return found
+        return _restored(found, entry, repo, commit)
+    manifest = repo.download(manifest_path(name), commit, scratch)
     body = _manifest(manifest, entry, f"{repo.url}/{manifest_path(name)}")
     files = DatasetFiles.from_described(entry)
     for file in files.files:
         repo.download(file.path, commit, scratch)
     table = read_dataset(files, scratch)
     with run.draft(name) as folder:
-        written = _write_rows(folder, table, files)
+        written = write_rows(folder, table, files)
         identical = written == body["files"]
         if not identical:
             origin = {"repo": repo.url, "revision": commit, "manifest_sha256": entry["manifest_sha256"]}
             body = {**body, "files": written, "restored_from": origin}
         durable.write_new(folder / MANIFEST, manifest.read_bytes() if identical else seal(body))
-        version = _publish(run, folder, name, entry)
-    return Restored(name, version.version, version.n_rows, identical)
-
-
-def _write_rows(folder: Path, table: pa.Table, files: DatasetFiles) -> list[dict[str, Any]]:
-    from selfreward.writer import write_shards
-
-    written = write_shards(folder, table.schema, _as_stored(table, files.batches))
-    if written.content_sha256 != files.content_sha256:
-        raise StoreError(
-            f"{files.name}: was written with another content hash than it was read with; this is a bug"
-        )
-    return written.files
-
-
-def _as_stored(table: pa.Table, batches: tuple[int, ...]) -> Iterator[pa.RecordBatch]:
-    """The rows in the record batches of the original files, with zeros under NULLs as a builder leaves them."""
-    import pyarrow as pa
-
-    start = 0
-    for n in batches:
-        batch = table.slice(start, n).combine_chunks().to_batches()[0]
-        yield pa.RecordBatch.from_arrays(
-            [_zeros_under_nulls(column) for column in batch.columns], schema=batch.schema
-        )
-        start += n
-
-
-def _zeros_under_nulls(column: pa.Array) -> pa.Array:
-    """What lies under a NULL is nobody's business, but it is part of the file; Parquet leaves a neighbour there."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    plain = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    if not plain or not column.null_count:
-        return column
-    column = pa.concat_arrays([column])  # an offset of zero, so that the buffers can be put together
-    filled = pc.fill_null(column, 0)
-    return pa.Array.from_buffers(column.type, len(column), [column.buffers()[0], filled.buffers()[1]])
+        return _restored(_publish(folder, name, entry), entry, repo, commit)
 
 
 def _restore_model(
     run: Run, datasets: HubRepo, patience: Patience, scratch: Path, name: str, entry: dict[str, Any]
 ) -> Restored:
-    found = _existing(run, name, entry)
-    if found is not None:
-        return found
     repo = HubRepo(datasets.api, entry["repo"], "model", patience)
     commit = repo.resolve(f"version-{entry['version']}")
+    found = _existing(run, name, entry)
+    if found is not None:
+        return _restored(found, entry, repo, commit)
     below = durable.make_folder(scratch / name)
     manifest = repo.download(MODEL_MANIFEST, commit, below)
     body = _manifest(manifest, entry, f"{repo.url}/{MODEL_MANIFEST}")
@@ -201,8 +168,7 @@ def _restore_model(
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(source, target)
         durable.write_new(folder / MANIFEST, manifest.read_bytes())
-        version = _publish(run, folder, name, entry)
-    return Restored(name, version.version, version.n_rows, True)
+        return _restored(_publish(folder, name, entry), entry, repo, commit)
 
 
 def _manifest(path: Path, entry: dict[str, Any], shown: str) -> dict[str, Any]:
@@ -214,16 +180,20 @@ def _manifest(path: Path, entry: dict[str, Any], shown: str) -> dict[str, Any]:
     return body
 
 
-def _existing(run: Run, name: str, entry: dict[str, Any]) -> Restored | None:
+def _existing(run: Run, name: str, entry: dict[str, Any]) -> Version | None:
     """A version that an earlier, interrupted pull has finished."""
     found = next((v for v in run.versions(name) if v.version == entry["version"]), None)
-    if found is None:
-        return None
-    found.verify()
-    return Restored(name, found.version, found.n_rows, found.manifest_sha256 == entry["manifest_sha256"])
+    if found is not None:
+        found.verify()
+    return found
 
 
-def _publish(run: Run, folder: Path, name: str, entry: dict[str, Any]) -> Version:
+def _restored(version: Version, entry: dict[str, Any], repo: HubRepo, commit: str) -> Restored:
+    identical = version.manifest_sha256 == entry["manifest_sha256"]
+    return Restored(version.name, version.version, version.n_rows, identical, repo.url, commit)
+
+
+def _publish(folder: Path, name: str, entry: dict[str, Any]) -> Version:
     version = Version(name, folder.parent / entry["version"])
     if not durable.publish_folder(folder, version.folder):
         version.verify()

@@ -30,6 +30,8 @@ class Pushed:
     committed: bool
     """False: it held exactly this already."""
     n_files: int
+    removed: int
+    """Files that `main` had before and has no more; older revisions keep them."""
     verified: int
     """Files read back now; 0 where this revision was read back before."""
 
@@ -56,30 +58,33 @@ def push(
             f"{repo.url}: is public, but --private was given; make it private in its settings first"
         )
     head = head or repo.create(private)
-    revision = _bring_up_to_date(repo, tree, record, head.revision, title, onto)
+    remote = repo.tree(head.revision)
+    changes = changes_between(tree, remote)
+    revision = head.revision
+    if changes:
+        known = record.get(repo.url)
+        if not known.knows(head.revision, remote) and onto != head.revision:
+            raise foreign_commit(repo.url, head.revision, known.revision)
+        record.expect(repo.url, tree)
+        revision = repo.commit(tree, head.revision, title)
     record.committed(repo.url, revision)
     known = record.get(repo.url)
     verified = 0 if known.verified else _read_back(repo, tree, revision, scratch, check)
-    name = free_tag(tag, revision, repo.tags())
-    if known.tag != name or not known.verified:
+    tags = repo.tags()
+    name = free_tag(tag, revision, tags)
+    if name not in tags:
         repo.tag(name, revision)
-        record.finished(repo.url, revision, name)
+    record.finished(repo.url, revision, name)
     return Pushed(
-        repo.repo_id, repo.url, revision, name, revision != head.revision, len(tree.files), verified
+        repo=repo.repo_id,
+        url=repo.url,
+        revision=revision,
+        tag=name,
+        committed=revision != head.revision,
+        n_files=len(tree.files),
+        removed=len(changes.removed),
+        verified=verified,
     )
-
-
-def _bring_up_to_date(
-    repo: HubRepo, tree: Tree, record: Record, head: str, title: str, onto: str | None
-) -> str:
-    remote = repo.tree(head)
-    if not changes_between(tree, remote):
-        return head
-    known = record.get(repo.url)
-    if not known.knows(head, remote) and onto != head:
-        raise foreign_commit(repo.url, head, known.revision)
-    record.expect(repo.url, tree)
-    return repo.commit(tree, head, title)
 
 
 def _read_back(repo: HubRepo, tree: Tree, revision: str, scratch: Path, check: Callable[[Path], None]) -> int:

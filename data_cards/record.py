@@ -60,7 +60,8 @@ class Record:
 
     def finished(self, url: str, revision: str, tag: str | None) -> None:
         """Note that a commit was read back and tagged."""
-        self._put(url, Published(revision, tag, verified=True))
+        if self.get(url) != (done := Published(revision, tag, verified=True)):
+            self._put(url, done)
 
     def _put(self, url: str, published: Published) -> None:
         entries = {**self._read(), url: published}

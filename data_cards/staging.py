@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_cards.audits import AUDITS_DATASET, Audits
-from data_cards.cards import ModelLink, public_config, write_dataset_card
+from data_cards.cards import ModelLink, write_dataset_card
 from data_cards.croissant import croissant
 from data_cards.facts import RunFacts, gather, seed_sources
 from data_cards.layout import (
@@ -30,6 +30,7 @@ from data_cards.layout import (
 )
 from data_cards.licences import choose_licence
 from data_cards.parquet import DatasetFiles, write_dataset
+from data_cards.public import public_config
 from data_cards.trees import Tree
 from selfreward.config import dump_config
 from selfreward.errors import UsageError
@@ -83,6 +84,10 @@ def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Sel
     }
     datasets = [run.current(name) for name in sorted(chosen, key=_as_made) if not is_model(name)]
     models = [run.current(name) for name in sorted(chosen) if is_model(name)]
+    if not datasets and only:
+        raise UsageError(
+            f"--only {', '.join(only)}: names no dataset; models are published with --models, beside at least one"
+        )
     if not datasets:
         raise UsageError(f"{run.path}: holds no dataset to publish; `selfreward run` makes some")
     config_names(version.name for version in datasets)
@@ -185,6 +190,7 @@ def _model_url(dataset_url: str, model: str) -> str:
 def _as_made(name: str) -> tuple[int, int, str]:
     """Seeds, IFT and EFT first, then the iterations by number."""
     number = int(name.split("/")[0].removeprefix("iter")) if "/" in name else -1
-    order = ("seeds", "ift", "eft", "prompts", "candidates", "judgements", "scores", "pairs")
+    order = ("seeds", "ift", "eft", "prompts", "candidates", "judgements", "scores", "pairs",
+             "judge_eval", "model_outputs", "annotations")  # fmt: skip
     kind = name.rpartition("/")[2]
     return number, order.index(kind) if kind in order else len(order), name

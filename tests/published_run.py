@@ -29,7 +29,7 @@ def make_published_run(path: Path, with_model: bool = True) -> Run:
 
 
 def make_hostile_run(path: Path) -> Run:
-    """A run whose first pair, a seed and the reasons for rejected prompts try to break a card."""
+    """A run whose first pair, a seed and the reasons for rejected prompts try to break a card, and with a private path."""
 
     def hostile_pair(rows):
         return [
@@ -43,9 +43,11 @@ def make_hostile_run(path: Path) -> Run:
     def hostile_seed(rows):
         return [replace(row, source="[z](http://evil.example)") for row in rows]
 
-    return make_sample_run(
+    run = make_sample_run(
         path, iterations=1, iter1_pairs=hostile_pair, iter1_prompts=hostile_reason, seeds=hostile_seed
     )
+    (path / "config.yaml").write_text("model: scripted:/home/ann/private/answers.yaml\n")
+    return run
 
 
 def publish_judge_eval(run: Run, rows: list[dict]) -> None:
@@ -77,7 +79,9 @@ def publish_model(run: Run, name: str = "M1", value: float = 0.5) -> None:
         (folder / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
         (folder / "tokenizer.json").write_text('{"version": "1.0"}')
         (folder / "training.json").write_text('{"seconds": 3.5}')
-        run.publish_model(recipe, folder, Counts(40, 40, notes={"effect": {"target": 0.25, "n": 40}}))
+        change = {"before": -20.5, "after": -18.25, "change": 2.25, "change_per_token": 0.1}
+        effect = {"rows": 24, "of": 40, "dtype": "float32", "device": "cpu", "completion": change}
+        run.publish_model(recipe, folder, Counts(40, 40, notes={"effect": effect}))
 
 
 def change_run(run: Run) -> None:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from published_run import HOSTILE, make_hostile_run, make_published_run
-from sample_run import make_sample_run
+from sample_run import changed, make_sample_run
 
+from data_cards import cards
 from data_cards.audits import Audits
 from data_cards.facts import gather
+from data_cards.front_matter import dataset_front_matter
 from data_cards.iterations import IterationFacts, Lengths
 from data_cards.layout import checked_repo, config_names, free_tag
 from data_cards.licences import choose_licence, forbidden_because, source_licence
@@ -54,7 +56,7 @@ def test_the_card_says_what_how_how_many_and_how_good(tree):
     text = (tree / "README.md").read_text()
     for expected in (
         'load_dataset("ann/x", "iter1_pairs", split="train")',
-        "| `iter1_judgements` | `train` 288 | 288 | 288 | – |",
+        "| `iter1_judgements` | one judgement of an answer: its text, `score` or NULL, `status` | `train` 288 | 288 | – |",
         "| prompts kept | 24 | not&#95;novel 6 |",
         "seeds → ift, eft → SFT → M1",
         "![Iteration 1: scores of single judgements",
@@ -124,8 +126,33 @@ def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
         p.relative_to(tmp_path / "dry"): p.read_bytes() for p in (tmp_path / "dry").rglob("*") if p.is_file()
     } == files
     pictures = gather(run, select(run).datasets).iterations[0]
-    drawn = draw_plots(pictures, tmp_path / "plots")
+    drawn = draw_plots(pictures, tmp_path / "plots", (0, 5))
     assert [(tmp_path / "plots" / p).read_bytes() == files[Path(p)] for p in drawn] == [True, True]
+
+
+def test_every_dataset_of_the_contract_is_explained(tree):
+    """A kind that the template does not know would get a dash."""
+    from selfreward.exchange import ROW_CLASSES
+
+    template = (Path(cards.__file__).parent / "templates" / "dataset.md.jinja").read_text()
+    assert [kind for kind in ROW_CLASSES if f'"{kind}": "' not in template] == []
+    assert "| – | `train`" not in (tree / "README.md").read_text()
+
+
+def test_languages_are_codes_that_the_hub_takes(tree):
+    """`pt-BR` is `pt`; a language that is no code is left out of the YAML, and the commit is not refused for it."""
+    run = Run(tree.parent / "run")
+    facts = replace(gather(run, select(run).datasets), languages=["English", "en", "pt-BR", "uk-UA"])
+    text = dataset_front_matter("x", "mit", facts, [])
+    assert "language:\n- en\n- pt\n- uk\nlicense" in text
+
+
+def test_a_card_that_is_only_looked_at_speaks_of_no_gate(tmp_path):
+    """Nobody asked for `--no-gate`: the failed check stands there, and nothing is said to have been overruled."""
+    run = make_sample_run(tmp_path / "run", 1, iter1_pairs=changed(0, chosen_score=0.0, rejected_score=5.0))
+    text = write_cards(run.path, "USER/NAME", None, tmp_path / "card")[0].read_text()
+    assert "| `pairs_chosen_beats_rejected` | contract | fail |" in text
+    assert "--no-gate" not in text
 
 
 def test_a_card_alone_needs_no_licence_and_no_figures(tmp_path):
@@ -146,7 +173,7 @@ def test_imported_rows_are_named_as_a_weakness(tmp_path, monkeypatch):
 
     from selfreward.exchange import import_file
 
-    monkeypatch.setattr("data_cards.preview.audit_run", lambda run, gated: Audits([], [], gated))
+    monkeypatch.setattr("data_cards.preview.audit_run", lambda run, gated: Audits([], [], False))
     sample = make_sample_run(tmp_path / "sample", 1)
     run = Run.create(tmp_path / "run")
     for name in ("iter1/prompts", "iter1/candidates", "iter1/judgements", "iter1/scores", "iter1/pairs"):
@@ -187,6 +214,13 @@ def test_a_markdown_renderer_makes_nothing_of_it(hostile):
     assert "javascript:alert" not in rendered.replace("[y](javascript:alert(2))", "")
     assert "not&#95;novel" not in rendered
     assert "<td>&lt;b&gt;|`x` # y 6</td>" in rendered
+
+
+def test_no_folder_of_this_machine_stands_in_the_card(hostile):
+    """The configuration names one, and an audit says that the model there has no tokenizer."""
+    assert "/home/ann" not in hostile
+    assert "model: scripted:answers.yaml" in hostile
+    assert "scripted:answers.yaml has no tokenizer here" in hostile
 
 
 LINES = st.text(
@@ -246,6 +280,18 @@ def test_pictures_of_little_data_are_drawn_without_an_error(facts, n_pictures, t
     assert len(draw_plots(facts, tmp_path)) == n_pictures
 
 
+def test_scores_that_are_all_different_are_visible(tmp_path):
+    """As token probabilities give them: 200 values of [2, 4], none twice. In bars as wide as their gaps nothing would show."""
+    from matplotlib.image import imread
+
+    scores = [2 + i / 100 for i in range(200)]
+    facts = replace(EMPTY, histogram=[(score, 1) for score in scores], scores=scores)
+    (path,) = draw_plots(facts, tmp_path, (0, 5))
+    left = imread(tmp_path / path)[:, :480]
+    blue = (abs(left[..., :3] - (0x3B / 255, 0x6F / 255, 0xB6 / 255)) < 0.02).all(axis=2)
+    assert blue.mean() > 0.1
+
+
 # -- weaknesses ----------------------------------------------------------------------------------------------
 
 
@@ -260,10 +306,10 @@ def test_weaknesses_name_the_figures_that_show_them(tmp_path):
         lengths=Lengths([], [9, 9], [1, 1]),
     )
     said = " ".join(weaknesses(replace(facts, iterations=[bad])))
-    assert "2 of 12 judgements (17%) carry no readable score" in said
-    assert "90% of the scores are 3" in said
-    assert "the longer one in 100% of the pairs" in said
-    assert "not compared with people's rankings" in said
+    assert "2 of 12 judgements (17 %) carry no readable score" in said
+    assert "90 % of the scores are 3" in said
+    assert "the longer one in 100 % of the pairs" in said
+    assert "not compared with a ranking" in said
 
 
 # -- licences ------------------------------------------------------------------------------------------------

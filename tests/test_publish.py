@@ -16,8 +16,8 @@ from hub_server import READER_TOKEN, TOKEN
 from published_run import LICENCE, change_run, make_published_run, publish_model
 from sample_run import changed, make_sample_run
 
+from data_cards.account import connect
 from data_cards.audits import audit_run
-from data_cards.hub import connect
 from data_cards.hub_failures import HubError
 from data_cards.parquet import pieces, write_dataset
 from data_cards.publish import PublishOptions, dry_run, publish
@@ -180,11 +180,17 @@ def test_a_model_repository_has_its_files_a_manifest_and_a_card_with_results(hub
     assert card.data.eval_results[0].dataset_revision == datasets.revision
     assert card.data.datasets == ["ann/x"]
     assert f"configuration `ift`, revision `{datasets.revision}`" in card.text
+    assert "over 24 of\n40 training rows" in card.text
+    assert "| completion | -20.500 | -18.250 | 2.250 |" in card.text
+    assert "&lt;response&gt;\n{{ response }}\n&lt;/response&gt;" in card.text
 
 
 def test_only_some_datasets_can_be_published(hub, run_path, patience):
-    """The repository then holds these and nothing else."""
-    publish(run_path, options(hub, only=("iter1/pairs", "ift")), patience)
+    """The repository then holds these and nothing else, and it is said how many files are gone from it."""
+    whole = publish(run_path, options(hub), patience)[0]
+    part = publish(run_path, options(hub, only=("iter1/pairs", "ift")), patience)[0]
+    assert whole.removed == 0
+    assert part.removed == 8 + 7 + 1  # eft has two files; 7 manifests; no picture of scores
     parquet = sorted(path for path in published_files(hub) if path.endswith(".parquet"))
     assert [path.split("/")[1] for path in parquet] == ["ift", "iter1_pairs"]
 
@@ -298,6 +304,8 @@ REFUSED = [
     pytest.param({"licence": "apache2"}, UsageError, "did you mean apache-2.0", id="no licence identifier"),
     pytest.param({"licence": None}, UsageError, "of the seeds from 'sample' is not known", id="unknown licence"),
     pytest.param({"only": ("iter1/pairz",)}, UsageError, "did you mean iter1/pairs", id="unknown dataset"),
+    pytest.param({"only": ("M1",)}, UsageError, "names no dataset", id="only a model"),
+    pytest.param({"endpoint": "nonsense"}, UsageError, "expected an address", id="no address"),
     pytest.param({"models": True, "model_licence": None}, UsageError, "--model-license", id="unknown base licence"),
 ]  # fmt: skip
 
@@ -351,7 +359,7 @@ def test_a_failed_audit_stops_it_and_no_gate_is_told_on_the_card(hub, tmp_path, 
     publish(path, options(hub, gate=False), patience)
     files = published_files(hub)
     assert b"The gate was switched off" in files["README.md"]
-    assert json.loads(files["selfreward/audits.json"])["gated"] is False
+    assert json.loads(files["selfreward/audits.json"])["overruled"] is True
 
 
 def test_pickled_weights_are_not_published(hub, tmp_path, patience):

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 import pytest
 from hub_fixtures import client, hub, patience  # noqa: F401
 
-from data_cards.hub import HubRepo, connect
+from data_cards import account
+from data_cards.account import connect
+from data_cards.hub import HubRepo
 from data_cards.hub_failures import HubError, Patience, asked_wait_s
 from data_cards.push import push
 from data_cards.record import Record
@@ -48,6 +51,14 @@ class Publisher:
 @pytest.fixture
 def publisher(hub, tmp_path, patience):
     return Publisher(hub, tmp_path, patience)
+
+
+def wait_for(look, n):
+    """What `look` gives, once it gives `n`; bounded."""
+    deadline = time.monotonic() + 20
+    while len(found := look()) < n and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 def visible_trees(hub):
@@ -245,6 +256,33 @@ def test_a_server_that_asks_for_hours_is_not_waited_for(hub, publisher):
     """The sentence says how long it asks for; main is as it was."""
     hub.fault("POST", "/commit/", status=429, headers={"Retry-After": "7200"})
     with pytest.raises(HubError, match="the Hub asks to wait 7200 s"):
+        publisher.push()
+    assert publisher.patience.slept == []
+
+
+def test_a_server_that_says_nothing_is_given_up(hub, publisher, monkeypatch):
+    """It takes the commit and falls silent; the second try is answered, and when the first one wakes up, it comes too late."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    monkeypatch.setattr(account, "SILENCE_S", 0.2)
+    account.limit_silence()
+    hub.fault("POST", "/commit/", delay_s=1.0)
+    try:
+        publisher.push()
+    finally:
+        set_client_factory(default_client_factory)
+    answers = wait_for(lambda: [s for m, p, s in hub.requests if "/commit/" in p], n=2)
+    assert answers == [200, 412]
+    assert visible_trees(hub) == [{}, FILES]
+
+
+def test_working_offline_is_said_at_once(hub, publisher, monkeypatch):
+    """HF_HUB_OFFLINE will not pass by waiting."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set; unset it and run the same command again"):
         publisher.push()
     assert publisher.patience.slept == []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hub_fixtures import client, patience  # noqa: F401
 from hub_server import Blob, HubServer
-from published_run import LICENCE, change_run, make_published_run
+from published_run import LICENCE, change_run, make_published_run, publish_model
 
 from data_cards.audits import Audits
 from data_cards.hub_failures import HubError
@@ -28,7 +28,7 @@ from selfreward.store import Recipe, Run
 @pytest.fixture(autouse=True)
 def not_audited(monkeypatch):
     """What audits say is another file's subject."""
-    monkeypatch.setattr("data_cards.publish.audit_run", lambda run, gated: Audits([], [], gated))
+    monkeypatch.setattr("data_cards.publish.audit_run", lambda run, gated: Audits([], [], False))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,13 @@ def test_a_pulled_run_that_is_published_again_makes_no_commit(hub, pulled, patie
     assert publish(path, options(hub), patience)[0].committed
 
 
+def test_a_pulled_model_that_was_trained_on_builds_on_what_it_was_pulled_from(hub, pulled, patience):
+    """The first push from the pulled folder already has another M1: its repository is known too."""
+    path, _ = pulled
+    publish_model(Run(path), value=0.75)
+    assert [entry.committed for entry in publish(path, options(hub), patience)] == [True, True]
+
+
 def test_another_run_cannot_publish_over_what_it_did_not_pull(hub, published, tmp_path, patience):
     """The same repository, a run folder that knows nothing of it."""
     other = make_published_run(tmp_path / "other", with_model=False)
@@ -143,13 +150,13 @@ def test_other_arrow_files_keep_key_and_content_and_say_where_they_came_from(
     hub, source, published, tmp_path, patience, monkeypatch
 ):
     """As a pull with another Arrow version would write them: here the rows are put into batches of 7."""
-    from data_cards import pull as pulling
+    from data_cards import stored_rows
 
     def other_batches(table, batches):
         for start in range(0, table.num_rows, 7):
             yield from table.slice(start, 7).combine_chunks().to_batches()
 
-    monkeypatch.setattr(pulling, "_as_stored", other_batches)
+    monkeypatch.setattr(stored_rows, "_as_stored", other_batches)
     monkeypatch.setattr("selfreward.writer._BATCH_ROWS", 7)
     restored = pull("ann/x", tmp_path / "back", endpoint=hub.url, patience=patience)
     assert not next(entry for entry in restored if entry.name == "iter1/candidates").identical
@@ -272,6 +279,7 @@ def test_a_folder_with_a_run_of_its_own_is_left_alone(hub, published, tmp_path, 
     with pytest.raises(UsageError, match="which is not of the published run; pull into a new folder"):
         pull("ann/x", mine.path, endpoint=hub.url, patience=patience)
     assert state_sha256(mine.path) == before
+    assert not list((mine.path / ".work").glob("pull-*"))
 
 
 def test_a_folder_that_is_no_run_is_left_alone(hub, published, tmp_path, patience):
@@ -295,6 +303,7 @@ def test_a_repository_that_selfreward_did_not_publish_is_named_as_such(hub, publ
     repo.add("something else", {"README.md": repo.head.files["README.md"]})
     with pytest.raises(HubError, match="was not published by selfreward"):
         pull("ann/x", tmp_path / "back", endpoint=hub.url, patience=patience)
+    assert not (tmp_path / "back").exists()
 
 
 def test_a_newer_format_is_refused(hub, published, tmp_path, patience):

@@ -70,6 +70,30 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def build(job: Job) -> Rows:
     """Rows of both splits; every seed reply is one or is counted."""
     seeds = from_table(job.table("seeds"), Seed)
+    rows, dropped = _rows(job, seeds)
+    settings = job.section("eft", EftConfig)
+    notes: dict[str, Any] = {}
+    if settings.targets == "written":
+        rows = [_with_target(row, _written(job, row, seeds_by_id(seeds)[row.response_id])) for row in rows]
+    else:
+        targets, notes = _generated(job, rows, settings)
+        rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
+    rows = down_sample(rows, settings.max_share_per_score, job.seed)
+    _require_training_rows(rows, len(seeds), dropped)
+    return Rows(to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), {**_funnel(rows), **notes}))
+
+
+def stand_in(job: Job) -> Rows:
+    """What an estimate goes on with where the judge, still untrained, scores nothing: every training row accepted."""
+    seeds = from_table(job.table("seeds"), Seed)
+    rows, dropped = _rows(job, seeds)
+    target = Target("Score: 3", 3.0, None)
+    rows = [_with_target(row, target) if row.split == "train" else row for row in rows]
+    return Rows(to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped)))
+
+
+def _rows(job: Job, seeds: Sequence[Seed]) -> tuple[list[Eft], Counter[str]]:
+    """The rows of both splits without targets, and why other replies are none."""
     parts = split_prompts(seeds, job.section("split", SplitConfig), job.seed)
     template = _template(job)
     evaluation = load_evaluation_prompts(job.files)
@@ -85,16 +109,7 @@ def build(job: Job) -> Rows:
             dropped["contamination"] += 1
         else:
             rows.append(_row(seed, part.removeprefix("eft_"), template))
-    settings = job.section("eft", EftConfig)
-    notes: dict[str, Any] = {}
-    if settings.targets == "written":
-        rows = [_with_target(row, _written(job, row, seeds_by_id(seeds)[row.response_id])) for row in rows]
-    else:
-        targets, notes = _generated(job, rows, settings)
-        rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
-    rows = down_sample(rows, settings.max_share_per_score, job.seed)
-    _require_training_rows(rows, len(seeds), dropped)
-    return Rows(to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), {**_funnel(rows), **notes}))
+    return rows, dropped
 
 
 def seeds_by_id(seeds: Sequence[Seed]) -> dict[str, Seed]:

@@ -15,7 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.config import PromptsConfig, RunConfig
@@ -23,11 +23,14 @@ from selfreward.engines.base import Engine, Request, Sampling
 from selfreward.errors import EmptyResultError
 from selfreward.generation import Completions, Generation
 from selfreward.progress import say
+from selfreward.ranges import Range, share_range
 from selfreward.stage import Job, Plan, Rows
 from selfreward.store import Counts
 from selfreward.tables import Message, Prompt, row_id, to_table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from builders.prompt_filters import EvaluationIndex
 
 VERSION = 2
@@ -88,6 +91,56 @@ def build(job: Job) -> Rows:
     return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes))
 
 
+def requests_in_round(settings: PromptsConfig, n_kept: float, n_answers: int) -> int:
+    """As many as the yield so far says are needed, at most `round_size`; before there is a yield, half is hoped for.
+
+    >>> requests_in_round(PromptsConfig(n=100, samples_per_draw=4), n_kept=40, n_answers=60)
+    23
+    """
+    kept_share = max(0.1, n_kept / n_answers) if n_answers else 0.5
+    n_wanted = math.ceil((settings.n - n_kept) / kept_share)
+    return min(settings.round_size, math.ceil(n_wanted / settings.samples_per_draw))
+
+
+def rehearsed(params: dict[str, Any], n_answers: int) -> dict[str, Any]:
+    """The parameters with which the step is tried out: a single round of about `n_answers`."""
+    settings = PromptsConfig.model_validate(params["prompts"])
+    round_size = min(settings.round_size, math.ceil(n_answers / settings.samples_per_draw))
+    return {**params, "prompts": {**params["prompts"], "round_size": round_size, "max_rounds": 1}}
+
+
+def answers_needed(settings: PromptsConfig, kept_share: float) -> tuple[int, float]:
+    """Answers asked for until `n` prompts are kept or the rounds are over, and prompts kept, at a given yield.
+
+    >>> answers_needed(PromptsConfig(n=24, samples_per_draw=4, round_size=32), kept_share=0.4)
+    (60, 24)
+    """
+    n_answers, n_kept = 0, 0.0
+    for _ in range(settings.max_rounds):
+        n_answers += requests_in_round(settings, n_kept, n_answers) * settings.samples_per_draw
+        n_kept = min(settings.n, kept_share * n_answers)
+        if n_kept == settings.n:
+            break
+    return n_answers, n_kept
+
+
+def foreseen(params: dict[str, Any], rehearsed_rows: pa.Table) -> tuple[pa.Table, Range]:
+    """Rows to go on with, kept ones repeated up to the number expected; and how many answers they will take."""
+    import pyarrow as pa
+
+    settings = PromptsConfig.model_validate(params["prompts"])
+    rows = rehearsed_rows.to_pylist()
+    kept = [row for row in rows if row["kept"]]
+    share = share_range(sum(row["reason"] in (None, "surplus") for row in rows), len(rows))
+    fewest, likely, most = (answers_needed(settings, one) for one in (share.high, share.likely, share.low))
+    repeated = [
+        {**kept[i % len(kept)], "prompt_id": f"{kept[i % len(kept)]['prompt_id']}-{i}"}
+        for i in range(round(likely[1]))
+    ]
+    table = pa.Table.from_pylist(repeated, schema=rehearsed_rows.schema)
+    return table, Range(fewest[0], likely[0], most[0])
+
+
 class _Builder:
     """The growing table and the texts that count as earlier."""
 
@@ -123,13 +176,11 @@ class _Builder:
         return load_evaluation_prompts(self._job.files, held_out.items())
 
     def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
-        """The requests of a round: as many as the yield so far says are needed, at most `round_size`."""
+        """The requests of a round."""
         from builders.prompt_filters import answer_prefix, render_demonstrations, stop_strings
 
         settings = self.settings
-        kept_share = max(0.1, self.n_kept / len(self.rows)) if self.rows else 0.5
-        n_answers = math.ceil((settings.n - self.n_kept) / kept_share)
-        n_requests = min(settings.round_size, math.ceil(n_answers / settings.samples_per_draw))
+        n_requests = requests_in_round(settings, self.n_kept, len(self.rows))
         n_shown = settings.n_demonstrations_ift + settings.n_demonstrations_generated
         stop = tuple(stop_strings(n_shown))
         sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, stop)

@@ -15,6 +15,7 @@ from selfreward.engines.registry import parse_model_string
 from selfreward.errors import UsageError
 from selfreward.sealed import digest
 from selfreward.store import Run, is_model
+from selfreward.version import Version
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,19 @@ def resolve(name: str, run: Run, base_model: str, trained: bool = True) -> Model
     if name == "M0" or (is_model(name) and not trained):
         return foreign(base_model)
     if is_model(name):
-        version = run.current(name)
-        engine = parse_model_string(base_model).engine
-        return ModelRef(
-            name=f"{name}@{version.content_sha256[:12]}",
-            model_string=f"{engine}:{version.folder.resolve()}",
-            content_sha256=version.content_sha256,
-            folder=version.folder.resolve(),
-        )
+        return of_version(run.current(name), base_model)
     return foreign(name)
+
+
+def of_version(version: Version, base_model: str) -> ModelRef:
+    """A model that the run trained; it is opened with the engine of M0."""
+    engine = parse_model_string(base_model).engine
+    return ModelRef(
+        name=f"{version.name}@{version.content_sha256[:12]}",
+        model_string=f"{engine}:{version.folder.resolve()}",
+        content_sha256=version.content_sha256,
+        folder=version.folder.resolve(),
+    )
 
 
 def trainable(ref: ModelRef) -> Path:

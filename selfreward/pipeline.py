@@ -125,13 +125,18 @@ def resolve_plan(
     """The recipe of a step (its key) and what its inputs are, as of now."""
     inputs = {role: run.current(name) for role, name in plan.inputs.items()}
     models = {role: resolve(name, run, config.model, config.train) for role, name in plan.models.items()}
+    return recipe_of(plan, inputs, models), inputs, models
+
+
+def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef]) -> Recipe:
+    """Everything that goes into a step, and so its key."""
     described = {role: {"name": v.name, "version": v.version, "content_sha256": v.content_sha256}
                  for role, v in inputs.items()}  # fmt: skip
     described |= {role: {"name": m.name, "content_sha256": m.content_sha256} for role, m in models.items()}
     described |= {role: _describe_file(plan, path) for role, path in plan.files.items()}
     described |= {role: text_input(role, text) for role, text in plan.texts.items()}
     builder = f"{plan.module} {stage_module(plan.module).VERSION}"
-    return Recipe(plan.name, builder, described, plan.params), inputs, models
+    return Recipe(plan.name, builder, described, plan.params)
 
 
 def _describe_file(plan: Plan, path: Path) -> dict[str, str]:

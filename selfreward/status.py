@@ -50,7 +50,7 @@ def run_status(path: Path) -> list[StepStatus]:
             lines.append(StepStatus(plan.name, "done", version.n_rows, version.version, ""))
             continue
         blocked = True
-        n_done = _journalled(run.work_folder(recipe) / "journal.jsonl")
+        n_done = journalled(run.work_folder(recipe) / "journal.jsonl")
         state = "under way" if n_done else "outdated" if run.has(plan.name) else "next"
         lines.append(
             StepStatus(plan.name, state, None, None, f"{n_done:,} answers written" if n_done else "")
@@ -66,7 +66,7 @@ def next_command(path: Path, lines: list[StepStatus]) -> str:
     return f"next: {step.name}; go on with: selfreward run {path / 'config.yaml'} --run {path}"
 
 
-def _journalled(path: Path) -> int:
+def journalled(path: Path) -> int:
     """Completions in a journal, read without repairing it: its writer may be alive."""
     if not path.is_file():
         return 0

@@ -91,6 +91,8 @@ def run(step: Step, task: Task) -> None:
     if not processes().is_main_process:
         return
     save_model(task.model, task.work / "trained", task.out, task.config)
+    measured_from = time.monotonic()
+    effect = _effect(step, task, prepared, rows.to_list())
     report = {
         "step": step.name,
         "base": {"name": task.model.name, "sha256": model_identity(task.model)["sha256"]},
@@ -98,7 +100,8 @@ def run(step: Step, task: Task) -> None:
         "parameters": task.config.model_dump(mode="json"),
         "rows": {"in": prepared.n_in, "out": prepared.preflight.kept, "dropped": prepared.dropped},
         "preflight": prepared.preflight.as_dict(),
-        "effect": _effect(step, task, prepared, rows.to_list()),
+        "effect": effect,
+        "effect_seconds": round(time.monotonic() - measured_from, 1),
         "metrics": summarize(history),
         "tokens_seen": seen,
         **facts,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfreward.cli.output import Json, format_table, print_json
+
+if TYPE_CHECKING:
+    from selfreward.config import RunConfig
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 
@@ -46,6 +49,10 @@ def run(
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Audit what is to be trained on first; off is recorded.")
     ] = True,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Build nothing: measure a little, say what the run still needs."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
@@ -56,6 +63,9 @@ def run(
     started = time.monotonic()
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])
     folder = run_folder or Path(resolved.run)
+    if estimate:
+        _estimate(resolved, folder, until, as_json)
+        return
 
     def on_step(step: Step) -> None:
         lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
@@ -73,6 +83,21 @@ def run(
         print_json(report)
     else:
         print(format_report(report))
+
+
+def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:
+    from selfreward.estimate import estimate_run
+    from selfreward.estimate_report import as_plain, format_estimate
+    from selfreward.pipeline import Interrupted
+
+    try:
+        found = estimate_run(config, folder, until)
+    except Interrupted as stop:
+        raise typer.Exit(128 + stop.signal_number) from stop
+    if as_json:
+        print_json(as_plain(found))
+    else:
+        print(format_estimate(found))
 
 
 def status(run_folder: RunFolder, as_json: Json = False) -> None:

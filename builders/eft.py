@@ -18,6 +18,7 @@ from typing import Any
 
 from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
 from builders.split import split_prompts
+from judging.judge import shortest_request as judge_request
 from judging.parsing import PARSER_VERSION, parse_score
 from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import EftConfig, JudgingConfig, RunConfig, SplitConfig
@@ -65,6 +66,12 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         texts={"template": load_for_range(judging.template, judging.min_score).text},
         params=params,
     )
+
+
+def shortest_request(plan: Plan) -> Request:
+    """The least that the judge must be able to read."""
+    template = JudgeTemplate.from_text(plan.texts["template"])
+    return judge_request(template, plan.params["eft"]["max_tokens"])
 
 
 def build(job: Job) -> Rows:

@@ -13,9 +13,11 @@ from collections import Counter
 from typing import Any
 
 from judging.judge import Item, Judged, judge_items
+from judging.judge import shortest_request as judge_request
 from judging.judgements import judging_params, reading_version, template_name
 from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import JudgeEvalConfig, JudgingConfig, RunConfig
+from selfreward.engines.base import Request
 from selfreward.generation import Generation
 from selfreward.stage import Job, Plan, Rows
 from selfreward.store import Counts
@@ -45,6 +47,12 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             "engine": config.engine.keyed(),
         },
     )
+
+
+def shortest_request(plan: Plan) -> Request:
+    """The least that the judge must be able to read."""
+    template = JudgeTemplate.from_text(plan.texts["template"])
+    return judge_request(template, plan.params["judging"]["max_tokens"])
 
 
 def build(job: Job) -> Rows:

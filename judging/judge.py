@@ -94,6 +94,12 @@ def _sampled(
     return [judged[item.id, sample] for item in items for sample in range(settings.samples)]
 
 
+def shortest_request(template: JudgeTemplate, max_tokens: int) -> Request:
+    """What a judge is asked at least: the template around an empty prompt and response."""
+    empty = Item("shortest", "", "")
+    return Request(empty.id, _chat(template, empty), Sampling(max_tokens=max_tokens))
+
+
 def _chat(template: JudgeTemplate, item: Item) -> tuple[Message, ...]:
     return (Message("user", template.render(item.prompt, item.response)),)
 

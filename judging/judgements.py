@@ -15,9 +15,11 @@ from typing import Any
 
 from judging.injection import injection_suspected
 from judging.judge import EXPECTED_VERSION, Item, Judged, judge_items
+from judging.judge import shortest_request as judge_request
 from judging.parsing import PARSER_VERSION, parse_score
 from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.config import JudgingConfig, RunConfig
+from selfreward.engines.base import Request
 from selfreward.generation import Generation
 from selfreward.progress import say
 from selfreward.stage import Job, Plan, Rows
@@ -46,6 +48,12 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "engine": config.engine.keyed(),
         },
     )
+
+
+def shortest_request(plan: Plan) -> Request:
+    """The least that the judge must be able to read."""
+    template = JudgeTemplate.from_text(plan.texts["template"])
+    return judge_request(template, plan.params["judging"]["max_tokens"])
 
 
 def judging_params(settings: JudgingConfig) -> dict[str, Any]:

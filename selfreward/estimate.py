@@ -33,6 +33,7 @@ from selfreward.config import RunConfig
 from selfreward.engines.usage import Prices
 from selfreward.errors import EmptyResultError, GateError
 from selfreward.exchange import is_imported
+from selfreward.model_checks import check_models
 from selfreward.models import ModelRef, of_version, resolve
 from selfreward.pipeline import engine_options, interruptible, plans_until, recipe_of
 from selfreward.ranges import NOTHING, Range, mean_range
@@ -100,6 +101,7 @@ def estimate_run(
     """Rehearse what is not built. `n_answers` are measured for each kind of request; None: as many as run at once."""
     started = time.monotonic()
     plans = plans_until(config, until)
+    check_models(plans, config)
     is_run = (path / "run.json").exists() or (path / ".run").exists()
     with interruptible(), tempfile.TemporaryDirectory(prefix="selfreward-estimate-") as scratch:
         with closing(Rehearsal(n_answers)) as rehearsal:

@@ -10,6 +10,7 @@ run's lock is held throughout, so two commands do not do the same work twice; th
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 import time
@@ -26,6 +27,7 @@ from selfreward.costs import spent
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import UsageError
 from selfreward.exchange import is_imported
+from selfreward.model_checks import check_models
 from selfreward.models import ModelRef, resolve
 from selfreward.progress import say
 from selfreward.stage import Job, Plan, Rows, plan_run, stage_module
@@ -68,8 +70,9 @@ def run_pipeline(
     with run.hold("selfreward run"), interruptible():
         _write_config(run, config)
         steps = []
+        before_building = functools.cache(lambda: check_models(plans, config))
         for plan in plans:
-            step = do_step(run, config, plan)
+            step = do_step(run, config, plan, before_building)
             steps.append(step)
             on_step(step)
         return steps
@@ -86,7 +89,9 @@ def plans_until(config: RunConfig, until: str | None) -> list[Plan]:
     return plans[: hits[-1] + 1]
 
 
-def do_step(run: Run, config: RunConfig, plan: Plan) -> Step:
+def do_step(
+    run: Run, config: RunConfig, plan: Plan, before_building: Callable[[], None] = lambda: None
+) -> Step:
     """Reuse or build one step."""
     started = time.monotonic()
     if run.has(plan.name) and is_imported(run.current(plan.name)):
@@ -96,6 +101,7 @@ def do_step(run: Run, config: RunConfig, plan: Plan) -> Step:
     status = "reused"
     if version is None:
         status = "built"
+        before_building()
         say(f"{plan.name}: building")
         job = _job(run, config, plan, recipe, inputs, models)
         version = _build(run, plan, job)

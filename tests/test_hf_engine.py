@@ -435,6 +435,27 @@ def test_a_batch_that_fails_is_an_engine_error_that_names_the_size(engine, monke
         run(engine, requests(1))
 
 
+def test_more_rows_than_the_memory_holds_are_refused_before_the_first_token(tiny, monkeypatch):
+    """Two layers, two key heads of 8, float32: 2 x 2 x 2 x 8 x 4 = 256 bytes a token. A row of 36 prompt tokens and 100 new
+    ones has 136 x 256 = 34,816 bytes. With 100,000 free, two rows fit; four samples of one request never do."""
+    from selfreward.engines import hf
+
+    monkeypatch.setattr(hf, "free_bytes", lambda device: 100_000)
+    sampling = Sampling(0.0, 1.0, 100)
+    with HfEngine(str(tiny), EngineOptions(batch_size=4)) as engine:
+        monkeypatch.setattr(engine, "_compute", lambda batch: pytest.fail("something was computed"))
+        many = [Request(f"r{i}", (Message("user", "hi"),), sampling) for i in range(4)]
+        n_prompt = engine.count_tokens(many[0].messages)
+        row = (n_prompt + 100) * 256
+        with pytest.raises(
+            EngineError, match=rf"batch of 4 rows .* lower engine.batch_size to {100_000 // row}$"
+        ):
+            list(engine.generate(many))
+        one = [Request("r", (Message("user", "hi"),), sampling, n=4)]
+        with pytest.raises(EngineError, match=r"ask for at most 2 samples at once \(candidates.n\)"):
+            list(engine.generate(one))
+
+
 def test_a_keyboard_interrupt_passes_through(engine, monkeypatch):
     def interrupt(row, job):
         raise KeyboardInterrupt

@@ -6,6 +6,8 @@ Promises beside those of `selfreward.engines.base`:
   at once or not at all) and by `batch_size`; all samples of a request share a batch and one prefill;
 - the same requests, `batch_size`, dtype, machine and thread count give the same rows, restarted or not. Another
   batch size, dtype or thread count may change tokens, because sums are then taken in another order;
+- a batch whose keys and values would not fit into the free memory if all its answers became as long as they may is
+  refused before the first one is computed: on a CPU, the system would end the process without a word, hours later;
 - `n_tokens` counts every token computed, the end-of-turn token and those of a stop string included;
 - `choice_logprobs` are of the model itself, before temperature and top-p;
 - no code from a model folder is run, and a folder with missing weights is refused, not filled up at random.
@@ -27,6 +29,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request, row_seed
+from selfreward.engines.cache_memory import cache_bytes_per_token, free_bytes
 from selfreward.engines.chat_tokens import Chat, ChatTokenizer, Prompt
 from selfreward.engines.decode import Row, decode
 from selfreward.engines.fast_torch import ATTENTION, pack_linears
@@ -83,13 +86,35 @@ class HfEngine(BaseEngine):
         """
         jobs = self._prepare(requests)
         refused = [job for job in jobs if job.prompt.error is not None]
-        computable = [job for job in jobs if job.prompt.error is None]
-        for group in [refused, *plan_batches(computable, self._options)]:
+        batches = plan_batches([job for job in jobs if job.prompt.error is None], self._options)
+        self._require_room(batches)
+        for group in [refused, *batches]:
             rows = {(job.request.id, sample) for job in group for sample in range(job.request.n)}
             wanted = rows.difference(done)
             if wanted:
                 completions = _refusals(refused) if group is refused else self._compute(group)
                 yield [one for one in completions if (one.request_id, one.sample) in wanted]
+
+    def _require_room(self, batches: Sequence[list[Job]]) -> None:
+        """Refuse before the first token what could not be finished."""
+        token_bytes = cache_bytes_per_token(self._model.config, self.dtype)
+        free = free_bytes(self._device)
+        if not batches or token_bytes is None or free is None:
+            return
+        largest = max(batches, key=_positions)
+        if _positions(largest) * token_bytes > free:
+            n_rows, n_samples = sum(job.request.n for job in largest), max(job.request.n for job in largest)
+            fits = max(1, free * n_rows // (_positions(largest) * token_bytes))
+            advice = f"lower engine.batch_size to {fits}"
+            if fits < n_samples:
+                advice = (
+                    f"ask for at most {fits} samples at once (candidates.n), or shorter ones (max_tokens)"
+                )
+            raise EngineError(
+                f"{self.name}: the keys and values of a batch of {n_rows} rows can grow to "
+                f"{_positions(largest) * token_bytes / 2**30:.1f} GiB, and {self._device.type} has {free / 2**30:.1f} GiB "
+                f"free: {advice}"
+            )
 
     def count_tokens(self, messages: Sequence[Message]) -> int | None:
         prompt = self._tokenizer.encode([Chat(tuple(messages))])[0]
@@ -220,6 +245,12 @@ def plan_batches(jobs: Sequence[Job], options: EngineOptions) -> list[list[Job]]
         batches[-1].append(job)
         room -= job.request.n
     return batches
+
+
+def _positions(batch: Sequence[Job]) -> int:
+    """Positions in the cache once every row is as long as it may become; all rows are as long as the longest."""
+    longest = max(job.length + job.request.sampling.max_tokens for job in batch)
+    return longest * sum(job.request.n for job in batch)
 
 
 def _row(place: int, request: Request, sample: int) -> Row:

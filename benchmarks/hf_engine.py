@@ -18,7 +18,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfreward.engines.base import EngineOptions, Request, Sampling
-from selfreward.engines.hf import DTYPES, HfEngine
+from selfreward.engines.dtypes import DTYPES
+from selfreward.engines.hf import HfEngine
 from selfreward.known_models import fetch_model
 from selfreward.tables import Message
 

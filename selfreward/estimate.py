@@ -20,24 +20,22 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from selfreward import durable
 from selfreward.config import RunConfig
-from selfreward.engines.usage import Prices
 from selfreward.errors import EmptyResultError, GateError
 from selfreward.exchange import is_imported
 from selfreward.model_checks import check_models
 from selfreward.models import ModelRef, of_version, resolve
 from selfreward.pipeline import engine_options, interruptible, plans_until, recipe_of
-from selfreward.ranges import NOTHING, Range, mean_range
-from selfreward.rehearsal import Call, Rehearsal, RehearsedJob, answers_at_once
+from selfreward.ranges import NOTHING, Range
+from selfreward.rehearsal import Rehearsal, RehearsedJob, answers_at_once
+from selfreward.scaling import StepEstimate, add_call, less_done, measured
 from selfreward.sealed import digest
 from selfreward.stage import Plan, Rows, stage_module
 from selfreward.status import journalled
@@ -62,23 +60,6 @@ class Grade(IntEnum):
     """A few answers of the model that the run will ask."""
     ASSUMED = 2
     """Answers of another model, or rows that stand in for those that could not be made."""
-
-
-@dataclass(frozen=True)
-class StepEstimate:
-    """What one step still needs. `state`: done, partly done, to do, not estimated."""
-
-    name: str
-    state: str
-    requests: Range = NOTHING
-    answers: Range = NOTHING
-    prompt_tokens: Range = NOTHING
-    new_tokens: Range = NOTHING
-    seconds: Range = NOTHING
-    cost: Range | None = None
-    """In the currency of the prices; None where the engine has none."""
-    basis: tuple[str, ...] = ()
-    """What was measured and what is assumed, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +199,7 @@ class _Walk:
         self._keep(plan, job, rows)
         step = self._of_calls(plan, models["model"].model_string, times, basis)
         n_done = journalled(self.real.work_folder(recipe) / "journal.jsonl") if self.real else 0
-        return _less(step, n_done) if n_done else step
+        return less_done(step, n_done) if n_done else step
 
     def _rows(self, plan: Plan, job: RehearsedJob, basis: list[str]) -> Rows | None:
         """What the step makes of the rehearsed answers, or else its stand-in; None where it has none."""
@@ -254,8 +235,8 @@ class _Walk:
         step = StepEstimate(plan.name, "to do", seconds=Range.exactly(self.rehearsal.opening_s[model]))
         prices = self.rehearsal.prices[model]
         for call in self.rehearsal.calls:
-            step = _add(step, call, times, untrained, taught, prices)
-        return replace(step, basis=(*basis, *_measured(self.rehearsal.calls, untrained, taught)))
+            step = add_call(step, call, times, untrained, taught, prices)
+        return replace(step, basis=(*basis, *measured(self.rehearsal.calls, untrained, taught)))
 
     def _taught(self, module: str) -> float | None:
         """Mean tokens of the texts that training will teach the model to write in this step."""
@@ -293,73 +274,3 @@ class _Walk:
         most = candidates.n_rows / self.config.candidates.n
         least = min(self.config.pairs.min_pairs, most)
         return Range(least, (least + most) / 2 if grade == Grade.ASSUMED else pairs.n_rows, most)
-
-
-def _add(
-    step: StepEstimate,
-    call: Call,
-    times: Range,
-    untrained: bool,
-    taught: float | None,
-    prices: Prices | None,
-) -> StepEstimate:
-    """A step with one more of its calls, scaled up from what was measured of it."""
-    if (
-        call.again and untrained
-    ):  # how much an untrained judge leaves unscored says little about the trained one
-        times = times * Range(0.0, 0.5, 1.0)
-    probe = call.probe
-    requests, answers = times * call.n_requests, times * call.n_answers
-    prompt_tokens = requests * mean_range(probe.prompt_tokens, call.n_requests)
-    measured = mean_range(probe.new_tokens, call.n_answers)
-    length = measured.each(lambda tokens: min(tokens, call.max_tokens))
-    if taught is not None:
-        other = min(taught, call.max_tokens)
-        length = Range(min(length.low, other), (length.likely + other) / 2, max(length.high, other))
-    slower = length * (1 / measured.likely) if measured.likely else Range.exactly(1.0)
-    seconds = answers * slower * (probe.seconds / probe.n_answers)
-    new_tokens = answers * length
-    cost = step.cost
-    if prices:
-        money = prompt_tokens * (prices.per_million_in / 1e6) + new_tokens * (prices.per_million_out / 1e6)
-        cost = (cost or NOTHING) + money
-    return replace(
-        step,
-        requests=step.requests + requests,
-        answers=step.answers + answers,
-        prompt_tokens=step.prompt_tokens + prompt_tokens,
-        new_tokens=step.new_tokens + new_tokens,
-        seconds=step.seconds + seconds,
-        cost=cost,
-    )
-
-
-def _measured(calls: Sequence[Call], untrained: bool, taught: float | None) -> list[str]:
-    """What stands behind a step's figures."""
-    sentences = []
-    for probe, max_tokens in dict.fromkeys((call.probe, call.max_tokens) for call in calls):
-        rate = sum(probe.new_tokens) / probe.seconds if probe.seconds else 0.0
-        sentences.append(
-            f"measured: {probe.n_answers} answers of {fmean(probe.new_tokens):.1f} tokens (at most {max_tokens}) in "
-            f"{probe.seconds:.1f} s, {rate:,.0f} tokens/s"
-        )
-    if untrained:
-        learnt = f"; what it will be taught to write has {taught:.1f} tokens" if taught is not None else ""
-        sentences.append(f"by the model it starts from, since this one is still to be trained{learnt}")
-    return sentences
-
-
-def _less(step: StepEstimate, n_done: int) -> StepEstimate:
-    """What is left once `n_done` answers are in the journal."""
-    left = step.answers.each(lambda answers: max(0.0, 1 - n_done / answers) if answers else 0.0)
-    return replace(
-        step,
-        state="partly done",
-        requests=step.requests * left,
-        answers=step.answers * left,
-        prompt_tokens=step.prompt_tokens * left,
-        new_tokens=step.new_tokens * left,
-        seconds=step.seconds * left,
-        cost=step.cost and step.cost * left,
-        basis=(f"{n_done:,} answers are written already", *step.basis),
-    )

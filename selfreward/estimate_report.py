@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from selfreward.cli.output import format_table
-from selfreward.estimate import Estimate, StepEstimate
+from selfreward.estimate import Estimate
 from selfreward.ranges import Range
+from selfreward.scaling import StepEstimate
 
 _COLUMNS = ("requests", "answers", "prompt_tokens", "new_tokens", "seconds")
 

@@ -16,11 +16,12 @@ from selfreward.config import PromptsConfig, check_config
 from selfreward.engines.base import Completion
 from selfreward.engines.usage import Prices
 from selfreward.errors import EngineError
-from selfreward.estimate import StepEstimate, _add, estimate_run
+from selfreward.estimate import estimate_run
 from selfreward.estimate_report import as_plain, format_estimate
 from selfreward.pipeline import run_pipeline
 from selfreward.ranges import Range, mean_range, share_range
 from selfreward.rehearsal import Call, Probe
+from selfreward.scaling import StepEstimate, add_call
 from selfreward.store import Counts, Recipe, Run
 from selfreward.tables import Prompt, to_table
 from selfreward.training_estimate import TrainingProbe
@@ -244,7 +245,7 @@ def test_a_call_is_scaled_by_its_requests_and_has_the_spread_of_the_measured_len
     """Ten of 1,000 answers, of 10 and 30 tokens in turn: mean 20, standard deviation 10.54, 1.96 standard errors 6.53; 5 s.
     So 20,000 new tokens (13,467 to 26,533) in 500 s (336.7 to 663.3); prompts are all alike: 100,000."""
     call = Call(1000, 1000, 64, again=False, probe=probe_of([10, 30] * 5, 5.0))
-    step = _add(StepEstimate("x", "to do"), call, Range.exactly(1), False, None, Prices(1.0, 2.0))
+    step = add_call(StepEstimate("x", "to do"), call, Range.exactly(1), False, None, Prices(1.0, 2.0))
     assert step.prompt_tokens == Range(100_000, 100_000, 100_000)
     assert step.new_tokens.likely == pytest.approx(20_000)
     assert (step.new_tokens.low, step.new_tokens.high) == pytest.approx((13_467, 26_533), abs=1)
@@ -257,11 +258,11 @@ def test_a_call_is_scaled_by_its_requests_and_has_the_spread_of_the_measured_len
 def test_a_model_still_to_be_trained_answers_at_a_length_between_its_own_and_what_it_is_taught():
     """Measured 40 tokens each (of at most 60), taught 20: likely 30, so three quarters of the measured 8 s for 10 of 100."""
     call = Call(100, 100, 60, again=False, probe=probe_of([40] * 10, 8.0))
-    step = _add(StepEstimate("x", "to do"), call, Range.exactly(1), True, 20.0, None)
+    step = add_call(StepEstimate("x", "to do"), call, Range.exactly(1), True, 20.0, None)
     assert step.new_tokens == Range(2000, 3000, 4000)
     assert (step.seconds.low, step.seconds.likely, step.seconds.high) == pytest.approx((40, 60, 80))
     again = Call(100, 100, 60, again=True, probe=call.probe)
-    step = _add(StepEstimate("x", "to do"), again, Range.exactly(1), True, 20.0, None)
+    step = add_call(StepEstimate("x", "to do"), again, Range.exactly(1), True, 20.0, None)
     assert step.requests == Range(0, 50, 100)
     assert step.cost is None
 

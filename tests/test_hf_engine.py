@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from selfreward.engines.base import EngineOptions, Request, Sampling, row_seed
 from selfreward.engines.chat_tokens import Chat, ChatTokenizer
+from selfreward.engines.dtypes import engine_dtype
 from selfreward.engines.fast_torch import PackedLinear
 from selfreward.engines.hf import HfEngine
 from selfreward.engines.sampling import RowSettings, pick_tokens, row_uniforms
@@ -55,7 +56,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(tiny):
-    with HfEngine(str(tiny), EngineOptions(batch_size=4)) as engine:
+    with HfEngine(str(tiny), EngineOptions(batch_size=4, dtype="float32")) as engine:
         yield engine
 
 
@@ -81,7 +82,7 @@ def run(engine, wanted, done=frozenset()):
 
 
 def opened(folder, **options):
-    return HfEngine(str(folder), EngineOptions(**options))
+    return HfEngine(str(folder), EngineOptions(**{"dtype": "float32", **options}))
 
 
 # ------------------------------------------------------------------------------- rows and batches
@@ -472,6 +473,13 @@ def test_wrong_options_name_what_is_expected(tiny):
         opened(tiny, extra={"tensor_parallel_size": 2})
     with pytest.raises(ConfigError, match="max_context 1000 is more than the 256 tokens"):
         opened(tiny, max_context=1000)
+
+
+@pytest.mark.parametrize(("amx", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_is_bfloat16_on_a_cpu_that_multiplies_matrices_in_it(amx, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx, "avx512_bf16": True})
+    assert engine_dtype("auto", torch.device("cpu")) == dtype
+    assert engine_dtype("float32", torch.device("cpu")) == torch.float32
 
 
 def test_max_context_narrows_the_room(tiny):

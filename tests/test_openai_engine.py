@@ -11,6 +11,7 @@ from fake_openai_server import (
     FakeServer,
     changed,
     closed_mid_answer,
+    normal_answer,
     raw,
     reset,
     reset_mid_answer,
@@ -354,10 +355,11 @@ def test_the_server_s_own_delay_is_kept_in_seconds_and_as_a_date(server):
         status(503, {"Retry-After": "Thu, 01 Jan 1970 00:01:00 GMT"}),
         status(503, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
         status(503, {"Retry-After": "soon"}),
+        status(429, {"Retry-After": "60", "retry-after-ms": "59500"}),
     ]
     clock = FakeClock(wall=20.0)
     answers(engine_for(server, clock=clock), [request("a")])
-    assert clock.slept == [7.0, 33.0, Backoff().delay_s("a/0", 3), Backoff().delay_s("a/0", 4)]
+    assert clock.slept == [7.0, 33.0, Backoff().delay_s("a/0", 3), Backoff().delay_s("a/0", 4), 59.5]
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "", "-", "Thu, 99 Foo"])
@@ -381,6 +383,29 @@ def test_two_servers_share_the_load(server):
         server.usual = other.usual = slow(0.01)
         answers(engine_for(server, other, max_in_flight=6), [request(f"r{place}") for place in range(60)])
         assert min(len(server.bodies), len(other.bodies)) >= 20
+
+
+def test_a_server_that_is_busy_gets_no_more_than_what_it_has_in_flight(server):
+    """Four in flight, two on each; one server answers nothing until the other was asked for 20. Until then it keeps its two
+    (at most: each goes to the one with less in flight), and everything else goes to the other."""
+    with FakeServer() as busy:
+        enough = threading.Event()
+
+        def wait(handler, body):
+            enough.wait(30)
+            handler.send_json(normal_answer(body))
+
+        def answer(handler, body):
+            if len(server.bodies) >= 20:
+                enough.set()
+            handler.send_json(normal_answer(body))
+
+        busy.usual, server.usual = wait, answer
+        stream = engine_for(server, busy, max_in_flight=4).generate([request(f"r{i}") for i in range(40)])
+        first = [row.request_id for _, group in zip(range(15), stream, strict=False) for row in group]
+        assert len(busy.bodies) <= 2
+        rest = [row.request_id for group in stream for row in group]
+    assert sorted(first + rest) == sorted(f"r{i}" for i in range(40))
 
 
 def test_a_dead_server_beside_a_living_one_costs_retries_but_no_answers(server):

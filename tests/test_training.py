@@ -65,7 +65,7 @@ def folders(tmp_path_factory):
 def train(tiny, folders, tmp_path):
     """Runs a step in this process; returns the model's folder and its training.json."""
 
-    def run_step(config, out="out", engine_dtype="auto", model=tiny):
+    def run_step(config, out="out", engine_dtype="float32", model=tiny):
         from training import dpo, sft
         from training.run import Task, run
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
+from selfreward.engines.dtypes import multiplies_bf16
 from selfreward.errors import TrainingError
 from selfreward.training_config import LoraConfig, TrainingConfig
 from training.ranks import processes
@@ -108,9 +109,8 @@ def _bf16_support(device: torch.device) -> tuple[bool, bool]:
         return found, found
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False, False
-    capabilities = torch.cpu.get_capabilities()
-    amx = bool(capabilities.get("amx_bf16"))
-    return amx or bool(capabilities.get("avx512_bf16")), amx
+    fast = multiplies_bf16(device)
+    return fast or bool(torch.cpu.get_capabilities().get("avx512_bf16")), fast
 
 
 def load_for_training(folder: Path, config: TrainingConfig) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from selfreward.engines.dtypes import engine_dtype as resolve_dtype
 from selfreward.errors import TrainingError
 from selfreward.progress import bar
 from training.data import Row
@@ -82,14 +83,6 @@ def _log_prob(model: Any, row: Tokens, device: torch.device) -> float:
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=n + 1).logits[0, :-1]
     chosen = logits.float().log_softmax(-1).gather(-1, ids[0, -n:, None])
     return float(chosen.double().sum())
-
-
-def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype in which the `hf:` engine loads a model: `auto` is bfloat16 on a GPU that computes in it."""
-    if name == "auto":
-        in_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if in_bf16 else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def _cut(tokens: Tokens, limit: int | None) -> Tokens:

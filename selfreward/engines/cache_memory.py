@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 
 

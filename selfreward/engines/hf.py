@@ -12,8 +12,9 @@ Promises beside those of `selfreward.engines.base`:
 - `choice_logprobs` are of the model itself, before temperature and top-p;
 - no code from a model folder is run, and a folder with missing weights is refused, not filled up at random.
 
-`dtype: auto` is bfloat16 on a GPU that computes in it, else float32. On a CPU bfloat16 must be asked for: it is
-faster there too, but with padding it gives other tokens in another batch already for greedy decoding.
+`dtype: auto` is bfloat16 where the device multiplies matrices in it: a GPU since Ampere, a CPU with AMX. Padding then gives
+other tokens in another batch already for greedy decoding, which on a CPU float32 mostly does not: ask for `float32` where
+rows are to be compared over batch sizes or machines.
 `EngineOptions.extra` takes `device` (`cpu`, `cuda`, …) and `pack_weights` (false: stock linear layers).
 """
 
@@ -32,12 +33,12 @@ from selfreward.engines.base import BaseEngine, Capabilities, Completion, Engine
 from selfreward.engines.cache_memory import cache_bytes_per_token, free_bytes
 from selfreward.engines.chat_tokens import Chat, ChatTokenizer, Prompt
 from selfreward.engines.decode import Row, decode
+from selfreward.engines.dtypes import engine_dtype
 from selfreward.engines.fast_torch import ATTENTION, pack_linears
 from selfreward.errors import ConfigError, EngineError
 from selfreward.known_models import fetch_model
 from selfreward.tables import Message
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OPTIONS = {"device", "pack_weights"}
 
 BYTES_IN_CHARACTER = 4
@@ -67,7 +68,7 @@ class HfEngine(BaseEngine):
         self._options = options
         folder = fetch_model(target)
         self._device = _device(options)
-        self.dtype = _dtype(options, self._device)
+        self.dtype = engine_dtype(options.dtype, self._device)
         self._tokenizer = ChatTokenizer(folder)
         self._model: Any = _load(
             folder, self._device, self.dtype, bool(options.extra.get("pack_weights", True))
@@ -310,15 +311,6 @@ def _device(options: EngineOptions) -> torch.device:
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"hf: device {wanted!r} was asked for, but torch finds no GPU on this machine")
     return torch.device(wanted)
-
-
-def _dtype(options: EngineOptions, device: torch.device) -> torch.dtype:
-    if options.dtype == "auto":
-        in_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if in_bf16 else torch.float32
-    if options.dtype not in DTYPES:
-        raise ConfigError(f"hf: unknown dtype {options.dtype!r}; expected auto, {' or '.join(DTYPES)}")
-    return DTYPES[options.dtype]
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype, pack_weights: bool) -> Any:

@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -59,12 +60,18 @@ class Backoff:
 def server_delay_s(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that a response's `Retry-After` asks for: a number or an HTTP date; None if it has no usable one.
 
-    `headers` has lower-case names or ignores case; `now` is in seconds since 1970. A date in the past is 0.
+    OpenAI's and Azure's `retry-after-ms` goes first, being more exact. `headers` has lower-case names or ignores case;
+    `now` is in seconds since 1970. A date in the past is 0.
 
     >>> server_delay_s({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, now=20.0)
     40.0
+    >>> server_delay_s({"retry-after": "1", "retry-after-ms": "250"}, now=20.0)
+    0.25
     """
-    text = headers.get("retry-after", "").strip()
+    in_ms, text = headers.get("retry-after-ms", "").strip(), headers.get("retry-after", "").strip()
+    with suppress(ValueError):
+        if in_ms and math.isfinite(float(in_ms)):
+            return max(0.0, float(in_ms) / 1000)
     if not text:
         return None
     try:

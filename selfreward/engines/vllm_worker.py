@@ -230,7 +230,7 @@ def check_options(options: dict[str, Any], known: list[str]) -> None:
 
 
 def _dtype(wanted: str, platform: Any) -> str:
-    """`auto` as `hf:` reads it: bfloat16 on a GPU that computes in it, else float32."""
+    """`auto` is bfloat16 on a GPU that computes in it, else float32 (on a CPU with AMX, `hf:` takes bfloat16)."""
     import torch
 
     if wanted != "auto":

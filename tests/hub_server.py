@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on loopback, for the real client: repositories, LFS, commits with a parent, refs, files.
+"""A small Hugging Face Hub on loopback, for the real client: repositories, LFS and Xet uploads, commits with a parent, refs, files.
 
     with HubServer() as hub:
         hub.fault("PUT", "/lfs/", status=500, times=2)
@@ -26,6 +26,8 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from xet_store import XetStore
 
 TOKEN = "hf_canary" + "QzXv7" * 6
 READER_TOKEN = "hf_readonly" + "Wp3Lk" * 5
@@ -106,6 +108,7 @@ class HubServer:
         self.token = TOKEN
         self.repos: dict[tuple[str, str], Repo] = {}
         self.lfs: dict[str, bytes] = {}
+        self.xet = XetStore()
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str, int]] = []
         self.writes_seen: list[str] = []
@@ -258,6 +261,13 @@ def _handler(hub):
                 return _Answer(200, {"errors": [], "warnings": []})
             if path == "/api/repos/create":
                 return self.create(json.loads(body))
+            if "/xet-write-token/" in path:
+                self.require_write()
+                return _Answer(
+                    200, {"casUrl": f"{hub.url}/xet", "accessToken": "xet", "exp": int(time.time()) + 3600}
+                )
+            if path.startswith("/xet/"):
+                return self.xet(path, body)
             if path.startswith("/lfs/"):
                 hub.lfs[path.removeprefix("/lfs/")] = body[:-1] + b"?" if corrupt else body
                 return _Answer(200)
@@ -271,6 +281,17 @@ def _handler(hub):
                 repo = self.found("dataset" if kind else "model", repo_id)
                 return self.resolve(repo, revision, unquote(name), corrupt)
             raise _error(404, "EntryNotFound", f"no route {path}")
+
+        def xet(self, path, body):
+            if "/v1/xorbs/" in path:
+                hub.xet.add_xorb(path.rpartition("/")[2], body)
+                return _Answer(200, {"was_inserted": True})
+            if path.endswith("/v1/shards"):
+                hub.lfs |= hub.xet.files_of(body)
+                return _Answer(200, {"result": 1})
+            raise _error(
+                404, "EntryNotFound", "nothing is known of other files, and no newer form of a request"
+            )
 
         def whoami(self):
             if self.role() in (None, "unknown"):

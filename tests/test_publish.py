@@ -447,10 +447,11 @@ def test_the_commands_say_what_they_did(hub, command, run_path, tmp_path):
 COMMAND = "import sys; from selfreward.cli import main; sys.argv[0] = 'selfreward'; main()"
 
 
-def test_the_token_appears_nowhere(hub, run_path, tmp_path):
+@pytest.mark.parametrize("disable_xet", ["1", "0"], ids=["large files by LFS", "large files by Xet"])
+def test_the_token_appears_nowhere(hub, run_path, tmp_path, disable_xet):
     """Not in what is published, the run folder, the output, the logs at their loudest, or a traceback of a failure."""
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN, "HF_HUB_VERBOSITY": "debug",
-                   "HF_DEBUG": "1"}  # fmt: skip
+                   "HF_DEBUG": "1", "HF_HUB_DISABLE_XET": disable_xet, "RUST_LOG": "debug"}  # fmt: skip
     command = ["--debug", "publish", run_path, "--repo", "ann/x", "--license", LICENCE, "--json"]
     failing = hub.fault
     failing("POST", "/commit/", status=403)
@@ -464,7 +465,10 @@ def test_the_token_appears_nowhere(hub, run_path, tmp_path):
     canary = TOKEN.encode()
     said = [failed.stdout, failed.stderr, done.stdout, done.stderr]
     assert [text for text in said if TOKEN in text] == []
-    assert [p for p in run_path.rglob("*") if p.is_file() and canary in p.read_bytes()] == []
+    written = [
+        p for p in tmp_path.rglob("*") if p.is_file()
+    ]  # the run, and the client's own folder with its logs
+    assert [p for p in written if canary in p.read_bytes()] == []
     assert [p for p, content in published_files(hub).items() if canary in content] == []
 
 

@@ -73,6 +73,7 @@ class HfEngine(BaseEngine):
         self._model: Any = _load(
             folder, self._device, self.dtype, bool(options.extra.get("pack_weights", True))
         )
+        self._token_bytes = cache_bytes_per_token(self._model.config, self.dtype)
         self._vocabulary = self._model.get_input_embeddings().weight.shape[0]
         self._eos_ids = self._tokenizer.eos_ids | _generation_eos(self._model)
         self._context = _context(self.name, self._model.config, options.max_context)
@@ -98,8 +99,7 @@ class HfEngine(BaseEngine):
 
     def _require_room(self, batches: Sequence[list[Job]]) -> None:
         """Refuse before the first token what could not be finished."""
-        token_bytes = cache_bytes_per_token(self._model.config, self.dtype)
-        free = free_bytes(self._device)
+        token_bytes, free = self._token_bytes, free_bytes(self._device)
         if not batches or token_bytes is None or free is None:
             return
         largest = max(batches, key=_positions)

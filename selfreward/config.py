@@ -201,12 +201,15 @@ class EngineConfig(Section):
     max_retries: int = Field(6, ge=0)
     """Not keyed."""
     extra: dict[str, Any] = {}
-    """Passed to the engine's constructor (vllm: `tensor_parallel_size`, …)."""
+    """Passed to the engine's constructor (vllm: `tensor_parallel_size`, …). What is in its section `ray` is about
+    where `ray:` runs, and not keyed."""
 
     def keyed(self) -> dict[str, Any]:
         """The options that can change rows."""
         keyed = self.model_dump(exclude={"max_in_flight", "timeout_s", "max_retries"})
-        keyed["extra"] = {name: value for name, value in self.extra.items() if name not in NOT_KEYED}
+        keyed["extra"] = {
+            name: value for name, value in self.extra.items() if name not in (*NOT_KEYED, "ray")
+        }
         return keyed
 
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from selfreward.costs import NOT_KEYED
 from selfreward.engines.base import Engine, EngineOptions
 from selfreward.errors import StoreError
 from selfreward.store import Counts, Recipe, Run
@@ -118,14 +117,7 @@ class Job:
         """Open the engine of one of the stage's models."""
         from selfreward.engines import open_engine
 
-        options = self.options
-        model_string = self.models[role].model_string
-        if not model_string.startswith(
-            "openai:"
-        ):  # only servers cost money, and only they know what a price is
-            extra = {name: value for name, value in options.extra.items() if name not in NOT_KEYED}
-            options = replace(options, extra=extra)
-        return open_engine(model_string, options)
+        return open_engine(self.models[role].model_string, self.options)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
 
 Its answers are the last ids of the prompt, backwards. The n-th start of it (counted in the file `starts`) reads the
 n-th number of each list: `die_at`, `hang_at`, `dead_at`: requests answered before it kills itself, falls silent, or
-says that vLLM died. `held`: answers are written in reverse order, that many at a time.
+says that vLLM died; `orphan_at`: before it kills the process that started it. `held`: answers are written in reverse
+order, that many at a time.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ def answer(message):
 
 
 def main():
+    parent = os.getppid()
     script, channel = json.loads(sys.argv[1]), Channel(socket.socket(fileno=int(sys.argv[2])))
-    starts = Path(script["starts"])
-    start_number = len(starts.read_text()) if starts.exists() else 0
-    starts.write_text("x" * (start_number + 1))
+    with Path(script["starts"]).open("ab", buffering=0) as starts:  # appended, since two may start at once
+        starts.write(b"x")
+        start_number = starts.tell() - 1
     start = channel.receive()
     if script.get("fatal"):
         return channel.send({"type": "fatal", **script["fatal"]})
@@ -60,6 +62,9 @@ def main():
         if n_answered == nth(script.get("die_at"), start_number):
             print("RuntimeError: out of luck", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
+        if n_answered == nth(script.get("orphan_at"), start_number):
+            os.kill(parent, signal.SIGKILL)
+            os._exit(0)
         if n_answered == nth(script.get("hang_at"), start_number):
             time.sleep(600)
         if n_answered == nth(script.get("dead_at"), start_number):

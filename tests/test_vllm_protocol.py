@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from word_model import WORDS, make_word_model
 
 from selfreward.engines.base import EngineOptions, Request, Sampling, row_seed
 from selfreward.engines.vllm import VllmEngine
@@ -17,26 +18,11 @@ from selfreward.errors import ConfigError, EngineError
 from selfreward.tables import Message
 
 FAKE = Path(__file__).with_name("fake_vllm_worker.py")
-WORDS = [f"w{i}" for i in range(60)]
-TEMPLATE = "{% for message in messages %}{{ message.content }} {% endfor %}<go>"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model folder with a tokenizer that knows 60 words, and no weights."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: place for place, word in enumerate(["<unk>", "<end>", "<go>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    path = tmp_path_factory.mktemp("model")
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>", chat_template=TEMPLATE,
-        additional_special_tokens=["<go>"],
-    ).save_pretrained(path)  # fmt: skip
-    (path / "config.json").write_text("{}")
-    return path
+    return make_word_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

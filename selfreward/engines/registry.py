@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from selfreward.costs import NOT_KEYED as MONEY
 from selfreward.engines.base import Engine, EngineOptions
 from selfreward.errors import UsageError
 
@@ -17,6 +19,9 @@ ENGINES = {
     "scripted": "selfreward.engines.scripted:ScriptedEngine",
 }
 """Prefix of the model string -> where the engine class is. A new engine is one module and one line here."""
+
+SECTIONS = frozenset({"openai", "ray"})
+"""Keys of `engine.extra` that hold what concerns one engine only. `ray` is about where it runs and not keyed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,5 +56,15 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
     parsed = parse_model_string(model)
     module_name, _, class_name = ENGINES[parsed.engine].partition(":")
     module = importlib.import_module(module_name)
-    engine: Engine = getattr(module, class_name)(parsed.target, options or EngineOptions())
+    options = options or EngineOptions()
+    options = replace(options, extra=_concerning(parsed.engine, options.extra))
+    engine: Engine = getattr(module, class_name)(parsed.target, options)
     return engine
+
+
+def _concerning(engine: str, extra: dict[str, Any]) -> dict[str, Any]:
+    """The part of `engine.extra` that an engine may see: one configuration serves a model and a judge of two kinds."""
+    hidden = SECTIONS - {engine}
+    if engine != "openai":  # only servers cost money, and only they know what a price is
+        hidden |= set(MONEY)
+    return {name: value for name, value in extra.items() if name not in hidden}

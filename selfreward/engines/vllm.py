@@ -69,7 +69,10 @@ class VllmEngine(BaseEngine):
 
     capabilities = Capabilities(logprobs=True, prefix=True, seeds=False)
 
-    def __init__(self, target: str, options: EngineOptions, command: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self, target: str, options: EngineOptions, command: Sequence[str] = WORKER, stream: str = "vllm"
+    ) -> None:
+        """`stream` names the random numbers: engines that share a run's requests need different ones."""
         self.name = f"vllm:{target}"
         if tuple(command) == WORKER and find_spec("vllm") is None:
             raise EngineError(f"{self.name}: vLLM is not installed; pip install 'selfreward[vllm]'")
@@ -80,6 +83,7 @@ class VllmEngine(BaseEngine):
         self._worker: WorkerProcess | None = None
         self._context = 0
         self._seeded = False
+        self._stream = stream
         self._seed = 0
         self._next_key = 0
         self._busy = False
@@ -101,7 +105,21 @@ class VllmEngine(BaseEngine):
         kept alive."""
         if self._busy:
             raise EngineError(f"{self.name}: asked for answers while an earlier call is still running")
-        waiting = deque(still_wanted(requests, done))
+        yield from self.work_off(deque(still_wanted(requests, done)))
+
+    def start(self, seed: int) -> None:
+        """Load the model now instead of at the first request. Raises what `generate` raises."""
+        self._seed = seed
+        self._keep_alive({})
+
+    def wake(self) -> None:
+        """Look again at what `work_off` was given: from another thread, after adding to it."""
+        if worker := self._worker:
+            worker.wake()
+
+    def work_off(self, waiting: deque[tuple[Request, tuple[int, ...]]]) -> Iterator[list[Completion]]:
+        """`generate` for requests that another thread may go on adding, at the right end, until the last is
+        finished; each comes with its wanted samples."""
         if not waiting:
             return
         if self._worker is None:
@@ -194,7 +212,7 @@ class VllmEngine(BaseEngine):
             self._keep_alive(in_flight)
             return None
         if frame["type"] not in ("result", "refused") or frame["key"] not in in_flight:
-            return None  # an answer to a call that was given up
+            return None  # only a sign of life, or an answer to a call that was given up
         ready = in_flight.pop(frame["key"])
         self._fruitless = 0
         if frame["type"] == "refused":
@@ -223,8 +241,7 @@ class VllmEngine(BaseEngine):
             if frame["type"] == "dead":
                 raise WorkerLost(f"{frame['error']}; the worker's log is {worker.log}")
             self._note(frame)
-            if frame["type"] != "beat":
-                return frame
+            return frame
 
     def _note(self, frame: Frame) -> None:
         """Progress is a finished request, or any counter that moved."""
@@ -254,7 +271,7 @@ class VllmEngine(BaseEngine):
                 "model": str(self._folder),
                 "options": extra,
                 # another stream of random numbers after a restart, or the same draws would come again
-                "seed": row_seed(self._seed, "vllm", self.n_restarts) % 2**32,
+                "seed": row_seed(self._seed, self._stream, self.n_restarts) % 2**32,
                 "dtype": self._options.dtype,
                 "max_context": self._options.max_context,
             }
@@ -262,6 +279,8 @@ class VllmEngine(BaseEngine):
         self._last_progress = time.monotonic()
         try:
             frame = self._worker.receive(START_TIMEOUT_S)
+            while frame is not None and frame["type"] == "beat":  # `wake` of an impatient thread
+                frame = self._worker.receive(START_TIMEOUT_S)
         except Empty:
             raise WorkerLost(
                 f"vLLM was not ready after {START_TIMEOUT_S:.0f} s; the worker's log is {self._worker.log}"

@@ -69,6 +69,10 @@ class WorkerProcess:
         """The next message, None at the worker's end. Raises queue.Empty after `timeout_s` without one."""
         return self._inbox.get(timeout=timeout_s)
 
+    def wake(self) -> None:
+        """Let a `receive` that waits in another thread return, with a message that says nothing."""
+        self._inbox.put({"type": "beat"})
+
     def close(self, keep_log: bool = False) -> None:
         """Ask it to end, wait a little, kill what is left. Calling it twice is fine."""
         if self.send({"type": "close"}):

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from data_cards.audits import Audits
 from data_cards.bases import generating_licences
-from data_cards.facts import DatasetFacts, RunFacts
+from data_cards.facts import DatasetFacts, JudgeFacts, RunFacts
 from data_cards.front_matter import dataset_front_matter, model_front_matter, model_results
 from data_cards.layout import CARD, config_name
 from data_cards.licences import source_licence
@@ -115,21 +115,37 @@ def write_model_card(
         title=title,
         repo_literal=Markup(f'"{repo}"'),
         model=model,
-        base=base or "a model that is not on the Hub",
+        started_from=base or _not_on_the_hub(facts),
         parameters=yaml.safe_dump(manifest["params"], sort_keys=True, allow_unicode=True),
         training_data=training_data,
         effect=manifest["counts"]["notes"].get("effect"),
         judge_template=facts.template,
         judge=judge,
         alpaca=alpaca,
-        weaknesses=weaknesses(
-            replace(facts, judges=[judge] if judge else [], alpaca=[alpaca] if alpaca else [])
-        ),
+        weaknesses=weaknesses(_facts_of(facts, manifest, judge, alpaca)),
         dataset_repo=dataset_repo,
         licence=licence,
         licence_note=licence_note,
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _facts_of(
+    facts: RunFacts, manifest: Mapping[str, Any], judge: JudgeFacts | None, alpaca: dict[str, Any] | None
+) -> RunFacts:
+    """What of a run concerns one of its models: the pairs it was trained on, and what was measured of it."""
+    inputs = {entry["name"] for entry in manifest["inputs"].values()}
+    return replace(
+        facts,
+        iterations=[i for i in facts.iterations if f"iter{i.number}/pairs" in inputs],
+        judges=[judge] if judge else [],
+        alpaca=[alpaca] if alpaca else [],
+    )
+
+
+def _not_on_the_hub(facts: RunFacts) -> str:
+    config = public_config(facts.config)
+    return f"{config.model}, which is not on the Hub" if config else "a model that is not known here"
 
 
 def _splits(data: DatasetFiles) -> Markup:

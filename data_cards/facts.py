@@ -148,7 +148,8 @@ def _dataset(version: Version) -> DatasetFacts:
     manifest = version.manifest
     counts = manifest["counts"]
     inputs = [
-        f"{entry['name']}@{entry['content_sha256'][:12]}" for _, entry in sorted(manifest["inputs"].items())
+        f"{entry['name'].partition('@')[0]}@{entry['content_sha256'][:12]}"  # a model's name has a version already
+        for _, entry in sorted(manifest["inputs"].items())
     ]
     return DatasetFacts(
         name=version.name,

@@ -27,7 +27,7 @@ from data_cards.publish import PublishOptions, dry_run
 from data_cards.staging import select
 from data_cards.weaknesses import weaknesses
 from selfreward.errors import UsageError
-from selfreward.store import Run
+from selfreward.store import Counts, Recipe, Run
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,20 @@ def test_languages_are_codes_that_the_hub_takes(tree):
     facts = replace(gather(run, select(run).datasets), languages=["English", "en", "pt-BR", "uk-UA"])
     text = dataset_front_matter("x", "mit", facts, [])
     assert "language:\n- en\n- pt\n- uk\nlicense" in text
+
+
+def test_a_model_among_the_inputs_is_named_with_one_hash(tmp_path):
+    """Its name in a manifest holds one already."""
+    run = make_sample_run(tmp_path / "run", 1)
+    recipe = Recipe(
+        "iter1/scores",
+        "tests 3",
+        {"model": {"name": "hf:base@0123456789ab", "content_sha256": "0123456789ab" * 5}},
+    )
+    scores = run.current("iter1/scores").table()
+    version = run.publish_table(recipe, scores, Counts(scores.num_rows, scores.num_rows))
+    (dataset,) = gather(run, [version]).datasets
+    assert dataset.inputs == ["hf:base@0123456789ab"]
 
 
 def test_a_card_that_is_only_looked_at_speaks_of_no_gate(tmp_path):

@@ -180,6 +180,8 @@ def test_a_model_repository_has_its_files_a_manifest_and_a_card_with_results(hub
     assert card.data.eval_results[0].dataset_revision == datasets.revision
     assert card.data.datasets == ["ann/x"]
     assert f"configuration `ift`, revision `{datasets.revision}`" in card.text
+    assert "| started from | scripted:none, which is not on the Hub |" in card.text
+    assert "Iteration 1: 24 pairs" not in card.text  # M1 is trained on none of them
     assert "over 24 of\n40 training rows" in card.text
     assert "| completion | -20.500 | -18.250 | 2.250 |" in card.text
     assert "&lt;response&gt;\n{{ response }}\n&lt;/response&gt;" in card.text

@@ -2,7 +2,7 @@
 
 Unchanged by shard size, record batches, writer version, column order and machine; changed by any cell, any
 type, any column name, any order of rows. Specification with a worked example: docs/content-hash.md; a second
-implementation, written from that page, is in tests/test_contenthash.py.
+implementation, written from that page, is tests/content_hash_reference.py.
 
 In short: every column is a few byte streams (validity, lengths, values), each stream has its own SHA-256, and
 the result is the SHA-256 of a canonical JSON tree of them. A stream does not know where a batch ended, which

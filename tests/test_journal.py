@@ -130,6 +130,54 @@ def test_a_unit_that_json_cannot_hold_is_refused_before_anything_is_written(tmp_
     assert units_in(tmp_path / "j") == []
 
 
+def test_a_doubled_record_a_torn_line_and_two_more_crashes_never_give_two_rows_with_one_id(tmp_path):
+    """Eight requests in groups of two. The first start is stopped after two groups; then its first line is doubled,
+    and another line claims other answers for the same ids. Two more starts die after one group each, the last group
+    torn in its line. The fourth start gets that group once more, and nothing else.
+    """
+    requests = [Request(f"r{i}", (Message("user", f"question {i}"),), Sampling()) for i in range(8)]
+    script = tmp_path / "script.yaml"
+    script.write_text(json.dumps({"settings": {"group_size": 2}, "rules": [{"answers": ["an answer"]}]}))
+    journal = tmp_path / "work" / "journal.jsonl"
+
+    def start(n_groups: int) -> tuple[dict, int]:
+        """What `complete` gives and how many groups the engine gave out; it dies after `n_groups`."""
+        given = 0
+        with (
+            open_engine(f"scripted:{script}") as engine,
+            Generation("x", tmp_path / "work", engine) as generation,
+        ):
+            generate = engine.generate
+
+            def dying(asked, done=frozenset()):
+                nonlocal given
+                for group in generate(asked, done):
+                    if given == n_groups:
+                        raise KeyboardInterrupt
+                    given += 1
+                    yield group
+
+            engine.generate = dying
+            try:
+                return generation.complete(requests, "answers"), given
+            except KeyboardInterrupt:
+                return {}, given
+
+    assert start(2) == ({}, 2)
+    first = journal.read_bytes().splitlines(keepends=True)[0]
+    with Journal(journal) as again:
+        (group, _) = again.units()
+        journal.write_bytes(journal.read_bytes() + first)
+        again.append([{**completion, "text": "another answer"} for completion in group])
+    start(1)
+    start(1)
+    journal.write_bytes(journal.read_bytes()[:-9])
+    found, given = start(99)
+    assert given == 1
+    assert sorted(found) == [(f"r{i}", 0) for i in range(8)]
+    assert {completion.text for completion in found.values()} == {"an answer"}
+
+
 def test_a_request_that_failed_is_no_result_and_a_restart_asks_for_it_again(tmp_path):
     """Two requests, one answered, one failed; the next start keeps the answer and asks for the other alone. The
     answer it gets then is the one that stays, though the failure stands before it in the journal."""

@@ -26,14 +26,14 @@ from stat import S_ISDIR
 
 from selfreward import durable
 from selfreward.errors import DamagedError
+from selfreward.names import is_model, is_version, names_on_disk
 from selfreward.owner import owner_runs
 from selfreward.state import State, update_state
-from selfreward.store import Run, is_model
+from selfreward.store import Run
 from selfreward.version import Version
 
 WORK_AGE_S = 30 * 24 * 3600
 FOREIGN_TEMPORARY_AGE_S = 24 * 3600
-_VERSION = re.compile(r"[0-9a-f]{16}\Z")
 _WORK = re.compile(r".*-([0-9a-f]{16})\Z")
 
 
@@ -69,7 +69,7 @@ _WHY_NOT_REFERENCED = "not current, and no current version was made from it"
 
 
 def _unreferenced(run: Run) -> Iterator[Version]:
-    versions = [v for name in _names_on_disk(run.path) for v in run.versions(name)]
+    versions = [v for name in names_on_disk(run.path) for v in run.versions(name)]
     kept = _kept(run, versions)
     for version in versions:
         if version.folder not in kept:
@@ -103,18 +103,6 @@ def _is_among(version: Version, inputs: object) -> bool:
         return False
 
 
-def _names_on_disk(run: Path) -> list[str]:
-    """Every name that has a folder of versions, whether anything of it is current or not."""
-    folders = [(run / "datasets", "")] + [(p, f"{p.name}/") for p in (run / "datasets").glob("iter*")]
-    names = [f"{prefix}{path.name}" for folder, prefix in folders for path in _version_parents(folder)]
-    return sorted(names + [path.name for path in _version_parents(run / "models" / "versions")])
-
-
-def _version_parents(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("[!.]*") if path.is_dir()]
-    return [path for path in found if any(_VERSION.match(child.name) for child in path.iterdir())]
-
-
 def _forget(state: State, doomed: list[Version]) -> State:
     for version in doomed:
         entry = state.current.get(version.name)
@@ -143,8 +131,8 @@ def _remove_version(run: Run, version: Version) -> bool:
 
 
 def _rubbish(run: Path) -> Iterator[Removed]:
-    published = {p.name for p in run.glob("datasets/**/*") if _VERSION.match(p.name)}
-    published |= {p.name for p in run.glob("models/versions/*/*") if _VERSION.match(p.name)}
+    published = {p.name for p in run.glob("datasets/**/*") if is_version(p.name)}
+    published |= {p.name for p in run.glob("models/versions/*/*") if is_version(p.name)}
     for work in sorted((run / ".work").glob("[!.]*")):
         if reason := _why_work_goes(work, published):
             yield Removed(work, _n_bytes(work), reason)
@@ -169,7 +157,7 @@ def _temporaries(run: Path) -> Iterator[Path]:
             if name.startswith((".tmp-", ".trash-")):
                 yield Path(parent, name)
         folders[:] = [
-            f for f in folders if not f.startswith((".tmp-", ".trash-", ".damaged")) and not _VERSION.match(f)
+            f for f in folders if not f.startswith((".tmp-", ".trash-", ".damaged")) and not is_version(f)
         ]
 
 

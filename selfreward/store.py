@@ -14,7 +14,6 @@ is taken, so of several writers exactly one wins and the others use its version.
 from __future__ import annotations
 
 import difflib
-import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -25,14 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward import durable, lock
-from selfreward.errors import DamagedError, InputError, StoreError, UsageError
+from selfreward.errors import DamagedError, StoreError, UsageError
+from selfreward.names import folder_of, is_model, is_version
 from selfreward.recipe import Counts, Recipe, file_input, text_input
-from selfreward.sealed import FORMAT, digest, seal, unseal
+from selfreward.sealed import FORMAT, digest, seal
 from selfreward.state import State, create_state, read_state, update_state
-from selfreward.version import MANIFEST, OnBytes, Version, file_sha256
+from selfreward.version import MANIFEST, OnBytes, Version, file_sha256, load_rows, read_manifest
 
 if TYPE_CHECKING:
-    import datasets
     import pyarrow as pa
 
     from selfreward.writer import Rules
@@ -49,9 +48,6 @@ __all__ = [
     "text_input",
 ]
 
-_MODEL_NAME = re.compile(r"(M\d+|SFT)\Z")
-_DATASET_NAME = re.compile(r"(iter\d+/)?[a-z][a-z0-9_]*\Z")
-_VERSION_NAME = re.compile(r"[0-9a-f]{16}\Z")
 _LIBRARIES = ("datasets", "pyarrow", "duckdb", "torch", "transformers", "trl", "peft", "accelerate", "vllm",
               "alpaca-eval", "rapidfuzz")  # fmt: skip
 NOT_HASHED_IN_MODELS = ("training.json",)
@@ -99,7 +95,7 @@ class Run:
         entry = self.state().current.get(name)
         if entry is None:
             raise UsageError(self._unknown(name))
-        version = Version(name, self._folder(name) / entry.version)
+        version = Version(name, folder_of(self.path, name) / entry.version)
         if not version.folder.is_dir():
             if self.state().current.get(name) != entry:  # replaced and collected since we looked
                 return self.current(name)
@@ -140,9 +136,9 @@ class Run:
 
         Damaged ones too, and the current one if its folder is gone, so that they can be found and put in order.
         """
-        folder, entry = self._folder(name), self.state().current.get(name)
+        folder, entry = folder_of(self.path, name), self.state().current.get(name)
         with durable.explained("read", folder):
-            found = [p for p in folder.glob("*") if _VERSION_NAME.match(p.name) and p.is_dir()]
+            found = [p for p in folder.glob("*") if is_version(p.name) and p.is_dir()]
             found.sort(key=_published_at)
         if entry is not None and folder / entry.version not in found:
             found.append(folder / entry.version)
@@ -153,7 +149,7 @@ class Run:
 
         A version that run.json does not name (its writer died in between) is verified in full first.
         """
-        version = Version(recipe.name, self._folder(recipe.name) / recipe.version)
+        version = Version(recipe.name, folder_of(self.path, recipe.name) / recipe.version)
         if not version.folder.is_dir():
             return None
         entry = self.state().current.get(recipe.name)
@@ -179,7 +175,7 @@ class Run:
     @contextmanager
     def draft(self, name: str) -> Iterator[Path]:
         """A hidden folder next to where the version will be; removed if it was not published."""
-        folder = durable.new_hidden_folder(self._folder(name), "draft")
+        folder = durable.new_hidden_folder(folder_of(self.path, name), "draft")
         try:
             with durable.filling(folder):
                 yield folder
@@ -289,29 +285,17 @@ class Run:
             "versions": library_versions(),
         }
         durable.write_new(folder / MANIFEST, seal(body))
-        version = Version(recipe.name, self._folder(recipe.name) / recipe.version)
+        version = Version(recipe.name, folder_of(self.path, recipe.name) / recipe.version)
         if not durable.publish_folder(folder, version.folder):
             version.verify()  # another writer was first: its version is used, once it is seen to be whole
         self.make_current(version)
         return version
-
-    def _folder(self, name: str) -> Path:
-        if is_model(name):
-            return self.path / "models" / "versions" / name
-        if not _DATASET_NAME.match(name):
-            raise UsageError(f"{name!r} is no dataset name; expected ift, eft, iter1/prompts, M1, …")
-        return self.path / "datasets" / name
 
     def _unknown(self, name: str) -> str:
         known = self.names()
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known) or 'none yet'}"
         return f"{self.path}: no dataset or model {name!r}{hint}"
-
-
-def is_model(name: str) -> bool:
-    """Whether a name of the store is a model (`M1`, `SFT`) rather than a dataset."""
-    return bool(_MODEL_NAME.match(name))
 
 
 def _published_at(folder: Path) -> tuple[int, str]:
@@ -329,34 +313,6 @@ def _file_entry(folder: Path, path: Path) -> dict[str, Any]:
         "bytes": n_bytes,
         "sha256": file_sha256(path),
     }
-
-
-def load_rows(folder: Path | str) -> datasets.Dataset:
-    """A version folder (verified) or any `save_to_disk` folder as a `Dataset` that writes no cache into it."""
-    import datasets
-
-    folder = Path(folder)
-    if (folder / MANIFEST).is_file() or (folder.is_dir() and _VERSION_NAME.match(folder.name)):
-        return Version(folder.name, folder).dataset()
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected a dataset version or a `save_to_disk` folder")
-    try:
-        loaded = datasets.load_from_disk(str(folder))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{folder}: is no dataset; expected a dataset version or a `save_to_disk` folder"
-        ) from error
-    if isinstance(loaded, datasets.DatasetDict):
-        raise InputError(
-            f"{folder}: holds several splits; give the folder of one, such as {folder / min(loaded)}"
-        )
-    return datasets.Dataset(loaded.data.table)
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The sealed manifest of a version folder, None if the folder has none."""
-    content = durable.read(folder / MANIFEST)
-    return None if content is None else unseal(content, folder / MANIFEST)
 
 
 @cache

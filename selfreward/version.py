@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward import durable
-from selfreward.errors import DamagedError, StoreError
+from selfreward.errors import DamagedError, InputError, StoreError
+from selfreward.names import is_version
 from selfreward.sealed import unseal
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 _THREADS = min(4, os.cpu_count() or 1)
-
-_VERSION_NAME = re.compile(r"[0-9a-f]{16}\Z")
 
 OnBytes = Callable[[int], object]
 
@@ -116,7 +114,7 @@ class Version:
     def _check_name(self) -> None:
         """DamagedError where the folder holds another version's files: whole, but not what its name says."""
         name, key = self.manifest["name"], self.key
-        renamed = _VERSION_NAME.match(self.version) is not None and not key.startswith(self.version)
+        renamed = is_version(self.version) and not key.startswith(self.version)
         if renamed or self.name not in (name, self.version):  # a folder read by its path has no other name
             raise DamagedError(
                 f"{self.folder}: holds version {key[:16]} of {name}, so it was renamed or swapped; move it back"
@@ -166,6 +164,34 @@ class Version:
         import datasets
 
         return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
+
+
+def load_rows(folder: Path | str) -> datasets.Dataset:
+    """A version folder (verified) or any `save_to_disk` folder as a `Dataset` that writes no cache into it."""
+    import datasets
+
+    folder = Path(folder)
+    if (folder / MANIFEST).is_file() or (folder.is_dir() and is_version(folder.name)):
+        return Version(folder.name, folder).dataset()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a dataset version or a `save_to_disk` folder")
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder}: is no dataset; expected a dataset version or a `save_to_disk` folder"
+        ) from error
+    if isinstance(loaded, datasets.DatasetDict):
+        raise InputError(
+            f"{folder}: holds several splits; give the folder of one, such as {folder / min(loaded)}"
+        )
+    return datasets.Dataset(loaded.data.table)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The sealed manifest of a version folder, None if the folder has none."""
+    content = durable.read(folder / MANIFEST)
+    return None if content is None else unseal(content, folder / MANIFEST)
 
 
 _REMEDY = "`selfreward verify RUN --quarantine` moves the version aside, and the next run rebuilds it"

@@ -199,6 +199,7 @@ class _Service:
 def _open(start: Message) -> Any:
     from vllm import AsyncEngineArgs
     from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     options = dict(start["options"])
@@ -215,7 +216,8 @@ def _open(start: Message) -> Any:
         trust_remote_code=False,
         disable_log_stats=False,
     )
-    return AsyncLLM.from_engine_args(arguments)
+    # as `vllm.LLM` is opened: batches of the sizes for throughput (on a large GPU 1,024 sequences instead of 128)
+    return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
 def check_options(options: dict[str, Any], known: list[str]) -> None:

@@ -111,7 +111,8 @@ def vllm_engine(folder: Path, **extra: Any) -> Iterator[Any]:
     from selfreward.engines.base import EngineOptions
     from selfreward.engines.vllm import VllmEngine
 
-    with VllmEngine(str(folder), EngineOptions(max_context=CONTEXT, extra=extra)) as engine:
+    options = EngineOptions(dtype="float32", max_context=CONTEXT, extra={"enforce_eager": True, **extra})
+    with VllmEngine(str(folder), options) as engine:
         harness(engine).measure(warm_up())
         yield engine
 
@@ -156,7 +157,9 @@ def serve_bare(pipe: Any, folder: str) -> None:
     os.setsid()
     from vllm import LLM, SamplingParams
 
-    llm = LLM(folder, dtype="float32", max_model_len=CONTEXT, enable_prefix_caching=True, seed=0)
+    llm = LLM(
+        folder, dtype="float32", max_model_len=CONTEXT, enable_prefix_caching=True, enforce_eager=True, seed=0
+    )
     pipe.send("ready")
     while True:
         asked = pipe.recv()

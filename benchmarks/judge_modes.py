@@ -1,7 +1,8 @@
 """Three sampled judgements or token probabilities: ties and cost of the judge's modes on the same candidates.
 
     python benchmarks/judge_modes.py CANDIDATES --model hf:runs/demo/models/M1 [--template additive-short]
-                                     [--max-tokens 60] [--samples 3] [--n-prompts 40] [--engine-batch 32] [--json]
+                                     [--max-tokens 60] [--samples 3] [--n-prompts 40] [--engine-batch 32]
+                                     [--dtype bfloat16] [--json]
 
 CANDIDATES is a run folder (its candidates of iteration 1) or a file of replies that people ranked, as `selfreward
 evaluate judge` reads them. One run, one opened engine, the same items for every mode:
@@ -49,7 +50,8 @@ def main():
     replies = read_candidates(options.candidates, options.n_prompts)
     template = load_template(options.template)
     items = [Item(reply["response_id"], reply["prompt"], reply["response"]) for reply in replies]
-    with open_engine(model_target(options.model), EngineOptions(batch_size=options.engine_batch)) as engine:
+    engine_options = EngineOptions(batch_size=options.engine_batch, dtype=options.dtype)
+    with open_engine(model_target(options.model), engine_options) as engine:
         run_mode(engine, items[:2], template, settings_of("sampled", template, options))
         figures = {
             mode: measure(engine, replies, items, template, settings_of(mode, template, options))
@@ -73,6 +75,7 @@ def arguments():
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--n-prompts", type=int)
     parser.add_argument("--engine-batch", type=int, default=16)
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

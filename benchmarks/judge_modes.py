@@ -13,7 +13,8 @@ evaluate judge` reads them. One run, one opened engine, the same items for every
 
 Ties are what costs preference pairs: `tied pairs` are pairs of scored candidates of one prompt with equal scores
 (closer than 1e-9), `no pair` the prompts whose scored candidates all tie, `top tied` those whose highest score
-is not one candidate's alone. Seconds include reading the prompts, not loading the model; the engine is warmed up first.
+is not one candidate's alone. Seconds include reading the prompts, not loading the model; the engine is warmed up first. On a machine that does
+other work as well, CPU seconds are the ones to compare (for a model that runs in this process).
 """
 
 from __future__ import annotations
@@ -116,20 +117,20 @@ def settings_of(mode, template, options):
 
 
 def run_mode(engine, items, template, settings):
-    """The judgements, and what they took: completions, new tokens, seconds."""
+    """The judgements, and what they took."""
     with (
         tempfile.TemporaryDirectory() as work,
         Generation("judge-modes", Path(work) / "work", engine) as generation,
     ):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         judged = judge_items(generation, engine, items, template, settings, seed=0)
-        seconds = time.perf_counter() - started
+        cost = {"seconds": time.perf_counter() - started, "CPU seconds": time.process_time() - cpu_started}
         notes = generation.notes()
-    return judged, notes["completions"], notes["new_tokens"], seconds
+    return judged, {"completions": notes["completions"], "new tokens": notes["new_tokens"], **cost}
 
 
 def measure(engine, replies, items, template, settings):
-    judged, n_completions, n_tokens, seconds = run_mode(engine, items, template, settings)
+    judged, cost = run_mode(engine, items, template, settings)
     by_item = defaultdict(list)
     for judgement in judged:
         if judgement.score is not None:
@@ -151,10 +152,7 @@ def measure(engine, replies, items, template, settings):
         "no pair": sum(len(set(found)) == 1 for found in several),
         "top tied": sum(found.count(max(found)) > 1 for found in several),
         **agreement_of(replies, scores),
-        "completions": n_completions,
-        "new tokens": n_tokens,
-        "seconds": seconds,
-        "candidates a second": len(items) / seconds,
+        **cost,
     }
 
 

@@ -145,6 +145,8 @@ def _notes(agreement: Agreement) -> str:
 def _samples(consistency: SelfConsistency | None) -> list[str]:
     if consistency is None:
         return ["Self-consistency: no `scores` column with the single samples."]
+    if not consistency.n_responses:
+        return ["Self-consistency: no response has two scored samples."]
     return [
         f"Self-consistency over {consistency.n_responses} responses with two scored samples or more "
         f"({consistency.n_left_out} have fewer; {consistency.n_unscored_samples} of {consistency.n_samples} samples "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 
-from selfreward.engines.ray_cluster import ENVIRONMENT
+from selfreward.engines.ray_quiet import ENVIRONMENT
 
 STORE_BYTES = 100_000_000
 
@@ -17,6 +17,9 @@ def two_workers():
     from ray.cluster_utils import Cluster
 
     os.environ.update(ENVIRONMENT)
+    os.environ["RAY_memory_monitor_refresh_ms"] = (
+        "0"  # else Ray kills actors for the memory of other programs
+    )
     ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray's servers listen on all interfaces
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args=head)

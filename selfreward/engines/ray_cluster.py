@@ -9,30 +9,18 @@ Ray's own logs.
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
-import signal
 import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from selfreward.engines.ray_quiet import ENVIRONMENT, SILENT, on_loopback, own_signals, quiet_core, silence
 from selfreward.errors import ConfigError, EngineError, UsageError
 from selfreward.progress import say
 
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray's C++ side would write into our stderr
-    "RAY_worker_niceness": "0",  # 15 by default, with which engines on a CPU starve beside anything else
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do anyway, without a warning about it
-}
-"""For a cluster that we start, and for our own connection; what the user has set stays."""
-SILENT = {"log_to_driver": False, "logging_level": logging.ERROR}
-"""Arguments of `ray.init`: the workers' output stays in Ray's logs."""
 SPLIT_ON_GPUS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """vLLM's options that multiply the GPUs of one engine."""
 
@@ -91,13 +79,13 @@ class Cluster:
             )
         for variable, value in ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
-        with _own_signals(), contextlib.chdir(Path(__file__).parents[2]):
+        with own_signals(), contextlib.chdir(Path(__file__).parents[2]):
             # Ray puts the current folder first on its workers' import path. There, a user's `builders/` or `datasets/`
             # would be taken for ours; from here, the workers of this machine find this very package.
             if not self._join():
                 self._start()
         self._ours = True
-        _silence()
+        silence()
 
     def _join(self) -> bool:
         """Connect to a cluster that is there; whether there is one."""
@@ -108,7 +96,8 @@ class Cluster:
             return False
         try:
             _knock(address)
-            ray.init(address, **SILENT)
+            with quiet_core():
+                ray.init(address, **SILENT)
         except Exception as error:  # boundary: Ray raises what comes along, bare Exceptions among it
             ray.shutdown()
             if address == "auto" and isinstance(error, ConnectionError):
@@ -124,7 +113,7 @@ class Cluster:
         import ray
 
         try:
-            with _on_loopback():
+            with on_loopback():
                 ray.init("local", include_dashboard=False, **SILENT)
         except Exception as error:  # boundary: as above
             ray.shutdown()
@@ -204,48 +193,3 @@ def _knock(address: str) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Ray's servers listen on all interfaces, unless it takes this for a machine that cannot be in a cluster."""
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, in which a run notes how it was stopped."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-
-
-def _silence() -> None:
-    """Ray's console messages: what concerns the user we say ourselves. Its log files keep everything."""
-    import ray.data  # noqa: F401  sets its handlers up
-
-    for name in ("ray", "ray.data"):
-        for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler):
-                handler.setLevel(logging.CRITICAL)
-    from ray._private import worker
-
-    worker.print_to_stdstream = _notice
-
-
-def _notice(data: dict[str, Any], ignore_prefix: bool) -> None:
-    """What Ray says about machines that it lost. It would print that on stdout, which is for results."""
-    for text in data["lines"]:
-        say(f"Ray: {text.strip().partition(chr(10))[0]}")

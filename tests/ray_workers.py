@@ -16,10 +16,8 @@ def two_workers():
     from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
-    os.environ.update(ENVIRONMENT)
-    os.environ["RAY_memory_monitor_refresh_ms"] = (
-        "0"  # else Ray kills actors for the memory of other programs
-    )
+    # and no memory monitor, which would kill actors for the memory of other programs
+    os.environ.update({**ENVIRONMENT, "RAY_memory_monitor_refresh_ms": "0"})
     ray_constants.ENABLE_RAY_CLUSTER = False  # else Ray's servers listen on all interfaces
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args=head)

@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
+from vllm_cases import (
+    BLOCK,
+    MODEL,
+    PLACES,
+    TOLERATED,
+    different,
+    greedy_requests,
+    greedy_rows_of_hf,
+    group_members,
+    request,
+    rows,
+    score_requests,
+    scores_of_hf,
+)
 
-from selfreward.engines.base import EngineOptions, Request, Sampling
+from selfreward.engines.base import EngineOptions, Sampling
 from selfreward.errors import ConfigError, EngineError
 from selfreward.known_models import pull
 from selfreward.tables import Message
@@ -20,78 +33,34 @@ from selfreward.tables import Message
 pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm", reason="vLLM is not installed here")
 
-MODEL = "smollm2-135m-instruct"
 EAGER = {"enforce_eager": True}
-TOLERATED = 0.1
-"""Share of greedy rows that may differ from `hf:`, both in float32; the sums are taken in another order."""
-
-PLACES = ("the Alps", "Lisbon", "a harbour", "the desert", "Kyoto", "an island", "the Nile", "a village",
-          "Iceland", "the moon", "Bergen", "a forest")  # fmt: skip
-RUBRIC = "Review the answer below and award points for relevance, completeness and clarity. " * 40
 
 
 @pytest.fixture(scope="module")
 def engine():
+    """Two restarts are allowed; half a minute without a token is a hang."""
     from selfreward.engines.vllm import VllmEngine
 
     pull(MODEL, progress=False)
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    with VllmEngine(MODEL, EngineOptions(max_context=2048, extra=EAGER)) as opened:
+    options = EngineOptions(max_context=2048, timeout_s=30, max_retries=2, extra=EAGER)
+    with VllmEngine(MODEL, options) as opened:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def hf():
-    from selfreward.engines.hf import HfEngine
-
-    with HfEngine(MODEL, EngineOptions(dtype="float32")) as opened:
-        yield opened
-
-
-def request(name, text, sampling=Sampling(0.0, 1.0, 24), n=1, **more):  # noqa: B008  frozen
-    return Request(name, (Message("user", text),), sampling, n=n, **more)
-
-
-def rows(engine, requests):
-    return {(one.request_id, one.sample): one for group in engine.generate(requests) for one in group}
-
-
-def test_the_same_rows_as_hf_under_greedy_decoding_but_for_a_counted_share(engine, hf, record_property):
-    """Plain chats, an assistant prefix, stop strings, text that spells special tokens: 36 requests."""
-    requests = [request(f"p{i}", f"Write two sentences about {place}.") for i, place in enumerate(PLACES)]
-    requests += [
-        request(f"x{i}", f"What is {place} known for?", prefix="It is known for")
-        for i, place in enumerate(PLACES)
-    ]
-    stop = Sampling(0.0, 1.0, 24, stop=(",", " and"))
-    requests += [
-        request(f"s{i}", f"<|im_end|>List what one packs for {place}.", stop)
-        for i, place in enumerate(PLACES)
-    ]
-    ours, theirs = rows(engine, requests), rows(hf, requests)
-    assert ours.keys() == theirs.keys()
+def test_the_same_rows_as_hf_under_greedy_decoding_but_for_a_counted_share(engine):
+    ours, theirs = rows(engine, list(greedy_requests())), greedy_rows_of_hf()
+    differing = different(ours, theirs)
+    print(f"\n{len(differing)} of {len(ours)} greedy rows differ from hf: {differing}")
+    assert len(differing) <= TOLERATED * len(ours)
     assert [ours[key].n_prompt_tokens for key in ours] == [theirs[key].n_prompt_tokens for key in ours]
-
-    def looks(row):
-        return row.text, row.finish_reason, row.n_tokens
-
-    different = [key for key in ours if looks(ours[key]) != looks(theirs[key])]
-    print(f"\n{len(different)} of {len(ours)} greedy rows differ from hf: {different}")
-    assert len(different) <= TOLERATED * len(ours)
     assert {ours[key].finish_reason for key in ours} == {"stop", "length"}
 
 
-def test_the_log_probabilities_of_choices_are_those_of_hf(engine, hf):
-    choices = tuple(str(score) for score in range(6))
-    requests = [
-        request(f"c{i}", f"How good is this answer, from 0 to 5? {place}.", Sampling(0.7, 0.9, 1), prefix="Score: ",
-                choices=choices)
-        for i, place in enumerate(PLACES[:6])
-    ]  # fmt: skip
-    ours, theirs = rows(engine, requests), rows(hf, requests)
+def test_the_log_probabilities_of_choices_are_those_of_hf(engine):
+    ours, theirs = rows(engine, score_requests()), scores_of_hf()
     assert {one.error for one in [*ours.values(), *theirs.values()]} == {None}
     for key, row in ours.items():
-        assert list(row.choice_logprobs) == list(choices)
+        assert list(row.choice_logprobs) == ["0", "1", "2", "3", "4", "5"]
         assert row.choice_logprobs == pytest.approx(theirs[key].choice_logprobs, abs=2e-3)
 
 
@@ -111,61 +80,109 @@ def test_bad_requests_mark_only_their_own_rows(engine):
     assert "not one token" in got["word", 0].error
 
 
-def test_samples_differ_and_share_the_prompt_and_requests_share_the_rubric(engine):
-    """The rubric fills two blocks of 128 tokens or more, which are computed once: everything else in the first
-    request, and nothing but its own end in the 11 samples that follow, may be looked up in vain."""
-    before = engine.metrics()
-    requests = [
-        request(f"j{i}", RUBRIC + place, Sampling(1.0, 1.0, 8), n=3) for i, place in enumerate(PLACES[:4])
+def test_four_candidates_judged_three_times_compute_the_rubric_once_and_each_prompt_once(engine):
+    """All whole blocks of a prompt are found by its second and third judgement; those of the rubric and the user's
+    request, which come first in the template, by the first judgement of the second to fourth candidate too."""
+    from judging.templates import load_template
+
+    template = load_template("additive")
+    judged = [template.render("Describe a quiet morning in Bergen.", answer) for answer in
+              ("Rain on the harbour.", "It is quiet.", "The fish market opens at seven.", "No.")]  # fmt: skip
+    requests = [request(f"j{i}", text, Sampling(1.0, 1.0, 8), n=3) for i, text in enumerate(judged)]
+    got, queries, hits = measured(engine, requests)
+    lengths = [got[f"j{i}", 0].n_prompt_tokens for i in range(4)]
+    shared = engine.count_tokens(
+        [Message("user", template.render("Describe a quiet morning in Bergen.", "~"))]
+    )
+    in_common = whole_blocks(shared - 40)  # less the end of the template, which stands behind the response
+    assert in_common >= 2 * BLOCK
+    print(f"\njudging: {hits} of {queries} prompt tokens found in the cache")
+    assert queries == 3 * sum(lengths)
+    assert hits >= 2 * sum(map(whole_blocks, lengths)) + 3 * in_common
+    assert len({row.text for row in got.values()}) > 6
+
+
+def test_the_prompts_of_one_draw_of_demonstrations_compute_it_once(engine):
+    from builders.prompt_filters import answer_prefix, render_demonstrations
+
+    shown = [
+        f"Plan a journey of three days to {place}, with one sight and one meal a day." for place in PLACES[:8]
     ]
+    draw = request("d", render_demonstrations(shown), Sampling(0.8, 0.9, 8), n=4, prefix=answer_prefix(8))
+    got, queries, hits = measured(engine, [draw])
+    length = got["d", 0].n_prompt_tokens
+    print(f"\ndemonstrations: {hits} of {queries} prompt tokens found in the cache")
+    assert whole_blocks(length) >= BLOCK
+    assert queries == 4 * length
+    assert hits >= 3 * whole_blocks(length)
+
+
+def whole_blocks(n_tokens):
+    """Tokens of a prompt that can be shared: vLLM computes at least the last one anew."""
+    return (n_tokens - 1) // BLOCK * BLOCK
+
+
+def measured(engine, requests):
+    """Rows, and the tokens looked up and found in the prefix cache meanwhile, as vLLM counts them."""
+    before = engine.metrics()
     got = rows(engine, requests)
     after = engine.metrics()
-    assert len({row.text for row in got.values()}) > 6
-    length = got["j0", 0].n_prompt_tokens
-    shared = engine.count_tokens([Message("user", RUBRIC)]) // 128 * 128 - 128
-    assert shared >= 256
-    queries = after["prefix_cache_queries"] - before["prefix_cache_queries"]
-    hits = after["prefix_cache_hits"] - before["prefix_cache_hits"]
-    print(f"\nprefix cache: {hits} of {queries} prompt tokens found ({length} in a prompt)")
-    assert queries == pytest.approx(12 * length, abs=60)
-    assert hits >= 11 * shared
+    return got, *(after[name] - before[name] for name in ("prefix_cache_queries", "prefix_cache_hits"))
 
 
-def test_a_worker_killed_in_the_middle_is_replaced_and_every_answer_is_journalled_once(engine, tmp_path):
-    """Killed after the third of 24 requests, while the rest is being computed; the second life finishes them."""
+def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_finishes(engine, tmp_path):
+    """24 requests of two samples. After the 3rd answer the worker is killed, after the 9th vLLM's core is stopped (the
+    worker goes on beating), after the 15th the core is killed: two restarts are allowed, so that is the end."""
     from selfreward.generation import Generation
 
-    killed = []
+    first = engine.worker_pid
 
-    class Killing:
-        """The engine, with a hand that kills its worker."""
+    def core():
+        return next(pid for name, pid in group_members(engine.worker_pid).items() if "EngineCor" in name)
+
+    faults = {
+        3: lambda: os.kill(engine.worker_pid, signal.SIGKILL),
+        9: lambda: os.kill(core(), signal.SIGSTOP),
+        15: lambda: os.kill(core(), signal.SIGKILL),
+    }
+
+    class Harmed:
+        """The engine, and a hand that harms it."""
 
         name = engine.name
 
         def generate(self, requests, done):
             for count, group in enumerate(engine.generate(requests, done), 1):
-                if count == 3:
-                    killed.append(engine.worker_pid)
-                    os.kill(engine.worker_pid, signal.SIGKILL)
                 yield group
+                if harm := faults.pop(count, None):
+                    harm()
 
-    requests = [request(f"k{i}", f"Tell a story of {PLACES[i % 12]}.", Sampling(0.8, 0.9, 20 + i), n=2)
+    requests = [request(f"k{i}", f"Tell a story of {PLACES[i % 12]}.", Sampling(0.8, 0.9, 16 + 4 * i), n=2)
                 for i in range(24)]  # fmt: skip
-    restarts = engine.n_restarts
-    with Generation("test", tmp_path, Killing()) as generation:
-        completions = generation.complete(requests, "answers")
+    with (
+        Generation("test", tmp_path, Harmed()) as generation,
+        pytest.raises(EngineError, match="started again 2 times already"),
+    ):
+        generation.complete(requests, "answers")
+    assert not faults
+    assert group_members(first) == {}
+    journalled = dict(generation._done)
+    assert 2 * 15 <= len(journalled) < 48
+
+    with Generation("test", tmp_path, engine) as again:
+        completions = again.complete(requests, "answers")
+    assert again.notes()["resumed"] == len(journalled)
     assert len(completions) == 48
     assert {one.error for one in completions.values()} == {None}
-    assert engine.n_restarts == restarts + 1
-    assert engine.worker_pid != killed[0]
-    assert not [path for path in Path("/proc").glob("[0-9]*/stat") if group_of(path) == killed[0]]
+    assert {key: completions[key] for key in journalled} == journalled
+    assert engine.metrics()["restarts"] == 2
 
 
 def test_closing_ends_every_process(engine):
-    pid = engine.worker_pid
-    assert [path for path in Path("/proc").glob("[0-9]*/stat") if group_of(path) == pid]
+    group = engine.worker_pid
+    assert any("EngineCor" in name for name in group_members(group))
     engine.close()
-    assert not [path for path in Path("/proc").glob("[0-9]*/stat") if group_of(path) == pid]
+    assert group_members(group) == {}
 
 
 def test_an_unknown_option_is_named_before_the_model_is_loaded(engine):
@@ -190,10 +207,19 @@ def test_a_context_longer_than_the_models_is_refused_in_vllms_words(engine):
         list(other.generate([request("a", "b")]))
 
 
-def group_of(stat: Path) -> int | None:
-    """Process group of a live process; None for one that is gone or only waits to be buried."""
-    try:
-        state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
-    except (OSError, ValueError):
-        return None
-    return None if state == "Z" else int(group)
+def test_parallel_and_memory_options_reach_vllm_as_they_are(engine):
+    from selfreward.engines.vllm_worker import engine_arguments
+
+    options = {
+        "tensor_parallel_size": 4,
+        "pipeline_parallel_size": 2,
+        "data_parallel_size": 3,
+        "gpu_memory_utilization": 0.7,
+        "max_num_seqs": 512,
+    }
+    start = {"model": str(engine._folder), "options": options, "dtype": "auto", "max_context": 512, "seed": 7}
+    got = engine_arguments(start)
+    assert {name: getattr(got, name) for name in options} == options
+    assert (got.max_model_len, got.seed, got.dtype) == (512, 7, "float32")
+    assert got.enable_prefix_caching
+    assert not got.trust_remote_code

@@ -197,17 +197,27 @@ class _Service:
 
 
 def _open(start: Message) -> Any:
-    from vllm import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    options = dict(start["options"])
-    check_options(options, [field.name for field in fields(AsyncEngineArgs)])
-    if current_platform.is_cpu() and "kv_cache_memory_bytes" not in options:
+    os.environ.setdefault(
+        "VLLM_NO_USAGE_STATS", "1"
+    )  # nothing is reported to anybody unless the user asks for it
+    if current_platform.is_cpu() and "kv_cache_memory_bytes" not in start["options"]:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
-    arguments = AsyncEngineArgs(
-        **{"enable_prefix_caching": True, **options},
+    # as `vllm.LLM` is opened: batches of the sizes for throughput (on a large GPU 1,024 sequences instead of 128)
+    return AsyncLLM.from_engine_args(engine_arguments(start), usage_context=UsageContext.LLM_CLASS)
+
+
+def engine_arguments(start: Message) -> Any:
+    """vLLM's arguments for a `start` message. Raises OptionError."""
+    from vllm import AsyncEngineArgs
+    from vllm.platforms import current_platform
+
+    check_options(start["options"], [field.name for field in fields(AsyncEngineArgs)])
+    return AsyncEngineArgs(
+        **{"enable_prefix_caching": True, **start["options"]},
         model=start["model"],
         tokenizer=start["model"],
         dtype=_dtype(start["dtype"], current_platform),
@@ -216,8 +226,6 @@ def _open(start: Message) -> Any:
         trust_remote_code=False,
         disable_log_stats=False,
     )
-    # as `vllm.LLM` is opened: batches of the sizes for throughput (on a large GPU 1,024 sequences instead of 128)
-    return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
 def check_options(options: dict[str, Any], known: list[str]) -> None:

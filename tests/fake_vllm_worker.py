@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 from selfreward.engines.frames import Channel
@@ -46,6 +47,9 @@ def main():
     start = channel.receive()
     if script.get("fatal"):
         return channel.send({"type": "fatal", **script["fatal"]})
+    if start["options"].get("shared"):  # memory that outlives its process unless somebody removes it
+        shared = SharedMemory(create=True, size=4096)
+        Path(script["starts"]).with_name("shared").write_text(shared.name)
     if start["options"].get("child"):  # something that outlives its parent unless the whole group is killed
         Path(script["starts"]).with_name("child").write_text(
             str(os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "600"))

@@ -139,7 +139,7 @@ def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_f
     from selfreward.generation import Generation
 
     first = engine.worker_pid
-    monkeypatch.setattr(engine, "_options", replace(engine._options, timeout_s=45))
+    monkeypatch.setattr(engine, "_options", replace(engine._options, timeout_s=90))
 
     def core():
         return next(pid for name, pid in group_members(engine.worker_pid).items() if "EngineCor" in name)
@@ -183,6 +183,7 @@ def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_f
 
 
 def test_closing_ends_every_process(engine):
+    assert rows(engine, [request("a", "Say hello.")])
     group = engine.worker_pid
     assert any("EngineCor" in name for name in group_members(group))
     engine.close()

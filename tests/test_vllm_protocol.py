@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import pytest
@@ -188,11 +189,24 @@ def test_after_close_nothing_of_the_worker_is_left(open_fake, tmp_path):
     assert len(list(engine.generate([request(0)]))) == 1
     child, log = int((tmp_path / "child").read_text()), engine._worker.log
     engine.close()
-    time.sleep(0.1)
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
     assert not log.exists()
     engine.close()
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_a_worker_that_is_killed_leaves_no_shared_memory(open_fake, tmp_path, end):
+    """The tracker of multiprocessing, a process of the worker's group, removes it when the worker is dead."""
+    engine = open_fake(EngineOptions(extra={"shared": True}), hang_at=[1] if end == "kill" else None)
+    next(engine.generate([request(0)]))
+    name = (tmp_path / "shared").read_text()
+    SharedMemory(name=name).close()
+    if end == "kill":
+        engine._worker.kill()
+    engine.close()
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(name=name)
 
 
 @pytest.mark.parametrize(

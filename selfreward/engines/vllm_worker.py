@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-import signal
 import socket
 import sys
 import threading
@@ -30,6 +29,7 @@ from dataclasses import fields
 from typing import Any
 
 from selfreward.engines.frames import Channel, Message
+from selfreward.engines.worker_process import kill_members
 
 BEAT_S = 1.0
 CPU_CACHE_GIB = "2"
@@ -96,7 +96,7 @@ def _read(channel: Channel, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queu
     while (message := channel.receive()) is not None:
         loop.call_soon_threadsafe(inbox.put_nowait, message)
     if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
+        kill_members(os.getpgrp())
     os._exit(1)
 
 

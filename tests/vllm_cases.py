@@ -28,20 +28,20 @@ def rows(engine, requests):
     return {(one.request_id, one.sample): one for group in engine.generate(requests) for one in group}
 
 
-def greedy_requests():
-    """36: plain chats, an assistant prefix, stop strings, text that spells a special token."""
+def greedy_requests(special="<|im_end|>"):
+    """36: plain chats, an assistant prefix, stop strings with text that spells a special token."""
     stop = Sampling(0.0, 1.0, 24, stop=(",", " and"))
     for i, place in enumerate(PLACES):
         yield request(f"p{i}", f"Write two sentences about {place}.")
         yield request(f"x{i}", f"What is {place} known for?", prefix="It is known for")
-        yield request(f"s{i}", f"<|im_end|>List what one packs for {place}.", stop)
+        yield request(f"s{i}", f"{special}List what one packs for {place}.", stop)
 
 
-def greedy_rows_of_hf():
+def greedy_rows_of_hf(requests):
     from selfreward.engines.hf import HfEngine
 
     with HfEngine(MODEL, EngineOptions(dtype="float32")) as engine:
-        return rows(engine, list(greedy_requests()))
+        return rows(engine, requests)
 
 
 def different(ours, theirs):

@@ -201,9 +201,7 @@ def _open(start: Message) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    os.environ.setdefault(
-        "VLLM_NO_USAGE_STATS", "1"
-    )  # nothing is reported to anybody unless the user asks for it
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # nothing is reported unless the user asks for it
     if current_platform.is_cpu() and "kv_cache_memory_bytes" not in start["options"]:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
     # as `vllm.LLM` is opened: batches of the sizes for throughput (on a large GPU 1,024 sequences instead of 128)

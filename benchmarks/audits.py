@@ -77,12 +77,12 @@ FROM range(3200) t(i)"""
 
 
 EFT = """
-SELECT 'eft-' || i AS eft_id, if(i % 4 = 0, 'eval', 'train') AS split, 'ep-' || (i // 2) AS prompt_id,
-    'Say whether ' || lower(s(i // 2, 31)) || ' or rather ' || lower(s(i // 2, 32)) AS prompt, 'r-' || i AS response_id,
+SELECT 'eft-' || i AS eft_id, if(i // 2 % 4 = 0, 'eval', 'train') AS split, 'ep-' || (i // 2) AS prompt_id,
+    printf('In case %x of list %x, which rule was broken?', hash(i // 2), hash(i // 2, 1)) AS prompt, 'r-' || i AS response_id,
     s(i, 33) || ' ' || s(i, 34) AS response, (i % 2)::BIGINT AS human_rank, 'Judge: ' || s(i, 33) AS judge_prompt,
     s(i, 35) || chr(10) || 'Score: 3' AS target, 3.0::DOUBLE AS target_score, true AS accepted,
     NULL::VARCHAR AS reason, 'made' AS source, 'seed' || i AS source_id
-FROM range(2000) t(i) WHERE i // 2 % 4 <> 1 OR i % 4 <> 0"""
+FROM range(2000) t(i)"""
 
 
 def make_run(path: Path, n_candidates: int) -> None:
@@ -118,7 +118,7 @@ def make_run(path: Path, n_candidates: int) -> None:
         connection.register(name.rpartition("/")[2], run.current(name).table())
 
     publish("ift", IFT, {})
-    publish("eft", EFT, {})
+    publish("eft", EFT, {"prompts": "unlike the others"})
     publish("iter1/prompts", PROMPTS, {})
     publish("iter1/candidates", CANDIDATES, {"candidates": {"n": N_SAMPLES}})
     publish("iter1/judgements", JUDGEMENTS, {"judging": {"samples": N_JUDGEMENTS, "mode": "sampled"}})

@@ -242,12 +242,12 @@ class EvaluationIndex:
                 self._ngrams.setdefault(ngram, id)
         self._novelty.add(id, text)
 
-    def overlap(self, text: str) -> Overlap | None:
-        """The evaluation prompt that `text` repeats, or None."""
+    def overlap(self, text: str, near: bool = True) -> Overlap | None:
+        """The evaluation prompt that `text` repeats, or None; without `near` ROUGE-L is not asked."""
         words = _comparable(text)
         if words in self._exact:
             return Overlap(self._exact[words], "exact", 1.0)
-        nearest = self._novelty.nearest(text)
+        nearest = self._novelty.nearest(text) if near else None
         if nearest and nearest.rouge_l > THRESHOLD:
             return Overlap(nearest.id, "rouge_l", nearest.rouge_l)
         for n in range(_MAX_NGRAM, _MIN_NGRAM - 1, -1):

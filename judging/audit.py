@@ -31,7 +31,7 @@ from selfreward.store import Counts, Recipe, Run, text_input
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 DATASET = "audits"
 MAX_SAVED = 1000
 """Offending rows of one check that are saved; how many there were is always said."""
@@ -314,12 +314,12 @@ def _save(
 def _table(report: AuditReport) -> pa.Table:
     import pyarrow as pa
 
-    columns = {"check": pa.string(), "severity": pa.string(), "verdict": pa.string(), "figure": pa.float64(),
+    columns = {"audit": pa.string(), "severity": pa.string(), "verdict": pa.string(), "figure": pa.float64(),
                "threshold": pa.float64(), "dataset": pa.string(), "iteration": pa.int64(), "id": pa.string(),
                "detail": pa.string()}  # fmt: skip
     rows = [
         {
-            "check": result.name,
+            "audit": result.name,
             "severity": result.severity,
             "verdict": result.verdict,
             "figure": result.figure,

@@ -31,9 +31,11 @@ from judging.audit_words import Words, chunks, hash_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SHORTEST_RUN = 8
+_SHORTEST_RUN, _LONGEST_RUN = 8, 13
 """EvaluationIndex looks for 13 words in a row, or all of a prompt of 8 to 13: each begins with 8 of the prompt's words."""
 _ROUNDING = 1e-6
+_NO_WORD = (1 << 64) - 1
+"""Ends a sorted list of hashes, so that a search in it always ends inside."""
 _TEXTS_AT_ONCE = 4096
 _SHOWN = 300
 
@@ -60,8 +62,8 @@ def contamination(data: AuditData) -> pa.Table:
     index = EvaluationIndex((prompt.id, prompt.text) for prompt in prompts)
     rows = []
     for row in _suspects(data, _Filter([prompt.text for prompt in prompts])):
-        found = index.overlap(row["text"])
-        if found is not None and (row["part"] == "prompt" or found.kind != "rouge_l"):
+        found = index.overlap(row["text"], near=row["part"] == "prompt")
+        if found is not None:
             rows.append(
                 row
                 | {"kind": found.kind, "rouge_l": found.rouge_l, "evaluation_id": found.id}
@@ -117,47 +119,71 @@ class _Filter:
 
     def __init__(self, texts: list[str]) -> None:
         self._words = hash_words(texts)
-        self._has_wordless = bool((self._words.n_words == 0).any())
-        self._whole = _Set(self._words.whole()[self._words.n_words > 0])
-        self._runs = _Set(self._words.ngrams(_SHORTEST_RUN)[0])
+        n_words, whole = self._words.n_words, self._words.whole()
+        self._has_wordless = bool((n_words == 0).any())
+        self._whole = _Set(whole[n_words > 0])
+        self._openings = _Set(self._words.ngrams(_SHORTEST_RUN)[0])
+        self._runs = {n: _Set(whole[n_words == n]) for n in range(_SHORTEST_RUN, _LONGEST_RUN)}
+        self._runs[_LONGEST_RUN] = _Set(self._words.ngrams(_LONGEST_RUN)[0])
 
     def places(self, words: Words, near: bool) -> NDArray[np.int64]:
         """The places of texts that may overlap, ascending; `near` also by ROUGE-L."""
         suspected = self._whole.holds(words.whole()) & (words.n_words > 0)
-        shared = np.flatnonzero(self._runs.holds(words.runs(_SHORTEST_RUN)))
-        suspected[words.texts_of(shared)] = True
+        suspected[self._with_shared_run(words)] = True
         if self._has_wordless:
             suspected |= words.n_words == 0
         if near:
             suspected |= self._near(words)
         return np.flatnonzero(suspected)
 
+    def _with_shared_run(self, words: Words) -> NDArray[np.int64]:
+        """The texts that share a run with a prompt: few places open one, and only there the whole run is hashed."""
+        places = np.flatnonzero(self._openings.holds(words.runs(_SHORTEST_RUN)))
+        texts = words.texts_of(places)
+        room = words.starts[texts + 1] - places
+        return np.concatenate(
+            [
+                texts[room >= n][known.holds(words.runs_at(places[room >= n], n))]
+                for n, known in self._runs.items()
+            ]
+        )
+
     def _near(self, words: Words) -> NDArray[np.bool_]:
         """Texts whose ROUGE-L with a prompt can be over the threshold: 2 LCS / (a + b), and LCS <= shared words."""
-        from scipy import sparse
-
-        vocabulary, has_word = self._bounds
-        columns = np.searchsorted(vocabulary, words.hashes)
-        columns[columns == len(vocabulary)] = 0
-        known = vocabulary[columns] == words.hashes
-        rows, columns = words.text_of_word[known], columns[known]
-        shape = (len(words.n_words), len(vocabulary))
-        counts = sparse.csr_array((np.ones(len(rows), np.uint16), (rows, columns)), shape=shape)
+        vocabulary, in_prompts = self._bounds
+        in_texts = _repetitions(words, vocabulary)
+        n_text, n_prompt = (w.n_words.astype(np.float32) * (THRESHOLD - _ROUNDING) / 2 for w in (words, self._words))
         result = np.zeros(len(words.n_words), bool)
         for start in range(0, len(result), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
-            shared = counts[part] @ has_word
-            lengths = words.n_words[part, None] + self._words.n_words[None, :]
-            result[part] = (2.0 * shared > (THRESHOLD - _ROUNDING) * lengths).any(axis=1)
+            result[part] = (in_texts[part] @ in_prompts > n_text[part, None] + n_prompt).any(axis=1)
         return result
 
     @cached_property
-    def _bounds(self) -> tuple[NDArray[np.uint64], NDArray[np.uint16]]:
-        """The words of all prompts, and which prompt has which: (words, prompts) of 0 and 1."""
-        vocabulary, columns = np.unique(self._words.hashes, return_inverse=True)
-        has_word = np.zeros((len(vocabulary) + 1, len(self._words.n_words)), np.uint16)
-        has_word[columns, self._words.text_of_word] = 1
-        return np.append(vocabulary, np.uint64((1 << 64) - 1)), has_word
+    def _bounds(self) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """The words of all prompts, and (word and repetition, prompts): 1 where a prompt has a word so often."""
+        vocabulary = np.append(np.unique(self._words.hashes), np.uint64(_NO_WORD))
+        return vocabulary, (_repetitions(self._words, vocabulary).T.toarray() > 0).astype(np.float32)
+
+
+def _repetitions(words: Words, vocabulary: NDArray[np.uint64]) -> Any:
+    """(texts, word and repetition), sparse: 1 for a word that occurs, 1 in a second block of columns where it occurs
+    twice, and in a third how often beyond that. So the product with prompts' 0 and 1 is at least the number of words
+    that two texts share, counted with repetition, and close to it."""
+    from scipy import sparse
+
+    columns = np.searchsorted(vocabulary, words.hashes)
+    known = vocabulary[columns] == words.hashes
+    shape = (len(words.n_words), len(vocabulary))
+    ones = np.ones(np.count_nonzero(known), np.float32)
+    once = sparse.csr_array((ones, (words.text_of_word[known], columns[known])), shape=shape)
+    once.sum_duplicates()
+    twice, beyond = once.copy(), once.copy()
+    twice.data, beyond.data = (once.data > 1).astype(np.float32), np.maximum(once.data - 2, 0)
+    once.data = np.ones_like(once.data)
+    for block in (twice, beyond):
+        block.eliminate_zeros()
+    return sparse.hstack([once, twice, beyond], format="csr")
 
 
 class _Set:

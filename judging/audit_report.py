@@ -25,7 +25,9 @@ def format_report(report: AuditReport, all_checks: bool = True) -> str:
     lines += ["", *told] if told else []
     counts = [f"{len(report.by_verdict(v))} {v}" for v in _ORDER if report.by_verdict(v)]
     lines += ["", *report.notes, f"{', '.join(counts) or 'no audits'}; {report.seconds:.1f} s"]
-    lines += [f"offending rows: {report.saved} (selfreward sql RUN 'FROM audits')"] if report.saved else []
+    if report.saved and any(result.rows for result in report.results):
+        first = next(result.name for result in report.results if result.rows)
+        lines += [f"offending rows: {report.saved}; selfreward sql RUN \"FROM audits WHERE audit = '{first}'\""]
     return "\n".join(lines)
 
 

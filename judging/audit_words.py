@@ -69,6 +69,12 @@ class Words:
         result: Hashes = (prefix[n : n + n_runs] - prefix[:n_runs]) * inverse[:n_runs]
         return result
 
+    def runs_at(self, places: Numbers, n: int) -> Hashes:
+        """The hash of n words from each of these places on; there must be so many."""
+        prefix, inverse = self._prefix
+        result: Hashes = (prefix[places + n] - prefix[places]) * inverse[places]
+        return result
+
     def texts_of(self, places: Numbers) -> Numbers:
         """The text of the words at these places."""
         result: Numbers = np.searchsorted(self.starts, places, side="right") - 1

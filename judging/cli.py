@@ -150,13 +150,15 @@ def audit(
         typer.Option("--check", metavar="NAME", help="Only this check or group; may be repeated."),
     ] = None,
     pack: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder with audits of your own instead.")
+        Path | None, typer.Option(metavar="DIR", help="A folder with audits of your own (.sql), run beside the built-in ones.")
     ] = None,
     threshold: Annotated[
         list[str] | None,
-        typer.Option("--threshold", metavar="NAME=VALUE", help="Another threshold; may be repeated."),
+        typer.Option(
+            "--threshold", metavar="NAME=VALUE", help="Another threshold for a check; may be repeated."
+        ),
     ] = None,
-    iteration: Annotated[int | None, typer.Option(help="Only this iteration.")] = None,
+    iteration: Annotated[int | None, typer.Option(help="Only the rows of this iteration (and of no iteration).")] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="Evaluation prompts to look for, beside the configured ones.")
     ] = None,
@@ -180,7 +182,8 @@ def audit(
         against=against or [],
     )
     if as_json:
-        print_json({"results": [asdict(result) for result in report.results], "exit_code": report.exit_code})
+        funnel = [asdict(row) for row in funnel_rows(run)]
+        print_json({**report.to_dict(), "exit_code": report.exit_code, "funnel": funnel})
     else:
         print(format_report(report))
         print(f"\n{format_funnel_rows(funnel_rows(run))}")

@@ -183,7 +183,7 @@ def _print_table(names: list[str], rows: Iterator[tuple[Any, ...]], stream: Text
     n_columns, cell = _fit(names, shown, width)
     cut = [[_cut(value, cell) for value in row[:n_columns]] for row in shown]
     stream.write(format_table(names[:n_columns], cut) + "\n")
-    notes = [f"{n_rows:,} rows"]
+    notes = [f"{n_rows:,} row{'' if n_rows == 1 else 's'}"]
     if n_rows > len(shown):
         notes.append(f"{n_rows - len(shown):,} of them not shown")
     if n_columns < len(names):

@@ -253,7 +253,7 @@ def assert_caught(run: Run, name: str, n_rows: int | None) -> None:
     assert (result.verdict, result.reason) == (result.severity, "")
     assert result.n_rows == n_rows if n_rows is not None else result.n_rows > 0
     saved = run.current("audits").table().to_pylist()
-    assert [row["check"] for row in saved] == [name] * min(result.n_rows, 1000)
+    assert [row["audit"] for row in saved] == [name] * min(result.n_rows, 1000)
 
 
 @pytest.mark.parametrize("name", [audit.name for audit in load_pack()])

@@ -152,7 +152,9 @@ class _Filter:
         """Texts whose ROUGE-L with a prompt can be over the threshold: 2 LCS / (a + b), and LCS <= shared words."""
         vocabulary, in_prompts = self._bounds
         in_texts = _repetitions(words, vocabulary)
-        n_text, n_prompt = (w.n_words.astype(np.float32) * (THRESHOLD - _ROUNDING) / 2 for w in (words, self._words))
+        n_text, n_prompt = (
+            w.n_words.astype(np.float32) * (THRESHOLD - _ROUNDING) / 2 for w in (words, self._words)
+        )
         result = np.zeros(len(words.n_words), bool)
         for start in range(0, len(result), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)

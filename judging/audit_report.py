@@ -27,7 +27,9 @@ def format_report(report: AuditReport, all_checks: bool = True) -> str:
     lines += ["", *report.notes, f"{', '.join(counts) or 'no audits'}; {report.seconds:.1f} s"]
     if report.saved and any(result.rows for result in report.results):
         first = next(result.name for result in report.results if result.rows)
-        lines += [f"offending rows: {report.saved}; selfreward sql RUN \"FROM audits WHERE audit = '{first}'\""]
+        lines += [
+            f"offending rows: {report.saved}; selfreward sql RUN \"FROM audits WHERE audit = '{first}'\""
+        ]
     return "\n".join(lines)
 
 

@@ -150,7 +150,10 @@ def audit(
         typer.Option("--check", metavar="NAME", help="Only this check or group; may be repeated."),
     ] = None,
     pack: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder with audits of your own (.sql), run beside the built-in ones.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A folder with audits of your own (.sql), run beside the built-in ones."
+        ),
     ] = None,
     threshold: Annotated[
         list[str] | None,
@@ -158,7 +161,9 @@ def audit(
             "--threshold", metavar="NAME=VALUE", help="Another threshold for a check; may be repeated."
         ),
     ] = None,
-    iteration: Annotated[int | None, typer.Option(help="Only the rows of this iteration (and of no iteration).")] = None,
+    iteration: Annotated[
+        int | None, typer.Option(help="Only the rows of this iteration (and of no iteration).")
+    ] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="Evaluation prompts to look for, beside the configured ones.")
     ] = None,

@@ -1,12 +1,13 @@
 """Where a row came from: a tree from any id down to the seeds, with texts, scores, models and dataset versions.
 
-    print(format_lineage(lineage(Run("runs/demo"), "pair-3f0c…")))
+    tree = lineage(Run("runs/demo"), "pair-3f0c…")       # lineage_text.format_lineage prints it
 
 A pair leads to its two candidates, each to its judgements (text and score); to the prompt, its demonstrations (ift rows
 or earlier prompts, and theirs in turn), and their seed rows. Each step reads the version that the manifest of the row's
 own dataset names as its input, not the one that is current now; where that version is gone, the current one, and the
 node says so. A row that occurs again is not opened again (`above`). An id that leads nowhere is a node of its own,
-marked `missing`: nothing is left out silently.
+marked `missing`: nothing is left out silently. The id of an evaluation prompt (`out-…`) leads to every model's answer to
+it and the verdicts on them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from selfreward.sql import connect
 from selfreward.store import Run, is_model
 from selfreward.version import Version
 
-_SHOWN = 100
 _ID_COLUMNS = {
     "pairs": "pair_id",
     "candidates": "candidate_id",
@@ -38,6 +38,7 @@ _PREFIXES = {
     "ift-": "ift",
     "eft-": "eft",
 }
+_OUTPUT_PREFIX = "out-"
 _FACTS = {
     "pairs": ("rule", "chosen_score", "rejected_score", "margin"),
     "candidates": ("response", "model", "finish_reason", "n_tokens"),
@@ -46,6 +47,8 @@ _FACTS = {
     "ift": ("prompt", "response", "human_rank"),
     "eft": ("prompt", "response", "split", "human_rank", "target", "target_score"),
     "seeds": ("prompt", "response", "source", "human_rank", "quality"),
+    "model_outputs": ("output", "generator", "finish_reason", "n_tokens"),
+    "annotations": ("annotator", "preference", "status", "order"),
 }
 """What a node tells of its row; a long text is cut only when it is printed."""
 
@@ -81,27 +84,15 @@ class Node:
 def lineage(run: Run, id: str) -> Node:
     """The tree below the row with this id; UsageError where no current dataset has it."""
     reader = _Reader(run)
-    for version in reader.candidates_for(id):
-        rows = reader.rows(version, _ID_COLUMNS[_kind(version.name)], [id])
-        if rows:
-            tree = _Tree(reader)
-            node = tree.node(version, rows[0], "")
-            node.versions = [_describe(tree.versions[name]) for name in sorted(tree.versions)]
-            return node
-    raise UsageError(
-        f"{run.path}: no row has the id {id!r}; ids look like pair-…, c-…, j-…, p-…, ift-…, eft-…, "
-        f"for example {reader.example()}"
-    )
-
-
-def format_lineage(node: Node) -> str:
-    """The tree for a terminal: a line for each row, its texts below it, cut."""
-    lines = list(_lines(node, "", ""))
-    made = [
-        f"  {v['name']}@{v['version']}  made by {v['builder']} from {', '.join(v['inputs']) or 'nothing'}"
-        for v in node.versions
-    ]
-    return "\n".join([*lines, "", "versions", *made])
+    tree = _Tree(reader)
+    node = tree.evaluation_prompt(id) if id.startswith(_OUTPUT_PREFIX) else tree.root(id)
+    if node is None:
+        raise UsageError(
+            f"{run.path}: no row has the id {id!r}; ids look like {'…, '.join(_PREFIXES)}…, {_OUTPUT_PREFIX}…, "
+            f"for example {reader.example()}"
+        )
+    node.versions = [_describe(tree.versions[name]) for name in sorted(tree.versions)]
+    return node
 
 
 class _Reader:
@@ -169,16 +160,46 @@ class _Tree:
         self.versions: dict[str, Version] = {}
         """Every version that a row of the tree is from."""
 
+    def root(self, id: str) -> Node | None:
+        """The tree below a row; None where no current dataset has it."""
+        for version in self._reader.candidates_for(id):
+            rows = self._reader.rows(version, _ID_COLUMNS[_kind(version.name)], [id])
+            if rows:
+                return self.node(version, rows[0], "")
+        return None
+
+    def evaluation_prompt(self, id: str) -> Node | None:
+        """The answers of all models to an evaluation prompt, which share its id, each with the verdicts on it."""
+        run = self._reader.run
+        root = Node(id, "", "")
+        for name in (name for name in run.names() if _kind(name) == "model_outputs"):
+            for row in self._reader.rows(run.current(name), "output_id", [id]):
+                root.facts = {"prompt": row["instruction"]}
+                answer = self._plain_node(run.current(name), row, id, "answered by")
+                root.children.append(answer)
+                verdicts = f"{name.rpartition('/')[0]}/annotations"
+                if run.has(verdicts):
+                    rows = self._reader.rows(run.current(verdicts), "output_id", [id])
+                    answer.children = [
+                        self._plain_node(run.current(verdicts), r, id, "judged by") for r in rows
+                    ]
+        return root if root.children else None
+
+    def _plain_node(self, version: Version, row: dict[str, Any], id: str, relation: str) -> Node:
+        """A row and what is told of it, without what it was made from."""
+        facts = {name: row[name] for name in _FACTS[_kind(version.name)] if row.get(name) is not None}
+        node = Node(id, relation, f"{version.name}@{version.version}", facts)
+        self.versions[node.dataset] = version
+        return node
+
     def node(self, version: Version, row: dict[str, Any], relation: str, note: str = "") -> Node:
         kind = _kind(version.name)
         id = str(row[_ID_COLUMNS[kind]])
-        node = Node(id, relation, f"{version.name}@{version.version}", note=note)
         if id in self._seen:
-            node.note = "above"
-            return node
+            return Node(id, relation, f"{version.name}@{version.version}", note="above")
         self._seen.add(id)
-        self.versions[node.dataset] = version
-        node.facts = {name: row[name] for name in _FACTS[kind] if row.get(name) is not None}
+        node = self._plain_node(version, row, id, relation)
+        node.note = note
         open_kind = getattr(self, f"_open_{kind}", None)
         node.children = open_kind(version, row) if open_kind else []
         return node
@@ -265,25 +286,3 @@ def _describe(version: Version) -> dict[str, Any]:
 
 def _kind(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
-    numbers = {k: v for k, v in node.facts.items() if k not in _TEXTS}
-    told = ", ".join(f"{name} {_short(value)}" for name, value in numbers.items())
-    note = f"  ({node.note})" if node.note else ""
-    relation = f"{node.relation}: " if node.relation else ""
-    yield f"{first}{relation}{node.id}  {node.dataset}{'  ' + told if told else ''}{note}"
-    for name, value in node.facts.items():
-        if name in _TEXTS:
-            yield f"{rest}{'│ ' if node.children else '  '}{name}: {_short(value, _SHOWN)}"
-    for number, child in enumerate(node.children, 1):
-        last = number == len(node.children)
-        yield from _lines(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
-
-
-_TEXTS = ("prompt", "response", "judgement", "target")
-
-
-def _short(value: Any, width: int = 40) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value).replace("\n", "↵")
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -6,7 +6,7 @@
 Views: `ift`, `eft`, `prompts`, `candidates`, `judgements`, `scores`, `pairs`, … over all iterations, each with an
 `iteration` column; `iter1.pairs` for one iteration; `score_versions`, every stored version of the scores with the
 columns `version` and `is_current`, to compare judges; `dataset_versions` (what is current and where it came from) and
-`lineage_edges(child_id, parent_id, relation)`, the links between rows, to be followed with WITH RECURSIVE.
+`lineage_edges(child_id, parent_id, relation)`, the links between rows; `lineage('pair-…')` follows them from one row.
 
 Promises: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
 datasets a query names are read; rows stay where they are (memory-mapped Arrow, nothing is copied). Files, the network
@@ -27,13 +27,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import UsageError
+from selfreward.lineage_sql import EDGES, LINEAGE, child_datasets, lineage_statements
 from selfreward.store import Run, is_model
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSIONS = "dataset_versions"
-EDGES = "lineage_edges"
 SCORES = "score_versions"
 
 _READING = {"SELECT", "EXPLAIN", "MULTI"}
@@ -42,19 +42,6 @@ _NAME = re.compile(r'(?:"?\b(iter\d+)"?\s*\.\s*)?"?\b(\w+)"?')
 _LISTS_ALL = re.compile(r"\b(show|information_schema|duckdb_\w+|pragma_\w+|sqlite_\w+|pg_\w+)\b")
 _WRITING_NODE = re.compile(r'"type":"(INSERT|UPDATE|DELETE|MERGE)\w*_NODE"')
 _EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b|\s*\([^)]*\))?", re.IGNORECASE)
-
-# (child dataset, child id, parent dataset, parent id, relation); a list of ids is unnested.
-_LINKS = (
-    ("pairs", "pair_id", "candidates", "chosen_id", "chosen"),
-    ("pairs", "pair_id", "candidates", "rejected_id", "rejected"),
-    ("judgements", "judgement_id", "candidates", "candidate_id", "judges"),
-    ("candidates", "candidate_id", "prompts", "prompt_id", "answers"),
-    ("prompts", "prompt_id", "ift", "unnest(demonstration_ids)", "was shown"),
-    ("ift", "ift_id", "seeds", "source_id", "comes from"),
-    ("eft", "eft_id", "seeds", "source_id", "comes from"),
-)
-_SCORED = """SELECT pair_id AS child_id, judgement_id AS parent_id, 'rests on' AS relation
-FROM (SELECT pair_id, unnest([chosen_id, rejected_id]) AS candidate_id FROM pairs) JOIN judgements USING (candidate_id)"""
 
 
 class OpenRun:
@@ -153,7 +140,7 @@ class OpenRun:
         """Verify the datasets behind these views and make the views; what is loaded already costs nothing."""
         wanted = set(views) - self._loaded
         if EDGES in wanted:
-            wanted |= {link[0] for link in _LINKS} - self._loaded
+            wanted |= child_datasets() - self._loaded
         names = [name for view in wanted for name in self.datasets(view)]
         for name in sorted(set(names) - self._loaded):
             self._register(name)
@@ -164,7 +151,8 @@ class OpenRun:
         if SCORES in wanted:
             self._connection.register(SCORES, self.score_versions_table())
         if EDGES in wanted:
-            self._connection.execute(f"CREATE OR REPLACE VIEW {EDGES} AS {edges_query(self._datasets)}")
+            for statement in lineage_statements(map(_kind, self._datasets)):
+                self._connection.execute(statement)
         self._loaded |= wanted
 
     def sql(self, query: str) -> Any:
@@ -214,7 +202,7 @@ class OpenRun:
         found = set()
         for iteration, word in _NAME.findall(query.lower()):
             qualified = f"{iteration}.{word}"
-            found.add(qualified if iteration and qualified in known else word)
+            found.add(qualified if iteration and qualified in known else EDGES if word == LINEAGE else word)
         return found & known
 
     def _tree_text(self, query: str) -> str:
@@ -286,21 +274,6 @@ def read_stream(relation: Any) -> pa.RecordBatchReader:
 def union_query(datasets: Iterable[str]) -> str:
     """All iterations of one kind of dataset as one SELECT, columns matched by name."""
     return " UNION ALL BY NAME ".join(f"SELECT * FROM {name.replace('/', '.')}" for name in datasets)
-
-
-def edges_query(datasets: Iterable[str]) -> str:
-    """The links between the rows of these datasets: a row (child) was made from another (parent)."""
-    kinds = {_kind(name) for name in datasets}
-    parts = [
-        f"SELECT {key} AS child_id, {parent} AS parent_id, '{relation}' AS relation FROM {child}"
-        for child, key, _, parent, relation in _LINKS
-        if child in kinds
-    ]
-    parts += [_SCORED] if {"pairs", "judgements"} <= kinds else []
-    nothing = (
-        "SELECT NULL::VARCHAR AS child_id, NULL::VARCHAR AS parent_id, NULL::VARCHAR AS relation LIMIT 0"
-    )
-    return "\nUNION ALL ".join(parts) or nothing
 
 
 def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:

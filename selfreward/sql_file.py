@@ -2,6 +2,7 @@
 
     iter1.pairs, iter2.pairs, ift, …   tables, rows as in the run
     pairs, candidates, …               views over all iterations;  dataset_versions, lineage_edges likewise
+    lineage('pair-…')                  a macro: every row that this one rests on
     result                             the rows of the query, if one was given
 
 DuckDB 2.0 writes a newer storage version unless it is asked not to, which clients before 1.2 cannot read. The file is
@@ -15,7 +16,8 @@ from typing import Any
 
 from selfreward import durable
 from selfreward.errors import StoreError
-from selfreward.sql import EDGES, VERSIONS, OpenRun, connect, edges_query, open_run, read_stream, union_query
+from selfreward.lineage_sql import lineage_statements
+from selfreward.sql import VERSIONS, OpenRun, connect, open_run, read_stream, union_query
 
 STORAGE_VERSION = "v1.0.0"
 
@@ -49,9 +51,11 @@ def _fill(run: OpenRun, path: Path, query: str | None) -> int:
         for name in run.names():
             _create_table(connection, name.replace("/", "."), run.table(name))
         _create_table(connection, VERSIONS, run.versions_table())
-        for kind in sorted({name.rpartition("/")[2] for name in run.names()} - set(run.names())):
+        kinds = {name.rpartition("/")[2] for name in run.names()}
+        for kind in sorted(kinds - set(run.names())):
             connection.execute(f"CREATE VIEW {kind} AS {union_query(run.datasets(kind))}")
-        connection.execute(f"CREATE VIEW {EDGES} AS {edges_query(run.names())}")
+        for statement in lineage_statements(kinds):
+            connection.execute(statement)
         if query is not None:
             n_rows = _create_table(connection, "result", read_stream(run.sql(query)))
         connection.execute("USE memory")

@@ -9,9 +9,10 @@ import pytest
 from sample_run import changed, make_sample_run, publish_rows
 
 from selfreward.errors import UsageError
-from selfreward.lineage import Node, format_lineage, lineage
+from selfreward.lineage import Node, lineage
+from selfreward.lineage_text import format_lineage
 from selfreward.store import Counts, Recipe, Run
-from selfreward.tables import Candidate, Pair, Prompt, from_table, to_table
+from selfreward.tables import Annotation, Candidate, ModelOutput, Pair, Prompt, from_table, to_table
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +120,27 @@ def test_the_recorded_version_is_read_not_the_one_that_is_current_now(tmp_path: 
     chosen = lineage(run, pairs[0].pair_id).children[1]
     assert chosen.dataset == f"iter1/candidates@{candidates.version}"
     assert chosen.facts["response"] == pairs[0].chosen[0].content
+
+
+def test_an_evaluation_prompt_leads_to_every_models_answer_and_the_verdicts_on_it(tmp_path: Path) -> None:
+    """The id of an evaluated answer is that of its prompt: M1's and M2's answers share it."""
+    run = Run.create(tmp_path / "run")
+    for k, preference in ((1, 1.0), (2, 2.0)):
+        output = ModelOutput(
+            "out-1", k, "Why?", None, f"Because {k}.", f"M{k}", "stop", 3, 10, "So.", "ref", None
+        )
+        texts = dict.fromkeys(Annotation.__dataclass_fields__)
+        verdict = Annotation(**{**texts, "output_id": "out-1", "iteration": k, "instruction": "Why?", "output_1": "So.",
+                                "generator_1": "ref", "generator_2": f"M{k}", "annotator": "judge",
+                                "preference": preference, "status": "ok"})  # fmt: skip
+        publish_rows(run, f"iter{k}/model_outputs", ModelOutput, [output])
+        publish_rows(run, f"iter{k}/annotations", Annotation, [verdict])
+    tree = lineage(run, "out-1")
+    assert tree.facts == {"prompt": "Why?"}
+    assert [(a.facts["output"], [v.facts["preference"] for v in a.children]) for a in tree.children] == [
+        ("Because 1.", [1.0]),
+        ("Because 2.", [2.0]),
+    ]
+    assert len(tree.versions) == 4
+    with pytest.raises(UsageError, match="out-2"):
+        lineage(run, "out-2")

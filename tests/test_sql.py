@@ -114,17 +114,18 @@ def test_lineage_can_be_followed_in_sql_from_a_pair_to_its_seeds(run: Run, opene
     """A pair rests on 2 candidates, 6 judgements, 1 prompt, its 8 demonstrations and their 8 seed rows."""
     pair_id = run.current("iter1/pairs").table()["pair_id"][0].as_py()
     rows = opened.sql(
-        f"""WITH RECURSIVE origin AS (
-            SELECT '{pair_id}' AS id UNION SELECT parent_id FROM lineage_edges JOIN origin ON child_id = id)
-        SELECT split_part(id, '-', 1), count(*) FROM origin WHERE id NOT LIKE 'i_%' OR id LIKE 'ift%' GROUP BY ALL ORDER BY 1"""
+        f"""SELECT split_part(id, '-', 1), count(DISTINCT id) FROM lineage('{pair_id}')
+        WHERE id NOT LIKE 'i_%' OR id LIKE 'ift%' GROUP BY ALL ORDER BY 1"""
     ).fetchall()
     assert rows == [("c", 2), ("ift", 8), ("j", 6), ("p", 1), ("pair", 1)]
-    seeds = opened.sql(
+    seeds = opened.sql(f"SELECT count(*) FROM lineage('{pair_id}') JOIN seeds ON id = seed_id").fetchall()
+    assert seeds == [(8,)]
+    by_hand = opened.sql(
         f"""WITH RECURSIVE origin AS (
             SELECT '{pair_id}' AS id UNION SELECT parent_id FROM lineage_edges JOIN origin ON child_id = id)
-        SELECT count(*) FROM origin JOIN seeds ON id = seed_id"""
+        SELECT count(*) FROM origin"""
     ).fetchall()
-    assert seeds == [(8,)]
+    assert by_hand == [(2 + 8 + 6 + 1 + 1 + 8,)]
 
 
 def test_the_connection_holds_every_view(opened: OpenRun) -> None:
@@ -265,6 +266,9 @@ def test_the_file_for_other_clients_holds_the_run_in_the_storage_of_duckdb_1_0(
         assert client.execute("SELECT count(*) FROM result").fetchall() == [(3,)]
         assert client.execute("SELECT count(*) FROM dataset_versions").fetchall() == [(len(run.names()),)]
         assert client.execute("SELECT count(*) FROM lineage_edges").fetchall()[0][0] > 1000
+        pair_id = client.execute("SELECT pair_id FROM pairs LIMIT 1").fetchall()[0][0]
+        reached = client.execute("SELECT count(DISTINCT id) FROM lineage(?)", [pair_id]).fetchall()
+        assert reached == [(26,)]
         (stored,) = client.execute("SELECT chosen FROM iter1.pairs ORDER BY pair_id LIMIT 1").fetchall()[0]
     first = min(run.current("iter1/pairs").table().to_pylist(), key=lambda row: row["pair_id"])
     assert stored == first["chosen"]

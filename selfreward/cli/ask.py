@@ -65,14 +65,15 @@ def lineage(
     row_id: Annotated[
         str,
         typer.Argument(
-            metavar="ID", help="Any id: a pair, candidate, judgement, prompt, ift or eft row, seed."
+            metavar="ID",
+            help="Any id: a pair, candidate, judgement, prompt, ift or eft row, seed, evaluated answer.",
         ),
     ],
     as_json: Json = False,
 ) -> None:
     """Where a row comes from, down to the seeds.  Example: selfreward lineage runs/demo pair-0123456789abcdef"""
-    from selfreward.lineage import format_lineage
     from selfreward.lineage import lineage as trace
+    from selfreward.lineage_text import format_lineage
     from selfreward.store import Run
 
     node = trace(Run(run_folder), row_id)

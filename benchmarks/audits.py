@@ -93,7 +93,7 @@ def make_run(path: Path, n_candidates: int) -> None:
     from selfreward.store import Counts, Recipe, Run
 
     run = Run.create(path)
-    connection = connect({"threads": THREADS})
+    connection = connect({"threads": THREADS, "memory_limit": "4GB", "temp_directory": str(path / ".spill")})
     subjects, verbs, objects = (
         connection.execute("SELECT $1::VARCHAR[]", [v]).fetchall()[0][0] for v in (SUBJECTS, VERBS, OBJECTS)
     )

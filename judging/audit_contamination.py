@@ -152,20 +152,22 @@ class _Filter:
         """Texts whose ROUGE-L with a prompt can be over the threshold: 2 LCS / (a + b), and LCS <= shared words."""
         vocabulary, in_prompts = self._bounds
         in_texts = _repetitions(words, vocabulary)
-        n_text, n_prompt = (
-            w.n_words.astype(np.float32) * (THRESHOLD - _ROUNDING) / 2 for w in (words, self._words)
-        )
         result = np.zeros(len(words.n_words), bool)
         for start in range(0, len(result), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
-            result[part] = (in_texts[part] @ in_prompts > n_text[part, None] + n_prompt).any(axis=1)
+            n_words = words.n_words[part]
+            # The narrowest numbers that hold the count of a text's words: the product is most of the time here.
+            kind = np.min_scalar_type(int(n_words.max()))
+            least = (THRESHOLD - _ROUNDING) / 2 * (n_words[:, None] + self._words.n_words)
+            shared = in_texts[part].astype(kind) @ in_prompts.astype(kind)
+            result[part] = (shared > np.minimum(least, np.iinfo(kind).max).astype(kind)).any(axis=1)
         return result
 
     @cached_property
-    def _bounds(self) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    def _bounds(self) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
         """The words of all prompts, and (word and repetition, prompts): 1 where a prompt has a word so often."""
         vocabulary = np.append(np.unique(self._words.hashes), np.uint64(_NO_WORD))
-        return vocabulary, (_repetitions(self._words, vocabulary).T.toarray() > 0).astype(np.float32)
+        return vocabulary, (_repetitions(self._words, vocabulary).T.toarray() > 0).astype(np.uint8)
 
 
 def _repetitions(words: Words, vocabulary: NDArray[np.uint64]) -> Any:
@@ -177,11 +179,11 @@ def _repetitions(words: Words, vocabulary: NDArray[np.uint64]) -> Any:
     columns = np.searchsorted(vocabulary, words.hashes)
     known = vocabulary[columns] == words.hashes
     shape = (len(words.n_words), len(vocabulary))
-    ones = np.ones(np.count_nonzero(known), np.float32)
+    ones = np.ones(np.count_nonzero(known), np.int32)
     once = sparse.csr_array((ones, (words.text_of_word[known], columns[known])), shape=shape)
     once.sum_duplicates()
     twice, beyond = once.copy(), once.copy()
-    twice.data, beyond.data = (once.data > 1).astype(np.float32), np.maximum(once.data - 2, 0)
+    twice.data, beyond.data = (once.data > 1).astype(np.int32), np.maximum(once.data - 2, 0)
     once.data = np.ones_like(once.data)
     for block in (twice, beyond):
         block.eliminate_zeros()

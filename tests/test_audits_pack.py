@@ -12,9 +12,12 @@ from judging.audit import MAX_SAVED, gate, run_audits
 from judging.audit_funnel import format_funnel_rows, funnel_rows
 from judging.audit_pack import BUILT_IN, load_pack, read_audit
 from judging.audit_report import format_report
+from selfreward.engines.base import EngineOptions
 from selfreward.errors import GateError, InputError, UsageError
-from selfreward.store import Run
+from selfreward.stage import Job
+from selfreward.store import Recipe, Run
 from selfreward.tables import Candidate
+from training.launch import ask_gate
 
 HEADER = """-- name: my_check
 -- protects from: something
@@ -266,3 +269,18 @@ def test_a_warning_does_not_close_the_gate(tmp_path: Path) -> None:
         tmp_path / "run", iterations=1, iter1_judgements=every(score=lambda r: 4.0 + (r.sample == 0) / 2)
     )
     assert gate(run, 1, "training").by_verdict("warn")
+
+
+def training_job(run: Run, gate: bool) -> Job:
+    """The step that trains M2 on iteration 1's pairs, as far as its gate looks at it."""
+    recipe = Recipe("M2", "tests 1", params={"iteration": 1, "seed": 0})
+    return Job(run, recipe, {}, {}, {}, {}, {"gate": gate}, EngineOptions(), run.path / ".work")
+
+
+def test_training_asks_the_gate_and_its_manifest_says_what_it_said(tmp_path: Path) -> None:
+    clean = make_sample_run(tmp_path / "clean", iterations=1)
+    bad = make_sample_run(tmp_path / "bad", iterations=1, iter1_pairs=changed(0, chosen_id="c-gone"))
+    assert ask_gate(training_job(clean, gate=True)) == {"gate": "passed", "warnings": []}
+    with pytest.raises(GateError, match="references_resolve"):
+        ask_gate(training_job(bad, gate=True))
+    assert ask_gate(training_job(bad, gate=False)) == {"gate": "off"}

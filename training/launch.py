@@ -61,8 +61,8 @@ def ask_gate(job: Job) -> dict[str, Any]:
 
     report = gate(job.run, job.iteration, job.name)
     warned = [result.name for result in report.by_verdict("warn")]
-    if warned:
-        say(f"{job.name}: audits passed, with warnings: {', '.join(warned)}")
+    warnings = f", with warnings: {', '.join(warned)}" if warned else ""
+    say(f"{job.name}: {len(report.results)} audits, none failed{warnings}")
     return {"gate": "passed", "warnings": warned}
 
 

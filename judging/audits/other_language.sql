@@ -17,7 +17,8 @@ SELECT (SELECT count(*) FROM offending) / count(*) AS figure FROM texts, configu
 WHERE lang IN ('en', 'de', 'fr', 'es', 'it');
 SELECT dataset, iteration, id, part, enters_training, left(text, 300) AS text FROM texts, configured
 WHERE lang IN ('en', 'de', 'fr', 'es', 'it') AND (strlen(text) > 1.6 * length(text)
-    OR length(text) - length(replace(text, ' ', '')) >= 11 AND NOT CASE lang
+    OR NOT CASE lang
         WHEN 'en' THEN regexp_matches(text, '(?i)' || $en) WHEN 'de' THEN regexp_matches(text, '(?i)' || $de)
         WHEN 'fr' THEN regexp_matches(text, '(?i)' || $fr) WHEN 'es' THEN regexp_matches(text, '(?i)' || $es)
-        ELSE regexp_matches(text, '(?i)' || $it) END)
+        ELSE regexp_matches(text, '(?i)' || $it) END
+    AND length(text) - length(replace(text, ' ', '')) >= 11)

@@ -11,4 +11,4 @@ SELECT 'pairs' AS dataset, iteration, pair_id AS id, CASE
 FROM pairs
 WHERE len(prompt) = 0 OR len(chosen) = 0 OR len(rejected) = 0 OR prompt[-1].role <> 'user'
     OR chosen[-1].role <> 'assistant' OR rejected[-1].role <> 'assistant'
-    OR list_bool_or([coalesce(trim(m.content), '') = '' for m in list_concat(prompt, chosen, rejected)])
+    OR list_bool_or([NOT coalesce(regexp_matches(m.content, '\S'), false) for m in list_concat(prompt, chosen, rejected)])

@@ -265,3 +265,23 @@ def test_the_worker_ends_itself_when_the_harness_is_killed(open_fake, folder, tm
         time.sleep(0.05)
     status = Path(f"/proc/{worker}/stat")
     assert not status.exists() or status.read_text().split()[2] == "Z"
+
+
+def test_what_a_killed_worker_has_started_ends_with_it():
+    """Ray kills the children of an actor that ends, and leaves theirs: here a `sleep` in the worker's group."""
+    import signal
+    import subprocess
+
+    code = (
+        "import os, subprocess\nfrom selfreward.engines.vllm_worker import guard_group\nguard = guard_group()\n"
+        "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\nos.waitpid(-1, 0)"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
+        child = int(worker.stdout.readline())
+        os.kill(worker.pid, signal.SIGKILL)
+    status = Path(f"/proc/{child}/stat")
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and status.exists() and status.read_text().split()[2] != "Z":
+        time.sleep(0.05)
+    assert not status.exists() or status.read_text().split()[2] == "Z"

@@ -22,6 +22,7 @@ import asyncio
 import difflib
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -66,11 +67,20 @@ def main() -> None:
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)  # vLLM's own processes would keep it open after our death
     channel = Channel(end)
+    _guard = guard_group()
     start = channel.receive()
     if start is not None:
         asyncio.run(_serve(channel, start))
     sys.stderr.flush()
     os._exit(0)  # vLLM's threads and processes are ended by the group's kill, without waiting for each other
+
+
+def guard_group() -> subprocess.Popen[bytes] | None:
+    """A process that ends our group, with all that vLLM has started, when we are killed: Ray kills the children of an
+    actor that ends, but not theirs. The caller keeps it, for it acts when the pipe to it is closed."""
+    if os.getpgrp() != os.getpid():
+        return None  # a group of somebody else's
+    return subprocess.Popen(["sh", "-c", "read -r _; kill -KILL 0"], stdin=subprocess.PIPE)
 
 
 async def _serve(channel: Channel, start: Message) -> None:

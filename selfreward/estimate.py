@@ -195,7 +195,10 @@ class _Walk:
             times = answers * (1 / rows.table.num_rows)
             kept = sum(rows.table["kept"].to_pylist())
             basis.append(f"{kept} of {rows.table.num_rows} measured answers were kept")
-            rows = Rows(table, Counts(table.num_rows, table.num_rows))
+            counts = Counts(
+                table.num_rows, table.num_rows, notes={**rows.counts.notes, "kept": table.num_rows}
+            )
+            rows = Rows(table, counts)
         self._keep(plan, job, rows)
         step = self._of_calls(plan, models["model"].model_string, times, basis)
         n_done = journalled(self.real.work_folder(recipe) / "journal.jsonl") if self.real else 0

@@ -164,6 +164,20 @@ def test_a_probe_that_keeps_no_prompt_says_so_and_what_cannot_be_estimated(tmp_p
     assert "The total is without: iter1/candidates, iter1/judgements" in format_estimate(estimate)
 
 
+def test_a_judge_that_scores_nothing_in_the_probe_does_not_end_the_estimate(tmp_path):
+    """As an untrained model does: the sentence that the run would stop with is the basis of `scores`."""
+    script = tmp_path / "script.yaml"
+    rules = [
+        {"contains": "list of tasks", "pick": "position", "answers": PROMPTS},
+        {"contains": "<response>", "answers": ["No idea."]},
+        {"pick": "sample", "answers": ["One answer to it.", "Quite another answer."]},
+    ]
+    script.write_text(yaml.safe_dump({"rules": rules}))
+    steps = by_name(estimate_run(config_for(script, **NO_ALPACA), tmp_path / "run"))
+    assert "the measured answers would stop the run here" in steps["iter1/scores"].basis[0]
+    assert steps["iter1/judgements"].requests.high > 24  # asked for again
+
+
 def test_the_command_prints_a_table_or_json_and_leaves_no_run_folder(tmp_path):
     script = write_script(tmp_path / "script.yaml")
     config = config_for(script, run=str(tmp_path / "run"))

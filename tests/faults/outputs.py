@@ -64,7 +64,7 @@ def _card(folder: Path, setting: str) -> None:
         write_cards(folder, "ann/x", setting, folder / "out" / "cards")
 
 
-def _blank_plots(setting: str, facts: Any, folder: Path) -> dict[str, str]:
+def _blank_plots(setting: str, iteration: Any, folder: Path, scale: Any) -> dict[str, str]:
     (folder / "images").mkdir()
     (folder / "images" / "scores.png").write_bytes(setting.encode())
     return {"images/scores.png": "scores"}

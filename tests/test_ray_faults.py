@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from ray_workers import add_worker, asked_for, journalled, kill_a_worker_that_computes, two_workers
 from word_model import WORDS, make_word_model
@@ -215,7 +216,8 @@ def test_a_worker_that_is_killed_in_the_middle_costs_no_answer_and_doubles_none(
 
 
 LOCAL = """
-import sys
+import json, sys
+import psutil
 from selfreward.engines.base import EngineOptions, Request, Sampling
 from selfreward.engines.ray import RayEngine
 from selfreward.tables import Message
@@ -225,7 +227,10 @@ options = EngineOptions(extra={"ray": {"address": "local", "num_cpus": 1, "actor
 with RayEngine(folder, options, command) as engine:
     for group in engine.generate([Request("a", (Message("user", "w1 w2"),), Sampling(0, 1, 3), n=2)]):
         print(len(group), group[0].text, flush=True)
-    print(open("/proc/net/tcp").read(), open("/proc/net/tcp6").read(), file=sys.stderr)
+    family = psutil.Process().children(recursive=True)
+    sockets = [socket for process in family for socket in process.net_connections("tcp")]
+    listening = sorted({socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN})
+    print(json.dumps({"pids": [process.pid for process in family], "listening": listening}), file=sys.stderr)
 """
 
 
@@ -234,26 +239,19 @@ def test_a_cluster_of_our_own_is_on_loopback_quiet_and_gone_at_the_end(folder, t
     for name in ("selfreward.py", "json.py"):
         (tmp_path / name).write_text("raise RuntimeError('the wrong module')")
     script = json.dumps({"starts": str(tmp_path / "starts")})
-    before = listening(Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text())
     run = subprocess.run(
         [sys.executable, "-P", "-c", LOCAL, str(folder), sys.executable, "-P", str(FAKE), script],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert run.stdout == "2 w2 w1\n"
-    said, _, table = run.stderr.partition("  sl  local_address")
-    assert "started a local Ray cluster of 1 machine" in said
-    assert len(said.strip().splitlines()) <= 2  # ours, and one of Ray's about restarts of actors
-    ours = listening(table) - before
-    assert ours
-    assert {address for address, _ in ours} <= {"0100007F", "0000000000000000FFFF00000100007F"}
-    deadline = time.monotonic() + 10
-    while (left := listening(Path("/proc/net/tcp").read_text()) & ours) and time.monotonic() < deadline:
+    *said, seen = run.stderr.strip().splitlines()
+    assert "started a local Ray cluster of 1 machine" in said[0]
+    assert len(said) <= 2  # ours, and one of Ray's about restarts of actors
+    family = json.loads(seen)
+    assert family["listening"]
+    assert {ip.removeprefix("::ffff:") for ip in family["listening"]} <= {"127.0.0.1", "::1"}
+    deadline = time.monotonic() + 30
+    while (left := [pid for pid in family["pids"] if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
-
-
-def listening(table):
-    """(address, port), in the kernel's hexadecimal, of the sockets that listen."""
-    rows = [line.split() for line in table.splitlines()]
-    return {tuple(row[1].split(":")) for row in rows if len(row) > 3 and row[3] == "0A"}

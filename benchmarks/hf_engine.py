@@ -50,7 +50,8 @@ def engine_rate(engine, batch):
 def loop_rate(folder, dtype, texts, sampling):
     """The same in the way most re-implementations write it."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # as `hf:` chooses
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
     how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     n_tokens = 0
     started = time.perf_counter()
@@ -58,7 +59,7 @@ def loop_rate(folder, dtype, texts, sampling):
         chat = [{"role": "user", "content": text}]
         ids = tokenizer.apply_chat_template(
             chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        ).to(device)
         with torch.no_grad():
             output = model.generate(**ids, **how, max_new_tokens=sampling.max_tokens)
         n_tokens += output.shape[1] - ids["input_ids"].shape[1]

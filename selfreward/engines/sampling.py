@@ -47,8 +47,9 @@ def pick_tokens(logits: torch.Tensor, settings: RowSettings, uniforms: torch.Ten
     probabilities = (top.double() - scaled.logsumexp(-1, keepdim=True).double()).exp()
     place, inside = _invert(probabilities.cumsum(-1), settings.top_p, uniforms)
     tokens = ids.gather(-1, place[:, None])[:, 0]
-    for row in (~inside & sampled).nonzero()[:, 0].tolist():
-        tokens[row] = _pick_exactly(scaled[row], settings.top_p[row], uniforms[row])
+    outside = (~inside & sampled).nonzero()[:, 0]
+    if len(outside):
+        tokens[outside] = _pick_exactly(scaled[outside], settings.top_p[outside], uniforms[outside])
     return tokens if bool(sampled.all()) else tokens.where(sampled, logits.argmax(-1))
 
 
@@ -69,10 +70,12 @@ def _invert(
     return place.clamp(max=last), inside
 
 
-def _pick_exactly(scaled: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def _pick_exactly(scaled: torch.Tensor, top_p: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The same choice for rows that need their whole vocabulary sorted; all at once, since a GPU waits for each call."""
     probabilities, ids = scaled.double().softmax(-1).sort(descending=True, stable=True)
     cumulative = probabilities.cumsum(-1)
     last = cumulative.shape[-1] - 1
-    closing = torch.searchsorted(cumulative, top_p[None]).clamp(max=last) if top_p < 1 else last
-    place = torch.searchsorted(cumulative, (uniform * cumulative[closing]).reshape(1), right=True)
-    return ids[place.clamp(max=last)][0]
+    closing = torch.searchsorted(cumulative, top_p[:, None]).clamp(max=last).where((top_p < 1)[:, None], last)
+    mass = cumulative.gather(-1, closing)
+    place = torch.searchsorted(cumulative, uniforms[:, None] * mass, right=True).clamp(max=last)
+    return ids.gather(-1, place)[:, 0]

@@ -29,11 +29,13 @@ def verify_run(path: Path, name: str | None = None, quarantine: bool = False) ->
     versions = {
         v.folder: v for n in names for v in ([run.current(n)] if not run.versions(n) else run.versions(n))
     }
-    total = sum(_size(version) for version in versions.values())
+    sizes = {folder: _size(version) for folder, version in versions.items()}
     checks = []
-    with bar(total, "verify", "B", unit_scale=True) as progress:
-        for version in versions.values():
+    with bar(sum(sizes.values()), "verify", "B", unit_scale=True) as progress:
+        for folder, version in versions.items():
+            end = progress.n + sizes[folder]
             check = _check(run, version, progress.update)
+            progress.update(end - progress.n)  # the manifest, and what lies behind the first damage
             checks.append(check)
             if check.problem and quarantine:
                 run.quarantine(version)

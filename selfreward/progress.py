@@ -9,6 +9,9 @@ import os
 import sys
 from typing import Any
 
+DELAY = 1.0
+"""Seconds before a bar appears: what is done by then needs none."""
+
 
 def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
     """A tqdm bar; `unit` is singular (`row`, `token`, `B` with `unit_scale=True`)."""
@@ -21,7 +24,7 @@ def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
         dynamic_ncols=True,
         file=sys.stderr,
         disable=bool(os.environ.get("SELFREWARD_QUIET")),
-        delay=1.0,  # what is done within a second needs no bar
+        delay=DELAY,
         mininterval=0.5 if sys.stderr.isatty() else 10,
         **options,
     )

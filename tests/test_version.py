@@ -9,8 +9,11 @@ import datasets
 import pyarrow as pa
 import pytest
 from stored import flip_bits, publish, publish_in_shards, recipe, rows
+from tqdm import tqdm
 from tried import tried
 
+from selfreward import progress
+from selfreward.checking import verify_run
 from selfreward.contenthash import content_sha256
 from selfreward.errors import DamagedError, FormatError, InputError, StoreError
 from selfreward.sealed import seal
@@ -249,3 +252,15 @@ def test_verify_tells_how_many_bytes_it_hashed(run, sharded):
     heard = []
     sharded.verify(heard.append)
     assert sum(heard) == sharded.n_bytes == sum(e["bytes"] for e in sharded.manifest["files"])
+
+
+def test_the_bar_of_verify_counts_every_byte_of_every_file(run, sharded, capsys, monkeypatch):
+    """The real tqdm bar, told not to wait: its end is 100 % of what lies in the version's folder."""
+    publish(run, "prompts", 1)
+    monkeypatch.delenv("SELFREWARD_QUIET", raising=False)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    assert [check.problem for check in verify_run(run.path)] == [None, None]
+    on_disk = sum(file.stat().st_size for file in (run.path / "datasets").rglob("*") if file.is_file())
+    last = capsys.readouterr().err.splitlines()[-1].rpartition("\r")[2]
+    assert last.startswith("verify: 100%"), last
+    assert f"{tqdm.format_sizeof(on_disk)}/{tqdm.format_sizeof(on_disk)}" in last

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from data_cards.facts import RunFacts
 from data_cards.iterations import IterationFacts
+from selfreward.funnel import PAPER_PAIRS
 
 _LONGER_CHOSEN = 0.6
 _ONE_SCORE = 0.5
@@ -71,7 +72,9 @@ def _of_iteration(iteration: IterationFacts) -> Iterator[str]:
         yield f"{where}: the chosen answer is the longer one in {_percent(longer)} of the pairs (50 % would be no preference)."
     n_pairs = len(iteration.lengths.chosen)
     if 0 < n_pairs < _FEW_PAIRS:
-        yield f"{where}: {n_pairs:,} pairs are a small set; the paper's first iteration has 3,964."
+        paper = PAPER_PAIRS.get(iteration.number)
+        beside = f"; the paper has {paper:,} here" if paper else ""
+        yield f"{where}: {n_pairs:,} pairs are a small set{beside}."
 
 
 def _of_judges(facts: RunFacts) -> Iterator[str]:

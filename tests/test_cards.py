@@ -323,7 +323,10 @@ def test_weaknesses_name_the_figures_that_show_them(tmp_path):
     assert "2 of 12 judgements (17 %) carry no readable score" in said
     assert "90 % of the scores are 3" in said
     assert "the longer one in 100 % of the pairs" in said
+    assert "2 pairs are a small set; the paper has 3,964 here" in said
     assert "not compared with a ranking" in said
+    said = weaknesses(replace(facts, iterations=[replace(bad, number=3)]))
+    assert "Iteration 3: 2 pairs are a small set." in said  # the paper has two iterations of pairs
 
 
 # -- licences ------------------------------------------------------------------------------------------------

@@ -188,8 +188,9 @@ class OpenRun:
         tree = self._tree_text(text) if kind == "SELECT" else ""
         if kind not in _READING or _WRITING_NODE.search(tree):
             written = kind if kind not in _READING else "data-changing WITH"
+            article = "an" if written[0] in "AEIOU" else "a"
             raise UsageError(
-                f"query: a run is read-only, and this is a {written} statement; expected SELECT (to keep a result, "
+                f"query: a run is read-only, and this is {article} {written} statement; expected SELECT (to keep a result, "
                 "write it with --out)"
             )
         return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -127,6 +128,21 @@ def test_contamination_by_a_given_file_is_found_as_a_run_of_words_and_as_near(tm
     (tmp_path / "bench.jsonl").write_text(json.dumps({"instruction": near}) + "\n")
     (result,) = run_audits(run, checks=["contaminated_prompts"], against=[tmp_path / "bench.jsonl"]).results
     assert [(row["kind"], row["rouge_l"] > 0.9) for row in result.rows] == [("rouge_l", True)]
+
+
+def test_an_answer_nearly_equal_to_an_evaluation_prompt_is_found_by_its_13_words(tmp_path: Path) -> None:
+    """19 of the 20 words in order: ROUGE-L 0.95. ROUGE-L is not asked of answers, so it must not hide the run of 13."""
+    words = [f"w{i}" for i in range(20)]
+    near = " ".join([*words[:19], "x"])
+
+    def first_answers_nearly_so(rows: list[Ift]) -> list[Ift]:
+        return [replace(rows[0], response=near), *rows[1:]]
+
+    run = make_sample_run(tmp_path / "run", iterations=1, ift=first_answers_nearly_so)
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"instruction": " ".join(words)}) + "\n")
+    (result,) = run_audits(run, checks=["contaminated_answers"], against=[tmp_path / "bench.jsonl"]).results
+    found = [(row["part"], row["kind"], row["evaluation_id"]) for row in result.rows]
+    assert found == [("response", "ngram", "bench/0")]
 
 
 def test_an_evaluation_file_that_is_not_there_is_an_error_not_a_pass(tmp_path: Path) -> None:

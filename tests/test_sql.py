@@ -152,9 +152,10 @@ def test_a_damaged_dataset_is_not_read(tmp_path: Path) -> None:
     ("query", "message"),
     [
         ("DELETE FROM pairs", "a run is read-only, and this is a DELETE statement"),
+        ("INSERT INTO pairs FROM pairs", "read-only, and this is an INSERT statement"),
         ("CREATE TABLE x AS FROM pairs", "read-only, and this is a CREATE"),
         ("COPY pairs TO 'x.csv'", "read-only, and this is a COPY"),
-        ("ATTACH 'x.db'", "read-only, and this is a ATTACH"),
+        ("ATTACH 'x.db'", "read-only, and this is an ATTACH"),
         ("SET threads = 1", "read-only, and this is a SET"),
         ("EXPLAIN ANALYZE DELETE FROM pairs", "read-only, and this is a DELETE"),
         ("WITH d AS (DELETE FROM pairs RETURNING *) FROM d", "read-only"),

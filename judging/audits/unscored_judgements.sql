@@ -7,6 +7,6 @@
 -- needs: judgements
 SELECT iteration, coalesce(sum(n) FILTER (status <> 'ok'), 0) / sum(n) AS figure,
     string_agg(status || ' ' || n, ', ' ORDER BY n DESC, status) FILTER (status <> 'ok') AS detail
-FROM (SELECT iteration, status, count(*)::DOUBLE AS n FROM judgements GROUP BY ALL) GROUP BY iteration;
+FROM (SELECT iteration, status, count(*) AS n FROM judgements GROUP BY ALL) GROUP BY iteration;
 SELECT 'judgements' AS dataset, iteration, judgement_id AS id, candidate_id, status FROM judgements
 WHERE status <> 'ok' ORDER BY iteration, status, id

@@ -26,7 +26,7 @@ from builders.evaluation_sets import read_prompts
 from builders.novelty import THRESHOLD
 from builders.prompt_filters import EvaluationIndex
 from judging.audit_tables import AuditData, Unavailable
-from judging.audit_words import Words, chunks, hash_words
+from judging.audit_words import HashSet, Words, chunks, hash_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _SHORTEST_RUN, _LONGEST_RUN = 8, 13
 """EvaluationIndex looks for 13 words in a row, or all of a prompt of 8 to 13: each begins with 8 of the prompt's words."""
 _ROUNDING = 1e-6
-_NO_WORD = (1 << 64) - 1
-"""Ends a sorted list of hashes, so that a search in it always ends inside."""
 _TEXTS_AT_ONCE = 4096
 _SHOWN = 300
 
@@ -103,12 +101,13 @@ def _suspects(data: AuditData, suspect: _Filter) -> Iterator[dict[str, Any]]:
         where = "part = 'prompt'" if part == "prompt" else "part <> 'prompt'"
         table = data.connection.sql(f"SELECT * FROM training_texts WHERE {where}").to_arrow_table()
         with ThreadPoolExecutor(2) as pool:
+            portions = list(chunks(table["text"], _CHUNK_BYTES))
             found = pool.map(
-                lambda chunk, whole=part == "prompt": chunk[0] + suspect.places(hash_words(chunk[1]), whole),
-                chunks(table["text"], _CHUNK_BYTES),
+                lambda portion, near=part == "prompt": suspect.places(hash_words(portion[1]), near), portions
             )
-            places = np.concatenate([np.zeros(0, np.int64), *found])
-        yield from table.take(places).to_pylist()
+            for (first, texts), places in zip(portions, found, strict=True):
+                if len(places):  # one portion at a time: Arrow would copy the whole column to take rows of it
+                    yield from table.slice(first, len(texts)).take(places).to_pylist()
 
 
 _CHUNK_BYTES = 4 << 20
@@ -121,10 +120,10 @@ class _Filter:
         self._words = hash_words(texts)
         n_words, whole = self._words.n_words, self._words.whole()
         self._has_wordless = bool((n_words == 0).any())
-        self._whole = _Set(whole[n_words > 0])
-        self._openings = _Set(self._words.ngrams(_SHORTEST_RUN)[0])
-        self._runs = {n: _Set(whole[n_words == n]) for n in range(_SHORTEST_RUN, _LONGEST_RUN)}
-        self._runs[_LONGEST_RUN] = _Set(self._words.ngrams(_LONGEST_RUN)[0])
+        self._whole = HashSet(whole[n_words > 0])
+        self._openings = HashSet(self._words.ngrams(_SHORTEST_RUN)[0])
+        self._runs = {n: HashSet(whole[n_words == n]) for n in range(_SHORTEST_RUN, _LONGEST_RUN)}
+        self._runs[_LONGEST_RUN] = HashSet(self._words.ngrams(_LONGEST_RUN)[0])
 
     def places(self, words: Words, near: bool) -> NDArray[np.int64]:
         """The places of texts that may overlap, ascending; `near` also by ROUGE-L."""
@@ -155,32 +154,32 @@ class _Filter:
         result = np.zeros(len(words.n_words), bool)
         for start in range(0, len(result), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
-            n_words = words.n_words[part]
+            lengths, which = np.unique(words.n_words[part], return_inverse=True)
             # The narrowest numbers that hold the count of a text's words: the product is most of the time here.
-            kind = np.min_scalar_type(int(n_words.max()))
-            least = (THRESHOLD - _ROUNDING) / 2 * (n_words[:, None] + self._words.n_words)
+            kind = np.min_scalar_type(int(lengths.max()))
+            least = (THRESHOLD - _ROUNDING) / 2 * (lengths[:, None] + self._words.n_words)
+            least = np.minimum(least, np.iinfo(kind).max).astype(kind)
             shared = in_texts[part].astype(kind) @ in_prompts.astype(kind)
-            result[part] = (shared > np.minimum(least, np.iinfo(kind).max).astype(kind)).any(axis=1)
+            result[part] = (shared > least[which]).any(axis=1)
         return result
 
     @cached_property
-    def _bounds(self) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    def _bounds(self) -> tuple[HashSet, NDArray[np.uint8]]:
         """The words of all prompts, and (word and repetition, prompts): 1 where a prompt has a word so often."""
-        vocabulary = np.append(np.unique(self._words.hashes), np.uint64(_NO_WORD))
+        vocabulary = HashSet(self._words.hashes)
         return vocabulary, (_repetitions(self._words, vocabulary).T.toarray() > 0).astype(np.uint8)
 
 
-def _repetitions(words: Words, vocabulary: NDArray[np.uint64]) -> Any:
+def _repetitions(words: Words, vocabulary: HashSet) -> Any:
     """(texts, word and repetition), sparse: 1 for a word that occurs, 1 in a second block of columns where it occurs
     twice, and in a third how often beyond that. So the product with prompts' 0 and 1 is at least the number of words
     that two texts share, counted with repetition, and close to it."""
     from scipy import sparse
 
-    columns = np.searchsorted(vocabulary, words.hashes)
-    known = vocabulary[columns] == words.hashes
-    shape = (len(words.n_words), len(vocabulary))
-    ones = np.ones(np.count_nonzero(known), np.int32)
-    once = sparse.csr_array((ones, (words.text_of_word[known], columns[known])), shape=shape)
+    columns, known = vocabulary.places(words.hashes)
+    shape = (len(words.n_words), len(vocabulary.sorted))
+    rows = np.concatenate([[0], np.cumsum(known)])[words.starts]
+    once = sparse.csr_array((np.ones(rows[-1], np.int32), columns[known], rows), shape=shape)
     once.sum_duplicates()
     twice, beyond = once.copy(), once.copy()
     twice.data, beyond.data = (once.data > 1).astype(np.int32), np.maximum(once.data - 2, 0)
@@ -188,23 +187,6 @@ def _repetitions(words: Words, vocabulary: NDArray[np.uint64]) -> Any:
     for block in (twice, beyond):
         block.eliminate_zeros()
     return sparse.hstack([once, twice, beyond], format="csr")
-
-
-class _Set:
-    """Membership of hashes: a table of 2^20 bits rules most out before the sorted array is searched."""
-
-    _SHIFT = np.uint64(44)
-
-    def __init__(self, hashes: NDArray[np.uint64]) -> None:
-        self._sorted = np.unique(hashes)
-        self._bits = np.zeros(1 << 20, bool)
-        self._bits[self._sorted >> self._SHIFT] = True
-
-    def holds(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        result: NDArray[np.bool_] = self._bits[hashes >> self._SHIFT]
-        maybe = np.flatnonzero(result)
-        result[maybe] = np.isin(hashes[maybe], self._sorted)
-        return result
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -7,8 +7,10 @@
 | `null_cells` | `dataset`, `iteration`, `id`, `column_name` of cells that are NULL and may not be |
 | `training_texts` | every text that enters training: `dataset`, `iteration`, `id`, `part`, `text` |
 | `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` tells them apart |
+| `judged` | the judgements of each candidate by one judging set-up: `score`, `score_variance`, `n_judgements`, `n_scored` |
 | `judgement_sample` | a seeded sample of the judgements (all of them, where they are few) |
 | `contamination` | `dataset`, `iteration`, `id`, `part`, `kind`, `evaluation_id`, `evaluation_dataset`, `rouge_l`, `text` |
+| `prompt_words` | `dataset`, `iteration`, `id`, `unknown_share` of the words, `text`: ift and the kept prompts |
 | `near_duplicates` | `dataset`, `iteration`, `id`, `part`, `similarity`, `other_dataset`, `other_id` |
 | `token_counts`, `template_facts`, `special_tokens` | what the trainer's tokenizer makes of the rows (audit_tokens.py) |
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from selfreward.config import RunConfig
 
 SAMPLE_ROWS = 20_000
+_HIGHEST = (1 << 64) - 1
+"""Of DuckDB's hashes."""
 
 
 class Unavailable(Exception):
@@ -109,7 +113,7 @@ class AuditData:
     def create(self, name: str, query: str, as_view: bool = False) -> None:
         """A temporary table (rows are copied) or view from SQL."""
         kind = "VIEW" if as_view else "TABLE"
-        self.connection.execute(f"CREATE TEMP {kind} {name} AS {query}")
+        self.connection.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {query}")
 
     def count(self, query: str) -> int:
         """How many rows a query has."""
@@ -193,33 +197,53 @@ def _training_texts(data: AuditData) -> None:
 
 def _texts(data: AuditData) -> None:
     """Everything that is trained on, and of the rest the rows with the lowest hashes."""
-    rest = """
-        SELECT 'candidates' AS dataset, iteration, candidate_id AS id, 'response' AS part, response AS text
-        FROM candidates c WHERE NOT EXISTS (SELECT 1 FROM pairs p WHERE c.candidate_id = p.chosen_id)
-            AND NOT EXISTS (SELECT 1 FROM pairs p WHERE c.candidate_id = p.rejected_id)
-        UNION ALL SELECT 'prompts', iteration, prompt_id, 'prompt', prompt
-        FROM prompts p WHERE kept AND NOT EXISTS (SELECT 1 FROM pairs WHERE pairs.prompt_id = p.prompt_id)"""
     seed, n = data.config.seed, data.sample_rows
-    data.create("sampled_texts", f"{rest} ORDER BY hash(id, {seed}) LIMIT {n}")
+    data.create(
+        "other_texts",
+        f"""SELECT *, hash(id, {seed}) AS place FROM (
+            SELECT 'candidates' AS dataset, iteration, candidate_id AS id FROM candidates
+            ANTI JOIN (SELECT unnest([chosen_id, rejected_id]) AS candidate_id FROM pairs) USING (candidate_id)
+            UNION ALL SELECT 'prompts', iteration, prompt_id FROM prompts ANTI JOIN pairs USING (prompt_id) WHERE kept)""",
+    )
+    data.create("drawn", f"SELECT * FROM other_texts ORDER BY place LIMIT {n}")
+    data.create(
+        "sampled_texts",
+        """SELECT dataset, d.iteration, id, 'response' AS part, response AS text
+        FROM drawn d JOIN candidates c ON dataset = 'candidates' AND d.iteration = c.iteration AND id = candidate_id
+        UNION ALL SELECT dataset, d.iteration, id, 'prompt', prompt
+        FROM drawn d JOIN prompts p ON dataset = 'prompts' AND d.iteration = p.iteration AND id = prompt_id""",
+    )
     data.create(
         "texts",
         "SELECT *, true AS enters_training FROM training_texts UNION ALL SELECT *, false FROM sampled_texts",
         as_view=True,
     )
-    n_training, n_rest = data.count("SELECT 1 FROM training_texts"), data.count(rest)
+    n_training, n_rest = data.count("SELECT 1 FROM training_texts"), data.count("SELECT 1 FROM other_texts")
     data.notes.append(
         f"text checks: all {n_training:,} texts that enter training, and {min(n, n_rest):,} of {n_rest:,} others "
         f"(by hash, seed {seed})"
     )
 
 
-def _judgement_sample(data: AuditData) -> None:
-    seed, n = data.config.seed, data.sample_rows
-    ids = f"SELECT judgement_id, iteration FROM judgements ORDER BY hash(judgement_id, {seed}) LIMIT {n}"
+def _judged(data: AuditData) -> None:
+    """Judgements are the longest table, so one pass over them serves every audit that asks per candidate."""
     data.create(
-        "judgement_sample", f"SELECT j.* FROM judgements j JOIN ({ids}) USING (judgement_id, iteration)"
+        "judged",
+        """SELECT iteration, candidate_id, judge, template, judge_mode, avg(score) AS score,
+            var_pop(score) AS score_variance, count(*) AS n_judgements, count(score) AS n_scored
+        FROM judgements GROUP BY ALL""",
     )
-    n_all = data.count("SELECT 1 FROM judgements")
+
+
+def _judgement_sample(data: AuditData) -> None:
+    """The judgements with the lowest hashes; sorting begins with those that are surely low enough, where there are."""
+    seed, n, n_all = data.config.seed, data.sample_rows, data.count("SELECT 1 FROM judgements")
+    place = f"hash(judgement_id, {seed})"
+    for low in (min(_HIGHEST, (_HIGHEST // max(n_all, 1)) * n * 5 // 4), _HIGHEST):
+        query = f"SELECT * FROM judgements WHERE {place} <= {low}::UBIGINT ORDER BY {place} LIMIT {n}"
+        data.create("judgement_sample", query)
+        if data.count("SELECT 1 FROM judgement_sample") == min(n, n_all):
+            break
     data.notes.append(f"texts of judgements: {min(n, n_all):,} of {n_all:,} (by hash, seed {seed})")
 
 
@@ -227,6 +251,12 @@ def _contamination(data: AuditData) -> pa.Table:
     from judging.audit_contamination import contamination
 
     return contamination(data)
+
+
+def _prompt_words(data: AuditData) -> pa.Table:
+    from judging.audit_unknown import prompt_words
+
+    return prompt_words(data)
 
 
 def _near_duplicates(data: AuditData) -> pa.Table:
@@ -259,8 +289,10 @@ PROVIDED: dict[str, Provided] = {
     "null_cells": Provided((), _null_cells),
     "training_texts": Provided(("ift", "eft", "pairs"), _training_texts),
     "texts": Provided(("training_texts", "candidates", "prompts"), _texts),
+    "judged": Provided(("judgements",), _judged),
     "judgement_sample": Provided(("judgements",), _judgement_sample),
     "contamination": Provided(("training_texts", "eft"), _contamination),
+    "prompt_words": Provided(("ift", "prompts"), _prompt_words),
     "near_duplicates": Provided(("training_texts",), _near_duplicates),
     "token_counts": Provided(("ift", "eft", "pairs"), _token_counts),
     "template_facts": Provided((), _template_facts),

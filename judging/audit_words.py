@@ -26,6 +26,8 @@ Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
 CHUNK_BYTES = 16 << 20
+_NO_WORD = (1 << 64) - 1
+"""Ends a sorted list of hashes, so that a search in it always ends inside."""
 _BASE = 0xC2B2AE3D27D4EB4F
 """Odd, so that it has an inverse modulo 2^64."""
 
@@ -90,6 +92,33 @@ class Words:
         return prefix, inverse
 
 
+class HashSet:
+    """Hashes to be looked up. Their high 20 bits say where in the sorted list to look: nearly always one step."""
+
+    _SHIFT = np.uint64(44)
+
+    def __init__(self, hashes: Hashes) -> None:
+        self.sorted = np.append(np.unique(hashes), np.uint64(_NO_WORD))
+        buckets = np.arange(1 << 20, dtype=np.uint64) << self._SHIFT
+        self._first = np.searchsorted(self.sorted, buckets).astype(np.int32)
+        sizes = np.diff(self._first, append=len(self.sorted))
+        self._filled, self._most = sizes > 0, int(sizes.max())
+
+    def places(self, hashes: Hashes) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """For each hash its place in `sorted`, and whether it is there (where it is not, the place says nothing)."""
+        places: NDArray[np.int32] = self._first[hashes >> self._SHIFT]
+        for _ in range(self._most - 1):
+            places += self.sorted[places] < hashes
+        return places, self.sorted[places] == hashes
+
+    def holds(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Which of the hashes are in the set; fast where few are."""
+        result: NDArray[np.bool_] = self._filled[hashes >> self._SHIFT]
+        maybe = np.flatnonzero(result)
+        result[maybe] = self.places(hashes[maybe])[1]
+        return result
+
+
 def chunks(texts: pa.ChunkedArray, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, pa.Array]]:
     """(place of the first text, texts) in portions of about `chunk_bytes`; NULL counts as empty."""
     import pyarrow.compute as pc
@@ -108,28 +137,20 @@ def chunks(texts: pa.ChunkedArray, chunk_bytes: int = CHUNK_BYTES) -> Iterator[t
 def hash_words(texts: pa.Array | list[str]) -> Words:
     """The words of a string array (no NULLs)."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     array = pa.array(texts, pa.large_string()) if isinstance(texts, list) else texts.cast(pa.large_string())
+    # A blank after each text ends its last word; eight bytes more let the last word be read eight at a time.
+    array = pc.binary_join_element_wise(array, *(pa.scalar(text, pa.large_string()) for text in ("", " ")))
     offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
-    data = np.frombuffer(array.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    offsets = offsets - offsets[0]
-    # Eight bytes more, so that the last word can be read eight at a time; bytes.translate beats an indexed table.
-    letters = np.frombuffer(data.tobytes().translate(_LETTERS) + bytes(8), np.uint8)
-    starts, ends = _runs(letters[: len(data)], offsets)
-    n_words = np.diff(np.searchsorted(starts, offsets)).astype(np.int64)
-    return Words(_hash_runs(letters, starts, ends - starts), n_words)
-
-
-def _runs(letters: NDArray[np.uint8], offsets: Numbers) -> tuple[Numbers, Numbers]:
-    """Where runs of letters start and end; the end of a text ends a run."""
+    data = (array.buffers()[2] or pa.py_buffer(b"")).slice(offsets[0], offsets[-1] - offsets[0])
+    # bytes.translate beats an indexed table.
+    letters = np.frombuffer(b"".join([b"\0", data.to_pybytes().translate(_LETTERS), bytes(8)]), np.uint8)
     inside = letters > 0
-    before = np.zeros(len(letters), bool)
-    before[1:] = inside[:-1]
-    before[offsets[:-1][offsets[:-1] < len(letters)]] = False
-    after = np.zeros(len(letters), bool)
-    after[:-1] = inside[1:]
-    after[offsets[1:][offsets[1:] > 0] - 1] = False
-    return np.flatnonzero(inside & ~before), np.flatnonzero(inside & ~after) + 1
+    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
+    starts, ends = edges[0::2], edges[1::2]
+    n_words = np.diff(np.searchsorted(starts, offsets - offsets[0] + 1)).astype(np.int64)
+    return Words(_hash_runs(letters, starts, ends - starts), n_words)
 
 
 def _hash_runs(letters: NDArray[np.uint8], starts: Numbers, lengths: Numbers) -> Hashes:

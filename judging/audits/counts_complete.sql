@@ -2,14 +2,14 @@
 -- group: contract
 -- protects from: answers and judgements that went missing: every kept prompt has N candidates, each with its judgements
 -- severity: fail
--- needs: dataset_versions, expected_counts
+-- needs: dataset_versions, expected_counts, judged
 -- uses: prompts, candidates, judgements
 --
 -- What was asked for is in the manifests; for imported data, what most prompts (candidates) have.
 WITH answers AS MATERIALIZED (
     SELECT iteration, prompt_id AS id, count(*) AS n FROM candidates GROUP BY ALL
 ), verdicts AS MATERIALIZED (
-    SELECT iteration, candidate_id AS id, count(*) AS n FROM judgements GROUP BY ALL
+    SELECT iteration, candidate_id AS id, sum(n_judgements)::BIGINT AS n FROM judged GROUP BY ALL
 ), usual AS (
     SELECT iteration, arg_max(n, times) AS n FROM (SELECT iteration, n, count(*) AS times FROM answers GROUP BY ALL) GROUP BY ALL
 ), usual_verdicts AS (
@@ -29,5 +29,5 @@ SELECT 'candidates', iteration, id, 'judgements', n, n_judgements
 FROM verdicts JOIN asked_for USING (iteration) WHERE n <> n_judgements
 UNION ALL
 SELECT 'candidates', iteration, candidate_id, 'judgements', 0, n_judgements
-FROM candidates JOIN asked_for USING (iteration) WHERE iteration IN (SELECT DISTINCT iteration FROM judgements)
+FROM candidates JOIN asked_for USING (iteration) WHERE iteration IN (SELECT DISTINCT iteration FROM judged)
     AND NOT EXISTS (SELECT 1 FROM verdicts v WHERE v.iteration = candidates.iteration AND v.id = candidate_id)

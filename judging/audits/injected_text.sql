@@ -11,4 +11,5 @@
 SELECT (SELECT count(*) FROM offending) / count(*) AS figure FROM texts WHERE part IN ('response', 'chosen', 'rejected');
 SELECT dataset, iteration, id, part, enters_training,
     regexp_extract(text, '(?i).{0,40}(' || $tags || '|' || $begs || '|' || $orders || ').{0,40}') AS found
-FROM texts WHERE part IN ('response', 'chosen', 'rejected') AND found <> ''
+FROM texts WHERE part IN ('response', 'chosen', 'rejected')
+    AND regexp_matches(text, '(?i)' || $tags || '|' || $begs || '|' || $orders)

@@ -4,13 +4,19 @@
 -- severity: fail
 -- needs: pairs, candidates
 -- uses: prompts
-SELECT 'pairs' AS dataset, p.iteration, pair_id AS id, CASE
-    WHEN c.prompt_id <> p.prompt_id OR r.prompt_id <> p.prompt_id THEN 'an answer belongs to another prompt'
-    WHEN p.prompt[-1].content <> q.prompt THEN 'the prompt is not the one of that id'
-    ELSE 'a text is not the candidate of that id' END AS problem
-FROM pairs p
-JOIN candidates c ON c.iteration = p.iteration AND c.candidate_id = chosen_id
-JOIN candidates r ON r.iteration = p.iteration AND r.candidate_id = rejected_id
-LEFT JOIN prompts q ON q.iteration = p.iteration AND q.prompt_id = p.prompt_id
-WHERE c.prompt_id <> p.prompt_id OR r.prompt_id <> p.prompt_id OR p.prompt[-1].content <> q.prompt
-    OR p.chosen[-1].content IS DISTINCT FROM c.response OR p.rejected[-1].content IS DISTINCT FROM r.response
+--
+-- Texts are compared by their hash: 64 bits, against which two different ones have no chance worth a second look.
+WITH sides AS (
+    SELECT iteration, pair_id, prompt_id, unnest([chosen_id, rejected_id]) AS candidate_id,
+        unnest([hash(chosen[-1].content), hash(rejected[-1].content)]) AS told
+    FROM pairs
+), wrong AS (
+    SELECT s.iteration, pair_id, if(c.prompt_id <> s.prompt_id, 1, 3) AS problem
+    FROM sides s JOIN candidates c USING (iteration, candidate_id) WHERE c.prompt_id <> s.prompt_id OR hash(response) <> told
+    UNION ALL
+    SELECT iteration, pair_id, 2 FROM pairs p JOIN prompts q USING (iteration, prompt_id)
+    WHERE p.prompt[-1].content <> q.prompt
+)
+SELECT 'pairs' AS dataset, iteration, pair_id AS id, ['an answer belongs to another prompt',
+    'the prompt is not the one of that id', 'a text is not the candidate of that id'][min(problem)] AS problem
+FROM wrong GROUP BY iteration, pair_id

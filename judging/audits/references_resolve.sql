@@ -2,35 +2,38 @@
 -- group: contract
 -- protects from: rows that were made from something that is not there, as after mixing two versions
 -- severity: fail
+-- needs: judged
 -- uses: seeds, ift, eft, prompts, candidates, judgements, scores, pairs
 --
--- Only references into a dataset that the run has (in that iteration, from that source) are followed.
-WITH shown AS (
-    SELECT iteration, prompt_id AS id, unnest(demonstration_ids) AS target FROM prompts
+-- Only references into a dataset that the run has (in that iteration, from that source) are followed. What points into
+-- one dataset is looked up together, judgements by candidate and each demonstration once; whose they are is asked only
+-- of what is not there.
+WITH to_candidates AS (
+    SELECT 'judgements' AS dataset, iteration, NULL AS id, 'candidate_id' AS reference, candidate_id AS target FROM judged
+    UNION ALL SELECT 'scores', iteration, candidate_id, 'candidate_id', candidate_id FROM scores
+    UNION ALL SELECT 'pairs', iteration, pair_id, 'chosen_id', chosen_id FROM pairs
+    UNION ALL SELECT 'pairs', iteration, pair_id, 'rejected_id', rejected_id FROM pairs
+), to_prompts AS (
+    SELECT 'candidates' AS dataset, iteration, candidate_id AS id, 'prompt_id' AS reference, prompt_id AS target FROM candidates
+    UNION ALL SELECT 'pairs', iteration, pair_id, 'prompt_id', prompt_id FROM pairs
+), no_candidate AS MATERIALIZED (
+    SELECT t.* FROM to_candidates t ANTI JOIN candidates c ON t.iteration = c.iteration AND t.target = c.candidate_id
+), no_prompt AS MATERIALIZED (
+    SELECT t.* FROM to_prompts t ANTI JOIN prompts p ON t.iteration = p.iteration AND t.target = p.prompt_id
+), not_shown AS MATERIALIZED (
+    SELECT target FROM (SELECT DISTINCT unnest(demonstration_ids) AS target FROM prompts)
+    ANTI JOIN (SELECT ift_id AS target FROM ift UNION ALL SELECT prompt_id FROM prompts) USING (target)
 )
-SELECT 'candidates' AS dataset, iteration, candidate_id AS id, 'prompt_id' AS reference, prompt_id AS target
-FROM candidates c ANTI JOIN prompts p USING (iteration, prompt_id)
-WHERE iteration IN (SELECT DISTINCT iteration FROM prompts)
+SELECT * FROM no_candidate WHERE dataset <> 'judgements' AND iteration IN (SELECT DISTINCT iteration FROM candidates)
 UNION ALL
-SELECT 'judgements', iteration, judgement_id, 'candidate_id', candidate_id
-FROM judgements ANTI JOIN candidates USING (iteration, candidate_id)
+SELECT 'judgements', iteration, judgement_id, 'candidate_id', candidate_id FROM judgements
+SEMI JOIN (SELECT iteration, target AS candidate_id FROM no_candidate WHERE dataset = 'judgements') USING (iteration, candidate_id)
 WHERE iteration IN (SELECT DISTINCT iteration FROM candidates)
 UNION ALL
-SELECT 'scores', iteration, candidate_id, 'candidate_id', candidate_id
-FROM scores ANTI JOIN candidates USING (iteration, candidate_id)
-WHERE iteration IN (SELECT DISTINCT iteration FROM candidates)
-UNION ALL
-SELECT 'pairs', iteration, pair_id, reference, target
-FROM (SELECT iteration, pair_id, unnest(['chosen_id', 'rejected_id']) AS reference,
-          unnest([chosen_id, rejected_id]) AS target FROM pairs) p
-ANTI JOIN candidates c ON p.iteration = c.iteration AND p.target = c.candidate_id
-WHERE iteration IN (SELECT DISTINCT iteration FROM candidates)
-UNION ALL
-SELECT 'pairs', iteration, pair_id, 'prompt_id', prompt_id FROM pairs ANTI JOIN prompts USING (iteration, prompt_id)
-WHERE iteration IN (SELECT DISTINCT iteration FROM prompts)
+SELECT * FROM no_prompt WHERE iteration IN (SELECT DISTINCT iteration FROM prompts)
 UNION ALL
 SELECT 'prompts', iteration, id, 'demonstration_ids', target
-FROM shown ANTI JOIN (SELECT ift_id AS target FROM ift UNION ALL SELECT prompt_id FROM prompts) USING (target)
+FROM (SELECT iteration, prompt_id AS id, unnest(demonstration_ids) AS target FROM prompts) SEMI JOIN not_shown USING (target)
 WHERE EXISTS (SELECT 1 FROM ift)
 UNION ALL
 SELECT 'ift', NULL, ift_id, 'source_id', source_id FROM ift ANTI JOIN seeds ON source_id = seed_id

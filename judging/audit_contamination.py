@@ -110,7 +110,7 @@ def _suspects(data: AuditData, suspect: _Filter) -> Iterator[dict[str, Any]]:
                     yield from table.slice(first, len(texts)).take(places).to_pylist()
 
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 2 << 20
 
 
 class _Filter:

@@ -8,6 +8,8 @@
 | `training_texts` | every text that enters training: `dataset`, `iteration`, `id`, `part`, `text` |
 | `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` tells them apart |
 | `judged` | the judgements of each candidate by one judging set-up: `score`, `score_variance`, `n_judgements`, `n_scored` |
+| `pair_sides` | the answers of each pair (`side`: `chosen`, `rejected`) beside the candidate and its score, NULL where there is
+none: `told_score` and `score`, `finish_reason`, `other_prompt`, `other_text` (the pair's is not the candidate's) |
 | `judgement_sample` | a seeded sample of the judgements (all of them, where they are few) |
 | `contamination` | `dataset`, `iteration`, `id`, `part`, `kind`, `evaluation_id`, `evaluation_dataset`, `rouge_l`, `text` |
 | `prompt_words` | `dataset`, `iteration`, `id`, `unknown_share` of the words, `text`: ift and the kept prompts |
@@ -235,6 +237,20 @@ def _judged(data: AuditData) -> None:
     )
 
 
+def _pair_sides(data: AuditData) -> None:
+    """Texts are compared by hash: 64 bits, against which two different ones have no chance worth a second look."""
+    data.create(
+        "pair_sides",
+        """SELECT iteration, pair_id, side, candidate_id, told_score, s.score, finish_reason,
+            c.prompt_id <> p.prompt_id AS other_prompt, c.prompt_id IS NOT NULL AND hash(response) <> told AS other_text
+        FROM (
+            SELECT iteration, pair_id, prompt_id, unnest(['chosen', 'rejected']) AS side,
+                unnest([chosen_id, rejected_id]) AS candidate_id, unnest([chosen_score, rejected_score]) AS told_score,
+                unnest([hash(chosen[-1].content), hash(rejected[-1].content)]) AS told FROM pairs
+        ) p LEFT JOIN candidates c USING (iteration, candidate_id) LEFT JOIN scores s USING (iteration, candidate_id)""",
+    )
+
+
 def _judgement_sample(data: AuditData) -> None:
     """The judgements with the lowest hashes; sorting begins with those that are surely low enough, where there are."""
     seed, n, n_all = data.config.seed, data.sample_rows, data.count("SELECT 1 FROM judgements")
@@ -290,6 +306,7 @@ PROVIDED: dict[str, Provided] = {
     "training_texts": Provided(("ift", "eft", "pairs"), _training_texts),
     "texts": Provided(("training_texts", "candidates", "prompts"), _texts),
     "judged": Provided(("judgements",), _judged),
+    "pair_sides": Provided(("pairs", "candidates", "scores"), _pair_sides),
     "judgement_sample": Provided(("judgements",), _judgement_sample),
     "contamination": Provided(("training_texts", "eft"), _contamination),
     "prompt_words": Provided(("ift", "prompts"), _prompt_words),

@@ -145,14 +145,18 @@ def _chosen_rows(data: AuditData, dataset: str, limit: int | None, overhead: int
     """Rows that may be too long, and a few of the others, with `n_rows` of their dataset and iteration."""
     seed, key = data.config.seed, f"{dataset.removesuffix('s')}_id"
     long = "false" if limit is None else f"n_bytes + {overhead} > {limit}"
+    data.create("sized", f"SELECT id, iteration, {long} AS long, hash(id, {seed}) AS place FROM ({_BYTES[dataset]})")
+    drawn = " UNION ALL ".join(
+        f"(SELECT id, iteration FROM sized WHERE long = {is_long} ORDER BY place LIMIT {n})"
+        for is_long, n in ((True, MAX_TOKENISED), (False, N_SHORT))
+    )
     query = f"""
-        WITH sized AS (SELECT *, {long} AS long, count(*) OVER (PARTITION BY iteration) AS n_rows FROM ({_BYTES[dataset]})),
-        drawn AS (SELECT *, row_number() OVER (PARTITION BY long ORDER BY hash(id, {seed})) AS place FROM sized)
-        SELECT d.*, t.* EXCLUDE (iteration) FROM drawn d JOIN {dataset} t ON t.{key} = d.id
-        WHERE place <= if(long, {MAX_TOKENISED}, {N_SHORT}) ORDER BY d.id"""
+        SELECT d.*, n_rows, t.* EXCLUDE (iteration) FROM ({drawn}) d
+        JOIN (SELECT iteration, count(*) AS n_rows FROM sized GROUP BY iteration) n
+            ON n.iteration IS NOT DISTINCT FROM d.iteration
+        JOIN {dataset} t ON t.{key} = d.id ORDER BY d.id"""
     rows: list[dict[str, Any]] = data.connection.sql(_existing(query, dataset)).to_arrow_table().to_pylist()
-    n_long = data.count(f"SELECT 1 FROM ({_BYTES[dataset]}) WHERE {long}")
-    n_all = data.count(_BYTES[dataset])
+    n_long, n_all = data.count("SELECT 1 FROM sized WHERE long"), data.count("SELECT 1 FROM sized")
     if n_all:
         short = "cannot be longer than the limit" if limit else "have no limit"
         data.notes.append(

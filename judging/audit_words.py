@@ -147,23 +147,32 @@ def hash_words(texts: pa.Array | list[str]) -> Words:
     # bytes.translate beats an indexed table.
     letters = np.frombuffer(b"".join([b"\0", data.to_pybytes().translate(_LETTERS), bytes(8)]), np.uint8)
     inside = letters > 0
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
-    starts, ends = edges[0::2], edges[1::2]
+    starts = np.flatnonzero(inside[1:] > inside[:-1]) + 1
     n_words = np.diff(np.searchsorted(starts, offsets - offsets[0] + 1)).astype(np.int64)
-    return Words(_hash_runs(letters, starts, ends - starts), n_words)
+    return Words(_hash_runs(letters, starts), n_words)
 
 
-def _hash_runs(letters: NDArray[np.uint8], starts: Numbers, lengths: Numbers) -> Hashes:
-    """One hash a run, from its letters eight at a time: most words are one step."""
+def _hash_runs(letters: NDArray[np.uint8], starts: Numbers) -> Hashes:
+    """One hash of the letters from each start to the next zero byte, eight at a time: most words are one step."""
     eights: Hashes = np.ndarray(shape=(len(letters) - 7,), dtype="<u8", buffer=letters.data, strides=(1,))
-    hashes = _mixed(eights[starts] & _BYTE_MASKS[np.minimum(lengths, 8)])
-    longer, done = np.flatnonzero(lengths > 8), 8
+    head, goes_on = _up_to_zero(eights[starts])
+    hashes = _mixed(head)
+    longer, done = np.flatnonzero(goes_on), 8
     while len(longer):
-        rest = np.minimum(lengths[longer] - done, 8)
-        hashes[longer] = _mixed(hashes[longer] ^ (eights[starts[longer] + done] & _BYTE_MASKS[rest]))
-        done += 8
-        longer = longer[lengths[longer] > done]
+        head, goes_on = _up_to_zero(eights[starts[longer] + done])
+        hashes[longer] = _mixed(hashes[longer] ^ head)
+        longer, done = longer[goes_on], done + 8
     return hashes
+
+
+def _up_to_zero(eights: Hashes) -> tuple[Hashes, NDArray[np.bool_]]:
+    """The bytes before the first zero byte (little-endian: the low ones), and whether there is none in all eight.
+
+    The lowest bit of `zeros` is the high bit of the first zero byte: only a zero byte borrows there and has it clear.
+    """
+    zeros = (eights - _LOW_BITS) & ~eights & _HIGH_BITS
+    lowest = zeros & (~zeros + np.uint64(1))
+    return eights & ((lowest >> np.uint64(7)) - np.uint64(1)), zeros == 0
 
 
 def _mixed(values: Hashes) -> Hashes:
@@ -180,7 +189,7 @@ def _letter_table() -> bytes:
 
 
 _LETTERS = _letter_table()
-_BYTE_MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], np.uint64)
+_LOW_BITS, _HIGH_BITS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 _known_powers: dict[int, Hashes] = {}
 
 

@@ -64,11 +64,12 @@ FROM (SELECT i, if(hash(i, 'u') % 33 = 0, NULL,
       FROM range({n_judgements}) t(i))"""
 PAIRS = """
 SELECT 'pair-' || substr(chosen_id, 3) AS pair_id, 1::BIGINT AS iteration, p.prompt_id,
-    [{{'role': 'user', 'content': p.prompt}}] AS prompt, [{{'role': 'assistant', 'content': c.response}}] AS chosen,
-    [{{'role': 'assistant', 'content': r.response}}] AS rejected, chosen_id, rejected_id, c.score AS chosen_score,
+    [{{'role': 'user', 'content': p.prompt}}] AS prompt, [{{'role': 'assistant', 'content': a.response}}] AS chosen,
+    [{{'role': 'assistant', 'content': b.response}}] AS rejected, chosen_id, rejected_id, c.score AS chosen_score,
     r.score AS rejected_score, c.score - r.score AS margin, 'max_min' AS rule
 FROM picked JOIN prompts p USING (prompt_id) JOIN judged c ON c.candidate_id = chosen_id
-JOIN judged r ON r.candidate_id = rejected_id WHERE c.response <> r.response"""
+JOIN judged r ON r.candidate_id = rejected_id JOIN candidates a ON a.candidate_id = chosen_id
+JOIN candidates b ON b.candidate_id = rejected_id WHERE a.response <> b.response"""
 IFT = """
 SELECT 'ift-' || printf('%016x', hash(i)) AS ift_id, 'Tell me why ' || lower(s(i, 21)) || ' when ' || lower(s(i, 22))
     AS prompt, s(i, 23) || ' ' || s(i, 24) AS response, [{{'role': 'user', 'content': 'x'}}] AS messages, 'made' AS source,

@@ -27,27 +27,29 @@ from selfreward.tables import Message, Pair, row_id, to_table
 VERSION = 1
 _RULES = Path(__file__).parent / "pair_rules"
 
+# Texts stay where they are: copied, they are most of the memory and time of a selection among millions. Empty is what
+# DuckDB's `trim` leaves empty, seen at the first character that is no blank.
 _ELIGIBLE = """
 CREATE TABLE judged AS
-SELECT c.prompt_id, c.candidate_id, c.response, c.n_chars, c.n_tokens, c.sample,
+SELECT c.prompt_id, c.candidate_id, c.n_chars, c.n_tokens, c.sample,
     s.score, s.score_variance, s.injection_suspected,
     CASE WHEN c.finish_reason = 'error' THEN 'failed'
          WHEN c.finish_reason = 'length' THEN 'truncated'
-         WHEN trim(c.response) = '' THEN 'empty'
+         WHEN regexp_full_match(c.response, '\\p{{Zs}}*') THEN 'empty'
          WHEN s.score IS NULL THEN 'unscored'
     END AS excluded
 FROM candidates c LEFT JOIN scores s USING (candidate_id);
 CREATE TABLE eligible AS
-SELECT * EXCLUDE (response, excluded), ({allow} OR NOT injection_suspected) AS may_be_chosen
+SELECT * EXCLUDE (excluded), ({allow} OR NOT injection_suspected) AS may_be_chosen
 FROM judged WHERE excluded IS NULL;
 """
 
 # Why a prompt gave no pair, most basic reason first; `picked` is what the rule returned.
 _OUTCOMES = """
 SELECT p.prompt_id, p.prompt, picked.chosen_id, picked.rejected_id,
-    chosen.response AS chosen, rejected.response AS rejected,
+    chosen_text.response AS chosen, rejected_text.response AS rejected,
     chosen.score AS chosen_score, rejected.score AS rejected_score,
-    CASE WHEN picked.chosen_id IS NOT NULL AND chosen.response = rejected.response THEN 'identical_text'
+    CASE WHEN picked.chosen_id IS NOT NULL AND chosen_text.response = rejected_text.response THEN 'identical_text'
          WHEN picked.chosen_id IS NOT NULL THEN NULL
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_truncated, 0) = j.n THEN 'all_truncated'
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_unscored, 0) = j.n THEN 'all_unscored'
@@ -60,6 +62,8 @@ FROM prompts p
 LEFT JOIN picked USING (prompt_id)
 LEFT JOIN judged chosen ON chosen.candidate_id = picked.chosen_id
 LEFT JOIN judged rejected ON rejected.candidate_id = picked.rejected_id
+LEFT JOIN candidates chosen_text ON chosen_text.candidate_id = picked.chosen_id
+LEFT JOIN candidates rejected_text ON rejected_text.candidate_id = picked.rejected_id
 LEFT JOIN (SELECT prompt_id, count(*) AS n, min(score) AS lowest, max(score) AS highest,
                   bool_or(may_be_chosen) AS any_may_be_chosen
            FROM eligible GROUP BY prompt_id) e ON e.prompt_id = p.prompt_id

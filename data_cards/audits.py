@@ -94,7 +94,7 @@ def _line(result: AuditResult) -> AuditLine:
         check=result.name,
         group=result.group,
         verdict=result.verdict,
-        figure="" if result.figure is None else f"{result.figure:.4g}",
+        figure=result.figure_text,
         limit=f"{'at most' if result.at_most else 'at least'} {result.threshold:g}",
         found=result.n_rows,
         where=public_text(result.reason or "; ".join(filter(None, (iteration, result.detail)))),

@@ -62,6 +62,13 @@ class AuditResult:
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
+    @property
+    def figure_text(self) -> str:
+        """The figure for people: four digits, but a count in full; empty where there is none."""
+        if self.figure is None:
+            return ""
+        return f"{self.figure:.0f}" if self.figure.is_integer() else f"{self.figure:.4g}"
+
 
 @dataclass(frozen=True)
 class AuditReport:
@@ -141,8 +148,7 @@ def _sentence(result: AuditResult) -> str:
     if result.verdict == "error":
         return f"{result.name} broke ({result.reason})"
     limit = f"{'at most' if result.at_most else 'at least'} {result.threshold:g}"
-    figure = "-" if result.figure is None else f"{result.figure:.4g}"
-    return f"{result.name} ({result.figure_of}: {figure}, expected {limit})"
+    return f"{result.name} ({result.figure_of}: {result.figure_text or '-'}, expected {limit})"
 
 
 def _thresholds(audits: Sequence[Audit], given: Mapping[str, float]) -> dict[str, float]:

@@ -35,10 +35,9 @@ def format_report(report: AuditReport, all_checks: bool = True) -> str:
 
 def _row(result: AuditResult) -> tuple[Any, ...]:
     limit = f"{'≤' if result.at_most else '≥'} {result.threshold:g}"
-    figure = "" if result.figure is None else f"{result.figure:.4g}"
     where = f"iter{result.iteration}" if result.iteration is not None else ""
     where = "; ".join(filter(None, (where, result.detail))) if result.verdict != "skipped" else result.reason
-    return result.name, result.group, result.verdict, figure, limit, result.n_rows, _cut(where)
+    return result.name, result.group, result.verdict, result.figure_text, limit, result.n_rows, _cut(where)
 
 
 def _sentence(result: AuditResult) -> str:
@@ -48,7 +47,7 @@ def _sentence(result: AuditResult) -> str:
     saved = (
         f"; {len(result.rows):,} of {result.n_rows:,} rows kept" if len(result.rows) < result.n_rows else ""
     )
-    return f"{result.name} ({result.verdict}): {result.figure_of} is {result.figure:.4g}, {limit}{saved}. It protects from {result.protects_from}."
+    return f"{result.name} ({result.verdict}): {result.figure_of} is {result.figure_text}, {limit}{saved}. It protects from {result.protects_from}."
 
 
 def _cut(text: str, width: int = 48) -> str:

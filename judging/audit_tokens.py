@@ -145,7 +145,9 @@ def _chosen_rows(data: AuditData, dataset: str, limit: int | None, overhead: int
     """Rows that may be too long, and a few of the others, with `n_rows` of their dataset and iteration."""
     seed, key = data.config.seed, f"{dataset.removesuffix('s')}_id"
     long = "false" if limit is None else f"n_bytes + {overhead} > {limit}"
-    data.create("sized", f"SELECT id, iteration, {long} AS long, hash(id, {seed}) AS place FROM ({_BYTES[dataset]})")
+    data.create(
+        "sized", f"SELECT id, iteration, {long} AS long, hash(id, {seed}) AS place FROM ({_BYTES[dataset]})"
+    )
     drawn = " UNION ALL ".join(
         f"(SELECT id, iteration FROM sized WHERE long = {is_long} ORDER BY place LIMIT {n})"
         for is_long, n in ((True, MAX_TOKENISED), (False, N_SHORT))

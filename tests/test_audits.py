@@ -262,6 +262,36 @@ def test_an_audit_passes_a_run_without_defects(name: str, clean: AuditReport) ->
     assert (result.verdict, result.reason, result.n_rows) == ("pass", "", 0)
 
 
+@pytest.mark.parametrize(
+    ("defect", "reference"),
+    [
+        ({"iter1_judgements": changed(0, candidate_id="x-gone")}, ("judgements", "candidate_id")),
+        ({"iter1_prompts": changed(0, demonstration_ids=["x-gone"])}, ("prompts", "demonstration_ids")),
+        ({"iter1_candidates": changed(0, prompt_id="x-gone")}, ("candidates", "prompt_id")),
+        ({"iter1_pairs": changed(0, rejected_id="x-gone")}, ("pairs", "rejected_id")),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_lost_reference_is_told_with_the_row_that_has_it(
+    defect: dict[str, Change], reference: tuple[str, str], tmp_path: Path
+) -> None:
+    run = make_sample_run(tmp_path / "run", iterations=1, **defect)
+    (result,) = run_audits(run, checks=["references_resolve"], save=False).results
+    found = {
+        (row["dataset"], row["reference"]): row["id"] for row in result.rows if row["target"] == "x-gone"
+    }
+    rows = run.current(f"iter1/{reference[0]}").table()
+    assert found[reference] == rows[0][0].as_py()  # the first column is the id
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u3000"])
+def test_answers_that_differ_in_blanks_around_them_do_not_differ(blank: str, tmp_path: Path) -> None:
+    same = changed(0, chosen=said("So"), rejected=said(f"{blank}So{blank}"))
+    run = make_sample_run(tmp_path / "run", iterations=1, iter1_pairs=same)
+    (result,) = run_audits(run, checks=["pairs_differ"], save=False).results
+    assert result.n_rows == 1
+
+
 def test_every_audit_of_the_pack_has_a_planted_defect() -> None:
     assert {audit.name for audit in load_pack()} == {*PLANTED, *PLANTED_FOR_TRAINING}
 

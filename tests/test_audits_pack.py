@@ -12,8 +12,11 @@ from judging.audit import MAX_SAVED, gate, run_audits
 from judging.audit_funnel import format_funnel_rows, funnel_rows
 from judging.audit_pack import BUILT_IN, load_pack, read_audit
 from judging.audit_report import format_report
+from judging.audit_tables import AuditData
+from selfreward.config import RunConfig
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import GateError, InputError, UsageError
+from selfreward.sql import OpenRun
 from selfreward.stage import Job
 from selfreward.store import Recipe, Run
 from selfreward.tables import Candidate
@@ -226,6 +229,34 @@ def test_the_report_says_what_broke_and_what_was_looked_at(tmp_path: Path) -> No
     assert "1 warn, 1 pass, 1 skipped" in text
     assert report.exit_code == 0
     assert json.loads(json.dumps(report.to_dict()))["results"][0]["name"] == "modal_score"
+
+
+def test_counts_are_printed_whole(tmp_path: Path) -> None:
+    """12,345 rows are not 1.234e+04, and one judgement is not 1.0."""
+    pack = own(tmp_path / "own", "SELECT range AS id FROM range(12345)", needs="ift")
+    run = make_sample_run(
+        tmp_path / "run", iterations=1, iter1_judgements=changed(0, score=None, status="no_score")
+    )
+    report = run_audits(run, checks=["my_check", "unscored_judgements"], pack=pack, save=False)
+    assert "is 12345, expected at most 0" in format_report(report)
+    assert [result.detail for result in report.results] == ["", "no_score 1"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_sample_of_judgements_is_those_with_the_lowest_hashes(run: Run, seed: int) -> None:
+    """10 of 576: the first guess at what is low enough (12.5 rows on average) is too low for some of the seeds."""
+    with OpenRun(run.path) as opened:
+        data = AuditData(opened, sample_rows=10)
+        data.config = RunConfig(seed=seed)
+        data.need(["judgement_sample"])
+        place = f"hash(judgement_id, {seed})"
+        query = f"SELECT judgement_id FROM {{}} ORDER BY {place} LIMIT 10"
+        sampled, lowest = (
+            data.connection.execute(query.format(name)).fetchall()
+            for name in ("judgement_sample", "judgements")
+        )
+        assert sampled == lowest
+        assert data.count("SELECT 1 FROM judgement_sample") == 10
 
 
 def test_the_funnel_is_counted_from_rows_beside_the_papers(run: Run) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judging.audit_pack import Audit, choose, load_pack
-from judging.audit_tables import AuditData, Unavailable
+from judging.audit_tables import PROVIDED, AuditData, Unavailable
 from selfreward.errors import GateError, SelfrewardError, UsageError
 from selfreward.sql import OpenRun, one_line, read_stream
 from selfreward.store import Counts, Recipe, Run, text_input
@@ -209,7 +209,8 @@ def _run_one(data: AuditData, audit: Audit, threshold: float) -> AuditResult:
 
 def _measure(data: AuditData, audit: Audit, threshold: float) -> dict[str, Any]:
     absent = [name for name in audit.needs if not data.has(name)]
-    if absent or not any(map(data.has, (*audit.needs, *audit.uses))):
+    datasets = [name for name in (*audit.needs, *audit.uses) if name not in PROVIDED]
+    if absent or (datasets and not any(map(data.has, datasets))):
         raise Unavailable(f"the run has no {', '.join(absent or audit.uses)}")
     data.need((*audit.needs, *audit.uses))
     *figure, rows = _statements(data, audit)

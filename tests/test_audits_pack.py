@@ -19,7 +19,7 @@ from selfreward.errors import GateError, InputError, UsageError
 from selfreward.sql import OpenRun
 from selfreward.stage import Job
 from selfreward.store import Recipe, Run
-from selfreward.tables import Candidate
+from selfreward.tables import Candidate, JudgeEval
 from training.launch import ask_gate
 
 HEADER = """-- name: my_check
@@ -185,6 +185,13 @@ def test_a_missing_dataset_skips_its_audits_and_leaves_the_others(tmp_path: Path
     assert verdicts["pairs_differ"].reason == "the run has no pairs"
     assert verdicts["empty_answers"].verdict == "pass"
     assert not [result for result in verdicts.values() if result.verdict in ("error", "fail")]
+
+
+def test_a_check_whose_datasets_are_all_absent_is_skipped_whatever_tables_it_needs(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run")
+    publish_rows(run, "judge_eval", JudgeEval, [])
+    (result,) = run_audits(run, checks=["references_resolve"], save=False).results
+    assert (result.verdict, result.reason[:18]) == ("skipped", "the run has no see")
 
 
 # -- saved rows, report, funnel ------------------------------------------------------------------------------

@@ -99,9 +99,8 @@ class HashSet:
 
     def __init__(self, hashes: Hashes) -> None:
         self.sorted = np.append(np.unique(hashes), np.uint64(_NO_WORD))
-        buckets = np.arange(1 << 20, dtype=np.uint64) << self._SHIFT
-        self._first = np.searchsorted(self.sorted, buckets).astype(np.int32)
-        sizes = np.diff(self._first, append=len(self.sorted))
+        sizes = np.bincount((self.sorted >> self._SHIFT).astype(np.int64), minlength=1 << 20)
+        self._first = (np.cumsum(sizes) - sizes).astype(np.int32)
         self._filled, self._most = sizes > 0, int(sizes.max())
 
     def places(self, hashes: Hashes) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

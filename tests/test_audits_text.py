@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from builders.seeds_reading import read_lines, read_messages
 from judging.audit import run_audits
 from judging.audit_contamination import _Filter
 from judging.audit_near import similar_pairs
-from judging.audit_words import chunks, hash_words
+from judging.audit_words import HashSet, chunks, hash_words
 from selfreward.store import Run
 from selfreward.tables import Ift, Message
 
@@ -68,6 +69,15 @@ def assert_same_classes(hashes: list[int], things: list) -> None:
 def test_long_words_are_told_apart_beyond_their_first_eight_letters() -> None:
     words = hash_words(["internationally internationals international INTERNATIONALLY"])
     assert len(set(words.hashes.tolist())) == 3
+
+
+def test_hashes_with_the_same_high_bits_are_told_apart() -> None:
+    """5, 6 and 9 share their high 20 bits, so they are looked for one after the other."""
+    found = HashSet(np.array([9, 5, 6, 1 << 50, 5], np.uint64))
+    asked = np.array([4, 5, 6, 7, 9, 10, 1 << 50, 1 << 51], np.uint64)
+    assert found.holds(asked).tolist() == [False, True, True, False, True, False, True, False]
+    places, there = found.places(asked)
+    assert found.sorted[places[there]].tolist() == [5, 6, 9, 1 << 50]
 
 
 def test_a_sliced_table_is_cut_into_portions_without_loss() -> None:

@@ -11,6 +11,9 @@ STAMP := $(VENV)/.installed
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
+# Two processes share the test files. Each has one thread for torch: two each would wait for one another on two cores.
+IN_TWO := -n 2 --dist loadfile
+test test-vllm: export OMP_NUM_THREADS = 1
 
 .PHONY: demo test test-faults test-vllm bench-engines lint types format environment environment-vllm model
 
@@ -18,7 +21,7 @@ demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
 
 test: environment model lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_TWO)
 
 lint: environment
 	$(BIN)/ruff check .
@@ -35,7 +38,7 @@ test-faults: environment
 	$(BIN)/python -m pytest -m faults -s
 
 test-vllm: environment-vllm
-	$(VLLM_BIN)/python -m pytest -m vllm -s $(shell grep -l 'pytest\.mark\.vllm' tests/*.py)
+	$(VLLM_BIN)/python -m pytest $(IN_TWO) -m vllm $(shell grep -l 'pytest\.mark\.vllm' tests/*.py)
 
 bench-engines: environment-vllm
 	$(VLLM_BIN)/python benchmarks/engines.py

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 
+from disturbed import Disturbed
+
 from selfreward.engines.ray_quiet import ENVIRONMENT
+from selfreward.generation import Generation
+from selfreward.journal import Journal
 
 STORE_BYTES = 100_000_000
 
@@ -46,22 +50,7 @@ def kill_a_worker_that_computes(cluster):
 
 def journalled(engine, requests, folder, after, do):
     """The lines that a stage has journalled at its end, in which `do` is called when so many groups have come."""
-    from selfreward.generation import Generation
-    from selfreward.journal import Journal
-
-    class Disturbed:
-        name = engine.name
-
-        def generate(self, requests, done):
-            for count, group in enumerate(engine.generate(requests, done), 1):
-                if count == after:
-                    do()
-                yield group
-
-    with Generation("test", folder, Disturbed()) as generation:
+    disturbed = Disturbed(engine, lambda count: count == after and do())
+    with Generation("test", folder, disturbed) as generation:
         generation.complete(requests, "answers")
     return [one for unit in Journal(folder / "journal.jsonl").units() for one in unit]
-
-
-def asked_for(requests):
-    return sorted((one.id, sample) for one in requests for sample in range(one.n))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray_workers import add_worker, asked_for, journalled, kill_a_worker_that_computes, two_workers
+from disturbed import asked_for
+from ray_workers import add_worker, journalled, kill_a_worker_that_computes, two_workers
 from word_model import WORDS, make_word_model
 
 from selfreward.engines.base import EngineOptions, Request, Sampling

@@ -1,7 +1,6 @@
 """`vllm:` for real: vLLM on the CPU with SmolLM2-135M-Instruct. Run by `make test-vllm` in an environment of its own.
 
-One engine for the file, since a start takes most of a minute; `enforce_eager` spares the compilation, which takes two
-more where no cache of it is at hand.
+One engine for the file, since a start takes most of a minute.
 """
 
 from __future__ import annotations
@@ -12,30 +11,30 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from disturbed import Disturbed, finish
+from tried import seen
 from vllm_cases import (
     BLOCK,
+    EAGER,
     MODEL,
     PLACES,
-    TOLERATED,
-    different,
+    compare_greedy,
     greedy_requests,
-    greedy_rows_of_hf,
     group_members,
     request,
     rows,
     score_requests,
-    scores_of_hf,
+    stories,
 )
 
 from selfreward.engines.base import EngineOptions, Sampling
 from selfreward.errors import ConfigError, EngineError
+from selfreward.generation import Generation
 from selfreward.known_models import pull
 from selfreward.tables import Message
 
 pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm", reason="vLLM is not installed here")
-
-EAGER = {"enforce_eager": True}
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +48,13 @@ def engine():
         yield opened
 
 
-def test_the_same_rows_as_hf_under_greedy_decoding_but_for_a_counted_share(engine):
-    requests = list(greedy_requests())
-    ours, theirs = rows(engine, requests), greedy_rows_of_hf(requests)
-    differing = different(ours, theirs)
-    print(f"\n{len(differing)} of {len(ours)} greedy rows differ from hf: {differing}")
-    assert len(differing) <= TOLERATED * len(ours)
-    assert [ours[key].n_prompt_tokens for key in ours] == [theirs[key].n_prompt_tokens for key in ours]
+def test_the_same_rows_as_hf_under_greedy_decoding_but_for_a_counted_share(engine, hf):
+    ours = compare_greedy(engine, hf, list(greedy_requests()))
     assert {ours[key].finish_reason for key in ours} == {"stop", "length"}
 
 
-def test_the_log_probabilities_of_choices_are_those_of_hf(engine):
-    ours, theirs = rows(engine, score_requests()), scores_of_hf()
+def test_the_log_probabilities_of_choices_are_those_of_hf(engine, hf):
+    ours, theirs = rows(engine, score_requests()), rows(hf, score_requests())
     assert {one.error for one in [*ours.values(), *theirs.values()]} == {None}
     for key, row in ours.items():
         assert list(row.choice_logprobs) == ["0", "1", "2", "3", "4", "5"]
@@ -99,7 +93,7 @@ def test_four_candidates_judged_three_times_compute_the_rubric_once_and_each_pro
     )
     in_common = whole_blocks(shared - 40)  # less the end of the template, which stands behind the response
     assert in_common >= 2 * BLOCK
-    print(f"\njudging: {hits} of {queries} prompt tokens found in the cache")
+    seen(f"judging: {hits} of {queries} prompt tokens found in the cache")
     assert queries == 3 * sum(lengths)
     assert hits >= 2 * sum(map(whole_blocks, lengths)) + 3 * in_common
     assert len({row.text for row in got.values()}) > 6
@@ -114,7 +108,7 @@ def test_the_prompts_of_one_draw_of_demonstrations_compute_it_once(engine):
     draw = request("d", render_demonstrations(shown), Sampling(0.8, 0.9, 8), n=4, prefix=answer_prefix(8))
     got, queries, hits = measured(engine, [draw])
     length = got["d", 0].n_prompt_tokens
-    print(f"\ndemonstrations: {hits} of {queries} prompt tokens found in the cache")
+    seen(f"demonstrations: {hits} of {queries} prompt tokens found in the cache")
     assert whole_blocks(length) >= BLOCK
     assert queries == 4 * length
     assert hits >= 3 * whole_blocks(length)
@@ -138,8 +132,6 @@ def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_f
 ):
     """24 requests of two samples. In each life something happens after the third answer: the worker is killed, vLLM's
     core is stopped (the worker goes on beating), the core is killed. Two restarts are allowed, so that is the end."""
-    from selfreward.generation import Generation
-
     first = engine.worker_pid
     monkeypatch.setattr(engine, "_options", replace(engine._options, timeout_s=90))
 
@@ -153,22 +145,14 @@ def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_f
     ]
     answers_in_life = Counter()
 
-    class Harmed:
-        """The engine, and a hand that harms it."""
+    def harm(_):
+        answers_in_life[engine.n_restarts] += 1
+        if answers_in_life[engine.n_restarts] == 3:
+            harms[engine.n_restarts]()
 
-        name = engine.name
-
-        def generate(self, requests, done):
-            for group in engine.generate(requests, done):
-                yield group
-                answers_in_life[engine.n_restarts] += 1
-                if answers_in_life[engine.n_restarts] == 3:
-                    harms[engine.n_restarts]()
-
-    requests = [request(f"k{i}", f"Tell a story of {PLACES[i % 12]}.", Sampling(0.8, 0.9, 16 + 4 * i), n=2)
-                for i in range(24)]  # fmt: skip
+    requests = stories(24, n=2)
     with (
-        Generation("test", tmp_path, Harmed()) as generation,
+        Generation("test", tmp_path, Disturbed(engine, harm)) as generation,
         pytest.raises(EngineError, match="started again 2 times already"),
     ):
         generation.complete(requests, "answers")
@@ -177,12 +161,7 @@ def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_f
     journalled = dict(generation._done)
     assert 2 * 9 <= len(journalled) < 48
 
-    with Generation("test", tmp_path, engine) as again:
-        completions = again.complete(requests, "answers")
-    assert again.notes()["resumed"] == len(journalled)
-    assert len(completions) == 48
-    assert {one.error for one in completions.values()} == {None}
-    assert {key: completions[key] for key in journalled} == journalled
+    finish(engine, tmp_path, requests, journalled)
     assert engine.metrics()["restarts"] == 2
 
 

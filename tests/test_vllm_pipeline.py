@@ -1,4 +1,4 @@
-"""Candidates and judgements of a small run made once with `hf:` and once with `vllm:`, both greedy and in float32."""
+"""Candidates and judgements of a small run made with `hf:`, with `vllm:` and with `ray:`, all greedy and in float32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 
 import psutil
 import pytest
-from vllm_cases import MODEL, PLACES, TOLERATED
+from ray_workers import two_workers
+from tried import seen
+from vllm_cases import EAGER, MODEL, PLACES, TOLERATED
 
 from selfreward.config import check_config
 from selfreward.exchange import import_file
@@ -15,6 +17,7 @@ from selfreward.pipeline import run_pipeline
 from selfreward.store import Run
 
 pytestmark = pytest.mark.vllm
+pytest.importorskip("ray", reason="Ray is not installed here")
 pytest.importorskip("vllm", reason="vLLM is not installed here")
 
 PROMPTS = [
@@ -52,53 +55,71 @@ def make(engine, folder, **extra):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def folder(tmp_path_factory):
     pull(MODEL, progress=False)
-    folder = tmp_path_factory.mktemp("runs")
-    return make("hf", folder), make("vllm", folder, enforce_eager=True)
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def hf_run(folder):
+    return make("hf", folder)
+
+
+@pytest.fixture(scope="module")
+def vllm_run(folder):
+    return make("vllm", folder, **EAGER)
+
+
+@pytest.fixture(scope="module")
+def ray_run(folder):
+    """One engine for each dataset; that answers of two find their requests is shown by test_ray_engine.py."""
+    with two_workers() as cluster:
+        ray = {"address": cluster.address, "num_cpus": 1, "actors": 1}
+        return make("ray", folder, **EAGER, ray=ray)
 
 
 def rows(run, name):
     return run.current(name).table().to_pylist()
 
 
-def test_the_datasets_are_those_of_hf_but_for_a_counted_share(runs):
+@pytest.mark.parametrize("engine", ["vllm", "ray"])
+def test_the_datasets_are_those_of_hf_but_for_a_counted_share(hf_run, engine, request):
     """Candidates by prompt and sample; judgements where the answers they judge are equal."""
-    answers = [
-        {(row["prompt_id"], row["sample"]): (row["response"], row["finish_reason"], row["n_tokens"])
-         for row in rows(run, "iter1/candidates")}
-        for run in runs
-    ]  # fmt: skip
-    assert answers[0].keys() == answers[1].keys()
-    equal = {key for key in answers[0] if answers[0][key] == answers[1][key]}
-    judgements = []
-    for run in runs:
-        place = {
-            row["candidate_id"]: (row["prompt_id"], row["sample"]) for row in rows(run, "iter1/candidates")
-        }
-        judgements.append(
-            {place[row["candidate_id"]]: (row["judgement"], row["score"], row["status"], row["n_tokens"])
-             for row in rows(run, "iter1/judgements")}
-        )  # fmt: skip
-    judged_otherwise = [key for key in equal if judgements[0][key] != judgements[1][key]]
-    n = len(answers[0])
-    print(f"\ncandidates: {n - len(equal)} of {n} differ from hf; judgements of equal ones: {len(judged_otherwise)} "
-          f"of {len(equal)}")  # fmt: skip
+    alone, run = map(answers_and_judgements, (hf_run, request.getfixturevalue(f"{engine}_run")))
+    assert run.keys() == alone.keys()
+    equal = {key for key in alone if run[key][0] == alone[key][0]}
+    judged_otherwise = [key for key in equal if run[key][1] != alone[key][1]]
+    n = len(alone)
+    seen(f"{engine}: {n - len(equal)} of {n} candidates differ from hf; judgements of equal ones: "
+         f"{len(judged_otherwise)} of {len(equal)}")  # fmt: skip
     assert n == 24
     assert n - len(equal) <= TOLERATED * n
     assert len(judged_otherwise) <= TOLERATED * n
 
 
-def test_rows_name_no_seed_where_none_was_used(runs):
+def answers_and_judgements(run):
+    """(prompt, sample) -> what is visible of the candidate, and of its judgement."""
+    judged = {
+        row["candidate_id"]: (row["judgement"], row["score"], row["status"], row["n_tokens"])
+        for row in rows(run, "iter1/judgements")
+    }
+    return {
+        (row["prompt_id"], row["sample"]): (
+            (row["response"], row["finish_reason"], row["n_tokens"]), judged[row["candidate_id"]])
+        for row in rows(run, "iter1/candidates")
+    }  # fmt: skip
+
+
+def test_rows_name_no_seed_where_none_was_used(hf_run, vllm_run):
     """On a CPU vLLM draws without the rows' own seeds; `hf:` draws with them."""
     for name in ("iter1/candidates", "iter1/judgements"):
-        with_hf, with_vllm = (rows(run, name) for run in runs)
+        with_hf, with_vllm = rows(hf_run, name), rows(vllm_run, name)
         assert len({row["seed"] for row in with_hf}) == len(with_hf)
         assert {row["seed"] for row in with_vllm} == {0}
 
 
-def test_manifests_name_the_engine_and_no_process_is_left(runs):
-    model = runs[1].current("iter1/candidates").manifest["inputs"]["model"]["name"]
+def test_manifests_name_the_engine_and_no_process_is_left(vllm_run):
+    model = vllm_run.current("iter1/candidates").manifest["inputs"]["model"]["name"]
     assert model.startswith(f"vllm:{MODEL}@")
     children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     assert [child for child in children if "vllm_worker" in child] == []

@@ -15,23 +15,24 @@ import urllib.error
 import urllib.request
 
 import pytest
+from disturbed import Disturbed, finish
+from tried import seen
 from vllm_cases import (
     MODEL,
     PLACES,
-    TOLERATED,
-    different,
+    compare_greedy,
     greedy_requests,
-    greedy_rows_of_hf,
     request,
     rows,
     score_requests,
-    scores_of_hf,
+    stories,
 )
 
 from selfreward.engines.base import EngineOptions, Sampling
 from selfreward.engines.openai import OpenAiEngine
 from selfreward.engines.worker_process import end_group
 from selfreward.errors import EngineError
+from selfreward.generation import Generation
 from selfreward.known_models import pull
 
 pytestmark = pytest.mark.vllm
@@ -111,19 +112,14 @@ def connect(server, hosts=("127.0.0.1",), **options):
     return OpenAiEngine(f"{urls}#smol", EngineOptions(**{"extra": {"prefix": True}, **options}))
 
 
-def test_the_same_rows_as_hf_under_greedy_decoding_but_for_a_counted_share(server):
+def test_the_same_rows_as_hf_under_greedy_decoding_but_for_a_counted_share(server, hf):
     """Prefixes and stop strings included; but a server reads text that spells a special token as that token."""
-    requests = list(greedy_requests(special=""))
-    ours, theirs = rows(connect(server), requests), greedy_rows_of_hf(requests)
-    differing = different(ours, theirs)
-    print(f"\n{len(differing)} of {len(ours)} greedy rows through the server differ from hf: {differing}")
-    assert len(differing) <= TOLERATED * len(ours)
-    assert [ours[key].n_prompt_tokens for key in ours] == [theirs[key].n_prompt_tokens for key in ours]
+    compare_greedy(connect(server), hf, list(greedy_requests(special="")))
 
 
-def test_log_probabilities_behind_a_prefix_are_those_of_hf_where_the_server_gives_them(server):
+def test_log_probabilities_behind_a_prefix_are_those_of_hf_where_the_server_gives_them(server, hf):
     """A server gives the 20 likeliest tokens; what is not among them is absent."""
-    ours, theirs = rows(connect(server), score_requests()), scores_of_hf()
+    ours, theirs = rows(connect(server), score_requests()), rows(hf, score_requests())
     assert {one.error for one in ours.values()} == {None}
     n_given = 0
     for key, row in ours.items():
@@ -133,13 +129,11 @@ def test_log_probabilities_behind_a_prefix_are_those_of_hf_where_the_server_give
     assert n_given >= 3 * len(ours)
 
 
-def test_an_expected_score_is_the_mean_of_the_scores_behind_the_templates_label(server, tmp_path):
+def test_an_expected_score_is_the_mean_of_the_scores_behind_the_templates_label(server, hf, tmp_path):
     """SmolLM2 writes " 4" as two tokens, which only the probe can tell; the score must be the one `hf:` gives."""
     from judging.judge import Item, judge_items
     from judging.templates import JudgeTemplate
     from selfreward.config import JudgingConfig
-    from selfreward.engines.hf import HfEngine
-    from selfreward.generation import Generation
 
     template = JudgeTemplate.from_text(
         "User: {{ instruction }}\n<response>{{ response }}</response>\n"
@@ -148,11 +142,8 @@ def test_an_expected_score_is_the_mean_of_the_scores_behind_the_templates_label(
     settings = JudgingConfig(mode="expected", justify=False)
     items = [Item(place, f"Where is {place}?", f"{place} is far away.") for place in PLACES[:4]]
     scores = []
-    for name, engine in (
-        ("hf", HfEngine(MODEL, EngineOptions(dtype="float32"))),
-        ("openai", connect(server)),
-    ):
-        with engine, Generation("test", tmp_path / name, engine) as generation:
+    for name, engine in (("hf", hf), ("openai", connect(server))):
+        with Generation("test", tmp_path / name, engine) as generation:
             judged = judge_items(generation, engine, items, template, settings, seed=0)
         assert {one.status for one in judged} == {"ok"}
         scores.append([one.score for one in judged])
@@ -174,7 +165,7 @@ def test_many_requests_are_in_flight_and_shared_between_two_addresses(server):
         most = max(most, server.running())
     assert sorted(one.request_id for one in got) == sorted(f"m{i}" for i in range(48))
     assert {one.error for one in got} == {None}
-    print(f"\nat most {most:.0f} requests were computed at a time")
+    seen(f"at most {most:.0f} requests were computed at a time")
     assert 16 <= most <= 32
     assert min(one.n_sent for one in endpoints) >= 16
 
@@ -201,27 +192,11 @@ def test_a_prompt_that_is_too_long_marks_its_own_rows(server):
 
 def test_a_server_killed_in_the_middle_loses_nothing_and_the_same_command_finishes(server, tmp_path):
     """Killed after the 5th of 32 answers; what came before stands in the journal, and is not asked for again."""
-    from selfreward.generation import Generation
-
-    requests = [
-        request(f"k{i}", f"Tell a story of {PLACES[i % 12]}.", Sampling(0.8, 0.9, 16 + 4 * i))
-        for i in range(32)
-    ]
+    requests = stories(32)
     engine = connect(server, max_in_flight=8, max_retries=2)
-
-    class Harmed:
-        """The engine, and a hand that kills its server."""
-
-        name = engine.name
-
-        def generate(self, requests, done):
-            for count, group in enumerate(engine.generate(requests, done), 1):
-                yield group
-                if count == 5:
-                    server.kill()
-
+    disturbed = Disturbed(engine, lambda count: count == 5 and server.kill())
     with (
-        Generation("test", tmp_path, Harmed()) as generation,
+        Generation("test", tmp_path, disturbed) as generation,
         pytest.raises(EngineError, match="start the server at"),
     ):
         generation.complete(requests, "answers")
@@ -230,9 +205,4 @@ def test_a_server_killed_in_the_middle_loses_nothing_and_the_same_command_finish
     assert {one.error for one in journalled.values()} == {None}
 
     server.start()
-    with Generation("test", tmp_path, connect(server, max_in_flight=8)) as again:
-        completions = again.complete(requests, "answers")
-    assert again.notes()["resumed"] == len(journalled)
-    assert {key: completions[key] for key in journalled} == journalled
-    assert len(completions) == 32
-    assert {one.error for one in completions.values()} == {None}
+    finish(connect(server, max_in_flight=8), tmp_path, requests, journalled)

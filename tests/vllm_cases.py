@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 
 import psutil
+from tried import seen
 
-from selfreward.engines.base import EngineOptions, Request, Sampling
+from selfreward.engines.base import Request, Sampling
 from selfreward.tables import Message
 
 MODEL = "smollm2-135m-instruct"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
+EAGER = {"enforce_eager": True}
+"""Spares the compilation, which takes minutes where no cache of it is at hand."""
 PLACES = ("the Alps", "Lisbon", "a harbour", "the desert", "Kyoto", "an island", "the Nile", "a village",
           "Iceland", "the moon", "Bergen", "a forest")  # fmt: skip
 TOLERATED = 0.1
@@ -37,17 +40,12 @@ def greedy_requests(special="<|im_end|>"):
         yield request(f"s{i}", f"{special}List what one packs for {place}.", stop)
 
 
-def greedy_rows_of_hf(requests):
-    from selfreward.engines.hf import HfEngine
-
-    with HfEngine(MODEL, EngineOptions(dtype="float32")) as engine:
-        return rows(engine, requests)
-
-
-def different(ours, theirs):
-    """Keys of the rows that differ in what can be seen; both hold the same keys."""
-    assert ours.keys() == theirs.keys()
-    return [key for key in ours if _looks(ours[key]) != _looks(theirs[key])]
+def stories(n_requests, n=1):
+    """Sampled answers, each longer than the one before."""
+    return [
+        request(f"k{i}", f"Tell a story of {PLACES[i % 12]}.", Sampling(0.8, 0.9, 16 + 4 * i), n=n)
+        for i in range(n_requests)
+    ]
 
 
 def score_requests():
@@ -59,11 +57,15 @@ def score_requests():
     ]  # fmt: skip
 
 
-def scores_of_hf():
-    from selfreward.engines.hf import HfEngine
-
-    with HfEngine(MODEL, EngineOptions(dtype="float32")) as engine:
-        return rows(engine, score_requests())
+def compare_greedy(engine, hf, requests):
+    """Greedy decoding gives the rows of `hf:`, but for a counted share. Returns the rows."""
+    ours, theirs = rows(engine, requests), rows(hf, requests)
+    assert ours.keys() == theirs.keys()
+    differing = [key for key in ours if _looks(ours[key]) != _looks(theirs[key])]
+    seen(f"{engine.name}: {len(differing)} of {len(ours)} greedy rows differ from hf: {differing}")
+    assert len(differing) <= TOLERATED * len(ours)
+    assert [ours[key].n_prompt_tokens for key in ours] == [theirs[key].n_prompt_tokens for key in ours]
+    return ours
 
 
 def group_members(group):

@@ -48,6 +48,8 @@ from engine_sides import (
     vllm_engine,
 )
 
+from selfreward.waiting import COMMAND, spin_at_most
+
 ALPACA_TOKENS = (1, 46, 83, 138, 185, 243, 294, 352, 405, 441, 486, 522, 547, 578, 602, 629, 660, 705, 764, 856,
                  1946)  # fmt: skip
 """Lengths of the 805 AlpacaEval 2 reference answers in SmolLM2's tokens: the quantiles from 0 to 100 % in steps of
@@ -279,7 +281,7 @@ def main() -> int:
     sizes = QUICK if options.quick else Sizes()
     sizes = replace(sizes, repeats=options.repeats or sizes.repeats)
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "3")  # GiB; a bare LLM asks for it
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # as the command line does
+    spin_at_most(COMMAND)  # as the command line does
     os.environ["SELFREWARD_QUIET"] = "1"
     for text in machine():
         print(text)

@@ -26,6 +26,7 @@ from selfreward.errors import StoreError, TrainingError
 from selfreward.progress import say
 from selfreward.stage import Job
 from selfreward.version import Version
+from selfreward.waiting import as_the_user_set
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 20
@@ -67,7 +68,11 @@ def ask_gate(job: Job) -> dict[str, Any]:
 
 
 def _run(command: list[str], name: str) -> None:
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment = {
+        **as_the_user_set(os.environ),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     child = subprocess.Popen(command, stdout=sys.stderr, env=environment, preexec_fn=_die_with_parent)
     try:
         code = child.wait()

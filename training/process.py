@@ -22,15 +22,10 @@ from pydantic import ValidationError
 
 from selfreward.errors import ConfigError, SelfrewardError
 from selfreward.training_config import TrainingConfig
+from selfreward.waiting import TRAINING, spin_at_most
 
 if TYPE_CHECKING:
     from training.run import Step
-
-
-SPINS = "2000"
-"""How long a thread of OpenMP spins for its neighbours before it sleeps: 0.1 ms in place of 16 ms. A step has ten thousand
-such waits, and if another program runs on the neighbour's core, each is spent in full: on two cores at a load of 10, a
-step took 77 s with the default and 10 s with this. Read when torch is imported; your own setting is kept."""
 
 
 class Stopped(BaseException):
@@ -85,7 +80,7 @@ def main(
     """Run a step and return the exit code. `step` imports the heavy libraries, so it is called late."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     _calm_bars()
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    spin_at_most(TRAINING)
     try:
         arguments = parse(name, argv)
         config = read_config(arguments.config, section)

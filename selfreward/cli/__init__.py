@@ -14,6 +14,7 @@ import sys
 import typer
 
 from selfreward.errors import SelfrewardError
+from selfreward.waiting import COMMAND, spin_at_most
 
 app = typer.Typer(
     name="selfreward",
@@ -38,9 +39,7 @@ COMMANDS = (
 
 def main() -> None:
     """Entry point of the `selfreward` command; the one place that turns errors into exit codes."""
-    # Threads of torch that wait must not spin for long: beside one other busy process, spinning made matrix products on
-    # two cores several times slower (docs/experiments.md). Read once, when torch is loaded; children inherit it.
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    spin_at_most(COMMAND)
     debug = "--debug" in sys.argv or bool(os.environ.get("SELFREWARD_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     for name in COMMANDS:

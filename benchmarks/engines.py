@@ -70,8 +70,8 @@ class Sizes:
     prompts: tuple[int, ...] = (16, 32, 64, 128)
     harness_prompts: tuple[int, ...] = (16, 32, 64)
     harness_tokens: int = 128
-    """Of an answer in part 1. `LLM.chat` hands over everything before its first step, where the first request that flows in
-    starts one alone: a step or two a stage, which with answers of 32 tokens is 3 to 6 % (docs/performance.md)."""
+    """Of an answer in part 1. Requests that flow in cost a moment at the start of a stage, which with answers of 32 tokens
+    is 3 to 6 % of it (docs/performance.md)."""
     tokens: int = 32
     repeats: int = 3
     loop_prompts: int = 8

@@ -1,7 +1,8 @@
 """In which numbers `dtype: auto` computes: bfloat16 where the device multiplies matrices in it, else float32.
 
 That is a GPU since Ampere, or a CPU with AMX (two virtual cores, SmolLM2-135M, batch 16: 364 new tokens/s against 182 in
-float32, docs/experiments.md). A CPU that has bfloat16 only as vector instructions, or emulates it, gains nothing.
+float32, docs/experiments.md). A CPU that has bfloat16 only as vector instructions, or emulates it, stays with float32; ask for
+`bfloat16` where the first may pay (docs/experiments.md, "bfloat16 without AMX").
 """
 
 from __future__ import annotations

@@ -214,9 +214,14 @@ class _Walk:
         if len(job.inputs) == len(plan.inputs):
             try:
                 rows: Rows = module.build(job)
-                if self.rehearsal.calls:
-                    self.grades[plan.name] = max(self.grades[plan.name], Grade.MEASURED)
-                return rows
+                if grade == Grade.EXACT or not self._too_few(plan, rows):
+                    if self.rehearsal.calls:
+                        self.grades[plan.name] = max(self.grades[plan.name], Grade.MEASURED)
+                    return rows
+                basis.append(
+                    f"the measured answers give {rows.table.num_rows} pairs, fewer than pairs.min_pairs "
+                    f"({self.config.pairs.min_pairs}); others stand in for them"
+                )
             except (EmptyResultError, GateError) as error:
                 if grade == Grade.EXACT and not self.rehearsal.calls:
                     raise  # no answer of a model is in it: the run would stop here just so
@@ -227,6 +232,10 @@ class _Walk:
         self.grades[plan.name] = Grade.ASSUMED
         instead: Rows | None = module.stand_in(job) if hasattr(module, "stand_in") else None
         return instead
+
+    def _too_few(self, plan: Plan, rows: Rows) -> bool:
+        """Pairs too few to train on. A judge that is still to be trained may score a few answers, all alike."""
+        return plan.module == "builders.pairs" and rows.table.num_rows < self.config.pairs.min_pairs
 
     def _keep(self, plan: Plan, job: RehearsedJob, rows: Rows | None) -> None:
         if rows is not None:

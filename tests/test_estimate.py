@@ -82,6 +82,8 @@ def test_a_small_probe_is_scaled_up_to_the_whole_run(tmp_path):
     assert judgements.requests == Range(24, 24, 24)
     assert judgements.new_tokens == Range(216, 216, 216)
     assert "measured: 8 answers of 5.0 tokens (at most 1024)" in candidates.basis[0]
+    # every answer scores 4: all prompts are tied, and DPO would have nothing to be tried with
+    assert "0 pairs, fewer than pairs.min_pairs (1)" in steps["iter1/pairs"].basis[0]
 
 
 def test_money_is_tokens_times_prices_and_the_probe_says_its_own(tmp_path):

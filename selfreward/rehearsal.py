@@ -25,9 +25,9 @@ from selfreward.stage import Job
 from selfreward.tables import Message, row_id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Probe:
-    """Answers of the real model and the seconds they took together."""
+    """Answers of the real model and the seconds they took together; one measurement, equal to itself only."""
 
     answers: tuple[tuple[Completion, ...], ...]
     """By request, then sample."""

@@ -21,7 +21,7 @@ from selfreward.estimate_report import as_plain, format_estimate
 from selfreward.pipeline import run_pipeline
 from selfreward.ranges import Range, mean_range, share_range
 from selfreward.rehearsal import Call, Probe
-from selfreward.scaling import StepEstimate, add_call
+from selfreward.scaling import StepEstimate, add_call, measured
 from selfreward.store import Counts, Recipe, Run
 from selfreward.tables import Prompt, to_table
 from selfreward.training_estimate import TrainingProbe
@@ -255,6 +255,22 @@ def test_a_training_s_time_is_its_fixed_part_its_rows_and_the_effect_measured_af
 def probe_of(lengths, seconds, n_prompt_tokens=100):
     answers = [(Completion(f"r{i}", 0, "text", "stop", n, n_prompt_tokens),) for i, n in enumerate(lengths)]
     return Probe(tuple(answers), seconds)
+
+
+def test_answers_with_token_probabilities_are_described_once_for_each_measurement():
+    """Two calls that rest on one measurement of a judge's first token, and one of another: 10 answers in 2 s and in 4 s."""
+    first, second = (
+        Probe(
+            tuple((Completion(f"r{i}", 0, "m", "length", 1, 50, choice_logprobs={"m": -0.1, "M": -2.4}),) for i in range(10)),
+            seconds,
+        )
+        for seconds in (2.0, 4.0)
+    )  # fmt: skip
+    calls = [Call(20, 20, 1, again=False, probe=probe) for probe in (first, first, second)]
+    assert measured(calls, False, None) == [
+        "measured: 10 answers of 1.0 tokens (at most 1) in 2.0 s, 5 tokens/s",
+        "measured: 10 answers of 1.0 tokens (at most 1) in 4.0 s, 2 tokens/s",
+    ]
 
 
 def test_a_call_is_scaled_by_its_requests_and_has_the_spread_of_the_measured_lengths():

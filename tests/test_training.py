@@ -374,6 +374,13 @@ def test_a_loss_that_is_no_number_stops_the_training():
         StopOnNan().on_log(None, state, None, {"loss": math.nan})
 
 
+@pytest.mark.parametrize(("dropout", "warned"), [(0.0, False), (0.5, True)])
+def test_a_first_dpo_loss_far_from_ln_2_is_warned_of(train, capfd, dropout, warned):
+    """With half of its attention gone the policy is not its reference; `beta` makes the tiny model's difference large."""
+    train(DpoConfig(dropout=dropout, beta=500.0, max_steps=2, **FAST))
+    assert ("the first loss is" in capfd.readouterr().err) == warned
+
+
 # interruption
 
 

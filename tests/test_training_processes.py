@@ -12,6 +12,9 @@ import pytest
 import yaml
 from tiny_llama import make_tiny_llama
 
+from selfreward.errors import TrainingError
+from training import launch as training_launch
+
 LAUNCH_FILES = Path(__file__).parents[1] / "training" / "accelerate"
 ENVIRONMENT = {
     **os.environ,
@@ -116,6 +119,19 @@ def test_what_is_refused_is_one_sentence_and_an_exit_code(prepare, parameters, c
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("killed_by", "advice"),
+    [
+        (signal.SIGKILL, "SIGKILL, most likely because memory ran out; lower per_device_batch_size"),
+        (signal.SIGSEGV, "SIGSEGV$"),
+    ],
+)
+def test_a_killed_training_process_is_named_with_its_signal(killed_by, advice):
+    dies = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(killed_by)})"]
+    with pytest.raises(TrainingError, match=f"^M1: the training process was killed by signal {advice}"):
+        training_launch._run(dies, "M1")
 
 
 @pytest.mark.parametrize("step", ["sft", "dpo"])

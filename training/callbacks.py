@@ -1,4 +1,4 @@
-"""What is shown while training (one tqdm bar), and what stops it (a loss that is no number)."""
+"""What is shown while training (one tqdm bar), what is warned of, and what stops it (a loss that is no number)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from selfreward.errors import TrainingError
-from selfreward.progress import bar
+from selfreward.progress import bar, say
+
+FIRST_LOSS_TOLERANCE = 0.1
+"""Nats. Without dropout the first loss is ln 2 but for rounding: in bfloat16 less than 0.01 away."""
 
 
 class StepBar(TrainerCallback):  # type: ignore[misc]
@@ -45,3 +48,18 @@ class StopOnNan(TrainerCallback):  # type: ignore[misc]
                     f"{name} is {logs[name]} at step {state.global_step} of {state.max_steps}: training diverged; "
                     "lower the learning rate, or use precision: float32"
                 )
+
+
+class WarnOfFirstLoss(TrainerCallback):  # type: ignore[misc]
+    """DPO begins at ln 2, since the policy is its reference; where it does not, training first undoes the difference."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+        if "loss" not in logs or state.global_step != 1 or not state.is_world_process_zero:
+            return
+        loss, expected = float(logs["loss"]), math.log(2)
+        if abs(loss - expected) > FIRST_LOSS_TOLERANCE:
+            say(
+                f"dpo: warning: the first loss is {loss:.2f}, where a policy that equals its reference has ln 2 = "
+                f"{expected:.2f}. Dropout does this: the policy is read with it, the reference without, and the first "
+                "steps go into the difference; set dropout: 0.0 if the pairs are few (docs/experiments.md)"
+            )

@@ -30,7 +30,10 @@ def step() -> Step:
 def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str, Any]) -> Any:
     from trl import DPOConfig, DPOTrainer
 
+    from training.callbacks import WarnOfFirstLoss
+
     assert isinstance(config, DpoConfig)
+    others["callbacks"].append(WarnOfFirstLoss())
     own = {"beta": config.beta, "disable_dropout": False, "precompute_ref_log_probs": True}
     return DPOTrainer(args=DPOConfig(**own, **arguments), **others)
 

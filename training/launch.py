@@ -80,9 +80,17 @@ def _run(command: list[str], name: str) -> None:
         _stop(child)
         raise
     if code != 0:
-        what = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        said = "; its own message stands above" if code == _REFUSED else ""
-        raise TrainingError(f"{name}: the training process {what}{said}")
+        raise TrainingError(f"{name}: the training process {_end_of(code)}")
+
+
+def _end_of(code: int) -> str:
+    if code == _REFUSED:
+        return f"ended with exit code {code}; its own message stands above"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    # The kernel kills what it has no memory for, without a word to it or to us.
+    memory = ", most likely because memory ran out; lower per_device_batch_size, set gradient_checkpointing, or use lora"
+    return f"was killed by signal {signal.Signals(-code).name}{memory if -code == signal.SIGKILL else ''}"
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

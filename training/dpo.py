@@ -33,9 +33,9 @@ def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str
     from training.callbacks import WarnOfFirstLoss
 
     assert isinstance(config, DpoConfig)
-    others["callbacks"].append(WarnOfFirstLoss())
+    callbacks = [*others.get("callbacks", ()), WarnOfFirstLoss()]
     own = {"beta": config.beta, "disable_dropout": False, "precompute_ref_log_probs": True}
-    return DPOTrainer(args=DPOConfig(**own, **arguments), **others)
+    return DPOTrainer(args=DPOConfig(**own, **arguments), **{**others, "callbacks": callbacks})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from judging.audit_tables import AuditData, Unavailable
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError
+from selfreward.sql import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +89,7 @@ def load_tokenizer(data: AuditData) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise Unavailable(
-            f"the tokenizer of {data.config.model} cannot be loaded: {str(error).splitlines()[0]}"
+            f"the tokenizer of {data.config.model} cannot be loaded: {one_line(error)}"
         ) from error
     if tokenizer.chat_template is None:
         raise Unavailable(f"the tokenizer of {data.config.model} has no chat template")

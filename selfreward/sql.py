@@ -330,7 +330,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """DuckDB's message, which spans lines and may quote whole rows, as one line of bearable length."""
+    """A library's message, which may span lines (and DuckDB's quote whole rows), as one line of bearable length."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else f"{text[:200]} … {text[-80:]}"
 

@@ -14,8 +14,8 @@ import argparse
 import time
 from pathlib import Path
 
-from evaluation.alpaca import evaluate_files
-from evaluation.alpaca_leaderboard import leaderboard
+from selfreward.evaluation.alpaca.leaderboard import leaderboard
+from selfreward.evaluation.alpaca.score import evaluate_files
 
 EXACT = ("win_rate", "standard_error", "discrete_win_rate", "n_wins", "n_wins_base", "n_draws", "avg_length")
 

@@ -88,10 +88,10 @@ FROM range(2000) t(i)"""
 
 def make_run(path: Path, n_candidates: int) -> None:
     """A published run of this size; the same rows every time."""
-    from builders.pairs import _ELIGIBLE, rule_text
-    from judging.scores import _SCORES
-    from selfreward.sql import connect, read_stream
-    from selfreward.store import Counts, Recipe, Run
+    from selfreward.builders.pairs import _ELIGIBLE, rule_text
+    from selfreward.judging.scores import _SCORES
+    from selfreward.sql.views import connect, read_stream
+    from selfreward.store.run import Counts, Recipe, Run
 
     run = Run.create(path)
     connection = connect({"threads": THREADS, "memory_limit": "4GB", "temp_directory": str(path / ".spill")})
@@ -148,9 +148,9 @@ def evaluation_file(folder: Path) -> Path:
 
 def measure_audits(path: Path, against: Path) -> dict[str, Any]:
     """Every audit but near_duplicates, on all rows."""
-    from judging.audit import run_audits
-    from judging.audit_pack import load_pack
-    from selfreward.store import Run
+    from selfreward.judging.audits.pack import load_pack
+    from selfreward.judging.audits.runner import run_audits
+    from selfreward.store.run import Run
 
     checks = [audit.name for audit in load_pack() if audit.name != "near_duplicates"]
     started = time.monotonic()
@@ -166,8 +166,8 @@ def measure_audits(path: Path, against: Path) -> dict[str, Any]:
 
 def measure_pairs(path: Path, against: Path) -> dict[str, Any]:
     """Pair selection: what may enter a pair, then the paper's rule; reading and verifying the datasets included."""
-    from builders.pairs import _ELIGIBLE, rule_text
-    from selfreward.sql import OpenRun
+    from selfreward.builders.pairs import _ELIGIBLE, rule_text
+    from selfreward.sql.views import OpenRun
 
     started = time.monotonic()
     with OpenRun(path, THREADS, "5GB") as run:
@@ -183,7 +183,7 @@ def measure_pandas(path: Path, against: Path) -> dict[str, Any]:
     """The same figures as some of the audits, and pair selection, with pandas on the same verified tables."""
     import pandas as pd
 
-    from selfreward.store import Run
+    from selfreward.store.run import Run
 
     run = Run(path)
 

@@ -82,7 +82,7 @@ def take_turns(
 
 def harness(engine: Any, chunk: int = 0) -> Side:
     """Through `Generation`, journal included. With `chunk`: so many requests at a time, the next when all are done."""
-    from selfreward.generation import Generation
+    from selfreward.steps.generation import Generation
 
     class Watched(Generation):
         keeping_s = 0.0
@@ -109,7 +109,7 @@ def harness(engine: Any, chunk: int = 0) -> Side:
 def vllm_engine(folder: Path, **extra: Any) -> Iterator[Any]:
     """`vllm:` started and warm."""
     from selfreward.engines.base import EngineOptions
-    from selfreward.engines.vllm import VllmEngine
+    from selfreward.engines.vllm.engine import VllmEngine
 
     options = EngineOptions(dtype="float32", max_context=CONTEXT, extra={"enforce_eager": True, **extra})
     with VllmEngine(str(folder), options) as engine:
@@ -121,7 +121,7 @@ def vllm_engine(folder: Path, **extra: Any) -> Iterator[Any]:
 def hf_engine(folder: Path) -> Iterator[Any]:
     """`hf:` loaded and warm."""
     from selfreward.engines.base import EngineOptions
-    from selfreward.engines.hf import HfEngine
+    from selfreward.engines.hf.engine import HfEngine
 
     with HfEngine(str(folder), EngineOptions(dtype="float32")) as engine:
         harness(engine).measure(warm_up())
@@ -201,7 +201,7 @@ def endless(into: Path) -> Path:
     """The model with another end token; its weights are linked, not copied."""
     from tokenizers import Tokenizer
 
-    from selfreward.known_models import fetch_model
+    from selfreward.models.known import fetch_model
 
     folder = fetch_model(MODEL)
     id = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(NEVER_WRITTEN)

@@ -3,7 +3,7 @@
     .venv-vllm/bin/python benchmarks/engines.py                      all parts: `make bench-engines`
     .venv-vllm/bin/python benchmarks/engines.py --part 3 --quick     one part, small
 
-1  tokens/s through the harness (`vllm:`, journalled by `selfreward.generation`) against the bare `vllm.LLM.chat`
+1  tokens/s through the harness (`vllm:`, journalled by `selfreward.steps.generation`) against the bare `vllm.LLM.chat`
 2  `vllm:` and `hf:` against a loop of one transformers `generate` call per prompt
 3  judging: three samples on one prefill against three separate requests that share nothing
 4  the drain penalty: our queue against fixed chunks, with answer lengths spread as in AlpacaEval
@@ -48,7 +48,7 @@ from engine_sides import (
     vllm_engine,
 )
 
-from selfreward.waiting import COMMAND, spin_at_most
+from selfreward.engines.openmp import COMMAND, spin_at_most
 
 ALPACA_TOKENS = (1, 46, 83, 138, 185, 243, 294, 352, 405, 441, 486, 522, 547, 578, 602, 629, 660, 705, 764, 856,
                  1946)  # fmt: skip
@@ -135,7 +135,7 @@ def alpaca_lengths(n: int) -> list[int]:
 
 def judge_prompts(n: int, draw: random.Random) -> list[str]:
     """Of about 700 tokens: the project's template and an answer that was never seen before."""
-    from judging.templates import load_template
+    from selfreward.judging.prompts.templates import load_template
 
     template = load_template("additive")
     return [

@@ -18,9 +18,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfreward.engines.base import EngineOptions, Request, Sampling
-from selfreward.engines.dtypes import DTYPES
-from selfreward.engines.hf import HfEngine
-from selfreward.known_models import fetch_model
+from selfreward.engines.hf.dtypes import DTYPES
+from selfreward.engines.hf.engine import HfEngine
+from selfreward.models.known import fetch_model
 from selfreward.tables import Message
 
 TOPICS = ("tides", "bread", "bicycles", "glaciers", "chess", "volcanoes", "bees", "bridges", "tea", "comets", "maps",

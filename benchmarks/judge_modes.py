@@ -27,17 +27,17 @@ from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from evaluation.ranked_replies import read_ranked
-from judging.agreement import measure_agreement
-from judging.files import model_target
-from judging.judge import Item, judge_items
-from judging.templates import load_template
 from selfreward.cli.output import format_table
-from selfreward.config import JudgingConfig
+from selfreward.config.run import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.engines.base import EngineOptions
-from selfreward.generation import Generation
-from selfreward.store import Run
+from selfreward.evaluation.judges.ranked_replies import read_ranked
+from selfreward.judging.agreement.agreement import measure_agreement
+from selfreward.judging.files import model_target
+from selfreward.judging.judge import Item, judge_items
+from selfreward.judging.prompts.templates import load_template
+from selfreward.steps.generation import Generation
+from selfreward.store.run import Run
 
 MODES = {
     "sampled": {"mode": "sampled"},

@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from builders.novelty import THRESHOLD, NoveltyIndex, tokens
+from selfreward.similarity.rouge import THRESHOLD, NoveltyIndex, tokens
 
 
 def real_prompts(data: Path) -> list[str]:

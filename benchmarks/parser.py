@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from judging.parsing import parse_score
+from selfreward.judging.parsing.scores import parse_score
 
 
 def texts(size: int) -> dict[str, str]:

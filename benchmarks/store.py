@@ -183,9 +183,9 @@ def _publish(folder: Path, n_rows: int, ready, unique: str | None) -> float:
     import datasets  # what plain writing has imported before its clock starts
     import pyarrow as pa
 
-    from selfreward.store import Counts, Recipe, Run
+    from selfreward.store.run import Counts, Recipe, Run
+    from selfreward.store.writer import Rules
     from selfreward.tables import Candidate, arrow_schema, required_columns
-    from selfreward.writer import Rules
 
     assert datasets.Features
     shutil.rmtree(folder, ignore_errors=True)
@@ -198,7 +198,7 @@ def _publish(folder: Path, n_rows: int, ready, unique: str | None) -> float:
 
 
 def verify(folder: Path) -> float:
-    from selfreward.store import Run
+    from selfreward.store.run import Run
 
     started = time.perf_counter()
     list(Run(folder).verify(["iter1/candidates"]))
@@ -209,7 +209,7 @@ def read(folder: Path, n_rows: int) -> float:
     """A verified read, and one pass over a column of numbers and one of texts."""
     import pyarrow.compute as pc
 
-    from selfreward.store import Run
+    from selfreward.store.run import Run
 
     started = time.perf_counter()
     table = Run(folder).current("iter1/candidates").table()

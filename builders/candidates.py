@@ -5,18 +5,18 @@
 
 Every answer asked for is a row: a cut one says `finish_reason = length`, a failed one `error` with the reason. `seed`
 is what it was drawn with, 0 where the engine draws without seeds of the rows' own. Nothing is dropped here; what may
-not become a pair is decided in `builders.pairs`, and counted there.
+not become a pair is decided in `selfreward.builders.pairs`, and counted there.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from selfreward.config import CandidatesConfig, RunConfig
+from selfreward.config.run import CandidatesConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
-from selfreward.generation import Generation
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.steps.generation import Generation
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Candidate, Message, row_id, to_table
 
 VERSION = 2

@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
-from builders.split import split_prompts
-from judging.judge import shortest_request as judge_request
-from judging.parsing import PARSER_VERSION, parse_score
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
-from selfreward.config import EftConfig, JudgingConfig, RunConfig, SplitConfig
+from selfreward.builders.split import split_prompts
+from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
-from selfreward.generation import Generation
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
+from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
+from selfreward.steps.generation import Generation
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Eft, Message, Seed, from_table, row_id, to_table
 
 VERSION = 1

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
-from builders.split import Part, split_prompts
-from selfreward.config import IftConfig, RunConfig, SplitConfig
+from selfreward.builders.split import Part, split_prompts
+from selfreward.config.run import IftConfig, RunConfig, SplitConfig
 from selfreward.errors import EmptyResultError
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Ift, Message, Seed, from_table, row_id, to_table
 
 VERSION = 1

@@ -18,10 +18,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfreward.config import PairsConfig, RunConfig
+from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Message, Pair, row_id, to_table
 
 VERSION = 1

@@ -1,7 +1,7 @@
 """Asking for a new prompt, reading it from the completion, and refusing it for a stated reason.
 
 Paper section 2.2, step 1 ("self-instruction creation"): eight demonstrations, one new prompt, the filters of
-Self-Instruct. Every function here is pure; whether a prompt is *new* is `builders.novelty`'s question.
+Self-Instruct. Every function here is pure; whether a prompt is *new* is `selfreward.similarity.rouge`'s question.
 
     demonstrations -> render_demonstrations -> (a model) -> parse_generated_prompt -> filter_prompt -> overlap
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from builders.novelty import THRESHOLD, NoveltyIndex, tokens
+from selfreward.similarity.rouge import THRESHOLD, NoveltyIndex, tokens
 
 REASONS = (
     "truncated",
@@ -219,7 +219,7 @@ class EvaluationIndex:
 
     A text overlaps if it has the same tokens as an evaluation prompt (`exact`), shares 13 tokens in a row with
     one, or all of it where it has 8 to 13 (`ngram`), or is nearer than the novelty threshold to it (`rouge_l`).
-    Tokens are those of `builders.novelty`. An evaluation prompt without any (another script) is matched by
+    Tokens are those of `selfreward.similarity.rouge`. An evaluation prompt without any (another script) is matched by
     its characters, white space apart.
     """
 

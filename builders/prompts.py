@@ -17,21 +17,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from builders.evaluation_sets import evaluation_files, load_evaluation_prompts
-from selfreward.config import PromptsConfig, RunConfig
+from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request, Sampling
 from selfreward.errors import EmptyResultError
-from selfreward.generation import Completions, Generation
+from selfreward.estimate.ranges import Range, share_range
 from selfreward.progress import say
-from selfreward.ranges import Range, share_range
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
+from selfreward.steps.generation import Completions, Generation
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Message, Prompt, row_id, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from builders.prompt_filters import EvaluationIndex
+    from selfreward.builders.prompt_filters import EvaluationIndex
 
 VERSION = 2
 _BARREN_ROUNDS = 3
@@ -145,7 +145,7 @@ class _Builder:
     """The growing table and the texts that count as earlier."""
 
     def __init__(self, job: Job) -> None:
-        from builders.novelty import NoveltyIndex
+        from selfreward.similarity.rouge import NoveltyIndex
 
         self._job = job
         self.settings = job.section("prompts", PromptsConfig)
@@ -177,7 +177,7 @@ class _Builder:
 
     def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
         """The requests of a round."""
-        from builders.prompt_filters import answer_prefix, render_demonstrations, stop_strings
+        from selfreward.builders.prompt_filters import answer_prefix, render_demonstrations, stop_strings
 
         settings = self.settings
         n_requests = requests_in_round(settings, self.n_kept, len(self.rows))
@@ -234,7 +234,7 @@ class _Builder:
             self.rows.append(row)
 
     def _read(self, draw: _Draw, sample: int, completions: Completions) -> Prompt:
-        from builders.prompt_filters import filter_prompt, parse_generated_prompt
+        from selfreward.builders.prompt_filters import filter_prompt, parse_generated_prompt
 
         completion = completions[draw.request.id, sample]
         parsed = parse_generated_prompt(

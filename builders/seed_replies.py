@@ -12,7 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from builders.seeds_reading import (
+from selfreward.config.run import RunConfig, SeedsConfig
+from selfreward.errors import EmptyResultError, InputError
+from selfreward.reading.oasst import (
     EMBEDDED,
     SeedReading,
     looks_like_trees,
@@ -21,10 +23,8 @@ from builders.seeds_reading import (
     read_table,
     read_trees,
 )
-from selfreward.config import RunConfig, SeedsConfig
-from selfreward.errors import EmptyResultError, InputError
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Seed, to_table
 
 VERSION = 1

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
-from selfreward.config import SplitConfig
+from selfreward.config.run import SplitConfig
 from selfreward.tables import Seed
 
 Part = Literal["ift", "eft_train", "eft_eval"]

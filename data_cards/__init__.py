@@ -1,0 +1,1 @@
+"""Cards, publishing to the Hugging Face Hub, pulling back."""

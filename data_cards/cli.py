@@ -40,7 +40,7 @@ def card(
     licence: Licence = None,
 ) -> None:
     """Write the cards with their pictures, without publishing.  Example: selfreward card runs/demo"""
-    from data_cards.preview import write_cards
+    from selfreward.data_cards.preview import write_cards
 
     for path in write_cards(run_folder, repo, licence, out or run_folder / "cards"):
         print(path)
@@ -80,7 +80,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Push a run to the Hub, verified and tagged.  Example: selfreward publish runs/demo --repo ann/self-rewarding"""
-    from data_cards import publish as publishing
+    from selfreward.data_cards import publish as publishing
 
     options = publishing.PublishOptions(
         repo, private, tuple(only or ()), models, licence, model_licence, gate, onto
@@ -120,7 +120,7 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Restore a published run.  Example: selfreward pull ann/self-rewarding runs/theirs --revision run-3f0c12ab34cd"""
-    from data_cards.pull import pull as pull_run
+    from selfreward.data_cards.hub.pull import pull as pull_run
 
     _prepare_client()
     restored = pull_run(repo, run_folder, revision, models)
@@ -136,7 +136,7 @@ def _prepare_client() -> None:
     """A bounded wait for silent servers, and no bar for each file where it would be noise: in a log file or a pipe."""
     from huggingface_hub.utils import disable_progress_bars
 
-    from data_cards.account import limit_silence
+    from selfreward.data_cards.hub.account import limit_silence
 
     limit_silence()
     if not sys.stderr.isatty():

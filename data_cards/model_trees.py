@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_cards.bases import hub_name
-from data_cards.cards import TrainingData, write_model_card
-from data_cards.facts import RunFacts
-from data_cards.layout import CARD, MODEL_MANIFEST, config_name, model_repo
-from data_cards.trees import Tree
+from selfreward.data_cards.cards.base_models import hub_name
+from selfreward.data_cards.cards.facts import RunFacts
+from selfreward.data_cards.cards.render import TrainingData, write_model_card
+from selfreward.data_cards.tree.layout import CARD, MODEL_MANIFEST, config_name, model_repo
+from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import InputError
-from selfreward.store import is_model
-from selfreward.version import MANIFEST, Version
+from selfreward.store.run import is_model
+from selfreward.store.version import MANIFEST, Version
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _OWN_CARD = "selfreward/README.version.md"

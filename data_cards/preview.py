@@ -6,20 +6,20 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from data_cards.account import connect
-from data_cards.audits import audit_run
-from data_cards.bases import base_licence
-from data_cards.cards import write_dataset_card
-from data_cards.facts import RunFacts, gather, seed_sources
-from data_cards.hub import HubRepo
-from data_cards.layout import CARD
-from data_cards.licences import choose_licence
-from data_cards.model_trees import write_card_of
-from data_cards.parquet import write_dataset
-from data_cards.staging import Selection, select
-from selfreward import durable
+from selfreward.data_cards.cards.audits import audit_run
+from selfreward.data_cards.cards.base_models import base_licence
+from selfreward.data_cards.cards.facts import RunFacts, gather, seed_sources
+from selfreward.data_cards.cards.licences import choose_licence
+from selfreward.data_cards.cards.render import write_dataset_card
+from selfreward.data_cards.hub.account import connect
+from selfreward.data_cards.hub.repo import HubRepo
+from selfreward.data_cards.model_trees import write_card_of
+from selfreward.data_cards.staging import Selection, select
+from selfreward.data_cards.tree.layout import CARD
+from selfreward.data_cards.tree.parquet import write_dataset
 from selfreward.errors import UsageError
-from selfreward.store import Run
+from selfreward.store import durable
+from selfreward.store.run import Run
 
 
 def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> list[Path]:

@@ -13,24 +13,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.account import connect, require_writer
-from data_cards.audits import audit_run
-from data_cards.bases import require_base_licence
-from data_cards.facts import read_config, seed_sources
-from data_cards.hub import HubRepo
-from data_cards.hub_failures import HubError, Patience
-from data_cards.layout import checked_repo, model_repo
-from data_cards.licences import choose_licence
-from data_cards.model_trees import model_tree, refuse_unsafe_weights
-from data_cards.parquet import read_dataset
-from data_cards.push import Pushed, push
-from data_cards.record import Record
-from data_cards.staging import Selection, Staged, select, stage_datasets, write_dry_run
-from data_cards.trees import Tree
-from selfreward import durable
+from selfreward.data_cards.cards.audits import audit_run
+from selfreward.data_cards.cards.base_models import require_base_licence
+from selfreward.data_cards.cards.facts import read_config, seed_sources
+from selfreward.data_cards.cards.licences import choose_licence
+from selfreward.data_cards.hub.account import connect, require_writer
+from selfreward.data_cards.hub.failures import HubError, Patience
+from selfreward.data_cards.hub.push import Pushed, push
+from selfreward.data_cards.hub.record import Record
+from selfreward.data_cards.hub.repo import HubRepo
+from selfreward.data_cards.model_trees import model_tree, refuse_unsafe_weights
+from selfreward.data_cards.staging import Selection, Staged, select, stage_datasets, write_dry_run
+from selfreward.data_cards.tree.layout import checked_repo, model_repo
+from selfreward.data_cards.tree.parquet import read_dataset
+from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import UsageError
-from selfreward.store import Run
-from selfreward.version import Version
+from selfreward.store import durable
+from selfreward.store.run import Run
+from selfreward.store.version import Version
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_cards.audits import AUDITS_DATASET, Audits
-from data_cards.cards import ModelLink, write_dataset_card
-from data_cards.croissant import croissant
-from data_cards.facts import RunFacts, gather, seed_sources
-from data_cards.layout import (
+from selfreward.config.run import dump_config
+from selfreward.data_cards.cards.audits import AUDITS_DATASET, Audits
+from selfreward.data_cards.cards.croissant import croissant
+from selfreward.data_cards.cards.facts import RunFacts, gather, seed_sources
+from selfreward.data_cards.cards.licences import choose_licence
+from selfreward.data_cards.cards.redact import public_config
+from selfreward.data_cards.cards.render import ModelLink, write_dataset_card
+from selfreward.data_cards.tree.layout import (
     AUDITS,
     CONFIG,
     CROISSANT,
@@ -28,16 +31,13 @@ from data_cards.layout import (
     state_digest,
     tag_stem,
 )
-from data_cards.licences import choose_licence
-from data_cards.parquet import DatasetFiles, write_dataset
-from data_cards.public import public_config
-from data_cards.trees import Tree
-from selfreward.config import dump_config
+from selfreward.data_cards.tree.parquet import DatasetFiles, write_dataset
+from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import UsageError
-from selfreward.sealed import seal
-from selfreward.state import Current
-from selfreward.store import Run, is_model
-from selfreward.version import Version
+from selfreward.store.run import Run, is_model
+from selfreward.store.sealed import seal
+from selfreward.store.state import Current
+from selfreward.store.version import Version
 
 if TYPE_CHECKING:
     import pyarrow as pa

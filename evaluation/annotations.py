@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from selfreward import durable
-from selfreward.config import AlpacaConfig, RunConfig
-from selfreward.generation import Generation
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.config.run import AlpacaConfig, RunConfig
+from selfreward.steps.generation import Generation
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store import durable
+from selfreward.store.run import Counts
 from selfreward.tables import Annotation, row_id, to_table
 
 VERSION = 1
@@ -50,10 +50,10 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
 
 def build(job: Job) -> Rows:
     """Judge each answer against its reference, then let alpaca-eval make the leaderboard row."""
-    from evaluation.alpaca import summarise_rows
-    from evaluation.alpaca_annotators import load_annotator
-    from evaluation.alpaca_files import answers_from_rows
-    from evaluation.alpaca_judge import annotation_rows, plan_annotations
+    from selfreward.evaluation.alpaca.annotators import load_annotator
+    from selfreward.evaluation.alpaca.judge import annotation_rows, plan_annotations
+    from selfreward.evaluation.alpaca.score import summarise_rows
+    from selfreward.evaluation.ask.files import answers_from_rows
 
     settings = job.section("alpaca", AlpacaConfig)
     outputs = job.table("outputs").to_pylist()

@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from judging.judge import Item, Judged, judge_items
-from judging.judge import shortest_request as judge_request
-from judging.judgements import judging_params, reading_version, template_name
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
-from selfreward.config import JudgeEvalConfig, JudgingConfig, RunConfig
+from selfreward.config.run import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.engines.base import Request
-from selfreward.generation import Generation
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.judging.judge import Item, Judged, judge_items
+from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.judgements import judging_params, reading_version, template_name
+from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.steps.generation import Generation
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import JudgeEval, row_id, to_table
 
 VERSION = 1
@@ -80,7 +80,7 @@ def agreement_of(rows: list[JudgeEval]) -> dict[str, Any] | None:
     """The agreement figures of the responses' mean scores; None where there is nothing to compare."""
     import pandas as pd
 
-    from judging.agreement import measure_agreement
+    from selfreward.judging.agreement.agreement import measure_agreement
 
     responses: dict[str, list[JudgeEval]] = {}
     for row in rows:

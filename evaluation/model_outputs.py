@@ -11,12 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfreward.config import AlpacaConfig, RunConfig
+from selfreward.config.run import AlpacaConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError
-from selfreward.generation import Generation
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.steps.generation import Generation
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Message, ModelOutput, row_id, to_table
 
 VERSION = 1
@@ -88,7 +88,7 @@ def build(job: Job) -> Rows:
 def evaluation_prompts(job: Job) -> list[dict[str, Any]]:
     """instruction, dataset, output (the reference answer) and generator, one for each prompt."""
     if "prompts" in job.files:
-        from evaluation.alpaca_files import read_answers
+        from selfreward.evaluation.ask.files import read_answers
 
         answers = read_answers(job.files["prompts"])
         return [

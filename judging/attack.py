@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from builders.seeds_reading import EMBEDDED, read_lines, read_trees
-from judging.files import model_target, template_settings
-from judging.injection import injection_suspected
-from judging.judge import Item, judge_items
-from judging.templates import load_template
 from selfreward.engines import open_engine
-from selfreward.generation import Generation
+from selfreward.judging.files import model_target, template_settings
+from selfreward.judging.judge import Item, judge_items
+from selfreward.judging.prompts.injection import injection_suspected
+from selfreward.judging.prompts.templates import load_template
+from selfreward.reading.oasst import EMBEDDED, read_lines, read_trees
+from selfreward.steps.generation import Generation
 from selfreward.tables import Seed
 
 FAMILIES: dict[str, Callable[[str], str]] = {

@@ -51,8 +51,8 @@ def parse(
     as_json: Json = False,
 ) -> None:
     """Read scores from judges' replies.  Example: selfreward judge parse replies.jsonl --field judgement"""
-    from judging.files import parse_file
     from selfreward.cli.output import format_table
+    from selfreward.judging.files import parse_file
 
     summary = parse_file(file, field, minimum, maximum, out)
     if as_json:
@@ -83,8 +83,8 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Judge the responses of a file; resumable.  Example: selfreward judge score r.jsonl --model hf:runs/demo/models/M1 --out s.jsonl"""
-    from judging.files import score_file
     from selfreward.cli.output import format_table
+    from selfreward.judging.files import score_file
 
     summary = score_file(file, model, out, template, mode, samples, max_tokens, seed, justify)
     if as_json:
@@ -114,7 +114,12 @@ def agreement(
     as_json: Json = False,
 ) -> None:
     """Compare scores with people's ranks.  Example: selfreward judge agreement scored.jsonl"""
-    from judging.agreement import format_agreement, measure_agreement, read_joined, read_rows
+    from selfreward.judging.agreement.agreement import (
+        format_agreement,
+        measure_agreement,
+        read_joined,
+        read_rows,
+    )
 
     rows = read_rows(file) if ranks is None else read_joined(file, ranks)
     measured = measure_agreement(rows, n_bootstrap=n_bootstrap, seed=seed, perfect_score=perfect_score)
@@ -132,8 +137,8 @@ def attack(
     as_json: Json = False,
 ) -> None:
     """Try families of injected text against a judge.  Example: selfreward judge attack --model hf:runs/demo/models/M1"""
-    from judging.attack import attack_judge
     from selfreward.cli.output import format_table
+    from selfreward.judging.attack import attack_judge
 
     rows = attack_judge(model, template, n, max_tokens)
     if as_json:
@@ -172,10 +177,10 @@ def audit(
     """Is the data fit to train on and publish? Exit 1 on any fail.  Example: selfreward audit runs/demo"""
     from dataclasses import asdict
 
-    from judging.audit import run_audits
-    from judging.audit_funnel import format_funnel_rows, funnel_rows
-    from judging.audit_report import format_report
-    from selfreward.store import Run
+    from selfreward.judging.audits.funnel import format_funnel_rows, funnel_rows
+    from selfreward.judging.audits.report import format_report
+    from selfreward.judging.audits.runner import run_audits
+    from selfreward.store.run import Run
 
     run = Run(run_folder)
     report = run_audits(

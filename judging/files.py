@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builders.seeds_reading import read_lines
-from judging.judge import Item, Judged, judge_items
-from judging.parsing import ParsedScore, parse_score
-from judging.rating_files import read_columns
-from judging.templates import JudgeTemplate, load_template
-from selfreward import durable
-from selfreward.config import JudgingConfig
+from selfreward.config.run import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.errors import InputError
-from selfreward.generation import Generation
-from selfreward.sealed import digest
+from selfreward.judging.agreement.rating_files import read_columns
+from selfreward.judging.judge import Item, Judged, judge_items
+from selfreward.judging.parsing.scores import ParsedScore, parse_score
+from selfreward.judging.prompts.templates import JudgeTemplate, load_template
+from selfreward.reading.oasst import read_lines
+from selfreward.steps.generation import Generation
+from selfreward.store import durable
+from selfreward.store.sealed import digest
 
 _TABLES = (".csv", ".csv.gz", ".json", ".json.gz", ".parquet")
 
@@ -130,7 +130,7 @@ def score_file(
 
 def model_target(model: str) -> str:
     """A model string with known names and folders resolved, as engines take it."""
-    from selfreward.models import foreign
+    from selfreward.engines.references import foreign
 
     return foreign(model).model_string
 

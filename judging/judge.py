@@ -7,7 +7,7 @@
 `Score:`; the score is their mean, the judge's uncertainty instead of three dice. Where less than half of the
 probability falls on scores, the judgement is unscored (`no_score`): the judge was not about to write a score.
 
-Not here: averaging over judgements (`judging.scores`), and what a candidate may become (`builders.pairs`).
+Not here: averaging over judgements (`selfreward.judging.scores`), and what a candidate may become (`selfreward.builders.pairs`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from judging.parsing import parse_score
-from judging.templates import JudgeTemplate
-from selfreward.config import JudgingConfig
+from selfreward.config.run import JudgingConfig
 from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.errors import CapabilityError
-from selfreward.generation import Generation
+from selfreward.judging.parsing.scores import parse_score
+from selfreward.judging.prompts.templates import JudgeTemplate
+from selfreward.steps.generation import Generation
 from selfreward.tables import Message
 
 SCORE_LABEL = "Score:"

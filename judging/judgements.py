@@ -13,17 +13,17 @@ import hashlib
 from collections import Counter
 from typing import Any
 
-from judging.injection import injection_suspected
-from judging.judge import EXPECTED_VERSION, Item, Judged, judge_items
-from judging.judge import shortest_request as judge_request
-from judging.parsing import PARSER_VERSION, parse_score
-from judging.templates import RENDER_VERSION, JudgeTemplate, load_for_range
-from selfreward.config import JudgingConfig, RunConfig
+from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
-from selfreward.generation import Generation
+from selfreward.judging.judge import EXPECTED_VERSION, Item, Judged, judge_items
+from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
+from selfreward.judging.prompts.injection import injection_suspected
+from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.progress import say
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.steps.generation import Generation
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Judgement, row_id, to_table
 
 VERSION = 2

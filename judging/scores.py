@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfreward.config import JudgingConfig, RunConfig
+from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
-from selfreward.stage import Job, Plan, Rows
-from selfreward.store import Counts
+from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema
 
 VERSION = 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfreward.sql import open_run
+    from selfreward.sql.views import open_run
 
 __all__ = ["open_run"]
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "open_run":  # late: importing the package costs nothing
-        from selfreward.sql import open_run
+        from selfreward.sql.views import open_run
 
         return open_run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfreward.journal import Journal
+from selfreward.store.journal import Journal
 
 NOT_KEYED = ("max_cost", "spent", "price_per_million_in", "price_per_million_out")
 """Engine options about money; they change no row."""

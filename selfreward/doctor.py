@@ -39,7 +39,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order they are printed."""
-    from selfreward import known_models
+    from selfreward.models import known as known_models
 
     findings = [
         Finding("python", sys.version.split()[0], "ok" if sys.version_info >= (3, 11) else "bad: needs 3.11")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from selfreward.store import Run
+from selfreward.store.run import Run
 
 PAPER_PAIRS = {1: 3964, 2: 6942}
 """AIFT(M1) and AIFT(M2), paper section 3.1.1."""

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from selfreward import durable
 from selfreward.cli.output import format_table
 from selfreward.funnel import FunnelStep, eft_funnel, format_funnel, funnel
-from selfreward.pipeline import Step
-from selfreward.store import Run
+from selfreward.steps.pipeline import Step
+from selfreward.store import durable
+from selfreward.store.run import Run
 
 
 def report_run(path: Path, steps: list[Step], seconds: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfreward.generation import Generation
+from selfreward.steps.generation import Generation
 
 
 class Disturbed:

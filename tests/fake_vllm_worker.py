@@ -1,4 +1,4 @@
-"""A worker that speaks the protocol of `selfreward.engines.vllm_worker` without vLLM, and fails as it is told.
+"""A worker that speaks the protocol of `selfreward.engines.vllm.worker` without vLLM, and fails as it is told.
 
     python fake_vllm_worker.py '{"die_at": [3, 1]}' FD
 
@@ -20,7 +20,7 @@ import time
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
-from selfreward.engines.frames import Channel
+from selfreward.engines.vllm.frames import Channel
 
 
 def nth(values, n):

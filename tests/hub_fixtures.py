@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from hub_server import TOKEN, HubServer
 
-from data_cards.hub_failures import Patience
+from selfreward.data_cards.hub.failures import Patience
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sample_run import make_sample_run
 
-from selfreward.store import Counts, Recipe, Run
+from selfreward.store.run import Counts, Recipe, Run
 from selfreward.tables import JudgeEval, Message, to_table
 
 SOURCE = "sample"

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from disturbed import Disturbed
 
-from selfreward.engines.ray_quiet import ENVIRONMENT
-from selfreward.generation import Generation
-from selfreward.journal import Journal
+from selfreward.engines.ray.quiet import ENVIRONMENT
+from selfreward.steps.generation import Generation
+from selfreward.store.journal import Journal
 
 STORE_BYTES = 100_000_000
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward import tables
-from selfreward.store import Counts, Recipe, Run
+from selfreward.store.run import Counts, Recipe, Run
 from selfreward.tables import (
     Candidate,
     Eft,

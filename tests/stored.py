@@ -9,9 +9,9 @@ from unittest import mock
 
 import pyarrow as pa
 
-from selfreward import writer
-from selfreward.store import Counts, Recipe, Run
-from selfreward.version import Version
+from selfreward.store import writer
+from selfreward.store.run import Counts, Recipe, Run
+from selfreward.store.version import Version
 
 
 def rows(first: int = 0, n: int = 6) -> pa.Table:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from selfreward.checking import verify_run
-from selfreward.store import Run
+from selfreward.store.run import Run
+from selfreward.store.verify import verify_run
 
 pytestmark = pytest.mark.demo
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from selfreward.engines.dtypes import multiplies_bf16
+from selfreward.config.training import LoraConfig, TrainingConfig
+from selfreward.engines.hf.dtypes import multiplies_bf16
 from selfreward.errors import TrainingError
-from selfreward.training_config import LoraConfig, TrainingConfig
-from training.ranks import processes
+from selfreward.training.ranks import processes
 
 _DROPOUTS = ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout")
 """Names under which model configurations keep a dropout that their layers obey."""
@@ -74,7 +74,7 @@ def schedule(config: TrainingConfig) -> dict[str, Any]:
 def split_batch(config: TrainingConfig, n_processes: int) -> tuple[int, int]:
     """Rows at once on a device, and how many such portions make a batch: their product over all processes is it.
 
-    >>> from selfreward.training_config import SftConfig
+    >>> from selfreward.config.training import SftConfig
     >>> split_batch(SftConfig(batch_size=16, per_device_batch_size=5), n_processes=2)
     (4, 2)
     """

@@ -13,8 +13,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from selfreward import durable
-from training.ranks import processes
+from selfreward.store import durable
+from selfreward.training.ranks import processes
 
 SEAL = "whole.json"
 

@@ -37,7 +37,7 @@ class Rows:
 
 def load_table(folder: Path) -> datasets.Dataset:
     """The verified rows of a dataset version (or any `save_to_disk` folder); nothing is written into it."""
-    from selfreward.store import load_rows
+    from selfreward.store.run import load_rows
 
     return load_rows(folder)
 

@@ -1,10 +1,10 @@
 """DPO: train a model on one iteration's preference pairs with TRL (paper section 2.3; arXiv 2305.18290, equation 7).
 
-    python -P -m training.dpo --model M1 --data PAIRS --out M2 --work WORK --config params.json
-    accelerate launch --config_file training/accelerate/cpu2.yaml -m training.dpo --model …
+    python -P -m selfreward.training.dpo --model M1 --data PAIRS --out M2 --work WORK --config params.json
+    accelerate launch --config_file training/accelerate/cpu2.yaml -m selfreward.training.dpo --model …
 
 The reference is the start model. Its log-probabilities are computed once, before the first step and with dropout off,
-so that no second model stays in memory. A process of its own; parameters are `selfreward.training_config.DpoConfig`.
+so that no second model stays in memory. A process of its own; parameters are `selfreward.config.training.DpoConfig`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from selfreward.training_config import DpoConfig, TrainingConfig
-from training.process import main
+from selfreward.config.training import DpoConfig, TrainingConfig
+from selfreward.training.process import main
 
 if TYPE_CHECKING:
-    from training.run import Step
+    from selfreward.training.run import Step
 
 
 def step() -> Step:
-    """DPO as `training.run` knows it: which rows, which of their columns are answers, which trainer."""
-    from training.data import dpo_rows
-    from training.run import Step
+    """DPO as `selfreward.training.run` knows it: which rows, which of their columns are answers, which trainer."""
+    from selfreward.training.data import dpo_rows
+    from selfreward.training.run import Step
 
     return Step("dpo", dpo_rows, ("chosen", "rejected"), "pair", _trainer)
 
@@ -30,7 +30,7 @@ def step() -> Step:
 def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str, Any]) -> Any:
     from trl import DPOConfig, DPOTrainer
 
-    from training.callbacks import WarnOfFirstLoss
+    from selfreward.training.callbacks import WarnOfFirstLoss
 
     assert isinstance(config, DpoConfig)
     callbacks = [*others.get("callbacks", ()), WarnOfFirstLoss()]

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from selfreward.engines.dtypes import engine_dtype as resolve_dtype
+from selfreward.engines.hf.dtypes import engine_dtype as resolve_dtype
 from selfreward.errors import TrainingError
 from selfreward.progress import bar
-from training.data import Row
-from training.preflight import Tokens, tokenize
+from selfreward.training.data import Row
+from selfreward.training.preflight import Tokens, tokenize
 
 LogProbs = dict[str, list[float]]
 """Answer's name -> natural-log probability of the whole answer, a value for each row."""

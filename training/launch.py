@@ -1,8 +1,8 @@
 """Running a training step in a process of its own, so that its memory is gone when it ends.
 
-    train(job, "training.sft", folder, base=…, data=[…], settings=…)
+    train(job, "selfreward.training.sft", folder, base=…, data=[…], settings=…)
 
-The child is `python -P -m training.sft …` (the current directory stays off its path: users have folders called
+The child is `python -P -m selfreward.training.sft …` (the current directory stays off its path: users have folders called
 `training` too). It dies with this process, also on `kill -9`. What it writes lies in a hidden folder until the store
 publishes it; `training.json`, written last, says that the child finished.
 """
@@ -21,12 +21,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from selfreward import durable
+from selfreward.engines.openmp import as_the_user_set
 from selfreward.errors import StoreError, TrainingError
 from selfreward.progress import say
-from selfreward.stage import Job
-from selfreward.version import Version
-from selfreward.waiting import as_the_user_set
+from selfreward.steps.step import Job
+from selfreward.store import durable
+from selfreward.store.version import Version
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 20
@@ -58,7 +58,7 @@ def ask_gate(job: Job) -> dict[str, Any]:
     if not job.unkeyed["gate"]:
         say(f"{job.name}: the audit gate is off (gate: false); the model's manifest says so")
         return {"gate": "off"}
-    from judging.audit import gate
+    from selfreward.judging.audits.runner import gate
 
     report = gate(job.run, job.iteration, job.name)
     warned = [result.name for result in report.by_verdict("warn")]

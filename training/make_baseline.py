@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfreward.config import RunConfig
-from selfreward.models import trainable
-from selfreward.stage import Job, Plan
-from selfreward.store import Counts
-from selfreward.training_config import SftConfig
-from training.launch import ask_gate, train
-from training.make_sft import training_counts
+from selfreward.config.run import RunConfig
+from selfreward.config.training import SftConfig
+from selfreward.engines.references import trainable
+from selfreward.steps.step import Job, Plan
+from selfreward.store.run import Counts
+from selfreward.training.launch import ask_gate, train
+from selfreward.training.make_sft import training_counts
 
 VERSION = 1
 
@@ -34,4 +34,6 @@ def build(job: Job, folder: Path) -> Counts:
     settings = SftConfig.model_validate(job.unkeyed["sft"])
     gate = ask_gate(job)
     base = trainable(job.models["base"])
-    return training_counts(gate, train(job, "training.sft", folder, base, [job.inputs["ift"]], settings))
+    return training_counts(
+        gate, train(job, "selfreward.training.sft", folder, base, [job.inputs["ift"]], settings)
+    )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfreward.config import PairsConfig, RunConfig
+from selfreward.config.run import PairsConfig, RunConfig
+from selfreward.config.training import DpoConfig
+from selfreward.engines.references import trainable
 from selfreward.errors import EmptyResultError
 from selfreward.funnel import format_funnel, funnel
-from selfreward.models import trainable
-from selfreward.stage import Job, Plan
-from selfreward.store import Counts
-from selfreward.training_config import DpoConfig
-from training.launch import ask_gate, train
-from training.make_sft import training_counts
+from selfreward.steps.step import Job, Plan
+from selfreward.store.run import Counts
+from selfreward.training.launch import ask_gate, train
+from selfreward.training.make_sft import training_counts
 
 VERSION = 1
 
@@ -47,4 +47,6 @@ def build(job: Job, folder: Path) -> Counts:
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
     gate = ask_gate(job)
     base = trainable(job.models["base"])
-    return training_counts(gate, train(job, "training.dpo", folder, base, [job.inputs["pairs"]], settings))
+    return training_counts(
+        gate, train(job, "selfreward.training.dpo", folder, base, [job.inputs["pairs"]], settings)
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfreward.config import RunConfig
-from selfreward.models import trainable
-from selfreward.stage import Job, Plan
-from selfreward.store import Counts
-from selfreward.training_config import SftConfig
-from training.launch import ask_gate, train
+from selfreward.config.run import RunConfig
+from selfreward.config.training import SftConfig
+from selfreward.engines.references import trainable
+from selfreward.steps.step import Job, Plan
+from selfreward.store.run import Counts
+from selfreward.training.launch import ask_gate, train
 
 VERSION = 1
 
@@ -33,7 +33,7 @@ def build(job: Job, folder: Path) -> Counts:
     gate = ask_gate(job)
     base = trainable(job.models["base"])
     data = [job.inputs["ift"], job.inputs["eft"]]
-    return training_counts(gate, train(job, "training.sft", folder, base, data, settings))
+    return training_counts(gate, train(job, "selfreward.training.sft", folder, base, data, settings))
 
 
 def training_counts(gate: dict[str, Any], report: dict[str, Any]) -> Counts:

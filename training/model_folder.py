@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from selfreward import durable
+from selfreward.config.training import TrainingConfig
 from selfreward.errors import StoreError
-from selfreward.training_config import TrainingConfig
+from selfreward.store import durable
 
 REPORT = "training.json"
 

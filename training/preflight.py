@@ -2,7 +2,7 @@
 
 TRL cuts the end of a long row and drops a row whose prompt leaves no room, both without a word. On an EFT row that end
 is the score, so such a row is always refused; other cuts are refused past a threshold. The rows that pass are
-the rows that are trained on: `training.run` compares the trainer's own number of rows with this count.
+the rows that are trained on: `selfreward.training.run` compares the trainer's own number of rows with this count.
 
     longest row 612 tokens, limit 8192; 330 rows, 330 kept, 0 cut
 
@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
 from selfreward.progress import bar
-from selfreward.training_config import TrainingConfig
-from training.data import Row
+from selfreward.training.data import Row
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The command line of a training process: arguments, signals, exit codes. Nothing heavy before they are checked.
 
-    python -P -m training.sft --model FOLDER --data FOLDER [--data FOLDER] --out FOLDER --work FOLDER --config FILE
+    python -P -m selfreward.training.sft --model FOLDER --data FOLDER [--data FOLDER] --out FOLDER --work FOLDER --config FILE
 
 Exit 0 done, 1 refused or failed (one sentence on stderr), 2 wrong use, 130 or 143 after Ctrl-C or SIGTERM, within
 seconds; the same command then resumes from its last whole checkpoint. `SELFREWARD_DEBUG=1` shows tracebacks.
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
 
+from selfreward.config.training import TrainingConfig
+from selfreward.engines.openmp import TRAINING, spin_at_most
 from selfreward.errors import ConfigError, SelfrewardError
-from selfreward.training_config import TrainingConfig
-from selfreward.waiting import TRAINING, spin_at_most
 
 if TYPE_CHECKING:
-    from training.run import Step
+    from selfreward.training.run import Step
 
 
 class Stopped(BaseException):
@@ -101,7 +101,7 @@ def main(
 
 
 def _run(step: Callable[[], Step], arguments: argparse.Namespace, config: TrainingConfig) -> None:
-    from training.run import Task, run
+    from selfreward.training.run import Task, run
 
     data = tuple(arguments.data)
     run(step(), Task(arguments.model, data, arguments.out, arguments.work, config, arguments.engine_dtype))

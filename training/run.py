@@ -22,23 +22,29 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PrinterCallback
 from transformers.utils import logging
 
-from selfreward import durable
+from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
-from selfreward.known_models import model_identity
+from selfreward.models.known import model_identity
 from selfreward.progress import say
-from selfreward.sealed import digest
-from selfreward.store import library_versions
-from selfreward.training_config import TrainingConfig
-from training.arguments import adapter, load_for_training, precision, split_batch, trainer_arguments
-from training.callbacks import StepBar, StopOnNan
-from training.checkpoints import SealCheckpoints, last_whole
-from training.data import Row, Rows, content_sha256, load_table
-from training.effect import measure_effect
-from training.metrics import summarize
-from training.model_folder import require_unfinished, save_model, write_report
-from training.preflight import Preflight, check_rows, length_limit, refuse
-from training.ranks import on_main, processes
-from training.target_head import targets_only
+from selfreward.store import durable
+from selfreward.store.run import library_versions
+from selfreward.store.sealed import digest
+from selfreward.training.arguments import (
+    adapter,
+    load_for_training,
+    precision,
+    split_batch,
+    trainer_arguments,
+)
+from selfreward.training.callbacks import StepBar, StopOnNan
+from selfreward.training.checkpoints import SealCheckpoints, last_whole
+from selfreward.training.data import Row, Rows, content_sha256, load_table
+from selfreward.training.effect import measure_effect
+from selfreward.training.metrics import summarize
+from selfreward.training.model_folder import require_unfinished, save_model, write_report
+from selfreward.training.preflight import Preflight, check_rows, length_limit, refuse
+from selfreward.training.ranks import on_main, processes
+from selfreward.training.target_head import targets_only
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """SFT: fine-tune a model on IFT and EFT rows with TRL, loss on the target's tokens only (paper section 2.1).
 
-    python -P -m training.sft --model M0 --data IFT --data EFT --out M1 --work WORK --config params.json
-    accelerate launch --config_file training/accelerate/cpu2.yaml -m training.sft --model …
+    python -P -m selfreward.training.sft --model M0 --data IFT --data EFT --out M1 --work WORK --config params.json
+    accelerate launch --config_file training/accelerate/cpu2.yaml -m selfreward.training.sft --model …
 
-A process of its own, so that its memory is free again afterwards. Parameters are `selfreward.training_config.SftConfig`.
+A process of its own, so that its memory is free again afterwards. Parameters are `selfreward.config.training.SftConfig`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from selfreward.training_config import SftConfig, TrainingConfig
-from training.process import main
+from selfreward.config.training import SftConfig, TrainingConfig
+from selfreward.training.process import main
 
 if TYPE_CHECKING:
-    from training.run import Step
+    from selfreward.training.run import Step
 
 
 def step() -> Step:
-    """SFT as `training.run` knows it: which rows, which of their columns are answers, which trainer."""
-    from training.data import sft_rows
-    from training.run import Step
+    """SFT as `selfreward.training.run` knows it: which rows, which of their columns are answers, which trainer."""
+    from selfreward.training.data import sft_rows
+    from selfreward.training.run import Step
 
     return Step("sft", sft_rows, ("completion",), "row", _trainer)
 

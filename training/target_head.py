@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import trl.trainer.utils as trl_utils
 
-from training.ranks import processes
+from selfreward.training.ranks import processes
 
 _SWITCH = "_use_triton"
 """TRL's own question "may positions be picked?"; its kernels ask their own copy, which stays as it is."""

@@ -13,8 +13,8 @@ import sys
 
 import typer
 
+from selfreward.engines.openmp import COMMAND, spin_at_most
 from selfreward.errors import SelfrewardError
-from selfreward.waiting import COMMAND, spin_at_most
 
 app = typer.Typer(
     name="selfreward",
@@ -30,9 +30,9 @@ COMMANDS = (
     "selfreward.cli.files",
     "selfreward.cli.tools",
     "selfreward.cli.ask",
-    "judging.cli",
-    "evaluation.cli",
-    "data_cards.cli",
+    "selfreward.judging.cli",
+    "selfreward.evaluation.cli",
+    "selfreward.data_cards.cli",
 )
 """Modules that add commands: each has `register(app)`. A new group of commands is one line here."""
 

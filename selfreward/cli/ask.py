@@ -33,7 +33,7 @@ def sql(
 ) -> None:
     """Ask anything; every dataset of every iteration is a read-only view.  Example: selfreward sql runs/demo "FROM pairs" """
     from selfreward.errors import UsageError
-    from selfreward.sql_output import repl, run_query
+    from selfreward.sql.output import repl, run_query
 
     if query is not None and file is not None:
         raise UsageError("sql: expected either a QUERY or -f FILE, found both")
@@ -42,7 +42,7 @@ def sql(
             raise UsageError(f"{file}: no such file")
         query = file.read_text(encoding="utf-8")
     if query is None and out is not None:
-        from selfreward.sql_file import write_audit_file
+        from selfreward.sql.file import write_audit_file
 
         write_audit_file(run_folder, out)
         print(f"{out}: every dataset of {run_folder}")
@@ -72,9 +72,9 @@ def lineage(
     as_json: Json = False,
 ) -> None:
     """Where a row comes from, down to the seeds.  Example: selfreward lineage runs/demo pair-0123456789abcdef"""
-    from selfreward.lineage import lineage as trace
-    from selfreward.lineage_text import format_lineage
-    from selfreward.store import Run
+    from selfreward.sql.lineage import lineage as trace
+    from selfreward.sql.lineage_text import format_lineage
+    from selfreward.store.run import Run
 
     node = trace(Run(run_folder), row_id)
     if as_json:
@@ -97,9 +97,9 @@ def diff(
     """Rows added, removed and changed between two versions.  Example: selfreward diff runs/demo iter1/pairs previous current"""
     from dataclasses import asdict
 
-    from selfreward.diff import diff as compare
-    from selfreward.diff import format_diff
-    from selfreward.store import Run
+    from selfreward.sql.diff import diff as compare
+    from selfreward.sql.diff import format_diff
+    from selfreward.store.run import Run
 
     other = Run(with_run) if with_run else None
     found = compare(Run(run_folder), dataset, "current" if other and a == "previous" else a, b, other, n)

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def path(run_folder: RunFolder, dataset: DatasetName) -> None:
     """Print the folder of a dataset's current version.  Example: selfreward path runs/demo iter1/pairs"""
-    from selfreward.store import Run
+    from selfreward.store.run import Run
 
     print(Run(run_folder).current(dataset).folder)
 
@@ -49,8 +49,8 @@ def import_rows(
 ) -> None:
     """Bring your own rows: validated and versioned like any other.  Example: selfreward import runs/x iter1/prompts p.jsonl"""
     from selfreward.errors import UsageError
-    from selfreward.exchange import import_file, undo_import
-    from selfreward.store import Run
+    from selfreward.store.exchange import import_file, undo_import
+    from selfreward.store.run import Run
 
     if undo:
         version = undo_import(Run(run_folder), dataset)
@@ -88,8 +88,8 @@ def export(
     ] = "rows",
 ) -> None:
     """Write a dataset as one file.  Example: selfreward export runs/demo iter1/pairs pairs.jsonl --as sharegpt"""
-    from selfreward.exchange import export_file
-    from selfreward.store import Run
+    from selfreward.store.exchange import export_file
+    from selfreward.store.run import Run
 
     n_rows = export_file(Run(run_folder), dataset, file, form)
     print(f"{file}: {n_rows:,} rows")
@@ -106,7 +106,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Hash every file again and compare with the manifests; exit 1 if one differs.  Example: selfreward verify runs/demo"""
-    from selfreward.checking import verify_run
+    from selfreward.store.verify import verify_run
 
     checks = verify_run(run_folder, dataset, quarantine)
     if as_json:
@@ -124,8 +124,8 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Remove versions that are not current and what dead processes left.  Example: selfreward gc runs/demo --dry-run"""
-    from selfreward.gc import collect
-    from selfreward.store import Run
+    from selfreward.store.gc import collect
+    from selfreward.store.run import Run
 
     removed = collect(Run(run_folder), dry_run)
     if as_json:

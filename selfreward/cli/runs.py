@@ -12,7 +12,7 @@ import typer
 from selfreward.cli.output import Json, format_table, print_json
 
 if TYPE_CHECKING:
-    from selfreward.config import RunConfig
+    from selfreward.config.run import RunConfig
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 
@@ -28,7 +28,7 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
 ) -> None:
     """Write a commented configuration to start from.  Example: selfreward init my-run.yaml"""
-    from selfreward.starter import write_starter
+    from selfreward.config.starter import write_starter
 
     write_starter(file)
     print(f"{file}: written; edit it, then: selfreward run {file}")
@@ -56,9 +56,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
-    from selfreward.config import load_config
-    from selfreward.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.config.run import load_config
     from selfreward.report import format_report, report_run
+    from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
 
     started = time.monotonic()
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])
@@ -86,9 +86,9 @@ def run(
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:
-    from selfreward.estimate import estimate_run
-    from selfreward.estimate_report import as_plain, format_estimate
-    from selfreward.pipeline import Interrupted
+    from selfreward.estimate.report import as_plain, format_estimate
+    from selfreward.estimate.run import estimate_run
+    from selfreward.steps.pipeline import Interrupted
 
     try:
         found = estimate_run(config, folder, until)
@@ -102,7 +102,7 @@ def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool)
 
 def status(run_folder: RunFolder, as_json: Json = False) -> None:
     """Stages, rows, versions, progress, and what is next.  Example: selfreward status runs/demo"""
-    from selfreward.status import next_command, run_status
+    from selfreward.steps.status import next_command, run_status
 
     lines = run_status(run_folder)
     if as_json:

@@ -12,10 +12,10 @@ from selfreward.engines.base import Engine, EngineOptions
 from selfreward.errors import UsageError
 
 ENGINES = {
-    "hf": "selfreward.engines.hf:HfEngine",
-    "vllm": "selfreward.engines.vllm:VllmEngine",
-    "openai": "selfreward.engines.openai:OpenAiEngine",
-    "ray": "selfreward.engines.ray:RayEngine",
+    "hf": "selfreward.engines.hf.engine:HfEngine",
+    "vllm": "selfreward.engines.vllm.engine:VllmEngine",
+    "openai": "selfreward.engines.openai.engine:OpenAiEngine",
+    "ray": "selfreward.engines.ray.engine:RayEngine",
     "scripted": "selfreward.engines.scripted:ScriptedEngine",
 }
 """Prefix of the model string -> where the engine class is. A new engine is one module and one line here."""

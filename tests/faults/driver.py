@@ -1,4 +1,4 @@
-"""Fault injection: an operation is stopped at its call 1, 2, 3, … of `selfreward.durable` until it finishes untouched.
+"""Fault injection: an operation is stopped at its call 1, 2, 3, … of `selfreward.store.durable` until it finishes untouched.
 
     report = sweep(Operation("publish", prepare, act), KILL, tmp_path)
 
@@ -32,11 +32,11 @@ from unittest import mock
 
 from tried import tried
 
-from selfreward import durable
 from selfreward.errors import SelfrewardError, StoreError
-from selfreward.gc import collect
-from selfreward.owner import is_temporary
-from selfreward.store import Run
+from selfreward.store import durable
+from selfreward.store.gc import collect
+from selfreward.store.owner import is_temporary
+from selfreward.store.run import Run
 
 DONE, REFUSED, CRASHED = 0, 10, 11
 

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 from driver import Operation, readers_view
 
-from selfreward import durable, lock
-from selfreward.gc import collect
-from selfreward.journal import Journal
-from selfreward.owner import temporary_name
-from selfreward.state import update_state
-from selfreward.store import Counts, Recipe, Run
+from selfreward.store import durable, lock
+from selfreward.store.gc import collect
+from selfreward.store.journal import Journal
+from selfreward.store.owner import temporary_name
+from selfreward.store.run import Counts, Recipe, Run
+from selfreward.store.state import update_state
 
 
 def rows(first: int, n: int = 4) -> pa.Table:

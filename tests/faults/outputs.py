@@ -13,11 +13,11 @@ from unittest import mock
 from driver import Operation, readers_view
 from published_run import make_published_run
 
-from data_cards.audits import Audits
-from data_cards.preview import write_cards
-from selfreward.exchange import export_file
-from selfreward.sql_output import run_query
-from selfreward.store import Run
+from selfreward.data_cards.cards.audits import Audits
+from selfreward.data_cards.preview import write_cards
+from selfreward.sql.output import run_query
+from selfreward.store.exchange import export_file
+from selfreward.store.run import Run
 
 
 def output_operations(folder: Path) -> list[Operation]:
@@ -58,8 +58,8 @@ def _content(path: Path) -> str:
 def _card(folder: Path, setting: str) -> None:
     """Without audits and with blank pictures, which would take most of the time and are made out of sight."""
     with (
-        mock.patch("data_cards.preview.audit_run", lambda run, gated: Audits([], [], gated)),
-        mock.patch("data_cards.cards.draw_plots", partial(_blank_plots, setting)),
+        mock.patch("selfreward.data_cards.preview.audit_run", lambda run, gated: Audits([], [], gated)),
+        mock.patch("selfreward.data_cards.cards.render.draw_plots", partial(_blank_plots, setting)),
     ):
         write_cards(folder, "ann/x", setting, folder / "out" / "cards")
 

@@ -12,13 +12,13 @@ from unittest import mock
 import yaml
 from driver import Operation
 
-from evaluation.results import FIGURES, Evaluation, EvaluationFigure
-from evaluation.results import publish as publish_figures
-from selfreward.config import RunConfig, check_config
+from selfreward.config.run import RunConfig, check_config
 from selfreward.engines.scripted import ScriptedEngine
-from selfreward.exchange import import_file
-from selfreward.pipeline import plans_until, run_pipeline
-from selfreward.store import Run
+from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure
+from selfreward.evaluation.ask.results import publish as publish_figures
+from selfreward.steps.pipeline import plans_until, run_pipeline
+from selfreward.store.exchange import import_file
+from selfreward.store.run import Run
 
 GROUP_SIZE = 6
 _LOG = ".generated"
@@ -121,8 +121,8 @@ def training_operation(folder: Path) -> Operation:
 
     def act(path: Path) -> None:
         with (
-            mock.patch("training.make_sft.train", stub),
-            mock.patch("training.make_sft.trainable", return_value=path),
+            mock.patch("selfreward.training.make_sft.train", stub),
+            mock.patch("selfreward.training.make_sft.trainable", return_value=path),
         ):
             run_pipeline(config, path, until="M1")
 

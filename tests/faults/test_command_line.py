@@ -20,10 +20,10 @@ from driver import Fault, Striker, readers_view
 from operations import publish, rows
 from stages import config_for
 
-from selfreward import durable
 from selfreward.cli import main
-from selfreward.pipeline import run_pipeline
-from selfreward.store import Run
+from selfreward.steps.pipeline import run_pipeline
+from selfreward.store import durable
+from selfreward.store.run import Run
 
 
 def command(arguments: list[str], fault: Fault | None = None, call: int = 0) -> tuple[int, str]:

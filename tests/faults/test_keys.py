@@ -15,10 +15,10 @@ import pytest
 import yaml
 from stages import config_for
 
-from selfreward.config import RunConfig, check_config
-from selfreward.models import foreign
-from selfreward.pipeline import plans_until, resolve_plan, run_pipeline
-from selfreward.store import Counts, Recipe, Run
+from selfreward.config.run import RunConfig, check_config
+from selfreward.engines.references import foreign
+from selfreward.steps.pipeline import plans_until, resolve_plan, run_pipeline
+from selfreward.store.run import Counts, Recipe, Run
 
 ITERATION = ["iter1/prompts", "iter1/candidates", "iter1/judgements", "iter1/scores", "iter1/pairs"]
 
@@ -79,7 +79,7 @@ def test_the_seed_changes_every_step_that_draws(finished):
 
 
 def test_the_judge_template_counts_by_its_text_not_by_its_path(finished, tmp_path):
-    from judging.templates import load_template
+    from selfreward.judging.prompts.templates import load_template
 
     path, config = finished
     text = load_template(config.judging.template).text
@@ -98,7 +98,7 @@ def test_the_judge_template_counts_by_its_text_not_by_its_path(finished, tmp_pat
 def test_a_builders_version_changes_its_key_and_a_changed_row_those_that_read_it(finished, tmp_path):
     path, config = finished
     before = keys(path, config)
-    with mock.patch.object(importlib.import_module("builders.pairs"), "VERSION", 999):
+    with mock.patch.object(importlib.import_module("selfreward.builders.pairs"), "VERSION", 999):
         assert [n for n, key in keys(path, config).items() if key != before[n]] == ["iter1/pairs"]
     copy = tmp_path / "run"
     shutil.copytree(path, copy, symlinks=True)
@@ -166,9 +166,9 @@ def test_another_weight_tokenizer_or_chat_template_changes_the_keys_of_what_the_
 _FRESH = """
 import json, sys
 from pathlib import Path
-from selfreward.config import load_config
-from selfreward.pipeline import plans_until, resolve_plan
-from selfreward.store import Run
+from selfreward.config.run import load_config
+from selfreward.steps.pipeline import plans_until, resolve_plan
+from selfreward.store.run import Run
 run, config = Run(sys.argv[1]), load_config(Path(sys.argv[2]))
 print(json.dumps({p.name: resolve_plan(run, config, p)[0].key for p in plans_until(config, "iter1/pairs")}))
 """

@@ -27,10 +27,10 @@ from operations import publish, recipe, rows
 from tried import tried
 
 from selfreward.errors import DamagedError
-from selfreward.gc import collect
-from selfreward.owner import is_temporary
-from selfreward.store import Run
-from selfreward.version import Version
+from selfreward.store.gc import collect
+from selfreward.store.owner import is_temporary
+from selfreward.store.run import Run
+from selfreward.store.version import Version
 
 NAMES = st.sampled_from(["ift", "iter1/pairs"])
 SETTINGS = st.integers(1, 3)

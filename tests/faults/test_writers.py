@@ -19,12 +19,12 @@ from driver import Operation, at_once, kill_at_random
 from operations import publish, publish_model, recipe, rows
 from tried import tried
 
-from selfreward import lock, writer
-from selfreward.contenthash import content_sha256
 from selfreward.errors import BusyError, DamagedError, StoreError
-from selfreward.gc import collect
-from selfreward.owner import is_temporary
-from selfreward.store import Counts, Run
+from selfreward.store import lock, writer
+from selfreward.store.contenthash import content_sha256
+from selfreward.store.gc import collect
+from selfreward.store.owner import is_temporary
+from selfreward.store.run import Counts, Run
 
 N_WRITERS = 10
 

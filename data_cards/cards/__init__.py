@@ -1,0 +1,1 @@
+"""Dataset and model cards: facts, plots, weaknesses, licences, Croissant."""

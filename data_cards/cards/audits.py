@@ -1,0 +1,103 @@
+"""The audit results of a run as its card and its repository show them, and the gate before anything is sent.
+
+The audits themselves are SQL in `judging/audits/`; this is the only place here that knows how they are called. Times
+are left out, so that the same versions give the same results, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from selfreward.data_cards.cards.redact import public_text
+from selfreward.errors import GateError
+from selfreward.store.run import Run
+
+if TYPE_CHECKING:
+    from selfreward.judging.audits.runner import AuditResult
+
+AUDITS_DATASET = "audits"
+"""Offending rows that `selfreward audit` saves in the run: about the data, not of it, and published only by name."""
+_WORST_FIRST = ("error", "fail", "warn", "pass", "skipped")
+
+
+@dataclass(frozen=True)
+class AuditLine:
+    """One check; `figure` and `limit` as people read them."""
+
+    check: str
+    group: str
+    verdict: str
+    """`pass`, `warn`, `fail`, `skipped`, or `error` where the audit itself broke."""
+    figure: str
+    limit: str
+    found: int
+    """Offending rows."""
+    where: str
+    """The worst iteration, or why it was skipped."""
+    figure_of: str
+    protects_from: str
+
+
+@dataclass(frozen=True)
+class Audits:
+    """All checks, and whether they were a gate."""
+
+    lines: list[AuditLine]
+    notes: list[str]
+    """What was looked at where it was not everything."""
+    overruled: bool
+    """Whether failed ones were let through (`--no-gate`)."""
+
+    @property
+    def summary(self) -> str:
+        """One sentence for the card."""
+        verdicts = Counter(line.verdict for line in self.lines)
+        counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in _WORST_FIRST if verdicts[verdict])
+        gate = (
+            " The gate was switched off (--no-gate): what failed stopped nothing." if self.overruled else ""
+        )
+        return f"{len(self.lines)} checks: {counted}.{gate}"
+
+    def to_json(self) -> str:
+        """For `selfreward/audits.json`."""
+        body = {"overruled": self.overruled, "summary": self.summary, "notes": self.notes}
+        return (
+            json.dumps(
+                {**body, "audits": [asdict(line) for line in self.lines]}, indent=2, ensure_ascii=False
+            )
+            + "\n"
+        )
+
+
+def audit_run(run: Run, gated: bool = True) -> Audits:
+    """Run every audit; GateError, before anything is sent, where one fails or breaks and `gated`."""
+    from selfreward.judging.audits.runner import run_audits
+
+    report = run_audits(run, save=False)
+    bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
+    if bad and gated:
+        names = ", ".join(f"{result.name} ({result.reason or result.verdict})" for result in bad)
+        raise GateError(
+            f"{run.path}: {len(bad)} of {len(report.results)} audits do not pass: {names}; nothing was sent. "
+            f"`selfreward audit {run.path}` shows the rows; --no-gate publishes all the same, and the card says so"
+        )
+    lines = sorted(map(_line, report.results), key=lambda line: _WORST_FIRST.index(line.verdict))
+    return Audits(lines, [public_text(note) for note in report.notes], bool(bad))
+
+
+def _line(result: AuditResult) -> AuditLine:
+    iteration = "" if result.iteration is None else f"iter{result.iteration}"
+    return AuditLine(
+        check=result.name,
+        group=result.group,
+        verdict=result.verdict,
+        figure=result.figure_text,
+        limit=f"{'at most' if result.at_most else 'at least'} {result.threshold:g}",
+        found=result.n_rows,
+        where=public_text(result.reason or "; ".join(filter(None, (iteration, result.detail)))),
+        figure_of=result.figure_of,
+        protects_from=result.protects_from,
+    )

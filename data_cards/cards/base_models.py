@@ -1,0 +1,78 @@
+"""The models a run started from: their names on the Hub and their licences, as far as they are known here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfreward.config.run import RunConfig
+from selfreward.errors import UsageError
+
+_KNOWN = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
+"""Model name -> its repository on the Hub, its licence."""
+
+
+def hub_name(model_string: str) -> str | None:
+    """The Hub repository of a model string, None where it is a folder, a server or a script.
+
+    >>> hub_name("hf:smollm2-135m-instruct")
+    'HuggingFaceTB/SmolLM2-135M-Instruct'
+    """
+    engine, _, target = model_string.partition(":")
+    if target in _KNOWN:
+        return _KNOWN[target][0]
+    named = (
+        engine in ("hf", "vllm", "ray") and target.count("/") == 1 and not target.startswith((".", "~", "/"))
+    )
+    return target if named and not Path(target).exists() else None
+
+
+def base_licence(model_string: str) -> str | None:
+    """The licence of the model a run started from: of a known model, or as the card in its folder says."""
+    target = model_string.partition(":")[2]
+    if target in _KNOWN:
+        return _KNOWN[target][1]
+    card = Path(target).expanduser() / "README.md"
+    return _licence_in(card) if card.is_file() else None
+
+
+def require_base_licence(model_string: str | None, wanted: str | None) -> str:
+    """The licence of trained models: the base model's, or the one that was given; UsageError where neither is known."""
+    known = base_licence(model_string) if model_string else None
+    if wanted is None and known is None:
+        raise UsageError(
+            f"the licence of the base model {model_string or '(no config.yaml in the run)'} is not known, and models "
+            "trained from it carry it on; say it with --model-license"
+        )
+    if wanted is not None and known is not None and wanted != known:
+        raise UsageError(
+            f"--model-license {wanted}: the base model {model_string} is under {known}, which its models carry on"
+        )
+    return wanted or known or ""
+
+
+def generating_licences(config: RunConfig | None, generators: Sequence[str]) -> list[str]:
+    """For the card: each generating model that is no model of the run itself, with its licence."""
+    if config is None or not generators:
+        return []
+    strings = {config.model, config.prompts.generator, config.judging.judge} - {"fixed", "current"}
+    return [
+        f"{hub_name(s) or _shown(s)}: {base_licence(s) or 'not known here, look it up'}"
+        for s in sorted(strings)
+    ]
+
+
+def _shown(model_string: str) -> str:
+    """Without this machine's paths."""
+    engine, _, target = model_string.partition(":")
+    return f"{engine}:{Path(target).name}"
+
+
+def _licence_in(card: Path) -> str | None:
+    from huggingface_hub import ModelCard
+
+    try:
+        licence = ModelCard(card.read_text(encoding="utf-8")).data.license
+    except (ValueError, OSError):  # a README that is no card says nothing about a licence
+        return None
+    return licence if isinstance(licence, str) else None

@@ -1,0 +1,194 @@
+"""The YAML at the head of a card, made by libraries and read back before it is used.
+
+A dataset card's YAML is what `load_dataset` and the viewer go by: the configurations, their files, features and
+counts. It is written by `huggingface_hub` and `datasets` from objects, parsed again, and refused unless it says the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from selfreward.data_cards.cards.facts import JudgeFacts, RunFacts
+from selfreward.data_cards.tree.layout import config_name
+from selfreward.data_cards.tree.parquet import DatasetFiles
+from selfreward.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TAGS = ["self-rewarding", "llm-as-a-judge", "rlhf", "dpo", "preference", "synthetic", "trl", "selfreward"]
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
+          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))  # fmt: skip
+
+
+def dataset_front_matter(
+    title: str, licence: str | None, facts: RunFacts, datasets: Sequence[tuple[DatasetFiles, pa.Schema]]
+) -> str:
+    """The YAML of the dataset card, with its fences; `licence` None for a card that is not published yet.
+
+    A dataset without rows gets no configuration: `load_dataset` fails on one. Its files are published all the same.
+    """
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCardData
+
+    card = DatasetCardData(
+        pretty_name=title,
+        license=licence,
+        language=_languages(facts) or None,
+        task_categories=["text-generation"],
+        size_categories=[_size(facts.rows)],
+        annotations_creators=["machine-generated"],
+        tags=_TAGS,
+    )
+    filled = [(data, schema) for data, schema in datasets if data.n_rows]
+    if filled:
+        MetadataConfigs(_configs([data for data, _ in filled])).to_dataset_card_data(card)
+        DatasetInfosDict(_infos(filled)).to_dataset_card_data(card)
+    text = _fenced(card)
+    _require_same(text, filled)
+    return text
+
+
+def _configs(datasets: Sequence[DatasetFiles]) -> dict[str, dict[str, Any]]:
+    """Configuration -> its files; the newest pairs are what the viewer opens with."""
+    configs: dict[str, dict[str, Any]] = {
+        config_name(data.name): {
+            "data_files": [
+                {
+                    "split": split,
+                    "path": [entry.path for entry in entries] if len(entries) > 1 else entries[0].path,
+                }
+                for split, entries in data.splits.items()
+            ]
+        }
+        for data in datasets
+    }
+    pairs = sorted(
+        (data.name for data in datasets if data.name.endswith("/pairs")), key=lambda n: (len(n), n)
+    )
+    first = config_name(pairs[-1]) if pairs else next(iter(configs))
+    if first != "default":
+        configs[first]["default"] = True
+    return configs
+
+
+def _infos(datasets: Sequence[tuple[DatasetFiles, pa.Schema]]) -> dict[str, Any]:
+    from datasets import DatasetInfo, Features, SplitDict, SplitInfo
+
+    infos = {}
+    for data, schema in datasets:
+        splits = SplitDict()
+        for split, entries in data.splits.items():
+            splits.add(SplitInfo(split, data.arrow_bytes[split], sum(entry.rows for entry in entries)))
+        infos[config_name(data.name)] = DatasetInfo(
+            features=Features.from_arrow_schema(schema.remove_metadata()),
+            splits=splits,
+            config_name=config_name(data.name),
+            download_size=sum(entry.bytes for entry in data.files),
+            dataset_size=sum(data.arrow_bytes.values()),
+        )
+    return infos
+
+
+def _require_same(text: str, datasets: Sequence[tuple[DatasetFiles, pa.Schema]]) -> None:
+    from datasets import Features
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    read = DatasetCard(text).data
+    infos = DatasetInfosDict.from_dataset_card_data(read)
+    configs = MetadataConfigs.from_dataset_card_data(read)
+    for data, schema in datasets:
+        name = config_name(data.name)
+        if name not in configs or infos[name].features != Features.from_arrow_schema(
+            schema.remove_metadata()
+        ):
+            raise StoreError(
+                f"{data.name}: its columns cannot be written into a card's YAML and read back the same; rename the "
+                "extra columns that were imported, or leave the dataset out with --only"
+            )
+
+
+def model_front_matter(
+    title: str,
+    licence: str | None,
+    base_model: str | None,
+    dataset_repo: str,
+    results: Sequence[Any],
+    facts: RunFacts,
+) -> str:
+    """The YAML of a model card, with its fences; `results` are `EvalResult`s."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    card = ModelCardData(
+        license=licence,
+        base_model=base_model,
+        datasets=[dataset_repo],
+        language=_languages(facts) or None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        model_name=title,
+        eval_results=list(results) or None,
+        tags=[tag for tag in _TAGS if tag != "synthetic"],
+    )
+    text = _fenced(card)
+    read = ModelCard(text).data
+    if read.eval_results != (list(results) or None) or read.license != licence:
+        raise StoreError(f"{title}: the model card's YAML does not read back the same; this is a bug")
+    return text
+
+
+def model_results(
+    dataset_repo: str, revision: str, judge: JudgeFacts | None, alpaca: dict[str, Any] | None
+) -> list[Any]:
+    """What the run measured of a model, in the form of the Hub's `model-index`; percent, as the paper gives them."""
+    from huggingface_hub import EvalResult
+
+    def result(config: str, kind: str, name: str, value: float) -> Any:
+        return EvalResult(
+            task_type="text-generation",
+            dataset_type=dataset_repo,
+            dataset_name=f"{dataset_repo} ({config})",
+            dataset_config=config,
+            dataset_split="train",
+            dataset_revision=revision,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 2),
+        )
+
+    results = []
+    if judge and judge.agreement and judge.agreement.get("value") is not None:
+        name = "pairs ordered as people did, ties half, %"
+        results.append(result(judge.config, "pairwise_accuracy", name, 100 * judge.agreement["value"]))
+    if judge and judge.judgements:
+        name = "judgements with a readable score, %"
+        results.append(result(judge.config, "scored_share", name, 100 * judge.scored / judge.judgements))
+    if alpaca and alpaca.get("win_rate") is not None:
+        name = f"win rate against {alpaca.get('reference')}, judged by {alpaca.get('annotator')}, %"
+        results.append(result(alpaca["config"], "win_rate", name, alpaca["win_rate"]))
+    if alpaca and alpaca.get("length_controlled_winrate") is not None:
+        name = "length-controlled win rate, %"
+        results.append(result(alpaca["config"], "lc_win_rate", name, alpaca["length_controlled_winrate"]))
+    return results
+
+
+def _languages(facts: RunFacts) -> list[str]:
+    """The seeds' languages as the Hub takes them, two or three letters: `pt` for `pt-BR`; what is no code is left out.
+
+    A `lang` of somebody's own table can be anything, and the Hub would refuse the whole commit for it.
+    """
+    codes = {lang.partition("-")[0].lower() for lang in facts.languages}
+    return sorted(code for code in codes if re.fullmatch("[a-z]{2,3}", code))
+
+
+def _fenced(card: Any) -> str:
+    return f"---\n{card.to_yaml(line_break=chr(10))}\n---\n\n"
+
+
+def _size(rows: int) -> str:
+    return next((name for limit, name in _SIZES if rows < limit), "1B<n<10B")

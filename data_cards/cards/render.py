@@ -1,0 +1,167 @@
+"""Cards: a dataset's README and a model's, from facts and templates.
+
+The front matter comes from libraries (`front_matter`), the text from Jinja templates in which every value that the
+data could have a say in shows as text (`markdown`). The same versions give the same card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from selfreward.config.run import dump_config
+from selfreward.data_cards.cards.audits import Audits
+from selfreward.data_cards.cards.base_models import generating_licences
+from selfreward.data_cards.cards.facts import DatasetFacts, JudgeFacts, RunFacts
+from selfreward.data_cards.cards.front_matter import dataset_front_matter, model_front_matter, model_results
+from selfreward.data_cards.cards.licences import source_licence
+from selfreward.data_cards.cards.markdown import render
+from selfreward.data_cards.cards.plots import draw_plots
+from selfreward.data_cards.cards.redact import public_config
+from selfreward.data_cards.cards.weaknesses import weaknesses
+from selfreward.data_cards.tree.layout import CARD, config_name
+from selfreward.data_cards.tree.parquet import DatasetFiles
+from selfreward.funnel import PAPER_PAIRS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ModelLink:
+    """One of the run's models on the Hub."""
+
+    name: str
+    repo: str
+    url: str
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A published configuration that a model was trained on."""
+
+    repo: str
+    url: str
+    config: str
+    revision: str
+
+
+def write_dataset_card(
+    folder: Path,
+    repo: str,
+    tag: str,
+    licence: str | None,
+    facts: RunFacts,
+    datasets: Sequence[tuple[DatasetFiles, pa.Schema]],
+    audits: Audits,
+    models: Sequence[ModelLink] = (),
+) -> dict[str, Path]:
+    """Write README.md and its pictures below `folder`; path in the repository -> file."""
+    title = repo.rpartition("/")[2]
+    config = public_config(facts.config)
+    scale = (config.judging.min_score, config.judging.max_score) if config else None
+    drawn = {iteration.number: draw_plots(iteration, folder, scale) for iteration in facts.iterations}
+    text = dataset_front_matter(title, licence, facts, datasets) + render(
+        "dataset.md.jinja",
+        title=title,
+        repo=repo,
+        repo_literal=Markup(f'"{repo}"'),
+        tag=tag,
+        licence=licence,
+        facts=facts,
+        config=config,
+        config_text=dump_config(config) if config else "",
+        splits={data.name: _splits(data) for data, _ in datasets},
+        plots=drawn,
+        audits=audits,
+        weaknesses=weaknesses(facts),
+        paper_pairs=PAPER_PAIRS,
+        models=models,
+        seeds_licence=_seeds_licence(facts.sources),
+        generating_licences=generating_licences(facts.config, facts.generators),
+        **_example([config_name(data.name) for data, _ in datasets if data.n_rows]),
+    )
+    (folder / CARD).write_text(text, encoding="utf-8")
+    pictures = [path for paths in drawn.values() for path in paths]
+    return {path: folder / path for path in [CARD, *pictures]}
+
+
+def write_model_card(
+    path: Path,
+    repo: str,
+    licence: str | None,
+    licence_note: str,
+    model: DatasetFacts,
+    manifest: Mapping[str, Any],
+    facts: RunFacts,
+    base: str | None,
+    dataset_repo: str,
+    revision: str,
+    training_data: Sequence[TrainingData],
+) -> None:
+    """Write a model's README; `revision` is the dataset repository's commit that holds its results."""
+    import yaml
+
+    title = repo.rpartition("/")[2]
+    judge = next((judge for judge in facts.judges if judge.model == model.name), None)
+    alpaca = next((row for row in facts.alpaca if row["model"] == model.name), None)
+    results = model_results(dataset_repo, revision, judge, alpaca)
+    text = model_front_matter(title, licence, base, dataset_repo, results, facts) + render(
+        "model.md.jinja",
+        title=title,
+        repo_literal=Markup(f'"{repo}"'),
+        model=model,
+        started_from=base or _not_on_the_hub(facts),
+        parameters=yaml.safe_dump(manifest["params"], sort_keys=True, allow_unicode=True),
+        training_data=training_data,
+        effect=manifest["counts"]["notes"].get("effect"),
+        judge_template=facts.template,
+        judge=judge,
+        alpaca=alpaca,
+        weaknesses=weaknesses(_facts_of(facts, manifest, judge, alpaca)),
+        dataset_repo=dataset_repo,
+        licence=licence,
+        licence_note=licence_note,
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _facts_of(
+    facts: RunFacts, manifest: Mapping[str, Any], judge: JudgeFacts | None, alpaca: dict[str, Any] | None
+) -> RunFacts:
+    """What of a run concerns one of its models: the pairs it was trained on, and what was measured of it."""
+    inputs = {entry["name"] for entry in manifest["inputs"].values()}
+    return replace(
+        facts,
+        iterations=[i for i in facts.iterations if f"iter{i.number}/pairs" in inputs],
+        judges=[judge] if judge else [],
+        alpaca=[alpaca] if alpaca else [],
+    )
+
+
+def _not_on_the_hub(facts: RunFacts) -> str:
+    config = public_config(facts.config)
+    return f"{config.model}, which is not on the Hub" if config else "a model that is not known here"
+
+
+def _splits(data: DatasetFiles) -> Markup:
+    if not data.n_rows:
+        return Markup("none: no rows, so there is nothing to load")
+    parts = [f"`{split}` {sum(entry.rows for entry in entries):,}" for split, entries in data.splits.items()]
+    return Markup(", ".join(parts))
+
+
+def _seeds_licence(sources: Sequence[str]) -> str:
+    known = sorted({licence for source in sources if (licence := source_licence(source))})
+    return f", under {', '.join(known)}" if known else ""
+
+
+def _example(configs: Sequence[str]) -> dict[str, Markup]:
+    """The configuration of the loading example: pairs where there are some."""
+    pairs = [config for config in configs if config.endswith("_pairs")]
+    config = pairs[-1] if pairs else next(iter(configs), "pairs")
+    return {"example": Markup(config.rpartition("_")[2]), "example_literal": Markup(f'"{config}"')}

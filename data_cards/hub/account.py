@@ -1,0 +1,67 @@
+"""Who is publishing, and how the Hub is reached: the client, its token, and what the token may do.
+
+The token comes from the standard place (`HF_TOKEN`, the login file) and is read by the client itself; nothing here
+holds it, and no message shows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from selfreward.data_cards.hub.failures import HubError, Patience
+from selfreward.data_cards.hub.repo import HubRepo
+from selfreward.errors import UsageError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+SILENCE_S = 300.0
+"""How long a server may say nothing; the client alone would wait for ever."""
+
+
+def connect(endpoint: str | None = None) -> HfApi:
+    """The Hub's client; UsageError where `HF_ENDPOINT` is no address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint, library_name="selfreward")
+    if not api.endpoint.startswith(("http://", "https://")):
+        raise UsageError(f"HF_ENDPOINT {api.endpoint!r}: expected an address such as https://huggingface.co")
+    return api
+
+
+def require_writer(api: HfApi, repo_id: str, patience: Patience) -> str:
+    """The user behind the token; HubError where there is none, or where it may not write to the namespace."""
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise HubError(
+            "no Hugging Face token found; set HF_TOKEN or log in with `hf auth login`; nothing was sent"
+        )
+    repo = HubRepo(api, repo_id, "dataset", patience)
+    account = repo.patiently("asking who you are", api.whoami)
+    namespace = repo_id.split("/")[0]
+    name = str(account.get("name"))
+    organisations = {str(org.get("name")) for org in account.get("orgs", [])}
+    if namespace not in {name, *organisations}:
+        mine = ", ".join([name, *sorted(organisations)])
+        raise HubError(f"--repo {repo_id}: you are {name}, who may publish to {mine}; nothing was sent")
+    role = account.get("auth", {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise HubError(
+            f"--repo {repo_id}: your token can only read; make one with write access at "
+            "huggingface.co/settings/tokens and log in again; nothing was sent"
+        )
+    return name
+
+
+def limit_silence() -> None:
+    """From now on the client gives up on a server that says nothing; for a process of our own, the commands."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def impatient_client() -> Any:
+        client = default_client_factory()
+        client.timeout = SILENCE_S
+        return client
+
+    set_client_factory(impatient_client)

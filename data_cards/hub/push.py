@@ -1,0 +1,110 @@
+"""Bringing one repository to one state: compare, commit once, read back, tag. The same for datasets and models.
+
+Order is what makes an interruption harmless: large files are uploaded before anybody can see them; one commit makes
+all of it visible; only what was read back and found equal gets a tag. Whatever was interrupted, the same command goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfreward.data_cards.hub.failures import HubError, foreign_commit
+from selfreward.data_cards.hub.record import Record
+from selfreward.data_cards.hub.repo import HubRepo
+from selfreward.data_cards.tree.layout import free_tag, short_revision
+from selfreward.data_cards.tree.trees import Tree, changes_between
+from selfreward.progress import bar
+from selfreward.store.version import file_sha256
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a repository is now."""
+
+    repo: str
+    url: str
+    revision: str
+    tag: str
+    committed: bool
+    """False: it held exactly this already."""
+    n_files: int
+    removed: int
+    """Files that `main` had before and has no more; older revisions keep them."""
+    verified: int
+    """Files read back now; 0 where this revision was read back before."""
+
+
+def push(
+    repo: HubRepo,
+    tree: Tree,
+    record: Record,
+    tag: str,
+    title: str,
+    scratch: Path,
+    private: bool = False,
+    onto: str | None = None,
+    check: Callable[[Path], None] = lambda folder: None,
+) -> Pushed:
+    """Make `main` of `repo` hold exactly `tree`, verified and tagged.
+
+    `onto` names a foreign head that may be built upon; `check` looks at the files that were read back. HubError where
+    the Hub refuses, fails, or holds something else than was sent.
+    """
+    head = repo.head()
+    if head is not None and private and not head.private:
+        raise HubError(
+            f"{repo.url}: is public, but --private was given; make it private in its settings first"
+        )
+    head = head or repo.create(private)
+    remote = repo.tree(head.revision)
+    changes = changes_between(tree, remote)
+    revision = head.revision
+    if changes:
+        known = record.get(repo.url)
+        if not known.knows(head.revision, remote) and onto != head.revision:
+            raise foreign_commit(repo.url, head.revision, known.revision)
+        record.expect(repo.url, tree)
+        revision = repo.commit(tree, head.revision, title)
+    record.committed(repo.url, revision)
+    known = record.get(repo.url)
+    verified = 0 if known.verified else _read_back(repo, tree, revision, scratch, check)
+    tags = repo.tags()
+    name = free_tag(tag, revision, tags)
+    if name not in tags:
+        repo.tag(name, revision)
+    record.finished(repo.url, revision, name)
+    return Pushed(
+        repo=repo.repo_id,
+        url=repo.url,
+        revision=revision,
+        tag=name,
+        committed=revision != head.revision,
+        n_files=len(tree.files),
+        removed=len(changes.removed),
+        verified=verified,
+    )
+
+
+def _read_back(repo: HubRepo, tree: Tree, revision: str, scratch: Path, check: Callable[[Path], None]) -> int:
+    """Download every file of the revision and compare; HubError names the first that differs."""
+    remote = repo.tree(revision)
+    changes = changes_between(tree, remote)
+    different = [*changes.added, *changes.removed]
+    if different:
+        raise _not_what_was_sent(repo, revision, different[0])
+    with bar(len(tree.files), "reading back", "file") as progress:
+        for path, hashes in tree.hashes.items():
+            if file_sha256(repo.download(path, revision, scratch)) != hashes.sha256:
+                raise _not_what_was_sent(repo, revision, path)
+            progress.update()
+    check(scratch)
+    return len(tree.files)
+
+
+def _not_what_was_sent(repo: HubRepo, revision: str, path: str) -> HubError:
+    return HubError(
+        f"{repo.url}: {path} at {short_revision(revision)} is not what was sent, so the revision got no tag; run the same "
+        "command again, and tell the Hub's support if it stays"
+    )

@@ -1,0 +1,75 @@
+"""`RUN/published.json`: what this run has put on the Hub, and what it was about to put there.
+
+    {"https://huggingface.co/datasets/ann/x": {"revision": "9c1…", "tag": "run-3f0c…", "verified": true, "pending": null}}
+
+With it a later push knows whether `main` is still this run's own work. `pending` is written before a commit is sent:
+if the reply is lost and the process dies, the next push recognises its own commit by the hashes of its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from selfreward.data_cards.tree.trees import RemoteFile, Tree, is_listed
+from selfreward.store import durable
+from selfreward.store.sealed import seal, unseal
+
+NAME = "published.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Published:
+    """One repository, as this run knows it."""
+
+    revision: str | None = None
+    """The commit that this run made, or was pulled from."""
+    tag: str | None = None
+    verified: bool = False
+    """Whether that commit was read back and compared."""
+    pending: dict[str, list[str]] | None = None
+    """Path -> hashes of a commit that may or may not have arrived."""
+
+    def knows(self, head: str, remote: Mapping[str, RemoteFile]) -> bool:
+        """Whether `main` is this run's own work, or nobody's: a new repository that holds nothing yet."""
+        sent = self.pending is not None and is_listed(self.pending, remote)
+        new = self.revision is None and not remote
+        return new or sent or head == self.revision
+
+
+class Record:
+    """The file of one run, read and replaced whole."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / NAME
+
+    def get(self, url: str) -> Published:
+        """What is known of a repository; an empty record where nothing is."""
+        return self._read().get(url, Published())
+
+    def expect(self, url: str, tree: Tree) -> None:
+        """Note what is about to be committed."""
+        self._put(url, replace(self.get(url), pending=tree.listing()))
+
+    def committed(self, url: str, revision: str) -> None:
+        """Note that a commit is this run's; not yet verified, not yet tagged."""
+        if self.get(url).revision != revision:
+            self._put(url, Published(revision))
+
+    def finished(self, url: str, revision: str, tag: str | None) -> None:
+        """Note that a commit was read back and tagged."""
+        if self.get(url) != (done := Published(revision, tag, verified=True)):
+            self._put(url, done)
+
+    def _put(self, url: str, published: Published) -> None:
+        entries = {**self._read(), url: published}
+        body = {name: asdict(entry) for name, entry in sorted(entries.items())}
+        durable.replace_file(self._path, seal({"format": _FORMAT, "repositories": body}))
+
+    def _read(self) -> dict[str, Published]:
+        if not self._path.is_file():
+            return {}
+        body = unseal(self._path.read_bytes(), self._path)
+        return {name: Published(**entry) for name, entry in body["repositories"].items()}

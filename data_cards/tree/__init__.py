@@ -1,0 +1,1 @@
+"""What a published repository looks like: paths, Parquet files, trees."""

@@ -1,0 +1,118 @@
+"""Where everything lies in a published repository, and what it is called there.
+
+    README.md                                   the card; its YAML names every configuration, split and feature
+    data/iter1_pairs/train-00000-of-00001.parquet
+    selfreward/run.json                         which versions, which files, how the rows go back in order (sealed)
+    selfreward/manifests/iter1/pairs.json       the versions' own manifests, byte for byte
+    selfreward/config.yaml  selfreward/audits.json
+    images/iter1-scores.png  croissant.json
+
+One dataset of the run is one configuration: `iter1/pairs` is `iter1_pairs`, because a configuration's name is part
+of addresses and cannot hold a slash. Splits: `train` for every dataset, and for `eft` the values of its own column
+`split`, `train` and `eval`; the store's words stay the store's words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+
+from selfreward.errors import UsageError
+from selfreward.store.state import Current
+
+CARD = "README.md"
+CROISSANT = "croissant.json"
+RUN_FILE = "selfreward/run.json"
+CONFIG = "selfreward/config.yaml"
+AUDITS = "selfreward/audits.json"
+MODEL_MANIFEST = "selfreward/manifest.json"
+DEFAULT_SPLIT = "train"
+MADE_BY_THE_HUB = ".gitattributes"
+"""The one file of a repository that is not ours: the Hub writes it when the repository is created."""
+
+
+def config_name(dataset: str) -> str:
+    """The configuration of a dataset.
+
+    >>> config_name("iter1/pairs")
+    'iter1_pairs'
+    """
+    return dataset.replace("/", "_")
+
+
+def config_names(datasets: Iterable[str]) -> dict[str, str]:
+    """Dataset -> configuration; UsageError where two would share a name (`iter1/pairs`, `iter1_pairs`)."""
+    names = {dataset: config_name(dataset) for dataset in datasets}
+    for dataset, config in names.items():
+        twins = [other for other in names if names[other] == config and other != dataset]
+        if twins:
+            raise UsageError(
+                f"{dataset} and {twins[0]} would both be configuration {config!r}; publish one of them with --only"
+            )
+    return names
+
+
+def manifest_path(dataset: str) -> str:
+    """Where a version's manifest lies in the dataset repository."""
+    return f"selfreward/manifests/{dataset}.json"
+
+
+def shard_path(dataset: str, split: str, number: int, n_shards: int) -> str:
+    """Where a Parquet file lies, numbered as `datasets` does."""
+    return f"data/{config_name(dataset)}/{split}-{number:05d}-of-{n_shards:05d}.parquet"
+
+
+def model_repo(repo_id: str, model: str) -> str:
+    """The repository of one of the run's models.
+
+    >>> model_repo("ann/self-rewarding", "M1")
+    'ann/self-rewarding-M1'
+    """
+    return f"{repo_id}-{model}"
+
+
+def short_revision(revision: str) -> str:
+    """The first 12 digits of a commit, as people read them."""
+    return revision[:12]
+
+
+def state_digest(current: Mapping[str, Current]) -> str:
+    """What is published, as one hash; for all that is current, `selfreward.store.state.state_sha256`."""
+    lines = "".join(f"{name} {entry.manifest_sha256}\n" for name, entry in sorted(current.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def tag_stem(digest: str) -> str:
+    """The tag of a published run version.
+
+    >>> tag_stem("0123456789abcdef")
+    'run-0123456789ab'
+    """
+    return f"run-{digest[:12]}"
+
+
+def free_tag(stem: str, revision: str, tags: Mapping[str, str]) -> str:
+    """The tag that names `revision`, or the first one that is free; a tag that names something else never moves.
+
+    >>> free_tag("run-01", "b", {"run-01": "a"})
+    'run-01.2'
+    """
+    number = 1
+    while (tag := stem if number == 1 else f"{stem}.{number}") in tags and tags[tag] != revision:
+        number += 1
+    return tag
+
+
+def checked_repo(repo_id: str) -> str:
+    """A repository name that the Hub would take; UsageError before anything is asked of it."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UsageError(f"--repo {repo_id!r}: {str(error).rstrip('.')}; expected USER/NAME") from error
+    if not re.fullmatch(r"[^/]+/[^/]+", repo_id):
+        raise UsageError(f"--repo {repo_id!r}: expected USER/NAME, such as ann/self-rewarding")
+    return repo_id

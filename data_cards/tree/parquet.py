@@ -1,0 +1,187 @@
+"""A version of the store as Parquet files that the Hub's viewer can show, and back again, row for row.
+
+    files = write_dataset(version, folder)     # data/iter1_pairs/train-00000-of-00001.parquet
+    table = read_dataset(files, folder)        # the same rows in the same order, or DamagedError
+
+Row groups hold at most 32 MB of Arrow data (the viewer refuses more than about 286 MB), files 500 MB; a page index
+and content-defined chunks let the viewer and the Hub's storage touch only what they need. Where a dataset has splits
+whose rows interleave (`eft`), the order is kept beside the files as run lengths, because the content hash of a dataset
+depends on the order of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, shard_path
+from selfreward.errors import DamagedError
+from selfreward.store.contenthash import content_sha256
+from selfreward.store.version import Version, file_sha256
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP_BYTES = 32 << 20
+FILE_BYTES = 500 << 20
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file; `path` is relative to the repository."""
+
+    path: str
+    split: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The files of one dataset, and what is needed to make its version of them again."""
+
+    name: str
+    content_sha256: str
+    files: tuple[DataFile, ...]
+    order: tuple[tuple[str, int], ...]
+    """Run lengths of the splits: [["eval", 2], ["train", 5]] is two eval rows, then five train rows."""
+    batches: tuple[int, ...]
+    """Rows in each record batch of the store's Arrow files: with them the very same files can be written again."""
+    arrow_bytes: dict[str, int]
+    """Split -> bytes of its rows in memory, which the card calls `num_bytes`."""
+
+    @property
+    def splits(self) -> dict[str, list[DataFile]]:
+        """Split -> its files, in order."""
+        return {
+            s: [f for f in self.files if f.split == s] for s in dict.fromkeys(f.split for f in self.files)
+        }
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all splits together."""
+        return sum(entry.rows for entry in self.files)
+
+    def described(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_described(cls, value: dict[str, Any]) -> DatasetFiles:
+        """Back from JSON."""
+        return cls(
+            name=value["name"],
+            content_sha256=value["content_sha256"],
+            files=tuple(DataFile(**entry) for entry in value["files"]),
+            order=tuple((split, n) for split, n in value["order"]),
+            batches=tuple(value["batches"]),
+            arrow_bytes=dict(value["arrow_bytes"]),
+        )
+
+
+def write_dataset(version: Version, folder: Path) -> DatasetFiles:
+    """Write the (verified) rows of a version below `folder`."""
+    table = version.table()
+    order = _order(version.name, table)
+    files: list[DataFile] = []
+    arrow_bytes = {}
+    for split in sorted({name for name, _ in order}, key=lambda name: (name != DEFAULT_SPLIT, name)):
+        rows = _rows_of(table, order, split)
+        arrow_bytes[split] = rows.nbytes
+        shards = list(pieces(rows, FILE_BYTES))
+        for number, shard in enumerate(shards):
+            path = shard_path(version.name, split, number, len(shards))
+            _write_file(shard, folder / path)
+            files.append(_described(folder, path, split, shard.num_rows))
+    batches = tuple(batch.num_rows for batch in table.to_batches() if batch.num_rows)
+    return DatasetFiles(version.name, version.content_sha256, tuple(files), order, batches, arrow_bytes)
+
+
+def read_dataset(files: DatasetFiles, folder: Path) -> pa.Table:
+    """The rows of downloaded (or dry-run) files in the store's order; DamagedError unless they are the same rows."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    for entry in files.files:
+        if file_sha256(folder / entry.path) != entry.sha256:
+            raise DamagedError(
+                f"{entry.path}: its SHA-256 is not the one that was published; nothing of it is used"
+            )
+    tables = {
+        split: pa.concat_tables(pyarrow.parquet.read_table(folder / f.path) for f in entries)
+        for split, entries in files.splits.items()
+    }
+    table = _in_order(tables, files.order)
+    found = content_sha256(table)
+    if found != files.content_sha256:
+        raise DamagedError(
+            f"{files.name}: the published rows have content {found[:12]}…, its manifest says "
+            f"{files.content_sha256[:12]}…; publish it again, or pull another revision"
+        )
+    return table
+
+
+def pieces(table: pa.Table, max_bytes: int) -> Iterator[pa.Table]:
+    """The table in parts of at most `max_bytes` (a single larger row stays whole); at least one part."""
+    if table.nbytes <= max_bytes or table.num_rows <= 1:
+        yield table
+        return
+    half = table.num_rows // 2
+    yield from pieces(table.slice(0, half), max_bytes)
+    yield from pieces(table.slice(half), max_bytes)
+
+
+def _order(name: str, table: pa.Table) -> tuple[tuple[str, int], ...]:
+    if name.rpartition("/")[2] == "eft" and table.num_rows:
+        return tuple((split, len(list(run))) for split, run in groupby(table["split"].to_pylist()))
+    return ((DEFAULT_SPLIT, table.num_rows),)
+
+
+def _rows_of(table: pa.Table, order: tuple[tuple[str, int], ...], split: str) -> pa.Table:
+    import pyarrow as pa
+
+    start, parts = 0, []
+    for name, n in order:
+        if name == split:
+            parts.append(table.slice(start, n))
+        start += n
+    return pa.concat_tables(parts)
+
+
+def _in_order(tables: dict[str, pa.Table], order: tuple[tuple[str, int], ...]) -> pa.Table:
+    import pyarrow as pa
+
+    taken = dict.fromkeys(tables, 0)
+    parts = []
+    for split, n in order:
+        parts.append(tables[split].slice(taken[split], n))
+        taken[split] += n
+    return pa.concat_tables(parts)
+
+
+def _write_file(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        pyarrow.parquet.ParquetWriter(
+            path,
+            table.schema,
+            compression="zstd",
+            write_page_index=True,
+            use_content_defined_chunking=True,
+            use_compliant_nested_type=False,  # the other spelling renames list items, and the schema would not come back
+        ) as writer
+    ):
+        for group in pieces(table, ROW_GROUP_BYTES):
+            # `datasets` cannot read a group without rows; a file without groups is an empty table
+            if group.num_rows:
+                writer.write_table(group, row_group_size=group.num_rows)
+
+
+def _described(folder: Path, path: str, split: str, rows: int) -> DataFile:
+    return DataFile(path, split, rows, (folder / path).stat().st_size, file_sha256(folder / path))

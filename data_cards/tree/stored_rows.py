@@ -1,0 +1,55 @@
+"""Published rows as the store's Arrow files again; with the Arrow version that wrote them, the very same bytes.
+
+Three things besides the rows enter those bytes: where the record batches end, what lies under a NULL, and the writer.
+The first is published beside the rows, the second is put back as a builder leaves it, the third is the store's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.data_cards.tree.parquet import DatasetFiles
+from selfreward.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_rows(folder: Path, table: pa.Table, files: DatasetFiles) -> list[dict[str, Any]]:
+    """Write the rows into `folder`; the files as a manifest lists them."""
+    from selfreward.store.writer import write_shards
+
+    written = write_shards(folder, table.schema, _as_stored(table, files.batches))
+    if written.content_sha256 != files.content_sha256:
+        raise StoreError(
+            f"{files.name}: was written with another content hash than it was read with; this is a bug"
+        )
+    return written.files
+
+
+def _as_stored(table: pa.Table, batches: tuple[int, ...]) -> Iterator[pa.RecordBatch]:
+    """The rows in the record batches of the original files, with zeros under NULLs as a builder leaves them."""
+    import pyarrow as pa
+
+    start = 0
+    for n in batches:
+        batch = table.slice(start, n).combine_chunks().to_batches()[0]
+        yield pa.RecordBatch.from_arrays(
+            [_zeros_under_nulls(column) for column in batch.columns], schema=batch.schema
+        )
+        start += n
+
+
+def _zeros_under_nulls(column: pa.Array) -> pa.Array:
+    """What lies under a NULL is nobody's business, but it is part of the file; Parquet leaves a neighbour there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if not plain or not column.null_count:
+        return column
+    column = pa.concat_arrays([column])  # an offset of zero, so that the buffers can be put together
+    filled = pc.fill_null(column, 0)
+    return pa.Array.from_buffers(column.type, len(column), [column.buffers()[0], filled.buffers()[1]])

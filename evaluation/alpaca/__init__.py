@@ -1,0 +1,1 @@
+"""AlpacaEval 2: pairwise verdicts, win rates, length control, the leaderboard."""

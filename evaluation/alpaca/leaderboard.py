@@ -1,0 +1,123 @@
+"""A snapshot of the AlpacaEval leaderboard: the rows, where they are from, their date and their hash.
+
+Entries move (Gemini Pro was 16.85 and is 18.18), so a figure without its snapshot means little. Without a
+file the table inside the installed alpaca-eval is read, read-only; `alpaca_eval.evaluate` overwrites a table
+that it is given as a path.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from selfreward.errors import InputError, UsageError
+from selfreward.evaluation.alpaca.harness import alpaca_eval_folder
+from selfreward.evaluation.ask.files import read_text
+
+PUBLISHED_ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
+PUBLISHED_REFERENCE = "gpt4_1106_preview"
+SHIPPED = Path("leaderboards", "data_AlpacaEval_2", f"{PUBLISHED_ANNOTATOR}_leaderboard.csv")
+KNOWN_DATES = {"fe32bf85c2f7429038faa4c9a884d1d131726454ff84a4b810a91c1c7a2aa0e9": "2024-12-27"}
+"""Release date of the alpaca-eval that shipped the table with this hash (0.6.6)."""
+
+Value = float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """Rows by model name; numbers are floats, an empty cell is None."""
+
+    rows: dict[str, dict[str, Value]]
+    source: str
+    date: str
+    sha256: str
+    """Of the table's bytes (unpacked)."""
+
+    def sorted_by(self, column: str = "length_controlled_winrate") -> list[tuple[str, dict[str, Value]]]:
+        """Highest first (names: alphabetically); rows without a value last. Unknown column: `UsageError`."""
+        columns = ["model", *next(iter(self.rows.values()))]
+        if column not in columns:
+            raise UsageError(f"the leaderboard has no column {column!r}; it has {', '.join(columns)}")
+        if column == "model":
+            return sorted(self.rows.items())
+        return sorted(self.rows.items(), key=lambda item: _descending(item[1][column]))
+
+
+def leaderboard(path: Path | None = None) -> Leaderboard:
+    """The table in `path` (CSV, plain or gzip), or the one shipped with the installed alpaca-eval."""
+    shipped = path is None
+    path = path or alpaca_eval_folder() / SHIPPED
+    text = read_text(path)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if shipped:
+        return Leaderboard(
+            _rows(text, path), f"alpaca-eval {version('alpaca-eval')}", _date(digest, path), digest
+        )
+    return Leaderboard(_rows(text, path), path.name, _date(digest, path), digest)
+
+
+def format_leaderboard(
+    board: Leaderboard,
+    by: str = "length_controlled_winrate",
+    limit: int | None = None,
+    mine: Mapping[str, Mapping[str, Value]] | None = None,
+) -> str:
+    """The table for a terminal, sorted, `limit` rows of it; `mine` (name to figures) is merged in and marked."""
+    marked = {f"> {name}": dict(row) for name, row in (mine or {}).items()}
+    merged = Leaderboard({**board.rows, **marked}, board.source, board.date, board.sha256)
+    ranked = merged.sorted_by(by)
+    shown = [item for n, item in enumerate(ranked) if limit is None or n < limit or item[0] in marked]
+    width = max(len(name) for name, _ in shown)
+    lines = [f"{'model':<{width}}  {'win rate':>8}  {'LC':>6}  {'length':>6}  {'n':>4}"]
+    for name, row in shown:
+        cells = [_cell(row.get(key), n) for key, n in (("win_rate", 2), ("length_controlled_winrate", 2))]
+        cells += [_cell(row.get(key), 0) for key in ("avg_length", "n_total")]
+        lines.append(f"{name:<{width}}  {cells[0]:>8}  {cells[1]:>6}  {cells[2]:>6}  {cells[3]:>4}")
+    lines.append(f"{board.source}, {board.date}, {len(board.rows)} models, sha256 {board.sha256[:12]}")
+    return "\n".join(lines)
+
+
+def _rows(text: str, path: Path) -> dict[str, dict[str, Value]]:
+    """The first column is the model's name, whatever its head (alpaca-eval leaves it empty)."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = list(reader.fieldnames or [])
+    if "win_rate" not in columns:
+        raise InputError(
+            f"{path.name}: is no leaderboard; expected a CSV with the model's name first and win_rate"
+        )
+    name, *values = columns
+    rows = {row[name]: {column: _value(row[column]) for column in values} for row in reader}
+    if not rows:
+        raise InputError(f"{path.name}: the leaderboard has no rows")
+    return rows
+
+
+def _value(cell: str | None) -> Value:
+    if not cell:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _date(digest: str, path: Path) -> str:
+    if digest in KNOWN_DATES:
+        return KNOWN_DATES[digest]
+    return f"file of {datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d}"
+
+
+def _descending(value: Value) -> tuple[int, float, str]:
+    if isinstance(value, float):
+        return 0, -value, ""
+    return (2, 0.0, "") if value is None else (1, 0.0, value)
+
+
+def _cell(value: Value, n_digits: int) -> str:
+    return f"{value:.{n_digits}f}" if isinstance(value, int | float) else (value or "")

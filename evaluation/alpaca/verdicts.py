@@ -1,0 +1,187 @@
+"""Annotations (a judge's preferences) in alpaca-eval's own format, checked against the answers they judge.
+
+    {"instruction": "How did US states get their names?", "output_1": "…", "generator_1": "gpt4_1106_preview",
+     "output_2": "…", "generator_2": "alpaca-7b", "annotator": "weighted_alpaca_eval_gpt4_turbo", "preference": 1.02}
+
+`preference` is in [1, 2]: 1 the reference is better, 2 the model, 1.5 a draw (0 in old files). alpaca-eval drops
+everything else from the denominator without a word. Here a row without a usable preference is a verdict with
+`preference=None` and a status, and the count stands in the result. `output_1` and `output_2` may be left out.
+
+Refused, with the count and the first offender: annotations of another judge or another model mixed in, of
+other prompts, of other answers than those in the outputs file, and a prompt annotated twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from selfreward.errors import InputError
+from selfreward.evaluation.ask.files import Answers, Offenders, Row, instruction_of, text_of
+
+Numbered = list[tuple[int, Row]]
+"""Rows with their numbers in the file, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judgement. `preference` is None unless `status` is `ok`."""
+
+    preference: float | None
+    status: str
+    """As in the table `judgements`: `ok`, `no_score`, `out_of_range`, `truncated`, `empty`, `engine_error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """One judge's verdicts on one model, by instruction."""
+
+    annotator: str | None
+    by_instruction: dict[str, Verdict]
+    notes: tuple[str, ...]
+    """Counted oddities that change no number silently: old notation, other judges' rows left aside."""
+
+
+def verdicts_from_rows(
+    rows: Iterable[Row], source: str, references: Answers, outputs: Answers, annotator: str | None = None
+) -> Verdicts:
+    """Check annotation rows and key them by instruction.
+
+    `annotator` picks one judge's rows out of a file that holds several; without it a second judge is an error.
+    """
+    numbered: Numbered = [
+        (number, {**row, "instruction": instruction_of(row, source, number)})
+        for number, row in enumerate(rows, start=1)
+    ]
+    numbered, judge, notes = _one_judge(numbered, source, annotator)
+    _refuse_foreign(numbered, source, references)
+    notes += _check_names(numbered, source, references, outputs)
+    legacy, verdicts = 0, {}
+    for _, row in numbered:
+        legacy += row.get("preference") == 0 and not isinstance(row.get("preference"), bool)
+        verdicts[row["instruction"]] = verdict_of(row)
+    if legacy:
+        notes.append(f"{source}: {legacy} times preference 0, an older notation for a draw, read as 1.5")
+    return Verdicts(judge, verdicts, tuple(notes))
+
+
+def verdict_of(row: Row) -> Verdict:
+    """The preference of a row, or why it has none.
+
+    >>> verdict_of({"preference": 1.25}).preference, verdict_of({"preference": 0}).preference
+    (1.25, 1.5)
+    >>> verdict_of({"preference": -1}).status, verdict_of({"preference": None}).status
+    ('out_of_range', 'no_score')
+    """
+    value = row.get("preference")
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        status = row.get("status")
+        return Verdict(None, status if isinstance(status, str) and status != "ok" else "no_score")
+    preference = 1.5 if value == 0 else float(value)
+    return Verdict(preference, "ok") if 1 <= preference <= 2 else Verdict(None, "out_of_range")
+
+
+def _one_judge(
+    numbered: Numbered, source: str, annotator: str | None
+) -> tuple[Numbered, str | None, list[str]]:
+    """The rows of one judge, its name, and what was left aside."""
+    judges: dict[str | None, Offenders] = {}
+    for number, row in numbered:
+        name = text_of(row, "annotator", source, number)
+        judges.setdefault(name, Offenders()).add(number, row["instruction"])
+    if annotator is None:
+        if len(judges) > 1:
+            (main, rows), *others = sorted(judges.items(), key=lambda item: -item[1].count)
+            name, strangers = others[0]
+            raise InputError(
+                strangers.sentence(source, f"by another judge, {name!r}, beside the {rows.count} by {main!r}")
+                + "; name the judge whose rows to read"
+            )
+        return numbered, next(iter(judges), None), []
+    if annotator not in judges:
+        found = ", ".join(sorted(repr(name) for name in judges)) or "no rows"
+        raise InputError(f"{source}: holds no annotations by {annotator!r}; found {found}")
+    mine = [(number, row) for number, row in numbered if row.get("annotator") == annotator]
+    left = len(numbered) - len(mine)
+    return (
+        mine,
+        annotator,
+        [f"{source}: left aside {left} by other judges than {annotator!r}"] * bool(left),
+    )
+
+
+def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> None:
+    """Repeated instructions (alpaca-eval would count the prompt twice) and instructions of another prompt set."""
+    seen: set[str] = set()
+    repeated, foreign = Offenders(), Offenders()
+    for number, row in numbered:
+        instruction = row["instruction"]
+        if instruction in seen:
+            repeated.add(number, instruction)
+        if instruction not in references.outputs:
+            foreign.add(number, instruction)
+        seen.add(instruction)
+    repeated.refuse(source, "annotating an instruction a second time; keep one verdict to each")
+    foreign.refuse(source, f"annotating an instruction that {references.source} does not have")
+
+
+def _check_names(numbered: Numbered, source: str, references: Answers, outputs: Answers) -> list[str]:
+    """Verdicts must be about the answers at hand. Texts decide where the rows carry them, names otherwise."""
+    _check_texts(numbered, source, "output_1", references)
+    texts_agree = _check_texts(numbered, source, "output_2", outputs)
+    _check_generator(numbered, source, "generator_1", references)
+    if texts_agree and outputs.generator is not None:
+        return _renamed(numbered, source, outputs)
+    _check_generator(numbered, source, "generator_2", outputs)
+    return []
+
+
+def _check_texts(numbered: Numbered, source: str, column: str, answers: Answers) -> bool:
+    """True if every row carries the text and it is the answer at hand; raises where one differs."""
+    other, n_compared = Offenders(), 0
+    for number, row in numbered:
+        judged = text_of(row, column, source, number)
+        answer = answers.outputs.get(row["instruction"])
+        if judged is not None and answer is not None:
+            n_compared += 1
+            if judged.strip() != answer.strip():
+                other.add(number, row["instruction"])
+    other.refuse(
+        source,
+        f"judging another {column} than the answer in {answers.source}; give the annotations of these answers",
+    )
+    return n_compared == len(numbered) > 0
+
+
+def _names(numbered: Numbered, source: str, column: str) -> dict[str, Offenders]:
+    names: dict[str, Offenders] = {}
+    for number, row in numbered:
+        name = text_of(row, column, source, number)
+        if name is not None:
+            names.setdefault(name, Offenders()).add(number, row["instruction"])
+    return names
+
+
+def _check_generator(numbered: Numbered, source: str, column: str, answers: Answers) -> None:
+    """One name in the column, and the one that the answers carry (if they carry any)."""
+    names = _names(numbered, source, column)
+    expected = answers.generator or next(iter(names), None)
+    for name, rows in names.items():
+        if name != expected:
+            sentence = rows.sentence(
+                source, f"with {column} {name!r}, but {answers.source} holds {expected!r}"
+            )
+            raise InputError(sentence + "; give annotations of one model against one reference")
+
+
+def _renamed(numbered: Numbered, source: str, outputs: Answers) -> list[str]:
+    """Same texts under another name is a renamed model: said, not refused. Two names are two models."""
+    names = _names(numbered, source, "generator_2")
+    if len(names) > 1:
+        _check_generator(numbered, source, "generator_2", outputs)
+    return [
+        f"{source}: calls the model {name!r}, {outputs.source} calls it {outputs.generator!r}; the answers agree"
+        for name in names
+        if name != outputs.generator
+    ]

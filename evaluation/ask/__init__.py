@@ -1,0 +1,1 @@
+"""What every measure needs: prompts, models' answers, journalled requests, tables of results."""

@@ -1,0 +1,229 @@
+"""Asking a model many things, once: journalled in a folder, resumed, and what it may cost said before it is sent.
+
+    with asking(reference_of_model, out / ".work", "answers", terms) as asked:
+        completions = asked.complete(requests, "answers")
+
+Promises:
+
+- an answer lies under the content of its request (messages, sampling, seed) and the model's identity, so that
+  the same folder answers the same question without asking again, whatever else was asked in between;
+- a request that failed is asked once more by the next run of the same command, and only by that;
+- of a server with prices the least and the most that the open requests can cost are printed before the first
+  one is sent; if even the least passes `max_cost`, nothing is sent. `max_cost` holds for the folder: all models
+  asked from it and all restarts together.
+
+Not promised: equal answers from a server that is asked again in another folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from selfreward.costs import spent
+from selfreward.engines import open_engine
+from selfreward.engines.base import Completion, Engine, EngineOptions, Request
+from selfreward.engines.openai.usage import Usage
+from selfreward.engines.references import ModelRef
+from selfreward.errors import CostLimitError, UsageError
+from selfreward.progress import say
+from selfreward.steps.generation import Completions, Generation
+from selfreward.store.sealed import digest
+
+_BYTES_PER_TOKEN = 4
+"""Of English text, roughly; for the lower end of an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a model is asked: options of its engine, and the most that the whole folder may cost."""
+
+    options: EngineOptions = field(default_factory=EngineOptions)
+    max_cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What open requests come to. Money in the currency of the prices, NULL where no prices were given."""
+
+    n_requests: int
+    n_prompt_tokens: int
+    """At about four bytes a token."""
+    n_new_tokens: int
+    """At most."""
+    least: float | None
+    most: float | None
+
+    def sentence(self, name: str) -> str:
+        """For people, before anything is sent."""
+        size = (
+            f"{name}: {self.n_requests:,} requests, about {self.n_prompt_tokens:,} prompt tokens, at most "
+            f"{self.n_new_tokens:,} new ones"
+        )
+        if self.least is None or self.most is None:
+            return f"{size}; no prices given, so the cost is not known"
+        return f"{size}; cost {self.least:.4g} to {self.most:.4g}"
+
+
+def estimate(requests: Sequence[Request], usage: Usage | None, has_prices: bool) -> Estimate:
+    """Least: prompts at four bytes a token and one new token an answer. Most: the engine's own reservation."""
+    n_prompt = sum(_n_bytes(request) // _BYTES_PER_TOKEN for request in requests)
+    n_new = sum(request.n * request.sampling.max_tokens for request in requests)
+    least = most = None
+    if usage is not None and has_prices:
+        least = usage.prices.cost(n_prompt, sum(request.n for request in requests))
+        most = max(least, sum(usage.prices.worst_case(request, request.n) for request in requests))
+    return Estimate(len(requests), n_prompt, n_new, least, most)
+
+
+class Asking(Generation):
+    """A `Generation` whose completions are cached by content. Use `asking`, which also opens the engine."""
+
+    _asks_failed_again = False  # it numbers the attempts, so that each draws with a seed of its own
+
+    def __init__(self, name: str, work: Path, engine: Engine, terms: Terms) -> None:
+        super().__init__(name, work, engine)
+        self.engine = engine
+        self._name_shown = name
+        self._terms = terms
+        self._failures: dict[tuple[str, int], int] = {}
+        self._answered: Completions = {}
+
+    def __enter__(self) -> Asking:
+        super().__enter__()
+        for (request_id, sample), completion in self._done.items():
+            if failed(completion):
+                place, attempt = _place(request_id, sample)
+                self._failures[place] = max(self._failures.get(place, 0), attempt)
+        return self
+
+    def complete(self, requests: Sequence[Request], description: str) -> Completions:
+        """All completions by (request id, sample), as the caller named them."""
+        contents = {request.id: _content_id(request) for request in requests}
+        asked = [replace(request, id=f"{contents[request.id]}@1") for request in requests]
+        again = [
+            replace(request, id=self._id_of(contents[request.id], sample)[0], n=1)
+            for request in requests
+            for sample in range(request.n)
+            if (contents[request.id], sample) in self._failures
+        ]
+        self._announce([*asked, *again])
+        found = super().complete([*asked, *again], description)
+        completions = {
+            (request.id, sample): replace(
+                found[self._id_of(contents[request.id], sample)], request_id=request.id, sample=sample
+            )
+            for request in requests
+            for sample in range(request.n)
+        }
+        self._answered |= completions
+        return completions
+
+    def notes(self) -> dict[str, Any]:
+        """Counts over what this command asked for, cached answers included."""
+        answered = list(self._answered.values())
+        errors = [c.error or "unknown" for c in answered if c.finish_reason == "error"]
+        return {
+            **super().notes(),
+            "completions": len(answered),
+            "truncated": sum(c.finish_reason == "length" for c in answered),
+            "engine_errors": len(errors),
+            "first_engine_error": errors[0] if errors else None,
+        }
+
+    def _id_of(self, content: str, sample: int) -> tuple[str, int]:
+        """Where the answer that counts lies: the attempt after the last one that failed in an earlier run."""
+        n_failures = self._failures.get((content, sample), 0)
+        return (f"{content}#{sample}@{n_failures + 1}", 0) if n_failures else (f"{content}@1", sample)
+
+    def _announce(self, requests: Sequence[Request]) -> None:
+        """Print the estimate for a server; refuse what cannot be paid for."""
+        usage: Usage | None = getattr(self.engine, "usage", None)
+        still_open = [r for r in requests if any((r.id, s) not in self._done for s in range(r.n))]
+        if usage is None or not still_open:
+            return
+        coming = estimate(still_open, usage, _has_prices(self._terms.options))
+        limit = self._terms.max_cost
+        before = f", {usage.spent:.4g} of {limit:.4g} spent before" if limit is not None else ""
+        say(coming.sentence(self._name_shown) + before)
+        if limit is not None and coming.least is not None and usage.spent + coming.least > limit:
+            raise CostLimitError(
+                f"{self._name_shown}: would cost {coming.least:.4g} at least, and {usage.spent:.4g} of --max-cost "
+                f"{limit:.4g} are spent; nothing was sent: raise --max-cost or ask for fewer prompts (--n-max)"
+            )
+
+
+@contextmanager
+def asking(ref: ModelRef, work: Path, name: str, terms: Terms) -> Iterator[Asking]:
+    """Open the model's engine and its journal under `work`, one journal for each model and its options."""
+    priced = ref.model_string.startswith("openai:")
+    keyed = {key: value for key, value in asdict(terms.options).items() if key not in _NOT_KEYED}
+    folder = work / f"{name}-{digest({'model': ref.content_sha256, 'options': keyed})[:12]}"
+    options = _with_limit(ref, terms, work) if priced else terms.options
+    with open_engine(ref.model_string, options) as engine, Asking(name, folder, engine, terms) as asked:
+        yield asked
+
+
+_NOT_KEYED = ("max_in_flight", "timeout_s", "max_retries", "extra")
+"""Options that change no answer; `extra` holds prices and a server's own switches."""
+
+
+def _with_limit(ref: ModelRef, terms: Terms, work: Path) -> EngineOptions:
+    """The limit goes to the engine, which keeps it for every single request; it needs prices for that."""
+    if terms.max_cost is None:
+        return terms.options
+    if not _has_prices(terms.options):
+        raise UsageError(
+            f"--max-cost needs the prices of {ref.name}: give price_per_million_in=… and price_per_million_out=… "
+            "with --engine (the model) or --judge-engine (the judge); 0 for a free server"
+        )
+    extra = {**terms.options.extra, "max_cost": terms.max_cost, "spent": spent(work)}
+    return replace(terms.options, extra=extra)
+
+
+def _has_prices(options: EngineOptions) -> bool:
+    return "price_per_million_out" in options.extra
+
+
+def _content_id(request: Request) -> str:
+    return f"{request.id}~{digest({**asdict(request), 'id': '', 'n': 1})[:12]}"
+
+
+def _place(request_id: str, sample: int) -> tuple[tuple[str, int], int]:
+    """(content, sample) and the number of the attempt, from an id in the journal."""
+    content, _, attempt = request_id.rpartition("@")
+    if attempt != "1":
+        content, _, number = content.rpartition("#")
+        sample = int(number)
+    return (content, sample), int(attempt)
+
+
+def _n_bytes(request: Request) -> int:
+    return sum(len(message.content.encode()) for message in request.messages) + len(request.prefix.encode())
+
+
+def engine_options(settings: Sequence[str]) -> EngineOptions:
+    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`, anything else goes to the engine.
+
+    >>> engine_options(["batch_size=8", "price_per_million_in=2.5"]).extra
+    {'price_per_million_in': 2.5}
+    """
+    import yaml
+
+    known = {name for name in EngineOptions.__dataclass_fields__ if name != "extra"}
+    values: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"engine option {setting!r}: expected KEY=VALUE, such as batch_size=8")
+        (values if name in known else extra)[name] = yaml.safe_load(text)
+    return EngineOptions(**values, extra=extra)
+
+
+def failed(completion: Completion) -> bool:
+    """Whether the engine gave no answer."""
+    return completion.finish_reason == "error"

@@ -1,0 +1,160 @@
+"""Results as tables of a run: `evaluation_figures`, and the rows behind them (`head_to_head`, `mt_bench`, …).
+
+    {"evaluation_id": "ev-…", "measure": "head_to_head", "model": "M2@91ab…", "against": "M1@…", "judge": "openai:…",
+     "figure": "win", "part": null, "value": 55.5, "low": 49.2, "high": 61.7, "n": 256, "of": "prompts", "unit": "percent"}
+
+One evaluation (these models, this judge, these prompts, these settings) has one `evaluation_id`. Doing it again
+replaces its rows; another evaluation stands beside it. Each change is a new version of the dataset, as everywhere;
+figures that do not exist are NULL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from selfreward.statistics import Figure
+from selfreward.store.durable import make_folder, replace_file
+from selfreward.store.run import Counts, Recipe, Run
+from selfreward.store.sealed import digest
+from selfreward.store.version import Version
+from selfreward.tables import arrow_schema, row_id
+
+FIGURES = "evaluation_figures"
+BUILDER = "evaluation.results 1"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationFigure:
+    """One number of one evaluation."""
+
+    evaluation_id: str
+    measure: str
+    """`alpaca`, `head_to_head`, `judge`, `mt_bench`, `human`, `nlp` or `checkpoints`."""
+    model: str
+    against: str | None
+    """The other model, the reference or the human ranks it was measured against."""
+    judge: str | None
+    prompts: str
+    """Where the prompts come from, as words."""
+    n_prompts: int
+    figure: str
+    part: str | None
+    """A category, a task, a template; NULL for the whole."""
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    of: str | None
+    """What `n` counts: prompts, pairs, questions, …"""
+    unit: str
+    """`percent`, `score` (of 10), `correlation`, `characters`, `count`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one evaluation was: everything that its id is made of."""
+
+    measure: str
+    model: str
+    against: str | None
+    judge: str | None
+    prompts: str
+    n_prompts: int
+    settings: Mapping[str, Any]
+    """Whatever else decides the figures: hashes of prompts, templates, sampling."""
+
+    @property
+    def id(self) -> str:
+        """The same for the same evaluation."""
+        return row_id("ev", digest(asdict(self)))
+
+    def figure(
+        self,
+        name: str,
+        value: float | None,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        n: int | None = None,
+        of: str | None = None,
+        unit: str = "percent",
+        part: str | None = None,
+    ) -> EvaluationFigure:
+        """A number of this evaluation."""
+        return EvaluationFigure(
+            evaluation_id=self.id,
+            measure=self.measure,
+            model=self.model,
+            against=self.against,
+            judge=self.judge,
+            prompts=self.prompts,
+            n_prompts=self.n_prompts,
+            figure=name,
+            part=part,
+            value=None if value is None else float(value),
+            low=low,
+            high=high,
+            n=n,
+            of=of,
+            unit=unit,
+        )
+
+    def of_figure(
+        self, name: str, figure: Figure, *, scale: float = 1.0, unit: str = "percent", part: str | None = None
+    ) -> EvaluationFigure:
+        """A `Figure` of `selfreward.statistics` as a row; `scale` 100 makes a share a percentage."""
+        value, low, high = (None if x is None else scale * x for x in (figure.value, figure.low, figure.high))
+        return self.figure(name, value, low=low, high=high, n=figure.n, of=figure.of, unit=unit, part=part)
+
+
+def publish(run: Run, evaluation: Evaluation, tables: Mapping[str, tuple[Sequence[Any], type]]) -> None:
+    """Put an evaluation's rows into the run: `tables` is name -> (rows, their class).
+
+    Every row class has a column `evaluation_id`. Other evaluations' rows in these datasets stay.
+    """
+    with run.hold("selfreward evaluate"):
+        for name, (rows, row_class) in tables.items():
+            _replace_rows(run, name, evaluation, [_values(row) for row in rows], row_class)
+
+
+def figures(run: Run) -> list[dict[str, Any]]:
+    """All figures of a run's own evaluations; none before the first."""
+    return _rows(run, FIGURES)
+
+
+def write_rows(path: Path, text: str) -> Path:
+    """Write a result file whole; an old one is replaced."""
+    make_folder(path.parent)
+    replace_file(path, text.encode())
+    return path
+
+
+def _replace_rows(
+    run: Run, name: str, evaluation: Evaluation, rows: list[dict[str, Any]], row_class: type
+) -> Version:
+    import pyarrow as pa
+
+    schema = arrow_schema(row_class)
+    kept = [row for row in _rows(run, name) if row["evaluation_id"] != evaluation.id]
+    everything = [{column: row.get(column) for column in schema.names} for row in [*kept, *rows]]
+    table = pa.Table.from_pylist(everything, schema=schema)
+    recipe = Recipe(name, BUILDER, {}, {"rows": digest(everything)})
+    found = run.find(recipe)
+    if found is not None:
+        run.make_current(found)
+        return found
+    notes = {"added": len(rows), "evaluation": asdict(evaluation)}
+    return run.publish_table(recipe, table, Counts(len(everything), len(everything), notes=notes))
+
+
+def _rows(run: Run, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = run.current(name).table().to_pylist() if run.has(name) else []
+    return rows
+
+
+def _values(row: Any) -> dict[str, Any]:
+    values: dict[str, Any] = asdict(row)
+    return values

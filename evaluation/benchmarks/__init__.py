@@ -1,0 +1,1 @@
+"""MT-Bench, and NLP benchmarks through lm-eval."""

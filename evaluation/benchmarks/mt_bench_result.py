@@ -1,0 +1,162 @@
+"""What MT-Bench comes to: ratings read from judgements, mean scores with intervals, and how they print."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from selfreward.engines.base import Completion
+from selfreward.statistics import Figure, Resampler, Share, share_figures
+
+RATING = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*(?:/\s*10\s*)?\]\]")
+LOWEST, HIGHEST = 1.0, 10.0
+HARD = ("math", "coding", "reasoning")
+"""The paper reports these three together, and all others together."""
+_SELF_GRADE = re.compile(r"\[\[\s*\d|\[The (?:Start|End) of|<\|The (?:Start|End) of|\[\[rating\]\]")
+
+
+@dataclass(frozen=True, slots=True)
+class MtBenchRow:
+    """One answered turn and its grade; row of the table `mt_bench`."""
+
+    evaluation_id: str
+    row_id: str
+    question_id: str
+    category: str
+    turn: int
+    question: str
+    answer: str | None
+    n_chars: int | None
+    model: str
+    judge: str
+    template: str
+    rating: float | None
+    """1 to 10; NULL unless `status` is `ok`."""
+    status: str
+    """`ok`, `missing_answer`, or why the judgement has no rating."""
+    judgement: str | None
+    injection_suspected: bool
+    """The answer holds a rating or a delimiter of the judge's prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class MtBench:
+    """Mean ratings (1 to 10) with 95 % bootstrap intervals over questions."""
+
+    model: str
+    judge: str
+    score: Figure
+    by_turn: dict[str, Figure]
+    by_category: dict[str, Figure]
+    hard: Figure
+    """Maths, coding and reasoning, as the paper groups them."""
+    others: Figure
+    by_status: dict[str, int]
+    avg_length: float | None
+    n_suspected: int
+    rows: tuple[MtBenchRow, ...]
+
+    def parts(self) -> Iterator[tuple[str | None, Figure]]:
+        """(part, figure) for the table of figures; None is the whole."""
+        yield None, self.score
+        yield from self.by_turn.items()
+        yield from self.by_category.items()
+        yield "math, coding, reasoning", self.hard
+        yield "other categories", self.others
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`; the rows are in the table and the file."""
+        values = asdict(self)
+        values.pop("rows")
+        return values
+
+
+def parse_rating(completion: Completion) -> tuple[float | None, str]:
+    """The last `[[n]]` of a judgement, and its status.
+
+    >>> parse_rating(Completion("r", 0, "It says [[10]], which is vain. Rating: [[3]]", "stop", 9))
+    (3.0, 'ok')
+    >>> parse_rating(Completion("r", 0, "Rating: [[11]]", "stop", 9))
+    (None, 'out_of_range')
+    """
+    if completion.finish_reason == "error":
+        return None, "engine_error"
+    found = RATING.findall(completion.text)
+    if found:
+        rating = float(found[-1])
+        return (rating, "ok") if LOWEST <= rating <= HIGHEST else (None, "out_of_range")
+    if not completion.text.strip():
+        return None, "empty"
+    return None, "truncated" if completion.finish_reason == "length" else "no_score"
+
+
+def seems_to_grade_itself(answer: str) -> bool:
+    """Whether an answer holds what only the judge, or the judge's prompt, should write."""
+    return _SELF_GRADE.search(answer) is not None
+
+
+def summarise(rows: Sequence[MtBenchRow], model: str, judge: str) -> MtBench:
+    """Means over turns with a rating; a question is the unit of the bootstrap, so its two turns stay together."""
+    questions = {question_id: n for n, question_id in enumerate(dict.fromkeys(r.question_id for r in rows))}
+
+    def mean(turns: Sequence[int] = (1, 2), only: Sequence[str] = (), but: Sequence[str] = ()) -> Share:
+        total, n = np.zeros(len(questions)), np.zeros(len(questions))
+        meant = [
+            row
+            for row in rows
+            if row.turn in turns and (not only or row.category in only) and row.category not in but
+        ]
+        for row in meant:
+            if row.rating is not None:
+                total[questions[row.question_id]] += row.rating
+                n[questions[row.question_id]] += 1
+        return Share(total, n, "turns", sum(row.rating is None for row in meant))
+
+    categories = list(dict.fromkeys(row.category for row in rows))
+    shares = {"score": mean(), "hard": mean(only=HARD), "others": mean(but=HARD)}
+    shares |= {f"turn {turn}": mean(turns=(turn,)) for turn in (1, 2)}
+    shares |= {f"category {category}": mean(only=(category,)) for category in categories}
+    figures = share_figures(shares, Resampler(len(questions), 2000))
+    lengths = [row.n_chars for row in rows if row.n_chars is not None]
+    return MtBench(
+        model=model,
+        judge=judge,
+        score=figures["score"],
+        by_turn={f"turn {turn}": figures[f"turn {turn}"] for turn in (1, 2)},
+        by_category={category: figures[f"category {category}"] for category in categories},
+        hard=figures["hard"],
+        others=figures["others"],
+        by_status=dict(Counter(row.status for row in rows).most_common()),
+        avg_length=sum(lengths) / len(lengths) if lengths else None,
+        n_suspected=sum(row.injection_suspected for row in rows),
+        rows=tuple(rows),
+    )
+
+
+def format_mt_bench(result: MtBench) -> str:
+    """For a terminal."""
+    lines = [f"{result.model} on MT-Bench, graded 1 to 10 by {result.judge}", *_lines(result)]
+    statuses = ", ".join(f"{status} {n}" for status, n in result.by_status.items())
+    lines.append(f"judgements: {statuses}; what has no rating is in no mean")
+    if result.avg_length is not None:
+        lines.append(f"answers: {result.avg_length:,.0f} characters on average")
+    if result.n_suspected:
+        lines.append(f"warning: {result.n_suspected} answers hold a rating or parts of the judge's prompt")
+    return "\n".join(lines)
+
+
+def _lines(result: MtBench) -> list[str]:
+    width = max(len(part or "all") for part, _ in result.parts())
+    lines = []
+    for part, figure in result.parts():
+        value = "n/a" if figure.value is None else f"{figure.value:5.2f}"
+        interval = (
+            "" if figure.low is None or figure.high is None else f"  [{figure.low:.2f}, {figure.high:.2f}]"
+        )
+        lines.append(f"  {part or 'all':<{width}}  {value}{interval}  ({figure.n} turns)")
+    return lines

@@ -1,0 +1,269 @@
+"""Replies that people ranked, in the forms people have them in, as rows for a judge to be measured on.
+
+    {"prompt_id": "e0cf…", "response_id": "4d72…", "prompt": "What is …", "response": "…", "human_rank": 0}
+
+- Open Assistant exports, message-per-line or tree-per-line (first-turn replies, as in paper section 3.1.1);
+- PandaLM's test set: the majority of its three annotators, a split one as the tie it is;
+- any table (jsonl, json, csv, parquet; .gz) or dataset folder with `prompt`, `response` and `human_rank` (0 best) or
+  `human_score` (higher is better), `prompt_id` and `response_id` if it has them;
+- chosen / rejected tables, also as a dataset of the Hub (`OWNER/NAME`);
+- the EFT eval split of a run.
+
+A reply without a rank, or the only one to its prompt, cannot be compared with anything: it is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.errors import InputError, UsageError
+from selfreward.judging.agreement.human import (
+    Ceiling,
+    annotator_ceiling,
+    pair_rows,
+    preference_rows,
+    read_pandalm,
+)
+from selfreward.reading.oasst import SeedReading, looks_like_trees, read_lines, read_messages, read_trees
+from selfreward.tables import row_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from selfreward.store.run import Run
+
+Row = dict[str, Any]
+_NEEDED = ("prompt", "response")
+_HUMAN = ("human_rank", "human_score")
+_TABLES = (".csv", ".csv.gz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class RankedReplies:
+    """Rows with `prompt_id`, `response_id`, `prompt`, `response` and a human rank or score; what was left out."""
+
+    source: str
+    rows: tuple[Row, ...]
+    dropped: dict[str, int]
+
+    @property
+    def n_prompts(self) -> int:
+        """Prompts with two replies or more."""
+        return len({row["prompt_id"] for row in self.rows})
+
+    @property
+    def sentence(self) -> str:
+        """What is measured, and what was left out of it."""
+        dropped = ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items())
+        kept = f"{self.source}: {len(self.rows):,} replies to {self.n_prompts:,} prompts"
+        return f"{kept}; left out: {dropped}" if dropped else kept
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        """How far the people agree with each other, where each pair comes with the verdicts of several of them."""
+        verdicts = {row["prompt_id"]: row["verdicts"] for row in self.rows if "verdicts" in row}
+        return annotator_ceiling(list(verdicts.values())) if verdicts else None
+
+
+def read_ranked(
+    data: str, lang: str = "en", split: str = "train", n_prompts: int | None = None
+) -> RankedReplies:
+    """Read a file, a dataset folder or a Hub dataset; at most `n_prompts` whole prompts, drawn by a hash of their ids."""
+    path = Path(data)
+    if path.is_dir():
+        rows, dropped = _table_rows(_folder_rows(path), path.name), Counter[str]()
+    elif path.is_file():
+        rows, dropped = _file_rows(path, lang)
+    elif data.count("/") == 1 and not path.suffix:
+        rows, dropped = _table_rows(_hub_rows(data, split), data), Counter[str]()
+    else:
+        raise InputError(f"{data}: no such file, and no name of a Hub dataset (OWNER/NAME)")
+    rows = _ranked_only(rows, dropped)
+    rows = _several_replies_only(rows, dropped)
+    if not rows:
+        raise InputError(
+            f"{path.name}: no prompt has two ranked replies, so there is no order to agree with ({_words(dropped)})"
+        )
+    rows = _draw(rows, n_prompts, dropped)
+    _refuse_repeated_ids(rows, path.name)
+    return RankedReplies(path.name, tuple(rows), dict(dropped))
+
+
+def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
+    """The EFT eval split of a run: nothing in the run was trained on its prompts."""
+    columns = ["split", "prompt_id", "response_id", "prompt", "response", "human_rank"]
+    rows = [row for row in run.current("eft").table(columns).to_pylist() if row.pop("split") == "eval"]
+    dropped: Counter[str] = Counter()
+    kept = _draw(_several_replies_only(rows, dropped), n_prompts, dropped)
+    if not kept:
+        raise InputError(f"{run.path}: its EFT eval split has no prompt with two ranked replies")
+    return RankedReplies("eft eval split", tuple(kept), dict(dropped))
+
+
+def _file_rows(path: Path, lang: str) -> tuple[list[Row], Counter[str]]:
+    if path.name.endswith(_TABLES):
+        return _table_rows(_pandas_rows(path), path.name), Counter()
+    if _starts_a_list(path):
+        records = _json_list(path)
+        if records and "cmp_key" in records[0]:
+            return _records(pair_rows(read_pandalm(path))), Counter()
+        return _table_rows(records, path.name), Counter()
+    lines = list(read_lines(path))
+    if not lines:
+        raise InputError(f"{path.name}: holds no rows")
+    first = lines[0][1]
+    if looks_like_trees(first):
+        return _of_seeds(read_trees(lines, path.name, lang, path.name))
+    if "message_id" in first and "role" in first:
+        return _of_seeds(read_messages(lines, path.name, lang, path.name))
+    return _table_rows([record for _, record in lines], path.name), Counter()
+
+
+def _of_seeds(reading: SeedReading) -> tuple[list[Row], Counter[str]]:
+    rows = [
+        {
+            "prompt_id": seed.prompt_id,
+            "response_id": seed.seed_id,
+            "prompt": seed.prompt,
+            "response": seed.response,
+            "human_rank": seed.human_rank,
+        }
+        for seed in reading.rows
+    ]
+    return rows, Counter(reading.dropped)
+
+
+def _table_rows(records: list[Row], name: str) -> list[Row]:
+    """Rows of a table; ids are made where it has none. Chosen / rejected tables become two rows each."""
+    if not records:
+        raise InputError(f"{name}: holds no rows")
+    columns = records[0].keys()
+    if {"chosen", "rejected"} <= columns:
+        import pandas as pd
+
+        return _records(preference_rows(pd.DataFrame(records)))
+    human = next((column for column in _HUMAN if column in columns), None)
+    lacking = [column for column in _NEEDED if column not in columns]
+    if lacking or human is None:
+        raise InputError(
+            f"{name}: has no column {lacking[0] if lacking else 'human_rank or human_score'}; its columns are "
+            f"{', '.join(sorted(map(str, columns)))}"
+        )
+    rows = []
+    for number, record in enumerate(records, start=1):
+        for column in _NEEDED:
+            if not isinstance(record.get(column), str):
+                found = f"{record.get(column)!r:.60}"
+                raise InputError(f"{name}, row {number}: column {column} holds {found}, expected a text")
+        prompt_id = str(record.get("prompt_id") or row_id("q", record["prompt"]))
+        rows.append(
+            {
+                "prompt_id": prompt_id,
+                "response_id": str(record.get("response_id") or f"{prompt_id}-{number}"),
+                "prompt": record["prompt"],
+                "response": record["response"],
+                human: record.get(human),
+            }
+        )
+    return rows
+
+
+def _ranked_only(rows: list[Row], dropped: Counter[str]) -> list[Row]:
+    kept = [row for row in rows if any(row.get(column) == row.get(column) is not None for column in _HUMAN)]
+    _count(dropped, "no_human_rank", len(rows) - len(kept))
+    return kept
+
+
+def _several_replies_only(rows: list[Row], dropped: Counter[str]) -> list[Row]:
+    sizes = Counter(row["prompt_id"] for row in rows)
+    kept = [row for row in rows if sizes[row["prompt_id"]] > 1]
+    _count(dropped, "only_ranked_reply", len(rows) - len(kept))
+    return kept
+
+
+def _draw(rows: list[Row], n_prompts: int | None, dropped: Counter[str]) -> list[Row]:
+    if n_prompts is None:
+        return rows
+    ids = sorted({row["prompt_id"] for row in rows}, key=lambda i: hashlib.sha256(str(i).encode()).digest())
+    chosen = set(ids[:n_prompts])
+    kept = [row for row in rows if row["prompt_id"] in chosen]
+    _count(dropped, "beyond_n_prompts", len(rows) - len(kept))
+    return kept
+
+
+def _refuse_repeated_ids(rows: list[Row], name: str) -> None:
+    seen = Counter((row["prompt_id"], row["response_id"]) for row in rows)
+    repeated = [key for key, n in seen.items() if n > 1]
+    if repeated:
+        raise InputError(
+            f"{name}: {len(repeated)} replies occur more than once, the first is response_id {repeated[0][1]!r} of "
+            f"prompt_id {repeated[0][0]!r}"
+        )
+
+
+def _count(dropped: Counter[str], reason: str, n: int) -> None:
+    if n:
+        dropped[reason] += n
+
+
+def _words(dropped: Counter[str]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "nothing was dropped"
+
+
+def _starts_a_list(path: Path) -> bool:
+    """By its first character, whatever the file is called."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as text:
+            return text.read(64).lstrip().startswith("[")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+def _records(frame: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _json_list(path: Path) -> list[Row]:
+    from selfreward.evaluation.ask.files import read_rows
+
+    return [dict(row) for row in read_rows(path)]
+
+
+def _pandas_rows(path: Path) -> list[Row]:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.name}: cannot be read as a table: {error}") from error
+    records = json.loads(frame.to_json(orient="records"))  # NaN becomes None, numpy's types Python's
+    return [dict(record) for record in records]
+
+
+def _folder_rows(path: Path) -> list[Row]:
+    from selfreward.store.run import load_rows
+
+    return [dict(row) for row in load_rows(path)]
+
+
+def _hub_rows(name: str, split: str) -> list[Row]:
+    """The rows of a Hub dataset; the download goes into the Hub's own cache."""
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name, split=split)
+    except (
+        Exception
+    ) as error:  # the Hub's client raises what its many parts raise; all of it means: not loaded
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"{name}: is no file here, and could not be loaded from the Hub: {reason}"
+        ) from error
+    return [dict(row) for row in loaded]

@@ -1,0 +1,119 @@
+"""What `selfreward evaluate judge` prints: each judge's measures, and judges and templates side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfreward.cli.output import format_table
+from selfreward.evaluation.judges.pairwise import PairwiseRun
+from selfreward.evaluation.judges.run import JudgeRun
+from selfreward.evaluation.pairwise.result import percent
+from selfreward.judging.agreement.agreement import format_agreement
+from selfreward.judging.parsing.verdicts import Ceiling, VerdictAgreement
+from selfreward.statistics import Figure
+
+
+def format_judge_run(run: JudgeRun) -> str:
+    """One judge with one template: coverage, the measures, verdicts on pairs, the people's own agreement."""
+    statuses = ", ".join(f"{status} {n}" for status, n in run.by_status.items())
+    lines = [
+        f"template {run.template}, judge {run.judge}; judgements: {statuses}; {run.n_tokens:,} tokens written",
+        format_agreement(run.agreement),
+    ]
+    if run.pairs is not None:
+        lines += ["", format_verdicts(run.pairs)]
+    if run.ceiling is not None:
+        lines += ["", format_ceiling(run.ceiling)]
+    return "\n".join([*lines, f"scored rows: {run.scored}"])
+
+
+def format_pairwise_run(run: PairwiseRun) -> str:
+    """A pairwise judge: verdicts against people, how often the order of the replies turned them."""
+    statuses = ", ".join(f"{status} {n}" for status, n in run.by_status.items())
+    flips = run.flips
+    lines = [
+        f"pairwise judge {run.judge}, both orders; judgements: {statuses}",
+        format_verdicts(run.verdicts),
+        "",
+        f"position: {percent(flips.flipped)} of the verdicts turn when the two replies change places",
+        f"  the one shown first wins twice   {percent(flips.first_twice)}",
+        f"  the one shown second wins twice  {percent(flips.second_twice)}",
+        f"  a tie in one of the orders       {percent(flips.tie_once)}",
+    ]
+    if run.ceiling is not None:
+        lines += ["", format_ceiling(run.ceiling)]
+    return "\n".join([*lines, f"rows: {run.rows}"])
+
+
+def format_verdicts(verdicts: VerdictAgreement) -> str:
+    """Shares of pairs, and the table of people's verdicts by the judge's."""
+    table = [
+        (people, *(row[name] for name in ("tie", "first", "second", "unscored")))
+        for people, row in verdicts.confusion.items()
+    ]
+    return "\n".join(
+        [
+            f"verdicts on {verdicts.n_pairs} pairs, {verdicts.n_unscored} without one",
+            f"  as people, ties included         {percent(verdicts.accuracy)}",
+            f"  the same, unscored are wrong     {percent(verdicts.accuracy_unscored_wrong)}",
+            f"  where both name a winner         {percent(verdicts.accuracy_no_ties)}",
+            f"  always the commonest verdict     {percent(verdicts.commonest)}",
+            format_table(("people \\ judge", "tie", "first", "second", "unscored"), table),
+        ]
+    )
+
+
+def format_ceiling(ceiling: Ceiling) -> str:
+    """What a judge can be expected to reach."""
+    return "\n".join(
+        [
+            f"the {ceiling.n_annotators} annotators with each other ({ceiling.n_pairs} pairs; "
+            f"{ceiling.n_no_majority} without a majority, taken as ties)",
+            f"  one against the others' majority {percent(ceiling.leave_one_out)}",
+            f"  the same, split others left out  {percent(ceiling.leave_one_out_decided)}",
+            f"  any two of them                  {percent(ceiling.pairwise)}",
+            f"  all of them                      {percent(ceiling.unanimous)}",
+            f"  Krippendorff's alpha, nominal    {_plain(ceiling.alpha)}",
+        ]
+    )
+
+
+def format_comparison(runs: Sequence[JudgeRun]) -> str:
+    """Judges and templates in rows, over the same replies; what is in brackets is the 95 % interval."""
+    rows = []
+    for run in runs:
+        counts, judge = run.agreement.counts, run.agreement.judge
+        rows.append(
+            (
+                run.judge,
+                run.template,
+                f"{counts.n_scored} of {counts.n_rows}",
+                f"{counts.n_pairs_score_tied} of {counts.n_pairs - counts.n_pairs_human_tied}",
+                _percent(judge.pairwise_ties_half),
+                _percent(run.agreement.judge_unscored_wrong.pairwise_ties_half),
+                _percent(judge.exact_match),
+                _plain(judge.spearman),
+                run.n_tokens,
+            )
+        )
+    head = ("judge", "template", "scored", "pairs tied", "pairs as people %", "unscored wrong %",
+            "exact %", "Spearman", "tokens")  # fmt: skip
+    note = "Pairs as people: ties half, both sides scored; then all pairs, one with an unscored side being wrong."
+    return f"{format_table(head, rows)}\n{note}"
+
+
+def _percent(figure: Figure) -> str:
+    return _shown(figure, 100, 1)
+
+
+def _plain(figure: Figure) -> str:
+    return _shown(figure, 1, 2)
+
+
+def _shown(figure: Figure, scale: int, digits: int) -> str:
+    if figure.value is None:
+        return "-"
+    value = f"{scale * figure.value:z.{digits}f}"
+    if figure.low is None or figure.high is None:
+        return value
+    return f"{value} [{scale * figure.low:z.{digits}f}, {scale * figure.high:z.{digits}f}]"

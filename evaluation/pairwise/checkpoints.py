@@ -1,0 +1,171 @@
+"""Which checkpoint to keep: each is compared with the one before it until it no longer wins (the paper's early stopping).
+
+    selection = CheckpointSelection(judge)           # judge(previous answers, new answers) -> HeadToHead
+    step = selection.add(answers_of_checkpoint_200)  # and so on, as training writes them
+    if selection.should_stop: …                      # selection.chosen is the one before
+
+A checkpoint wins where more prompts went to it than to its predecessor; ties count for neither. The first one is compared
+with the answers of the model that training started from, if those are given, and is kept without a look otherwise. With
+few prompts the difference is often noise: `Step.net` has its interval, and `Step.is_clear` says whether that leaves out 0.
+
+A pure function of answers and judge: training calls it between two checkpoints, with the judge in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from selfreward.errors import EmptyResultError, UsageError
+from selfreward.evaluation.alpaca.annotators import JudgeTemplate
+from selfreward.evaluation.ask.files import Answers
+from selfreward.evaluation.ask.requests import Asking
+from selfreward.evaluation.pairwise.head_to_head import compare
+from selfreward.evaluation.pairwise.result import HeadToHead
+from selfreward.statistics import Figure, Resampler, Share, share_figures
+
+Compare = Callable[[Answers, Answers], HeadToHead]
+"""(the previous answers, the new ones) -> the outcome, in which model b is the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One checkpoint and how it did against the one before."""
+
+    checkpoint: str
+    against: str | None
+    """None: the first one, kept without a comparison."""
+    n_prompts: int
+    n_judged: int
+    n_wins: int
+    n_ties: int
+    n_losses: int
+    net: Figure | None
+    """(wins - losses) / judged, in [-1, 1], with its interval."""
+    improved: bool
+    result: HeadToHead | None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval of `net` leaves out 0."""
+        if self.net is None or self.net.low is None or self.net.high is None:
+            return False
+        return self.net.low > 0 or self.net.high < 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        net = (
+            None
+            if self.net is None
+            else {"value": self.net.value, "low": self.net.low, "high": self.net.high}
+        )
+        names = ("checkpoint", "against", "n_prompts", "n_judged", "n_wins", "n_ties", "n_losses", "improved")
+        return {**{name: getattr(self, name) for name in names}, "net": net, "is_clear": self.is_clear}
+
+
+class CheckpointSelection:
+    """Takes checkpoints in the order of training; `chosen` is the last one that won."""
+
+    def __init__(self, judge: Compare, start: Answers | None = None) -> None:
+        self._judge = judge
+        self._last = start
+        self._start_name = start.generator if start else None
+        self.steps: list[Step] = []
+        self.should_stop = False
+
+    @property
+    def chosen(self) -> str | None:
+        """The checkpoint to keep; None where not even the first beat the model training started from."""
+        kept = [step.checkpoint for step in self.steps if step.improved]
+        return kept[-1] if kept else self._start_name
+
+    def add(self, answers: Answers) -> Step:
+        """Compare the next checkpoint's answers with those of the one before. UsageError after the stop."""
+        if self.should_stop:
+            raise UsageError(
+                f"checkpoint {answers.generator}: the one before it no longer won; the selection is over"
+            )
+        name = answers.generator or answers.source
+        if self._last is None:
+            step = Step(name, None, len(answers.outputs), 0, 0, 0, 0, None, True, None)
+        else:
+            step = _step(name, self._last.generator or self._last.source, self._judge(self._last, answers))
+        self.steps.append(step)
+        self.should_stop = not step.improved
+        self._last = answers
+        return step
+
+
+def select_checkpoint(
+    checkpoints: Iterable[Answers], judge: Compare, start: Answers | None = None
+) -> CheckpointSelection:
+    """All checkpoints in order, up to the first that does not win; later ones are not even asked for."""
+    selection = CheckpointSelection(judge, start)
+    for answers in checkpoints:
+        selection.add(answers)
+        if selection.should_stop:
+            break
+    if not selection.steps:
+        raise EmptyResultError("there are no checkpoints to choose from")
+    return selection
+
+
+def judge_with(asked: Asking, template: JudgeTemplate, judge: str | None) -> Compare:
+    """A judge for `CheckpointSelection` from an engine at hand (see `selfreward.evaluation.ask.requests`)."""
+    return lambda previous, new: compare(previous, new, template, asked, judge)
+
+
+def format_selection(selection: CheckpointSelection) -> str:
+    """For a terminal."""
+    lines = []
+    for step in selection.steps:
+        if step.net is None:
+            lines.append(f"{step.checkpoint}: the first, kept without a comparison")
+            continue
+        verdict = "better, go on" if step.improved else "no longer wins, stop"
+        clear = "" if step.is_clear else "; within chance"
+        lines.append(
+            f"{step.checkpoint} against {step.against}: {step.n_wins} won, {step.n_ties} tied, {step.n_losses} lost of "
+            f"{step.n_judged} judged ({step.n_prompts} prompts), net {_net(step.net)}: {verdict}{clear}"
+        )
+    return "\n".join([*lines, f"chosen: {selection.chosen or 'none'}"])
+
+
+def _step(name: str, against: str, result: HeadToHead) -> Step:
+    verdicts = [row.verdict for row in result.rows if row.verdict is not None]
+    if not verdicts:
+        unjudged = ", ".join(f"{n} {status}" for status, n in result.unjudged.items())
+        raise EmptyResultError(
+            f"{name} against {against}: no verdict on any of {result.n_prompts} prompts ({unjudged})"
+        )
+    n_wins, n_losses = verdicts.count("b"), verdicts.count("a")
+    return Step(
+        checkpoint=name,
+        against=against,
+        n_prompts=result.n_prompts,
+        n_judged=len(verdicts),
+        n_wins=n_wins,
+        n_ties=verdicts.count("tie"),
+        n_losses=n_losses,
+        net=_net_figure(verdicts),
+        improved=n_wins > n_losses,
+        result=result,
+    )
+
+
+def _net_figure(verdicts: list[str]) -> Figure:
+    signs = np.array([{"a": -1.0, "tie": 0.0, "b": 1.0}[verdict] for verdict in verdicts])
+    share = Share(signs, np.ones(len(signs)), "prompts")
+    return share_figures({"net": share}, Resampler(len(signs), 2000))["net"]
+
+
+def _net(figure: Figure) -> str:
+    value = f"{100 * (figure.value or 0):+.1f} %"
+    return (
+        value
+        if figure.low is None or figure.high is None
+        else f"{value} [{100 * figure.low:+.1f}, {100 * figure.high:+.1f}]"
+    )

@@ -1,0 +1,165 @@
+"""Blind sheets for people: n prompts, each judged by several annotators who do not know whose answer is whose.
+
+    sheets = export_sheets(answers_a, answers_b, Path("people"))     # sheet-1.csv … sheet-3.csv, key.json
+    result = read_sheets(sheets.key, [*sheets.paths])                # filled in; see evaluation.human_result
+
+One CSV for each annotator, all with the same prompts, each shuffled by itself, with a coin for every row that decides
+which answer stands first. The sheets hold no model's name, nor do item ids say anything; `key.json` knows, and stays
+with whoever runs the study. A verdict is 1 or 2 (the better response) or 0 (a tie); an empty cell is none yet.
+
+A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-` or `@`) gets an apostrophe in front.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from selfreward.errors import InputError, UsageError
+from selfreward.evaluation.ask.files import Answers
+from selfreward.evaluation.ask.results import write_rows
+from selfreward.tables import row_id
+
+COLUMNS = ("item", "prompt", "response_1", "response_2", "verdict", "comment")
+INSTRUCTIONS = """For each row read the prompt and both responses, then write into `verdict`:
+
+1   response 1 answers the prompt better
+2   response 2 answers it better
+0   neither is better
+
+Judge how well the person who asked is served. Being longer is no merit of its own. Write a verdict into every row;
+`comment` is free. Change nothing else, keep the file a CSV, and do not discuss rows before everyone has finished.
+"""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyItem:
+    """One row of one sheet: what the annotator is not told."""
+
+    item: str
+    annotator: int
+    prompt: str
+    first: str
+    """`a` or `b`: whose answer is response 1."""
+    cells_sha256: str
+    """Of the prompt and both responses as they stand in the sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The whole key. `left_out` counts prompts that were not exported, by reason."""
+
+    model_a: str
+    model_b: str
+    n_annotators: int
+    seed: int
+    left_out: dict[str, int]
+    items: tuple[KeyItem, ...]
+
+    @property
+    def prompts(self) -> list[str]:
+        """In the order of the first sheet's making."""
+        return list(dict.fromkeys(item.prompt for item in self.items))
+
+
+@dataclass(frozen=True, slots=True)
+class Sheets:
+    """What was written."""
+
+    key_path: Path
+    paths: tuple[Path, ...]
+    key: Key
+
+
+def export_sheets(
+    a: Answers, b: Answers, out: Path, n_prompts: int = 50, n_annotators: int = 3, seed: int = 0
+) -> Sheets:
+    """Write one blind sheet for each annotator, the instructions and the key.
+
+    Prompts are drawn by a hash with the seed among those that both answered. Raises UsageError where OUT holds the
+    key of another export, whose filled sheets could not be read any more.
+    """
+    prompts, left_out = _draw(a, b, n_prompts, seed)
+    sheets: list[str] = []
+    items: list[KeyItem] = []
+    for annotator in range(1, n_annotators + 1):
+        shuffled = list(prompts)
+        random.Random(f"order-{seed}-{annotator}").shuffle(shuffled)
+        rows = [
+            _row(prompt, annotator, seed, str(a.outputs[prompt]), str(b.outputs[prompt]))
+            for prompt in shuffled
+        ]
+        items += [item for item, _ in rows]
+        sheets.append(_csv([cells for _, cells in rows]))
+    names = (a.generator or "a", b.generator or "b")
+    key = Key(names[0], names[1], n_annotators, seed, left_out, tuple(items))
+    content = json.dumps(asdict(key), indent=1, ensure_ascii=False)
+    key_path = out / "key.json"
+    if key_path.exists() and key_path.read_text(encoding="utf-8") != content:
+        raise UsageError(
+            f"{key_path}: is the key of another export, and without it its sheets cannot be read; choose another --out"
+        )
+    paths = tuple(
+        write_rows(out / f"sheet-{number}.csv", "\ufeff" + text)
+        for number, text in enumerate(sheets, start=1)
+    )
+    write_rows(out / "instructions.txt", INSTRUCTIONS)
+    return Sheets(write_rows(key_path, content), paths, key)
+
+
+def read_key(path: Path) -> Key:
+    """The key of an export. Raises InputError."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        items = tuple(KeyItem(**item) for item in values.pop("items"))
+        return Key(**values, items=items)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected the key.json that human-export wrote") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: is no key of human-export ({error})") from error
+
+
+def cells_sha256(cells: Sequence[str]) -> str:
+    """Of texts as a spreadsheet may give them back: line ends of any kind are the same."""
+    plain = "\0".join("\n".join(cell.splitlines()) for cell in cells)
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def _draw(a: Answers, b: Answers, n_prompts: int, seed: int) -> tuple[list[str], dict[str, int]]:
+    if a.outputs.keys() != b.outputs.keys():
+        raise InputError(f"{a.source} and {b.source} answer different prompts")
+    both = [p for p in a.outputs if a.outputs[p] is not None and b.outputs[p] is not None]
+    drawn = sorted(both, key=lambda prompt: row_id("draw", seed, prompt))[:n_prompts]
+    if not drawn:
+        raise InputError(f"{a.source} and {b.source}: there is no prompt that both answered")
+    left_out = {"not_answered_by_both": len(a.outputs) - len(both), "not_drawn": len(both) - len(drawn)}
+    return drawn, {reason: n for reason, n in left_out.items() if n}
+
+
+def _row(prompt: str, annotator: int, seed: int, a: str, b: str) -> tuple[KeyItem, dict[str, str]]:
+    item = row_id("item", seed, annotator, prompt)
+    first = random.Random(f"coin-{seed}-{annotator}-{prompt}").choice("ab")
+    responses = (a, b) if first == "a" else (b, a)
+    cells = [_harmless(text) for text in (prompt, *responses)]
+    row = dict(zip(COLUMNS, [item, *cells, "", ""], strict=True))
+    return KeyItem(item, annotator, prompt, first, cells_sha256(cells)), row
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _csv(rows: Sequence[dict[str, str]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,190 @@
+"""What kind of prompt each evaluation prompt is: category, complexity and expected length, said by a model.
+
+    {"instruction": "How did US states get their names?", "category": "facts", "complexity": 3,
+     "expected_length": "one or two paragraphs", "status": "ok", "judge": "openai:gpt-4.1"}
+
+The paper breaks AlpacaEval down by these three, labelled by GPT-4; its labels are not published, and its categories are
+not ours. In a run the labels are the table `prompt_labels`, so that any breakdown is a join over the annotations (see
+docs/evaluation.md). What a reply does not say is NULL with a status and counted; labels of one's own need no model:
+a jsonl file with these columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from selfreward.engines.base import Completion, Request, Sampling
+from selfreward.engines.references import ModelRef
+from selfreward.errors import InputError
+from selfreward.evaluation.ask.answers import Prompts
+from selfreward.evaluation.ask.requests import Terms, asking
+from selfreward.evaluation.ask.results import Evaluation, publish, write_rows
+from selfreward.reading.oasst import read_lines
+from selfreward.store import durable, lock
+from selfreward.store.run import Run
+from selfreward.store.sealed import digest
+from selfreward.tables import Message, row_id
+
+TABLE = "prompt_labels"
+CATEGORIES = (
+    "writing",
+    "editing",
+    "summary",
+    "ideas",
+    "facts",
+    "explanation",
+    "advice",
+    "instructions",
+    "planning",
+    "maths",
+    "logic",
+    "code",
+    "data",
+    "translation",
+    "roleplay",
+    "other",
+)
+LENGTHS = ("a sentence", "a few sentences", "one or two paragraphs", "several paragraphs", "a page or more")
+SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=60)
+_QUESTION = """Below is a request that someone sent to an assistant. Do not answer it; describe it.
+
+<request>
+{request}
+</request>
+
+Reply with exactly these three lines:
+Category: one of {categories}
+Complexity: a whole number from 1 (anyone can answer at once) to 10 (an expert needs hours)
+Length: how long a good answer is, one of {lengths}"""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLabel:
+    """One prompt's labels; row of the table `prompt_labels`."""
+
+    evaluation_id: str
+    instruction: str
+    category: str | None
+    complexity: int | None
+    """1 to 10."""
+    expected_length: str | None
+    status: str
+    """`ok`, or why some of the three are NULL: `no_label`, `truncated`, `empty`, `engine_error`."""
+    judge: str | None
+
+
+def label_prompts(prompts: Prompts, judge: ModelRef, out: Path, terms: Terms) -> list[PromptLabel]:
+    """Ask for the labels of every prompt; OUT gets `labels.jsonl` and the journal."""
+    requests = [
+        Request(row_id("label", text), (Message("user", _question(text)),), SAMPLING)
+        for text in prompts.texts
+    ]
+    with (
+        lock.hold(durable.make_folder(out), "selfreward evaluate label-prompts"),
+        asking(judge, out / ".work", "labels", terms) as asked,
+    ):
+        found = asked.complete(requests, f"of {prompts.source}")
+        labels = [
+            read_label(text, found[request.id, 0], judge.name)
+            for text, request in zip(prompts.texts, requests, strict=True)
+        ]
+        lines = [json.dumps(_plain(label), ensure_ascii=False) + "\n" for label in labels]
+        write_rows(out / "labels.jsonl", "".join(lines))
+    return labels
+
+
+def read_label(instruction: str, completion: Completion, judge: str) -> PromptLabel:
+    """The three labels of a reply, each NULL where it is not one of those offered.
+
+    >>> reply = Completion("r", 0, "Category: facts\\nComplexity: 3\\nLength: a sentence", "stop", 9)
+    >>> label = read_label("Who?", reply, "me")
+    >>> label.category, label.complexity, label.expected_length, label.status
+    ('facts', 3, 'a sentence', 'ok')
+    """
+    category = _one_of(CATEGORIES, _line(completion.text, "Category"))
+    length = _one_of(LENGTHS, _line(completion.text, "Length"))
+    number = re.match(r"(\d+)(?!\d|\.\d)", _line(completion.text, "Complexity"))
+    complexity = int(number[1]) if number and 1 <= int(number[1]) <= 10 else None
+    status = "ok"
+    if None in (category, length, complexity):
+        status = _why(completion)
+    return PromptLabel("", instruction, category, complexity, length, status, judge)
+
+
+def read_labels(path: Path) -> list[PromptLabel]:
+    """Labels of one's own, or those that `label_prompts` wrote: jsonl. Raises InputError."""
+    labels: dict[str, PromptLabel] = {}
+    for number, row in read_lines(path):
+        where = f"{path.name}, row {number}"
+        instruction = row.get("instruction")
+        if not isinstance(instruction, str):
+            raise InputError(f"{where}: has no instruction")
+        if instruction in labels:
+            raise InputError(f"{where}: labels an instruction that has labels already")
+        complexity = row.get("complexity")
+        if complexity is not None and (isinstance(complexity, bool) or not isinstance(complexity, int)):
+            raise InputError(f"{where}: complexity is {complexity!r:.40}, expected a whole number or null")
+        category, length = row.get("category"), row.get("expected_length")
+        known = None not in (category, complexity, length)
+        status = str(row.get("status") or ("ok" if known else "no_label"))
+        labels[instruction] = PromptLabel(
+            "", instruction, category, complexity, length, status, row.get("judge")
+        )
+    if not labels:
+        raise InputError(f"{path.name}: holds no labels")
+    return list(labels.values())
+
+
+def publish_labels(run: Run, labels: Sequence[PromptLabel], source: str) -> None:
+    """Make the labels the run's `prompt_labels`."""
+    judge = labels[0].judge if labels else None
+    settings = {"prompts": digest(sorted(label.instruction for label in labels))}
+    evaluation = Evaluation("labels", "prompts", None, judge, source, len(labels), settings)
+    rows = [PromptLabel(**{**asdict(label), "evaluation_id": evaluation.id}) for label in labels]
+    publish(run, evaluation, {TABLE: (rows, PromptLabel)})
+
+
+def format_labels(labels: Sequence[PromptLabel]) -> str:
+    """How many prompts of each kind, for a terminal."""
+    from selfreward.cli.output import format_table
+
+    rows = []
+    for name in ("category", "complexity", "expected_length", "status"):
+        counts = Counter(getattr(label, name) for label in labels)
+        rows += [(name, "-" if key is None else key, n) for key, n in counts.most_common()]
+    return format_table(("label", "", "prompts"), rows)
+
+
+def _question(request: str) -> str:
+    values = {"request": request, "categories": ", ".join(CATEGORIES), "lengths": ", ".join(LENGTHS)}
+    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], _QUESTION)
+
+
+def _line(text: str, name: str) -> str:
+    found = re.search(rf"^[\s*#-]*{name}[\s*]*:[\s*]*(.+)$", text, re.IGNORECASE | re.MULTILINE)
+    return found[1].strip().lower() if found else ""
+
+
+def _one_of(offered: Sequence[str], said: str) -> str | None:
+    said = said.strip(" .*\"'`")
+    return said if said in offered else None
+
+
+def _why(completion: Completion) -> str:
+    if completion.finish_reason == "error":
+        return "engine_error"
+    if not completion.text.strip():
+        return "empty"
+    return "truncated" if completion.finish_reason == "length" else "no_label"
+
+
+def _plain(label: PromptLabel) -> dict[str, Any]:
+    values = asdict(label)
+    values.pop("evaluation_id")
+    return values

@@ -1,0 +1,113 @@
+"""The paper's claims, asked of a run: does each iteration win more, judge better, write longer?
+
+Both sides are the run's own, before the same judge on the same prompts, so that the answer is fair whatever the base
+model. A claim holds where the 95 % intervals lie apart the right way, does not hold where they lie apart the other way,
+and is undecided where they meet; lengths have no interval and are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from selfreward.evaluation.paper.figures import paper_figures
+from selfreward.evaluation.paper.run_figures import RunFigure
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A statement of the paper about two of its models, asked of the run's own."""
+
+    claim: str
+    paper: str
+    run: str
+    verdict: str
+    """`holds`, `does not hold`, `undecided` or `not measured`."""
+
+
+STEPS = (("M2", "M1"), ("M3", "M2"))
+
+
+def claims_of(own: list[RunFigure]) -> Iterator[Claim]:
+    """Every claim, once for each evaluation of the run that can answer it."""
+    for newer, older in STEPS:
+        yield from _rises(
+            own, "alpaca", "win_rate", newer, older, f"{newer} wins more on AlpacaEval than {older}"
+        )
+        yield from _wins(own, newer, older)
+        yield from _rises(
+            own, "judge", "pairwise_ties_left_out", newer, older, f"{newer} judges better than {older}"
+        )
+        yield from _rises(
+            own, "alpaca", "avg_length", newer, older, f"{newer} writes longer answers than {older}"
+        )
+
+
+def _rises(
+    own: list[RunFigure], measure: str, figure: str, newer: str, older: str, claim: str
+) -> Iterator[Claim]:
+    by_model = {p.model: p.value for p in paper_figures() if (p.measure, p.figure) == (measure, figure)}
+    paper = f"{by_model[older]:g} to {by_model[newer]:g}"
+    pairs = [
+        (old, new)
+        for new in _matching(own, measure, figure, newer)
+        for old in _matching(own, measure, figure, older)
+        if _same_conditions(old, new)
+    ]
+    for old, new in pairs:
+        yield Claim(claim, paper, f"{shown(old)} to {shown(new)}", verdict(old, new))
+    if not pairs:
+        yield Claim(claim, paper, "", "not measured")
+
+
+def _wins(own: list[RunFigure], newer: str, older: str) -> Iterator[Claim]:
+    claim = f"{newer} beats {older} head to head"
+    published = {p.figure: p.value for p in paper_figures() if (p.model, p.against) == (newer, older)}
+    paper = f"{published['win']:g} won, {published['loss']:g} lost"
+    found = False
+    for win, loss in _head_to_heads(own, newer, older):
+        found = True
+        yield Claim(claim, paper, f"{shown(win)} won, {shown(loss)} lost", verdict(loss, win))
+    if not found:
+        yield Claim(claim, paper, "", "not measured")
+
+
+def _head_to_heads(own: list[RunFigure], newer: str, older: str) -> Iterator[tuple[RunFigure, RunFigure]]:
+    """(wins, losses) of the newer model, from every evaluation of the two."""
+    by_evaluation: dict[str, dict[str, RunFigure]] = {}
+    for figure in own:
+        if (figure.measure, figure.model, figure.against) == ("head_to_head", newer, older):
+            by_evaluation.setdefault(figure.source, {})[figure.figure] = figure
+    for shares in by_evaluation.values():
+        if {"win", "loss"} <= shares.keys() and shares["win"].value is not None:
+            yield shares["win"], shares["loss"]
+
+
+def _same_conditions(old: RunFigure, new: RunFigure) -> bool:
+    keys = ("prompts", "n_prompts", "reference") + (() if new.measure == "judge" else ("judge",))
+    return all(getattr(old, key) == getattr(new, key) for key in keys)
+
+
+def _matching(own: list[RunFigure], measure: str, figure: str, model: str) -> list[RunFigure]:
+    wanted = (measure, figure, model, None)
+    return [f for f in own if (f.measure, f.figure, f.model, f.part) == wanted and f.value is not None]
+
+
+def verdict(lower: RunFigure, higher: RunFigure) -> str:
+    """Whether `higher` really is above `lower`; without intervals only lengths and counts say so."""
+    if lower.value is None or higher.value is None:
+        return "not measured"
+    if lower.low is None or lower.high is None or higher.low is None or higher.high is None:
+        if higher.unit in ("characters", "count"):
+            return "holds" if higher.value > lower.value else "does not hold"
+        return "undecided"
+    if higher.low > lower.high:
+        return "holds"
+    return "does not hold" if higher.high < lower.low else "undecided"
+
+
+def shown(figure: RunFigure) -> str:
+    """`55.5 [49.2, 61.7]`."""
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4g}"
+    return f"{figure.value:.4g} [{figure.low:.4g}, {figure.high:.4g}]"

@@ -1,0 +1,153 @@
+"""Reads the score from a judge's completion. The score is the reward of the whole method, so this is strict.
+
+Promises: takes the completion only (never the prompt), the **last** score statement counts, linear time (the
+search runs from the end), never raises on any text. A judgement without a score gets None and a status that
+says why; never 0, -1 or NaN.
+
+What is read: `Score: 4`, `**Score:** 4/5`, `Total score: 5 points`, `Score： ４`, `{"score": 4}` and the other
+forms listed in `selfreward.judging.parsing.statements`; decimals inside the range, also with a comma (`4,5` is 4.5; `4, 5`
+is a list and no score).
+
+Decided here, because readers may differ:
+
+- `Score: 4/10` is `out_of_range`: another scale is never rescaled silently. So is `Score: 80 %`.
+- `Score: 3-4`, `3 or 4`, `4+` are `no_score`: a judge that does not decide has not scored; nothing earlier is
+  taken instead. `1 + 1 + 1 = 3` is 3; a sum without its result is not added up.
+- A reply cut by length (`finish_reason="length"`) in the middle of a score statement is `truncated`: `Score: 4`
+  at the very end may have become 4.5 or 4/10. `Score: 4/5` and `Score: 4.` with a line end are whole.
+- Reasoning blocks and quotations never count (`selfreward.judging.parsing.quotations`).
+- At most `MAX_MENTIONS` mentions of a score are looked at, from the end, and `MAX_FIGURES` of them with a figure
+  that turns out to be no score of the judge's; what stands before a longer loop is not found: `no_score`.
+
+Not covered: a line of code (`score = 0`) reads like a statement.
+
+Not read: stars drawn as symbols, letters as grades, a score that stands in a column of its own in a table, a
+score without any label other than `4/5` or `\\boxed{4}` alone on its line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfreward.judging.parsing.quotations import HiddenSpans, is_quoted
+from selfreward.judging.parsing.statements import (
+    Range,
+    Statement,
+    has_figure,
+    is_unfinished,
+    read_boxed_last_line,
+    read_labelled,
+    read_over,
+)
+from selfreward.judging.parsing.words import SCORE_WORDS, WEAK_WORDS
+from selfreward.tables import Status
+
+PARSER_VERSION = 1
+"""Part of the key of every dataset with scores: raise it when any text would be read differently."""
+
+MAX_MENTIONS = 500
+MAX_FIGURES = 64
+
+WEAK_REACH_CHARS = 20_000
+"""Forms without the word score (`Rating: 4`, `Total: 4`, `4/5`) are looked for this far from the end only."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedScore:
+    """`score` is a number inside the range if and only if `status` is `ok`."""
+
+    score: float | None
+    status: Status
+
+
+def parse_score(
+    completion: str, finish_reason: str = "stop", minimum: float = 0.0, maximum: float = 5.0
+) -> ParsedScore:
+    """The judge's score in `completion`, in points between `minimum` and `maximum` (both included).
+
+    `finish_reason` is the engine's: `stop`, `length` (cut off) or `error`. An assistant prefix that the engine
+    was given (such as `Score:`) is not part of a completion: put it in front before parsing.
+
+    >>> parse_score("Relevant, but shallow.\\n\\n**Score:** 3/5")
+    ParsedScore(score=3.0, status='ok')
+    >>> parse_score("I cannot judge this.")
+    ParsedScore(score=None, status='no_score')
+    """
+    if finish_reason == "error":
+        return ParsedScore(None, "engine_error")
+    if not completion or completion.isspace():
+        return ParsedScore(None, "empty")
+    cut_off = finish_reason == "length"
+    statement = _last_statement(_lowered(completion), Range(minimum, maximum), cut_off=cut_off)
+    status = statement.status if statement else "no_score"
+    if status == "no_score" and cut_off:
+        status = "truncated"
+    return ParsedScore(statement.value if statement else None, status)
+
+
+def _lowered(text: str) -> str:
+    """ASCII letters in lower case; the length stays, and bytes are lowered ten times faster than text."""
+    if text.isascii():
+        return text.lower()
+    try:
+        return text.encode().lower().decode()
+    except UnicodeEncodeError:  # lone surrogates, as a broken decoder leaves them
+        return text.replace("İ", "i").lower()
+
+
+def _last_statement(text: str, scale: Range, *, cut_off: bool) -> Statement | None:
+    """The judge's own last statement; a cut-off one stands for the whole reply, as `truncated`."""
+    hidden = HiddenSpans(text)
+    mentions = _Mentions(text, scale.maximum)
+    limit, figures = len(text), 0
+    for _ in range(MAX_MENTIONS):
+        start, word = mentions.last_before(limit)
+        if start < 0:
+            return None if hidden.start_of_block_at(len(text) - 1) else read_boxed_last_line(text, scale)
+        block = hidden.start_of_block_at(start)
+        limit = start if block is None else block
+        if block is not None:
+            continue
+        if cut_off and is_unfinished(text, start, word):
+            return Statement("truncated", None, start, len(text), False)
+        over = word in mentions.denominators
+        if not over and not has_figure(text, start, word):
+            continue
+        figures += 1
+        if figures > MAX_FIGURES:
+            return None
+        read = read_over if over else read_labelled
+        statement = read(text, start, word, scale)
+        if statement is None or is_quoted(text, start, statement.number, statement.end):
+            continue
+        return _cut_statement(text, statement) if cut_off else statement
+    return None
+
+
+def _cut_statement(text: str, statement: Statement) -> Statement:
+    """`truncated` where the figure may have gone on: nothing ends it, and its denominator is not the range's."""
+    rest = text[statement.end : statement.end + 16]
+    goes_on = "out of".startswith(rest.strip(" .,/-(")) and "\n" not in rest
+    if statement.has_denominator or statement.end + len(rest) < len(text) or not goes_on:
+        return statement
+    return Statement("truncated", None, statement.number, statement.end, False)
+
+
+class _Mentions:
+    """Walks over the mentions of a score from the end of the text; every search resumes where it stopped."""
+
+    def __init__(self, text: str, maximum: float) -> None:
+        self._text = text
+        self.denominators = (f"/{maximum:g}", f"out of {maximum:g}")
+        self._reach = dict.fromkeys(SCORE_WORDS, 0)
+        self._reach |= dict.fromkeys((*WEAK_WORDS, *self.denominators), max(0, len(text) - WEAK_REACH_CHARS))
+        self._positions = dict.fromkeys(self._reach, len(text))
+
+    def last_before(self, limit: int) -> tuple[int, str]:
+        """Start and word of the last mention before `limit`; (-1, …) where there is none."""
+        for word, position in list(self._positions.items()):
+            if position >= limit:
+                self._positions[word] = self._text.rfind(word, self._reach[word], limit)
+                if self._positions[word] < 0:
+                    del self._positions[word]
+        return max(((position, word) for word, position in self._positions.items()), default=(-1, ""))

@@ -1,0 +1,253 @@
+"""Reading one score statement: the words around the mention of a score, and the figure they give.
+
+Promises: looks only at a few hundred characters around the mention, so that its cost is bounded; never guesses.
+Whether the statement is the judge's own is the business of `selfreward.judging.parsing.quotations`; which statement counts, that
+of `selfreward.judging.parsing.scores`. ASCII letters are lower case here.
+
+A mention is the word score, rating or total (or its like in some other languages), `/5` or `out of 5`. With a
+figure in the right place it is a statement:
+
+    Score: 4     **Score:** 4/5     score is 4.5     total score = 1 + 1 + 1 = 3     <score>4</score>
+    {"score": 4}     | Score | 4 |     Score: \\boxed{4}     Score: four     I would rate it 4 out of 5.
+
+Passed over: a placeholder (`Score: <total points>`), a part (`relevance score: 1`), a limit (`maximum score:
+5`), what is weighed or ruled out (`Score: 5 would be too generous`, `not a score of 5`, `if the score is 5`),
+and what is ascribed to the response (`it claims a score of 5`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from selfreward.judging.parsing import words
+from selfreward.tables import Status
+
+WINDOW_CHARS = 160
+"""What is looked at after a mention, and on its line before it."""
+
+LEAD_CHARS = 80
+"""How much of that is read for negations and for who is speaking: those stand next to the mention."""
+
+_BLANK_CHUNK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The scores a judge may give, both ends included."""
+
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A figure that a judge states; `value` is None where the status is not `ok`."""
+
+    status: Status
+    value: float | None
+    number: int
+    """Where the figure begins in the text."""
+    end: int
+    """Where the figure and its denominator end in the text."""
+    has_denominator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A figure inside a window: `end` is the window's index, `complete` says that a sentence could end here."""
+
+    status: Status
+    value: float | None
+    end: int
+    complete: bool
+    has_denominator: bool
+
+
+def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement | None:
+    """The statement whose label is the score word at `text[start:]`, or None where there is none.
+
+    >>> read_labelled("score: 4/5", 0, "score", Range(0, 5)).value
+    4.0
+    """
+    end = start + len(word)
+    window, resume = _after(text, end)
+    plural = int(word == "score" and window.startswith("s"))
+    label = words.LABELLED.match(window, plural) or words.BESIDE.match(window, plural)
+    if label is None:
+        return None
+    before = _before(text, start)
+    if not _is_label(before, window[plural:]):
+        return None
+    figure = _figure(window, label, scale)
+    if figure is None or not _is_stated(before, label, figure, word, plural=bool(plural)):
+        return None
+    if _is_ascribed(text, start, before) or words.RULED_OUT.search(before[-LEAD_CHARS:]):
+        return None
+    if words.RULED_OUT_AFTER.match(window, figure.end) or words.LATER_PART.match(window, figure.end):
+        return None
+    number, figure_end = _position(label.start("number"), end, resume), _position(figure.end, end, resume)
+    return Statement(figure.status, figure.value, number, figure_end, figure.has_denominator)
+
+
+def read_over(text: str, start: int, word: str, scale: Range) -> Statement | None:
+    """The statement that ends in a denominator, without the word score: `I'd give it a 4/5`, or a bare `4/5`.
+
+    A figure over the maximum may count anything ("covers 4 out of 5 points"): only a first person who gives it,
+    a heading such as `Overall:`, or a line that holds nothing else makes it a score.
+    """
+    before = _before(text, start)
+    figure = words.LAST_FIGURE.search(before)
+    window, _ = _after(text, start + len(word))
+    if figure is None or not words.AFTER_OVER.match(window) or words.RULED_OUT_AFTER.match(window):
+        return None
+    lead = before[: figure.start()]
+    alone = words.MARKS_ONLY.match(lead) and words.MARKS_ONLY.match(window.partition("\n")[0])
+    given = words.OWN_VERDICT.search(lead) and not words.RULED_OUT.search(lead[-LEAD_CHARS:])
+    if not (alone or given) or _is_ascribed(text, start - len(before) + figure.start(), lead):
+        return None
+    value = _value(figure["number"])
+    status = _status(value, scale)
+    number = start - len(before) + figure.start("number")
+    return Statement(status, value if status == "ok" else None, number, start + len(word), True)
+
+
+def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
+    """A last line that is nothing but `\\boxed{4}`, as judges trained on mathematics end."""
+    last_line = text[-WINDOW_CHARS:].rstrip().rpartition("\n")[2]
+    box = words.BOXED_LINE.match(last_line)
+    if box is None:
+        return None
+    value = _value(box["number"])
+    status = _status(value, scale)
+    return Statement(status, value if status == "ok" else None, len(text) - 1, len(text), True)
+
+
+def has_figure(text: str, start: int, word: str) -> bool:
+    """Whether any figure follows the mention: the cheap question, asked first, since most mentions state none."""
+    window = text[start + len(word) : start + len(word) + WINDOW_CHARS]
+    if window[-1:].isspace() or words.ANY_DIGIT.search(window):
+        return True
+    return any(number in window for number in words.NUMBER_WORDS)
+
+
+def is_unfinished(text: str, start: int, word: str) -> bool:
+    """Whether the text breaks off between a score word and its figure, as in `total score: **`."""
+    end = start + len(word)
+    return len(text) - end <= WINDOW_CHARS and bool(words.STARTED.match(_plain(text[end:])))
+
+
+def _is_label(before: str, after: str) -> bool:
+    """Neither part of a longer word (`underscore`, `scored`) nor the name of a part or a limit."""
+    longer = "a" <= after[:1] <= "z" or words.JOINED.search(before[-LEAD_CHARS // 2 :])
+    return not (longer or words.PART_OR_LIMIT.search(before[-LEAD_CHARS // 2 :]))
+
+
+def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *, plural: bool) -> bool:
+    """Whether label and figure together say "this is the score", rather than use both words in a sentence."""
+    separator, gap = label["separator"] or "", label["gap"] or ""
+    strict = not separator or "\n" in gap or label["number"].isalpha() or word in words.WEAK_WORDS
+    if strict and not figure.complete:
+        return False
+    if not separator and words.SCALE_ENTRY.match(label.string, figure.end):
+        return False
+    if "\n" in gap and words.LIST_ITEM.match(label.string, label.end("number")):
+        return False
+    if "\n" in gap and not separator and not words.LABEL_LINE.match(before):
+        return False
+    if plural and not separator and not figure.has_denominator:
+        return False
+    clause = words.CLAUSE_END.split(before)[-1] if separator.strip(":=|- ") else ""
+    if words.WEIGHED.search(clause) or (separator == "to" and words.MIGHT_CHANGE.search(clause)):
+        return False
+    if word in words.WEAK_WORDS:
+        own = words.LABEL_LINE.match(before) or words.OWN_VERDICT.search(before)
+        return bool(own or words.SUMMED_UP.search(before)) or (figure.has_denominator and separator == "of")
+    return True
+
+
+def _is_ascribed(text: str, start: int, before: str) -> bool:
+    """Whether the words that lead to the mention, on its line or on the one announcing it, name the response."""
+    if words.MARKS_ONLY.match(before):
+        previous = _plain(text[max(0, start - WINDOW_CHARS) : start]).rstrip(" \n().,-|")
+        before = previous.rpartition("\n")[2] if previous.endswith(":") else ""
+    return bool(words.ASCRIBED.search(before[-LEAD_CHARS:])) and not words.ANNOUNCED.search(before)
+
+
+def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
+    """What the digits of the label mean together with what follows them; None where they are no figure."""
+    value, end = _value(label["number"]), label.end("number")
+    if label["sign"] == "-":
+        value = -value
+    if total := words.SUM.match(window, end):
+        value, end = _value(total["number"]), total.end()
+    if words.MALFORMED.match(window, end) or words.RANGE.match(window, end):
+        return _Figure("no_score", None, end, True, False)
+    if half := words.HALF.match(window, end):
+        value, end = value + 0.5, half.end()
+    unit = words.UNIT.match(window, end)
+    after_unit = unit.end() if unit else end
+    if over := words.OVER.match(window, after_unit):
+        same_scale = _value(over["number"]) == scale.maximum and not over["more"]
+        status: Status = _status(value, scale) if same_scale else "out_of_range"
+        if words.RANGE.match(window, over.end()):
+            return _Figure("no_score", None, over.end(), True, False)
+        complete = words.CLOSED.match(window, over.end()) is not None
+        return _Figure(status, value if status == "ok" else None, over.end(), complete, same_scale)
+    if words.PERCENT.match(window, end) or _names_other_scale(label, scale):
+        return _Figure("out_of_range", None, end, True, False)
+    if window[end : end + 1].isalpha() and not unit:
+        return None
+    status = _status(value, scale)
+    complete = unit is not None or words.CLOSED.match(window, end) is not None
+    return _Figure(status, value if status == "ok" else None, after_unit, complete, False)
+
+
+def _names_other_scale(label: re.Match[str], scale: Range) -> bool:
+    """`Score out of 10: 4` is on another scale than the range's."""
+    named = words.SCALE.search(label.string, label.start(), label.end("separator"))
+    return named is not None and float(named["number"] or named["points"]) != scale.maximum
+
+
+def _status(value: float, scale: Range) -> Status:
+    return "ok" if scale.minimum <= value <= scale.maximum else "out_of_range"
+
+
+def _value(number: str) -> float:
+    """`4`, `４`, `4.5`, `4,5`, `4½` or `four` as a number."""
+    if number in words.NUMBER_WORDS:
+        return float(words.NUMBER_WORDS.index(number))
+    fraction = words.FRACTIONS.get(number[-1], 0.0)
+    digits = number[:-1] if fraction else number
+    return float(digits.replace(",", ".") or 0) + fraction
+
+
+def _plain(window: str) -> str:
+    """Marks as blanks and full-width signs as ASCII, each character for one, so that positions stay."""
+    window = window.translate(words.PLAIN)
+    return words.LONE_APOSTROPHE.sub(" ", window) if "'" in window else window
+
+
+def _before(text: str, start: int) -> str:
+    """The line up to the mention, `WINDOW_CHARS` at most."""
+    return _plain(text[max(0, start - WINDOW_CHARS) : start].rpartition("\n")[2])
+
+
+def _after(text: str, end: int) -> tuple[str, tuple[int, int]]:
+    """What follows the mention, any long run of blanks cut out; and (window index, text index) of the cut's end."""
+    window = text[end : end + WINDOW_CHARS]
+    blanks_from = len(window.rstrip())
+    if len(window) < WINDOW_CHARS or WINDOW_CHARS - blanks_from < WINDOW_CHARS // 2:
+        return _plain(window), (WINDOW_CHARS, end + WINDOW_CHARS)
+    position = end + blanks_from
+    while (chunk := text[position : position + _BLANK_CHUNK]).isspace():
+        position += _BLANK_CHUNK
+    position += len(chunk) - len(chunk.lstrip())
+    window = window[: blanks_from + 1] + text[position : position + WINDOW_CHARS]
+    return _plain(window), (blanks_from + 1, position)
+
+
+def _position(index: int, start: int, resume: tuple[int, int]) -> int:
+    """The text index of a window index."""
+    resume_index, resume_position = resume
+    return start + index if index < resume_index else resume_position + index - resume_index

@@ -1,0 +1,138 @@
+"""The vocabulary of score statements: patterns over a short window of lower-case text, marks already blank.
+
+Used by `selfreward.judging.parsing.statements` only, on windows of a few hundred characters (`PLAIN` has turned quotation
+marks, Markdown, brackets and TeX signs into blanks, full-width signs into ASCII and all dashes into `-`), so that
+no pattern here ever meets a long text.
+"""
+
+from __future__ import annotations
+
+import re
+
+SCORE_WORDS = (
+    "score", "ｓｃｏｒｅ", "Ｓｃｏｒｅ", "评分", "得分", "分数", "スコア", "점수", "оценка", "Оценка", "puntuación", "punktzahl",
+)  # fmt: skip
+"""What a score is called, ASCII letters in lower case. Besides English, the words that judges slip into now and
+then; others go unscored."""
+
+WEAK_WORDS = ("rating", "total")
+"""Words that also name other things: they count at the start of a line, or where the judge gives the figure."""
+
+PLAIN = str.maketrans(
+    dict.fromkeys('*_`~"“”‘«»„「」$\\[]{}<>#\t\r\x0c\x0b\u3000［］｛｝＜＞《》【】', " ")
+    | dict(zip("：．，／＝（）＋％→’−–—－＊｜", ":.,/=()+%:'---- |", strict=True))
+)
+LONE_APOSTROPHE = re.compile(r"'(?![a-z])|(?<![a-z])'")
+CLAUSE_END = re.compile(r"[,;:.!?](?:\s|$)| - ")
+
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+FRACTIONS = {"½": 0.5, "¼": 0.25, "¾": 0.75}
+
+_NUMBER = rf"(?:\d+(?:\.\d+|,\d\d?(?!\d))?[½¼¾]?|\.\d+|[½¼¾]|(?:{'|'.join(NUMBER_WORDS)})(?![\w-]))"
+_NAME = r"(?: *+\([^()\n]{0,40}\))?"
+ANY_DIGIT = re.compile(r"[\d½¼¾]")
+_FILLER = (  # words that may stand between label and figure: "score for this response is", "I give it a solid 4"
+    r"(?:(?:out of \d+|\d+-point|0 ?(?:-|to) ?\d+|i(?:'d|'ll|'m)?|we(?:'d|'ll)?|would|will|be|the|this|that|my|your|"
+    r"to|for|on|response|answer|reply|user(?:'s)?|question|instruction|it|gets?|deserves?|receives?|earns?|earned|"
+    r"give|given|giving|rate|assign|assigned|award|awarded|an?|of|is|total|points?|final|overall|score|rating|about|"
+    r"approximately|around|roughly|only|just|exactly|solid|strong|out|with|based|scale|from|additive|therefore|"
+    r"thus|so)\b *+)"
+)
+LABELLED = re.compile(
+    rf" *+(?:\([^()\n]{{0,40}}\) *+)?{_FILLER}{{0,8}}"
+    r"(?P<separator>[:=|]|-+(?= )|(?<! )-(?=\d)|\b(?:is|was|equals|of|to|comes to|(?:should|would) be)\b|[为是は])"
+    r" *+[:=|(]*+(?P<gap>\s*+)"
+    r"(?:/(?:b|i|u|em|strong|span) +)?(?:[-•] +)?[ (~|]*+(?:(?:boxed|text|score|total points?|b|strong) +){0,4}+"
+    rf"{_FILLER}{{0,8}}+[:=]?[ (~]*+"
+    rf"(?P<sign>[-+](?=[\d.]))?(?P<number>{_NUMBER})"
+)
+BESIDE = re.compile(rf"(?P<separator>)(?P<gap>\s*+)\(? *+(?P<sign>[-+](?=[\d.]))?(?P<number>{_NUMBER})")
+"""`Score 4/5`, `<score>4</score>`: no separator is left between label and figure."""
+STARTED = re.compile(
+    rf" *+(?:\([^()\n]{{0,40}}\) *+)?{_FILLER}{{0,8}}(?:[:=|]|\b(?:is|of)\b)[\s(|]*+{_FILLER}{{0,4}}+\s*+$"
+)
+
+SUM = re.compile(rf"(?:{_NAME} *+[-+] *+{_NUMBER}){{1,12}}{_NAME}[ )]*+= *+(?P<number>{_NUMBER})")
+RANGE = re.compile(rf"[ )]*+(?:[-~]|\.\.+|(?:to|or|and|bis)\b)[ (]*+{_NUMBER}| +\d")
+MALFORMED = re.compile(r"[.,:]\d| *+\+|, *+\d+ *+(?:,|and\b|\n|$)")
+HALF = re.compile(r" +and +a +half\b")
+UNIT = re.compile(r"[ )-]*+(?:(?:points?|pts?|stars?|marks?|punkte?|балл\w*)\b|分|점|点)")
+OVER = re.compile(
+    r"[ ),]*+\(? *+(?:/|(?:out of|of|over|von|из|de|on a scale (?:of|from) \d+ ?(?:to|-))\b|"
+    r"on a scale (?:of|from) \d+ ?-) *+(?:an? )?(?:possible |total |maximum |max )?(?:of )?"
+    rf"(?P<number>{_NUMBER})(?P<more> *+/ *+\d)?"
+)
+SCALE = re.compile(r"(?:out of|/|-|\bto) ?(?P<number>\d+)\b|\b(?P<points>\d+)-point")
+"""The scale that a label names: `Score (0-5):`, `Score out of 10:`."""
+PERCENT = re.compile(r" *+(?:%|percent\b)")
+CLOSED = re.compile(r"[ )]*+(?:$|[\n.,;!:(|-]|/ ?[a-z])")
+SCALE_ENTRY = re.compile(r" *+:")
+"""`Score 4: mostly right` describes a scale."""
+AFTER_OVER = re.compile(rf"{CLOSED.pattern}| *+(?:points?|stars?|overall|in total|because|since|for|as)\b")
+SUMMED_UP = re.compile(r"\bfor a (?:grand |final )?$")
+LIST_ITEM = re.compile(r"[.)] +\w")
+LATER_PART = re.compile(
+    r" *+\([^()\n]*\)(?: *+[,;+&]| and) *+\d| *+for\b[^\n]*?(?:\d|\bone|\ban?other) +(?:points? +)?(?:for|more)\b"
+)
+
+PART_OR_LIMIT = re.compile(
+    r"(?:\b(?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|full|possible|passing|top|best|average|mean|relevance|"
+    r"relevancy|clarity|accuracy|completeness|coverage|helpfulness|usefulness|conciseness|depth|tone|style|"
+    r"organi[sz]ation|structure|insight|insightfulness|engagement|substance|correctness|factuality|partial|interim|"
+    r"criterion|credit|test)|\b(?:sub|z|f1|t))[ -]*(?:(?:total|overall|points?) *+)?$"
+)
+JOINED = re.compile(r"(?<!\bfinal)(?<!\btotal)(?<!\boverall)(?<=[a-z0-9])$")
+"""`score` ends a longer word (`underscore`), unless in camel case (`finalScore`)."""
+LABEL_LINE = re.compile(
+    r"\W*(?:\d+[.)] +)?(?:(?:the|my|final|grand|overall|sum|so|thus|therefore|star)\W*)*$"
+)
+MARKS_ONLY = re.compile(r"\W*+(?:(?:boxed|text)\b\W*+)*+$")
+BOXED_LINE = re.compile(rf"[$\\(\[\s*]*boxed\{{\s*(?:\\text\{{)?(?P<number>{_NUMBER})\}}[}}$\\)\]\s.*]*$")
+LAST_FIGURE = re.compile(rf"(?<![\w./,-])(?P<number>{_NUMBER}) *+(?:points? *+)?\(?$")
+
+_DETERMINERS = (
+    r"an?|the|my|its|this|it|quite|really|enough|for|to|of|with|give|get|got|earn|deserve|merit|warrant|reach|rate|"
+    r"assign|award|justify|be|worth|response|answer|reply|full|final|total|overall|perfect|higher|at|as|that|own|on|"
+    r"deserves?|me|you|us|judge|grader|itself|explicit|claiming"
+)
+RULED_OUT = re.compile(
+    r"(?:\b(?:not|never|cannot|without|than|instead of|short of|unless|if|whether|when|example|e\.g\.|such as)|n't)\b"
+    rf"(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*$"
+)
+MIGHT_CHANGE = re.compile(r"\b(?:would|could|might|may|can|will|should|by|not)\b")
+WEIGHED = re.compile(
+    r"\b(?:would|could|might)(?: also| still)? (?:have|need|require)\b|\bneeds? (?:to|more)\b|\bbetween\b|"
+    r"\bto (?:get|reach|earn|receive|achieve|deserve|merit|attain|warrant)\b|\b(?:away|keeps? it|kept it) from\b|"
+    r"\b(?:if|unless|whether)\b|\benough (?:for|to)\b|\bshort of\b"
+)
+RULED_OUT_AFTER = re.compile(
+    r"[ ),]*(?:(?:would|could|might|may|should|is|was|seems|feels)(?:n't| not| never)? (?:be |have been |also )?"
+    r"(?:too|not|over\w*|un\w+|excessive|generous|reserved|only|need|require|if|when|wrong|inflated|harsh|"
+    r"(?:given|awarded) (?:if|when|to|only|for)|"
+    r"mean|have|far|out of the question|the max\w*|for (?:responses|answers))\b|"
+    r"(?:would|could|should|is|was)(?:n't| not)\b|"
+    r"(?:requires?|needs?|means?|indicates?|represents?|corresponds?|denotes?)\b|(?:only )?if\b|when\b|unless\b|"
+    r"for (?:responses|answers|replies|a response|an answer|a reply) (?:that|which|with|if)\b|"
+    r"or (?:above|more|higher|better|less|lower|below|over|up)\b)"
+)
+ASCRIBED = re.compile(
+    r"\b(?:says?|said|states?|stated|claim(?:s|ed|ing)?|contain(?:s|ed|ing)?|includ(?:es|ed|ing)|writes?|wrote|reads?|"
+    r"ask(?:s|ed|ing)|tell(?:s|ing)|told|demand(?:s|ed|ing)|insert(?:s|ed|ing)|append(?:s|ed|ing)|mention(?:s|ed|ing)|"
+    r"request(?:s|ed|ing)|suggests?|insist(?:s|ed|ing)|(?:ends|ended|ending|begins|starts|opens) with|"
+    r"quot(?:es|ed|ing)|output|print|return|say|(?:respond|answer|reply) with|text|phrase|string|line|words|sentence|"
+    r"instruction|itself|themselves|self-\w+|own)"
+    rf"(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*$"
+)
+ANNOUNCED = re.compile(
+    r"\b(?:i|we)(?:'(?:d|ll)| would| will| must| can| therefore| thus| hereby| still)*"
+    r" (?:give|rate|assign|award|conclude|settle|end|grade|finish|say)\b|\bconclu\w+|"
+    r"\bmy (?:final |total |overall )?(?:score|rating|verdict|grade|conclusion)\b|"
+    r"^\W*(?:therefore|thus|hence|so|overall|final(?: \w+)?|verdict|total)[ ,:]*$"
+)
+OWN_VERDICT = re.compile(
+    r"(?:\b(?:i|we)(?:'d|'ll|'m| would| will| am| therefore| thus| must| can)* (?:\w+ly )?"
+    r"(?:give|giving|rate|rating|assign|award|score|grade)\b[^.!?;]{0,40}|"
+    r"(?:^|[.!?] )\W{0,8}(?:(?:my|the) )?(?:final )?"
+    r"(?:overall|final(?: result)?|verdict|evaluation|assessment|judge?ment|conclusion|grade|mark)\W{0,8}:\W{0,8}|"
+    r"\b(?:this|the) (?:response|answer|reply) (?:deserves|earns|merits|receives|gets|is worth)\b[^.!?;]{0,20})$"
+)

@@ -1,0 +1,332 @@
+"""The run configuration: one YAML file, typed, checked before anything runs. Defaults are the paper's (v2).
+
+    config = load_config(Path("configs/demo.yaml"), overrides=["judging.samples=1"])
+
+Each section below is the parameters of one stage; a stage sees nothing else, so a parameter that is not part of
+its dataset's key cannot change its rows. Fields marked *not keyed* change speed or place, never rows. An unknown
+key is refused and the nearest known one named. `selfreward init` writes a commented configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from selfreward.config.training import DpoConfig, SftConfig
+from selfreward.costs import NOT_KEYED
+from selfreward.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Frozen, strict about unknown keys, documented by the strings under its fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SeedsConfig(Section):
+    """Where the human-ranked seed replies come from (paper section 3.1.1: Open Assistant)."""
+
+    source: str = "embedded"
+    """`embedded`, a local file (message-per-line, tree-per-line or a ranked table; plain or .gz), or the name of a
+    Hub dataset such as `OpenAssistant/oasst1`."""
+    format: Literal["auto", "messages", "trees", "table"] = "auto"
+    revision: str | None = None
+    """Hub revision; recorded as the resolved commit."""
+    hub_split: str = "train"
+    columns: dict[str, str] = {}
+    """For `table`: which of its columns is `prompt`, `response`, `rank` (0 best) or `score` (higher is better), and
+    optionally `prompt_id`, `response_id`, `quality`, `lang`, `judgement`."""
+    lang: str = "en"
+
+
+class SplitConfig(Section):
+    """Which seed prompts go where. Disjoint by prompt; drawn by a hash of the prompt's id and the seed."""
+
+    eft_train: Share = 0.4
+    """Share of the prompts with at least two ranked replies whose replies become EFT training rows."""
+    eft_eval: Share = 0.13
+    """Likewise for EFT evaluation rows, which nothing is ever trained on."""
+    ift_also_uses_eft_train: bool = False
+    """Whether IFT may take the best reply of EFT training prompts too (the paper keeps them apart)."""
+
+
+class IftConfig(Section):
+    """Instruction fine-tuning rows: first turn, best human rank (paper: 3,200)."""
+
+    n_max: int = Field(3200, ge=1)
+    min_quality: float | None = None
+    """Lowest `quality` label; NULL labels pass."""
+    max_chars: int = Field(20_000, ge=1)
+    """Of prompt and response together."""
+
+
+class EftConfig(Section):
+    """Evaluation fine-tuning rows (paper: 1,630 train and 541 eval)."""
+
+    targets: Literal["written", "generated"] = "generated"
+    """`written`: the seeds' own judgements. `generated`: by the SFT baseline, kept by agreement with people."""
+    samples: Count = 4
+    """Generated judgements for each response."""
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: Count = 400
+    agreement: Literal["strict", "no_inversion", "best"] = "strict"
+    """`strict`: the scores order the prompt's responses exactly as the ranks do, ties count as disagreement;
+    `no_inversion`: no worse response scores above a better one, ties are fine; `best`: the human's best alone has the
+    highest score."""
+    max_share_per_score: Share = 0.4
+    """The most common scores are down-sampled until none holds a larger share of the training rows; 1 turns it off."""
+
+
+class PromptsConfig(Section):
+    """Self-instructed prompts (paper section 2.2; filters of Self-Instruct)."""
+
+    n: Count = 5000
+    """Prompts to keep in each iteration."""
+    generator: str = "fixed"
+    """`fixed` (the configured `model`, as the paper's fixed chat model), `current` (M_k), or a model string."""
+    n_demonstrations_ift: Count = 6
+    n_demonstrations_generated: int = Field(2, ge=0)
+    samples_per_draw: Count = 1
+    """Completions from one draw of demonstrations; more of them share the prompt's prefix."""
+    round_size: Count = 512
+    """Requests in a round; later rounds draw demonstrations from what earlier ones kept."""
+    max_rounds: Count = 64
+    temperature: float = Field(0.6, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: Count = 256
+    max_rouge_l: Share = 0.7
+    evaluation_sets: list[str] = []
+    """Files of evaluation prompts to keep out (AlpacaEval's, MT-Bench's): json, jsonl or csv with an `instruction`,
+    `prompt` or `turns` column; .gz is fine. The EFT eval split is always kept out."""
+
+
+class CandidatesConfig(Section):
+    """Responses of the current model (paper: N = 4, T 0.7, top-p 0.9)."""
+
+    n: int = Field(4, ge=2)
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: Count = 1024
+
+
+class JudgingConfig(Section):
+    """LLM-as-a-Judge (paper: three sampled judgements, averaged)."""
+
+    judge: str = "current"
+    """`current` (M_k, the paper's) or a model string."""
+    template: str = "additive"
+    """`additive`, `additive-short`, `multiple-choice`, or the path of a template file."""
+    mode: Literal["sampled", "expected"] = "sampled"
+    """`sampled`: mean of sampled judgements. `expected`: mean score under the token probabilities at the score
+    position, after a greedy justification (`justify: true`) or none."""
+    justify: bool = True
+    samples: Count = 3
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: Count = 400
+    max_attempts: Count = 2
+    """Completions asked for until a judgement has a score; the last one stands, scored or not."""
+    min_score: float = 0.0
+    max_score: float = 5.0
+    collapse_share: Share = 0.98
+    """The run stops with the histogram if one score holds more than this share of the scored judgements."""
+    collapse_tied_share: Share = 0.98
+    """Likewise if more than this share of the prompts with two or more scored candidates is tied."""
+
+
+class PairsConfig(Section):
+    """Preference pairs (paper: highest against lowest mean score; equal scores drop the prompt)."""
+
+    rule: str = "max_min"
+    """`max_min`, `margin`, `length_controlled`, `positive_only`, or the path of an .sql file over `scores`."""
+    min_margin: float = Field(0.0, ge=0)
+    """Rule `margin`: chosen beats rejected by more than this."""
+    length_band: float = Field(0.5, ge=0)
+    """Rule `length_controlled`: scores this close to the top (bottom) count as near it."""
+    positive_score: float = 5.0
+    """Rule `positive_only`: the mean score a response needs."""
+    allow_injection_suspected: bool = False
+    """Whether a candidate flagged `injection_suspected` may be chosen."""
+    min_pairs: Count = 8
+    """Fewer pairs than this and the run stops before training, with the funnel."""
+
+
+class AlpacaConfig(Section):
+    """Answers of each model judged against reference answers with the alpaca-eval package."""
+
+    prompts: str = "eft_eval"
+    """`eft_eval` (best human reply of each EFT eval prompt as the reference), or a file in AlpacaEval's format."""
+    judge: str = "fixed"
+    """`fixed` (the configured `model`), `current`, `M1` or a model string; one judge for all models of a run."""
+    mode: Literal["logprobs", "text"] = "logprobs"
+    both_orders: bool = True
+    max_tokens: Count = 1024
+    n_max: int | None = None
+
+
+class JudgeEvalConfig(Section):
+    """How well each model judges: the EFT eval split scored by M0, M1, M2… against the human ranks."""
+
+    samples: Count = 1
+    n_max: int | None = None
+    """Rows of the eval split, whole prompts in hash order; all of them by default."""
+
+
+class EvaluateConfig(Section):
+    """What is measured after training; an empty section (`alpaca: null`) turns a measure off."""
+
+    alpaca: AlpacaConfig | None = AlpacaConfig()
+    judge: JudgeEvalConfig | None = JudgeEvalConfig()
+
+
+class EngineConfig(Section):
+    """How text is generated; see selfreward/engines/base.py."""
+
+    batch_size: Count = 16
+    """hf: rows in a batch."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_context: int = Field(0, ge=0)
+    max_in_flight: Count = 64
+    """Not keyed."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Not keyed."""
+    max_retries: int = Field(6, ge=0)
+    """Not keyed."""
+    extra: dict[str, Any] = {}
+    """Passed to the engine's constructor (vllm: `tensor_parallel_size`, …). What is in its section `ray` is about
+    where `ray:` runs, and not keyed."""
+
+    def keyed(self) -> dict[str, Any]:
+        """The options that can change rows."""
+        keyed = self.model_dump(exclude={"max_in_flight", "timeout_s", "max_retries"})
+        keyed["extra"] = {
+            name: value for name, value in self.extra.items() if name not in (*NOT_KEYED, "ray")
+        }
+        return keyed
+
+
+class RunConfig(Section):
+    """Everything a run needs."""
+
+    run: str = "runs/run"
+    """The run folder. Not keyed."""
+    seed: int = Field(0, ge=0)
+    iterations: int = Field(1, ge=1, le=99)
+    """Each gives prompts, candidates, judgements, scores, pairs and the next model: 1 ends with M2, 2 with M3."""
+    model: str = "hf:smollm2-135m-instruct"
+    """M0: the model everything starts from. Training needs a local folder or a known name behind `hf:`/`vllm:`."""
+    train: bool = True
+    """Off: datasets only. No model is trained, and M1 is `model` itself (a server, say); one iteration."""
+    seeds: SeedsConfig = SeedsConfig()
+    split: SplitConfig = SplitConfig()
+    ift: IftConfig = IftConfig()
+    eft: EftConfig = EftConfig()
+    sft: SftConfig = SftConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    judging: JudgingConfig = JudgingConfig()
+    pairs: PairsConfig = PairsConfig()
+    dpo: DpoConfig = DpoConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    engine: EngineConfig = EngineConfig()
+    gate: bool = True
+    """Run the audits before training, and stop if one of severity `fail` fails. Off is recorded in the model's manifest.
+    Not keyed."""
+    max_cost: float | None = Field(None, ge=0)
+    """Limit for paid servers over the whole run, in the currency of their prices. Not keyed."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> RunConfig:
+        if self.split.eft_train + self.split.eft_eval > 1:
+            raise ValueError(
+                f"split.eft_train {self.split.eft_train} and split.eft_eval {self.split.eft_eval} add up to more than 1"
+            )
+        if not self.train and self.iterations > 1:
+            raise ValueError("train: false makes the datasets of one iteration; set iterations: 1")
+        if self.judging.min_score >= self.judging.max_score:
+            raise ValueError("judging.min_score must be below judging.max_score")
+        return self
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read, override and check a configuration. ConfigError says file, key, what was found and expected."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no such file; `selfreward init {path}` writes one to start from"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a text file: {error}") from error
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(values).__name__}")
+    for override in overrides or []:
+        _apply_override(values, override)
+    return check_config(values, str(path))
+
+
+def check_config(values: dict[str, Any], where: str) -> RunConfig:
+    """Validate plain values; `where` begins every message."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(where, problem) for problem in error.errors()[:5])) from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as YAML; it holds no secrets (keys come from the environment only)."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override!r}: expected key=value, such as judging.samples=1")
+    *parents, last = name.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a single value, it has no keys below it")
+    values[last] = yaml.safe_load(text)
+
+
+def _explain(where: str, problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *parents, name = problem["loc"]
+        known = _known_keys(parents)
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = (
+            f"did you mean {'.'.join([*map(str, parents), near[0]])}?"
+            if near
+            else f"known: {', '.join(known)}"
+        )
+        return f"{where}: unknown key {place!r}; {hint}"
+    found = repr(problem.get("input"))
+    found = found if len(found) <= 60 else found[:57] + "…"
+    if problem["type"] == "value_error":
+        return f"{where}: {place + ': ' if place else ''}{problem['ctx']['error']}"
+    return f"{where}: {place}: found {found}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _known_keys(parents: list[Any]) -> list[str]:
+    section: Any = RunConfig
+    for parent in parents:
+        annotation = section.model_fields[parent].annotation
+        options = [annotation, *get_args(annotation)]
+        section = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        if section is None:
+            return []
+    return list(section.model_fields)

@@ -1,0 +1,1 @@
+"""`openai:BASE_URL#MODEL`: any OpenAI-compatible server."""

@@ -1,0 +1,152 @@
+"""Any OpenAI-compatible server: `openai:BASE_URL#MODEL`, several base URLs separated by commas.
+
+    openai:http://localhost:8000/v1#my-model
+    openai:http://a:8000/v1,http://b:8000/v1#my-model      each request goes to the one with least in flight
+
+The key is read from SELFREWARD_API_KEY or OPENAI_API_KEY and stands in no message. Options under
+`engine.extra` (or `engine.extra.openai`) are the fields of `ServerSettings`.
+
+What fails, and what becomes of it:
+
+- may pass (refused, reset, time-out, 408, 409, 429, 500 to 504, no JSON, no choices): asked again, `max_retries`
+  times, waiting as `selfreward.engines.openai.retry` says; then an error row;
+- fewer choices than asked for, or 400 for more than one: the missing samples are asked for one by one;
+- 400, 413, 422 for one sample (too long, invalid): an error row with the server's message, at once;
+- nothing listening, key refused, model unknown, any other status: EngineError. So are 16 failed samples in a
+  row without any success: a stage that finishes keeps its error rows, a broken server must not make it finish.
+
+Promises beside those of `selfreward.engines.base`: at most `max_in_flight` requests are out and as many finished
+groups wait to be read; `max_cost` holds before every request; before an error is raised, everything finished has
+been handed over. Not promised: equal rows on a restart (seeds are sent, but no server keeps them across
+batches), and that a group holds one sample.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request
+from selfreward.engines.openai.endpoint import KEY_VARIABLES, Endpoint, Key
+from selfreward.engines.openai.retry import Clock
+from selfreward.engines.openai.session import Record, Session
+from selfreward.engines.openai.usage import Prices, Usage
+from selfreward.engines.openai.wire import Ask, Dialect
+from selfreward.errors import UsageError
+
+
+class ServerSettings(BaseModel):
+    """What `engine.extra` may hold for a server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: bool = False
+    """The server can continue an assistant's turn (vLLM, SGLang)."""
+    logprobs: bool = True
+    """The server gives log-probabilities."""
+    send_seed: bool = True
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    body: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of every request, as the server documents them."""
+    price_per_million_in: float | None = Field(default=None, ge=0)
+    price_per_million_out: float | None = Field(default=None, ge=0)
+    max_cost: float | None = Field(default=None, ge=0)
+    spent: float = Field(default=0.0, ge=0)
+    """Already spent of `max_cost`, by earlier stages."""
+
+
+class OpenAiEngine(BaseEngine):
+    """The engine of the module's docstring. Raises UsageError for a target or options that make no sense."""
+
+    def __init__(self, target: str, options: EngineOptions, clock: Clock | None = None) -> None:
+        self._urls, model = _split_target(target)
+        settings = _settings(options.extra)
+        self.name = f"openai:{target}"
+        self.capabilities = Capabilities(logprobs=settings.logprobs, prefix=settings.prefix, seeds=False)
+        self._dialect = Dialect(model, settings.send_seed, settings.max_tokens_field, settings.body)
+        prices = Prices(settings.price_per_million_in or 0.0, settings.price_per_million_out or 0.0)
+        self.usage = Usage(prices, settings.max_cost, settings.spent)
+        """Tokens, requests and money since the engine was opened."""
+        self._options = options
+        self._clock = clock or Clock()
+        self._key = _key()
+        self._record = Record()
+
+    def __repr__(self) -> str:
+        return f"OpenAiEngine({self.name!r}, {self._key!r})"
+
+    def generate(
+        self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
+    ) -> Iterator[list[Completion]]:
+        """Groups as they finish. Raises EngineError or CostLimitError after handing over what is finished."""
+        asks = []
+        for request in requests:
+            samples = tuple(sample for sample in range(request.n) if (request.id, sample) not in done)
+            if samples:
+                asks.append(Ask(request, samples))
+        session = Session(
+            self.name,
+            asks,
+            self._dialect,
+            self._options,
+            self._clock,
+            self.usage,
+            self._record,
+            self._open_endpoints,
+        )
+        return session.groups()
+
+    def _open_endpoints(self) -> list[Endpoint]:
+        timeout_s, n = self._options.timeout_s, self._options.max_in_flight
+        return [Endpoint(url, self._key, timeout_s, n, self._clock) for url in self._urls]
+
+
+def _split_target(target: str) -> tuple[tuple[str, ...], str]:
+    """`http://a/v1,http://b/v1#model` -> its URLs and the model. A password in a URL is refused unseen."""
+    addresses, _, model = target.partition("#")
+    urls = tuple(url.strip().rstrip("/") for url in addresses.split(","))
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.password or parts.username:
+            raise UsageError(
+                f"model openai:…@{parts.hostname}: a name or password in the address; use {KEY_VARIABLES[0]}"
+            )
+        if parts.scheme not in ("http", "https") or not parts.hostname or not model:
+            raise UsageError(
+                f"model {'openai:' + target!r}: expected openai:BASE_URL#MODEL, such as "
+                "openai:http://localhost:8000/v1#my-model"
+            )
+    return urls, model
+
+
+def _settings(extra: dict[str, Any]) -> ServerSettings:
+    """With a section `openai`, other keys may belong to other engines; those about servers still count."""
+    if "openai" in extra:
+        extra = {key: extra[key] for key in ServerSettings.model_fields if key in extra} | extra["openai"]
+    try:
+        settings = ServerSettings.model_validate(extra)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(ServerSettings.model_fields)
+        raise UsageError(f"engine.extra.{where}: {first['msg']}; openai: knows {known}") from None
+    if settings.max_cost is not None and settings.price_per_million_out is None:
+        raise UsageError(
+            "max_cost needs engine.extra.price_per_million_in and price_per_million_out (0 for a free server)"
+        )
+    return settings
+
+
+def _key() -> Key:
+    """The key of the first variable that is set; a local server needs none."""
+    for variable in KEY_VARIABLES:
+        key = os.environ.get(variable, "").strip()
+        if key:
+            if not key.isascii() or not key.isprintable() or " " in key:
+                raise UsageError(f"{variable}: holds characters that no key has; set it to the key alone")
+            return Key(variable, key)
+    return Key(None, None)

@@ -1,0 +1,246 @@
+"""What changed between two versions of a dataset: rows added, removed, and changed by column, with examples.
+
+    print(format_diff(diff(Run("runs/demo"), "iter1/pairs", "previous", "current")))
+
+Rows are matched by the table's key and compared in DuckDB, NULL equal to NULL. The same between two runs (`other_run`).
+Promised: every row of both versions is counted once, as same, changed, added or removed. Not promised: that a row
+under another id is recognised; where ids are made from what changed (the judge, say), rows count as removed and added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfreward.errors import InputError, UsageError
+from selfreward.sql.views import connect
+from selfreward.store.run import Run, is_model
+from selfreward.store.version import Version
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "seeds": ("seed_id",),
+    "ift": ("ift_id",),
+    "eft": ("eft_id",),
+    "prompts": ("prompt_id",),
+    "candidates": ("candidate_id",),
+    "judgements": ("judgement_id",),
+    "scores": ("candidate_id",),  # one judging set-up a version: two set-ups are compared by candidate
+    "pairs": ("pair_id",),
+    "judge_eval": ("eft_id", "sample", "judge", "template", "judge_mode"),
+    "model_outputs": ("output_id",),
+    "annotations": ("output_id", "annotator"),
+}
+"""What names a row of each dataset within one version."""
+_EXAMPLES = 3
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class ChangedRow:
+    """One row under the same key: column -> (before, after) for the columns that differ."""
+
+    key: tuple[Any, ...]
+    values: dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Diff:
+    """`a` is before, `b` after; both are `name@version`. `n_*` are rows."""
+
+    a: str
+    b: str
+    key: tuple[str, ...]
+    n_a: int
+    n_b: int
+    n_same: int
+    n_changed: int
+    n_added: int
+    n_removed: int
+    changed_by_column: dict[str, int]
+    columns_added: list[str]
+    columns_removed: list[str]
+    added: list[dict[str, Any]] = field(default_factory=list)
+    removed: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[ChangedRow] = field(default_factory=list)
+    """Examples, first by key."""
+
+    @property
+    def same(self) -> bool:
+        """Whether both have the same rows and columns."""
+        return not (
+            self.n_changed or self.n_added or self.n_removed or self.columns_added or self.columns_removed
+        )
+
+
+def diff(
+    run: Run,
+    name: str,
+    a: str = "previous",
+    b: str = "current",
+    other_run: Run | None = None,
+    n_examples: int = _EXAMPLES,
+) -> Diff:
+    """Compare version `a` of a dataset with version `b` (of `other_run`, if given).
+
+    A version is `current`, `previous` or the first digits of its name. UsageError for a model or an unknown version,
+    InputError where a key occurs twice.
+    """
+    if is_model(name):
+        raise UsageError(f"{name}: is a model; `diff` compares datasets such as iter1/pairs")
+    before, after = run.version(name, a), (other_run or run).version(name, b)
+    key = _key(name, before)
+    connection = _connect(before, after, key)
+    columns = {side: _columns(connection, side) for side in ("a", "b")}
+    common = [c for c in columns["a"] if c in columns["b"] and c not in key]
+    counts = _counts(connection, key, common)
+    return Diff(
+        a=_label(before, run),
+        b=_label(after, other_run or run),
+        key=key,
+        n_a=before.n_rows,
+        n_b=after.n_rows,
+        n_same=counts["n_both"] - counts["n_changed"],
+        n_changed=counts["n_changed"],
+        n_added=counts["n_added"],
+        n_removed=counts["n_removed"],
+        changed_by_column={c: counts[c] for c in common if counts[c]},
+        columns_added=[c for c in columns["b"] if c not in columns["a"]],
+        columns_removed=[c for c in columns["a"] if c not in columns["b"]],
+        added=_only_in(connection, "b", "a", key, n_examples),
+        removed=_only_in(connection, "a", "b", key, n_examples),
+        changed=_changed_rows(connection, key, common, n_examples),
+    )
+
+
+def format_diff(diff: Diff) -> str:
+    """The comparison for a terminal."""
+    head = [f"{diff.a}  {diff.n_a:,} rows", f"{diff.b}  {diff.n_b:,} rows", ""]
+    if diff.same:
+        return "\n".join([*head, "the same rows"])
+    lines = [
+        f"same {diff.n_same:,}, changed {diff.n_changed:,}, added {diff.n_added:,}, removed {diff.n_removed:,}"
+        f" (matched by {', '.join(diff.key)})"
+    ]
+    lines += [f"columns added: {', '.join(diff.columns_added)}"] if diff.columns_added else []
+    lines += [f"columns removed: {', '.join(diff.columns_removed)}"] if diff.columns_removed else []
+    if diff.changed_by_column:
+        counts = sorted(diff.changed_by_column.items(), key=lambda entry: -entry[1])
+        lines += ["", "changed by column"] + [f"  {column:<24}{n:>9,}" for column, n in counts]
+    for row in diff.changed:
+        lines += ["", f"~ {_name(row.key)}"]
+        for column, (old, new) in row.values.items():
+            shown_old, shown_new = _around_difference(str(old), str(new))
+            lines += [f"    {column}: {shown_old}", f"    {' ' * len(column)}→ {shown_new}"]
+    for sign, rows in (("+", diff.added), ("-", diff.removed)):
+        lines += [""] if rows else []
+        lines += [f"{sign} {_name([row[c] for c in diff.key])}  {_gist(row, diff.key)}" for row in rows]
+    return "\n".join(head + lines)
+
+
+def _key(name: str, version: Version) -> tuple[str, ...]:
+    kind = name.rpartition("/")[2]
+    if kind in KEYS:
+        return KEYS[kind]
+    ids = [column for column in version.manifest["schema"] if column.endswith("_id")]
+    if not ids:
+        raise UsageError(f"{name}: has no known key and no column that ends in _id; rows cannot be matched")
+    return (ids[0],)
+
+
+def _label(version: Version, run: Run) -> str:
+    return f"{run.path.name}:{version.name}@{version.version}"
+
+
+def _connect(before: Version, after: Version, key: Sequence[str]) -> Any:
+    connection = connect()
+    for side, version in (("a", before), ("b", after)):
+        connection.register(side, version.table())
+        columns = ", ".join(f'"{column}"' for column in key)
+        repeated = connection.execute(
+            f"SELECT {columns}, count(*) FROM {side} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
+        ).fetchall()
+        if repeated:
+            *values, n = repeated[0]
+            raise InputError(
+                f"{version.name}@{version.version}: the key {_name(values)} belongs to {n} rows, so rows cannot be "
+                "matched; expected one row for each key"
+            )
+    return connection
+
+
+def _columns(connection: Any, side: str) -> list[str]:
+    return [str(row[0]) for row in connection.execute(f"DESCRIBE {side}").fetchall()]
+
+
+def _joined(key: Sequence[str], how: str) -> str:
+    return f"a {how} b ON " + " AND ".join(f'a."{c}" IS NOT DISTINCT FROM b."{c}"' for c in key)
+
+
+def _differ(columns: Sequence[str]) -> str:
+    return " OR ".join(f'a."{c}" IS DISTINCT FROM b."{c}"' for c in columns) or "false"
+
+
+def _counts(connection: Any, key: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
+    per_column = "".join(f', count(*) FILTER (a."{c}" IS DISTINCT FROM b."{c}") AS "{c}"' for c in columns)
+    both = connection.execute(
+        f"SELECT count(*) AS n_both, count(*) FILTER ({_differ(columns)}) AS n_changed{per_column} "
+        f"FROM {_joined(key, 'JOIN')}"
+    )
+    names = [str(column[0]) for column in both.description]
+    counts = dict(zip(names, both.fetchall()[0], strict=True))
+    for what, side, other in (("n_added", "b", "a"), ("n_removed", "a", "b")):
+        query = f"SELECT count(*) FROM {side} WHERE NOT EXISTS ({_match(key, side, other)})"
+        ((counts[what],),) = connection.execute(query).fetchall()
+    return {name: int(n) for name, n in counts.items()}
+
+
+def _match(key: Sequence[str], side: str, other: str) -> str:
+    equal = " AND ".join(f'{other}."{c}" IS NOT DISTINCT FROM {side}."{c}"' for c in key)
+    return f"SELECT 1 FROM {other} WHERE {equal}"
+
+
+def _only_in(connection: Any, side: str, other: str, key: Sequence[str], n: int) -> list[dict[str, Any]]:
+    order = ", ".join(f'"{c}"' for c in key)
+    relation = connection.sql(
+        f"SELECT * FROM {side} WHERE NOT EXISTS ({_match(key, side, other)}) ORDER BY {order} LIMIT {n}"
+    )
+    rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()
+    return rows
+
+
+def _changed_rows(connection: Any, key: Sequence[str], columns: Sequence[str], n: int) -> list[ChangedRow]:
+    keys = ", ".join(f'a."{c}"' for c in key)
+    query = (
+        f"SELECT {keys}, a, b FROM {_joined(key, 'JOIN')} WHERE {_differ(columns)} ORDER BY {keys} LIMIT {n}"
+    )
+    result = []
+    for *values, old, new in connection.execute(query).fetchall():
+        differing = {c: (old[c], new[c]) for c in columns if old[c] != new[c]}
+        result.append(ChangedRow(tuple(values), differing))
+    return result
+
+
+def _name(key: Sequence[Any]) -> str:
+    return " / ".join(str(value) for value in key)
+
+
+def _gist(row: dict[str, Any], key: Sequence[str]) -> str:
+    """The longest text of a row, cut: what a person recognises it by."""
+    texts = [str(value) for column, value in row.items() if column not in key and value is not None]
+    longest = max(texts, key=len, default="").replace("\n", "↵")
+    return longest if len(longest) <= _SHOWN else longest[: _SHOWN - 1] + "…"
+
+
+def _around_difference(old: str, new: str) -> tuple[str, str]:
+    """Both texts, cut to the surroundings of their first difference."""
+    same = next(
+        (i for i, (x, y) in enumerate(zip(old, new, strict=False)) if x != y), min(len(old), len(new))
+    )
+    start = max(0, same - _SHOWN // 3)
+
+    def cut(text: str) -> str:
+        part = text[start : start + _SHOWN].replace("\n", "↵")
+        return ("…" if start else "") + part + ("…" if start + _SHOWN < len(text) else "")
+
+    return cut(old), cut(new)

@@ -1,0 +1,73 @@
+"""A run as one DuckDB file: `selfreward sql RUN --out audit.duckdb`, for clients from DuckDB 1.0 on.
+
+    iter1.pairs, iter2.pairs, ift, …   tables, rows as in the run
+    pairs, candidates, …               views over all iterations;  dataset_versions, lineage_edges likewise
+    lineage('pair-…')                  a macro: every row that this one rests on
+    result                             the rows of the query, if one was given
+
+DuckDB 2.0 writes a newer storage version unless it is asked not to, which clients before 1.2 cannot read. The file is
+filled under another name and appears whole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from selfreward.errors import StoreError
+from selfreward.sql.lineage_queries import lineage_statements
+from selfreward.sql.views import VERSIONS, OpenRun, connect, open_run, read_stream, union_query
+from selfreward.store import durable
+
+STORAGE_VERSION = "v1.0.0"
+
+
+def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) -> int:
+    """Write the file, replacing an old one; returns the rows of `query` (0 without one)."""
+    if not isinstance(run, OpenRun):
+        with open_run(run) as opened:
+            return write_audit_file(opened, path, query)
+    import duckdb
+
+    with durable.new_file(path) as temporary:
+        try:
+            return _fill(run, temporary, query)
+        except duckdb.IOException as error:
+            reason = " ".join(str(error).split())
+            raise StoreError(
+                f"--out {path}: cannot be written: {reason} ({durable.free_space(path)})"
+            ) from error
+        finally:
+            durable.remove_file(Path(f"{temporary}.wal"))
+
+
+def _fill(run: OpenRun, path: Path, query: str | None) -> int:
+    """Datasets go in straight from Arrow, over a connection of its own that may write files."""
+    n_rows = 0
+    with connect() as connection:
+        escaped = str(path).replace("'", "''")
+        connection.execute(f"ATTACH '{escaped}' AS audit_file (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.execute("USE audit_file")
+        for name in run.names():
+            _create_table(connection, name.replace("/", "."), run.table(name))
+        _create_table(connection, VERSIONS, run.versions_table())
+        kinds = {name.rpartition("/")[2] for name in run.names()}
+        for kind in sorted(kinds - set(run.names())):
+            connection.execute(f"CREATE VIEW {kind} AS {union_query(run.datasets(kind))}")
+        for statement in lineage_statements(kinds):
+            connection.execute(statement)
+        if query is not None:
+            n_rows = _create_table(connection, "result", read_stream(run.sql(query)))
+        connection.execute("USE memory")
+        connection.execute("DETACH audit_file")
+    return n_rows
+
+
+def _create_table(connection: Any, name: str, rows: Any) -> int:
+    schema = name.rpartition(".")[0]
+    if schema:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    connection.register("rows_to_write", rows)
+    ((n_rows,),) = connection.execute(f"CREATE TABLE {name} AS SELECT * FROM rows_to_write").fetchall()
+    connection.unregister("rows_to_write")
+    return int(n_rows)

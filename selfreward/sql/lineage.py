@@ -1,0 +1,288 @@
+"""Where a row came from: a tree from any id down to the seeds, with texts, scores, models and dataset versions.
+
+    tree = lineage(Run("runs/demo"), "pair-3f0c…")       # lineage_text.format_lineage prints it
+
+A pair leads to its two candidates, each to its judgements (text and score); to the prompt, its demonstrations (ift rows
+or earlier prompts, and theirs in turn), and their seed rows. Each step reads the version that the manifest of the row's
+own dataset names as its input, not the one that is current now; where that version is gone, the current one, and the
+node says so. A row that occurs again is not opened again (`above`). An id that leads nowhere is a node of its own,
+marked `missing`: nothing is left out silently. The id of an evaluation prompt (`out-…`) leads to every model's answer to
+it and the verdicts on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfreward.errors import UsageError
+from selfreward.sql.views import connect
+from selfreward.store.run import Run, is_model
+from selfreward.store.version import Version
+
+_ID_COLUMNS = {
+    "pairs": "pair_id",
+    "candidates": "candidate_id",
+    "judgements": "judgement_id",
+    "prompts": "prompt_id",
+    "ift": "ift_id",
+    "eft": "eft_id",
+    "seeds": "seed_id",
+}
+_PREFIXES = {
+    "pair-": "pairs",
+    "c-": "candidates",
+    "j-": "judgements",
+    "p-": "prompts",
+    "ift-": "ift",
+    "eft-": "eft",
+}
+_OUTPUT_PREFIX = "out-"
+_FACTS = {
+    "pairs": ("rule", "chosen_score", "rejected_score", "margin"),
+    "candidates": ("response", "model", "finish_reason", "n_tokens"),
+    "judgements": ("judgement", "score", "status", "judge", "template"),
+    "prompts": ("prompt", "generator", "kept", "reason"),
+    "ift": ("prompt", "response", "human_rank"),
+    "eft": ("prompt", "response", "split", "human_rank", "target", "target_score"),
+    "seeds": ("prompt", "response", "source", "human_rank", "quality"),
+    "model_outputs": ("output", "generator", "finish_reason", "n_tokens"),
+    "annotations": ("annotator", "preference", "status", "order"),
+}
+"""What a node tells of its row; a long text is cut only when it is printed."""
+
+
+@dataclass
+class Node:
+    """One row and what it was made from. `relation` is what it is to its parent in the tree."""
+
+    id: str
+    relation: str
+    dataset: str
+    """`iter1/pairs@3f0c…`; empty where the row is missing."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    children: list[Node] = field(default_factory=list)
+    note: str = ""
+    """`above`, `missing`, or that another version than the recorded one was read."""
+    versions: list[dict[str, Any]] = field(default_factory=list)
+    """Of the root: every version that a row of the tree is from, what made it, and from what (models included)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "id": self.id,
+            "relation": self.relation,
+            "dataset": self.dataset,
+            "facts": self.facts,
+            "note": self.note,
+            **({"versions": self.versions} if self.versions else {}),
+            "children": [child.to_dict() for child in self.children],
+        }
+
+
+def lineage(run: Run, id: str) -> Node:
+    """The tree below the row with this id; UsageError where no current dataset has it."""
+    reader = _Reader(run)
+    tree = _Tree(reader)
+    node = tree.evaluation_prompt(id) if id.startswith(_OUTPUT_PREFIX) else tree.root(id)
+    if node is None:
+        raise UsageError(
+            f"{run.path}: no row has the id {id!r}; ids look like {'…, '.join(_PREFIXES)}…, {_OUTPUT_PREFIX}…, "
+            f"for example {reader.example()}"
+        )
+    node.versions = [_describe(tree.versions[name]) for name in sorted(tree.versions)]
+    return node
+
+
+class _Reader:
+    """Rows by id, from verified versions, each registered once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._connection = connect()
+        self._registered: set[str] = set()
+
+    def candidates_for(self, id: str) -> Iterator[Version]:
+        """Current versions of the datasets that may hold an id, likeliest first."""
+        names = [n for n in self.run.names() if not is_model(n) and _kind(n) in _ID_COLUMNS]
+        guess = next((kind for prefix, kind in _PREFIXES.items() if id.startswith(prefix)), "")
+        for name in sorted(names, key=lambda name: _kind(name) != guess):
+            yield self.run.current(name)
+
+    def rows(self, version: Version, column: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows whose `column` is one of `ids`."""
+        view = f"v{version.version}_{_kind(version.name)}"
+        if view not in self._registered:
+            self._connection.register(view, version.table())
+            self._registered.add(view)
+        query = f'SELECT * FROM {view} WHERE "{column}" IN (SELECT unnest($1::VARCHAR[]))'
+        result = self._connection.execute(query, [list(ids)])
+        names = [entry[0] for entry in result.description]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def input(self, version: Version, kind: str) -> tuple[Version | None, str]:
+        """The version of `kind` that `version` was made from (and a note), else the current one of its iteration."""
+        recorded = [entry for entry in version.manifest["inputs"].values() if _kind(entry["name"]) == kind]
+        for entry in recorded:
+            for found in self.run.versions(entry["name"]) if not is_model(entry["name"]) else []:
+                if found.content_sha256 == entry["content_sha256"]:
+                    return found, ""
+        iteration = version.name.rpartition("/")[0]
+        for name in (f"{iteration}/{kind}", kind):
+            if self.run.has(name):
+                note = "from the current version: the one it was made from is gone" if recorded else ""
+                return self.run.current(name), note
+        return None, ""
+
+    def inputs(self, version: Version, kind: str) -> list[Version]:
+        """All versions of `kind` among the inputs (the prompts of earlier iterations)."""
+        names = {e["name"] for e in version.manifest["inputs"].values() if _kind(e["name"]) == kind}
+        return [self.run.current(name) for name in sorted(names) if self.run.has(name)]
+
+    def example(self) -> str:
+        """Some id of this run, for the error message."""
+        for name in (n for kind in _ID_COLUMNS for n in self.run.names() if _kind(n) == kind):
+            column = _ID_COLUMNS[_kind(name)]
+            ids = self.run.current(name).table([column])[column]
+            if len(ids):
+                return str(ids[0])
+        return "none: the run has no rows"
+
+
+class _Tree:
+    """Builds nodes; every row is opened once."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+        self._seen: set[str] = set()
+        self._judgements: Version | None = None
+        self.versions: dict[str, Version] = {}
+        """Every version that a row of the tree is from."""
+
+    def root(self, id: str) -> Node | None:
+        """The tree below a row; None where no current dataset has it."""
+        for version in self._reader.candidates_for(id):
+            rows = self._reader.rows(version, _ID_COLUMNS[_kind(version.name)], [id])
+            if rows:
+                return self.node(version, rows[0], "")
+        return None
+
+    def evaluation_prompt(self, id: str) -> Node | None:
+        """The answers of all models to an evaluation prompt, which share its id, each with the verdicts on it."""
+        run = self._reader.run
+        root = Node(id, "", "")
+        for name in (name for name in run.names() if _kind(name) == "model_outputs"):
+            for row in self._reader.rows(run.current(name), "output_id", [id]):
+                root.facts = {"prompt": row["instruction"]}
+                answer = self._plain_node(run.current(name), row, id, "answered by")
+                root.children.append(answer)
+                verdicts = f"{name.rpartition('/')[0]}/annotations"
+                if run.has(verdicts):
+                    rows = self._reader.rows(run.current(verdicts), "output_id", [id])
+                    answer.children = [
+                        self._plain_node(run.current(verdicts), r, id, "judged by") for r in rows
+                    ]
+        return root if root.children else None
+
+    def _plain_node(self, version: Version, row: dict[str, Any], id: str, relation: str) -> Node:
+        """A row and what is told of it, without what it was made from."""
+        facts = {name: row[name] for name in _FACTS[_kind(version.name)] if row.get(name) is not None}
+        node = Node(id, relation, f"{version.name}@{version.version}", facts)
+        self.versions[node.dataset] = version
+        return node
+
+    def node(self, version: Version, row: dict[str, Any], relation: str, note: str = "") -> Node:
+        kind = _kind(version.name)
+        id = str(row[_ID_COLUMNS[kind]])
+        if id in self._seen:
+            return Node(id, relation, f"{version.name}@{version.version}", note="above")
+        self._seen.add(id)
+        node = self._plain_node(version, row, id, relation)
+        node.note = note
+        open_kind = getattr(self, f"_open_{kind}", None)
+        node.children = open_kind(version, row) if open_kind else []
+        return node
+
+    def _open_pairs(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        scores, _ = self._reader.input(version, "scores")
+        if scores is not None:  # the judgements that this pair rests on, which need not be the current ones
+            self._judgements, _ = self._reader.input(scores, "judgements")
+        return [
+            *self._follow(version, "prompts", [row["prompt_id"]], "prompt"),
+            *self._follow(version, "candidates", [row["chosen_id"]], "chosen"),
+            *self._follow(version, "candidates", [row["rejected_id"]], "rejected"),
+        ]
+
+    def _open_candidates(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        judgements = self._judgements_of(version, row["candidate_id"])
+        if row["prompt_id"] in self._seen:
+            return judgements
+        return [*judgements, *self._follow(version, "prompts", [row["prompt_id"]], "prompt")]
+
+    def _judgements_of(self, version: Version, candidate_id: str) -> list[Node]:
+        judgements, note = self._judgements, ""
+        if judgements is None:
+            judgements, note = self._reader.input(version, "judgements")
+        if judgements is None:
+            return []
+        rows = self._reader.rows(judgements, "candidate_id", [candidate_id])
+        rows = [row for row in rows if row["judgement_id"] not in self._seen]
+        return [self.node(judgements, r, "judged by", note) for r in sorted(rows, key=lambda r: r["sample"])]
+
+    def _open_judgements(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        if row["candidate_id"] in self._seen:
+            return []
+        return self._follow(version, "candidates", [row["candidate_id"]], "judges")
+
+    def _open_prompts(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        ids = list(row["demonstration_ids"])
+        ift, note = self._reader.input(version, "ift")
+        places = [(ift, "ift_id")] if ift else []
+        places += [(v, "prompt_id") for v in [version, *self._reader.inputs(version, "prompts")]]
+        found: dict[str, Node] = {}
+        for place, column in places:
+            missing = [id for id in ids if id not in found]
+            for demonstration in self._reader.rows(place, column, missing) if missing else []:
+                found[str(demonstration[column])] = self.node(place, demonstration, "was shown", note)
+        return [found.get(id) or Node(id, "was shown", "", note="missing") for id in ids]
+
+    def _open_ift(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        return self._follow(version, "seeds", [row["source_id"]], "comes from", optional=True)
+
+    def _open_eft(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        return self._open_ift(version, row)
+
+    def _follow(
+        self, version: Version, kind: str, ids: Sequence[str], relation: str, optional: bool = False
+    ) -> list[Node]:
+        """The rows of `kind` with these ids; a missing one is a node, unless the run has no such dataset at all."""
+        place, note = self._reader.input(version, kind)
+        if place is None:
+            return [] if optional else [Node(id, relation, "", note="missing") for id in ids]
+        rows = {str(r[_ID_COLUMNS[kind]]): r for r in self._reader.rows(place, _ID_COLUMNS[kind], ids)}
+        return [
+            self.node(place, rows[id], relation, note)
+            if id in rows
+            else Node(id, relation, "", note="missing")
+            for id in ids
+        ]
+
+
+def _describe(version: Version) -> dict[str, Any]:
+    """A version, what made it, and from what (models included)."""
+    manifest = version.manifest
+    inputs = [
+        f"{entry['name']}@{entry.get('version', entry['content_sha256'][:12])}"
+        for entry in manifest["inputs"].values()
+    ]
+    return {
+        "name": version.name,
+        "version": version.version,
+        "builder": manifest["builder"],
+        "inputs": inputs,
+    }
+
+
+def _kind(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -1,0 +1,351 @@
+"""Ask a run anything: every current dataset of every iteration as a DuckDB view, read-only.
+
+    run = open_run("runs/demo")
+    run.sql("SELECT iteration, count(*) FROM pairs GROUP BY ALL").show()
+
+Views: `ift`, `eft`, `prompts`, `candidates`, `judgements`, `scores`, `pairs`, … over all iterations, each with an
+`iteration` column; `iter1.pairs` for one iteration; `score_versions`, every stored version of the scores with the
+columns `version` and `is_current`, to compare judges; `dataset_versions` (what is current and where it came from) and
+`lineage_edges(child_id, parent_id, relation)`, the links between rows; `lineage('pair-…')` follows them from one row.
+
+Promises: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
+datasets a query names are read; rows stay where they are (memory-mapped Arrow, nothing is copied). Files, the network
+and Python variables cannot be reached from a query. Not promised: `connection` is a plain in-memory database, and what
+its owner creates in it is the owner's business; it can harm nothing on disk.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from selfreward.errors import UsageError
+from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
+from selfreward.store.run import Run, is_model
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSIONS = "dataset_versions"
+SCORES = "score_versions"
+
+_READING = {"SELECT", "EXPLAIN", "MULTI"}
+"""MULTI is what DuckDB calls a PIVOT: it looks for the values first."""
+_NAME = re.compile(r'(?:"?\b(iter\d+)"?\s*\.\s*)?"?\b(\w+)"?')
+_LISTS_ALL = re.compile(r"\b(show|information_schema|duckdb_\w+|pragma_\w+|sqlite_\w+|pg_\w+)\b")
+_WRITING_NODE = re.compile(r'"type":"(INSERT|UPDATE|DELETE|MERGE)\w*_NODE"')
+_EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b|\s*\([^)]*\))?", re.IGNORECASE)
+
+
+class OpenRun:
+    """A run as an in-memory DuckDB database of views. Close it, or use it in a `with` statement."""
+
+    def __init__(self, path: Path | str, threads: int | None = None, memory_limit: str | None = None) -> None:
+        self.run = Run(path)
+        self._datasets = [name for name in self.run.names() if not is_model(name)]
+        spill = Path(tempfile.gettempdir()) / f"selfreward-sql-{secrets.token_hex(8)}"
+        settings: dict[str, Any] = {"temp_directory": str(spill)}
+        settings |= {"threads": threads} if threads else {}
+        settings |= {"memory_limit": memory_limit} if memory_limit else {}
+        self._connection = connect(settings)
+        for setting in ("enable_external_access = false", "lock_configuration = true"):
+            self._connection.execute(f"SET {setting}")
+        self._loaded: set[str] = set()
+        self._tables: dict[str, pa.Table] = {}
+
+    def __enter__(self) -> OpenRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the memory maps."""
+        self._connection.close()
+
+    @property
+    def connection(self) -> Any:
+        """The DuckDB connection with every view in it (all current datasets are verified now)."""
+        self.load(self.views())
+        return self._connection
+
+    @property
+    def bare_connection(self) -> Any:
+        """The DuckDB connection with the views loaded so far; see `load`."""
+        return self._connection
+
+    def views(self) -> list[str]:
+        """Names that a query may use: `pairs`, `iter1.pairs`, …"""
+        kinds = {_kind(name) for name in self._datasets}
+        single = {name.replace("/", ".") for name in self._datasets if "/" in name}
+        scores = [SCORES] if "scores" in kinds else []
+        return sorted(kinds) + sorted(single) + [*scores, VERSIONS, EDGES]
+
+    def datasets(self, view: str) -> list[str]:
+        """The datasets behind a view; none for an unknown one."""
+        return [name for name in self._datasets if view in (_kind(name), name.replace("/", "."))]
+
+    def names(self) -> list[str]:
+        """The datasets themselves: `ift`, `iter1/pairs`, …"""
+        return list(self._datasets)
+
+    def keep_only(self, wanted: Callable[[str], bool]) -> None:
+        """Leave other datasets out of every view (before any is loaded)."""
+        self._datasets = [name for name in self._datasets if wanted(name)]
+
+    def table(self, name: str) -> pa.Table:
+        """The rows of a dataset, verified once; one of an iteration always has the column `iteration`."""
+        import pyarrow as pa
+
+        if name not in self._tables:
+            table = self.run.current(name).table()
+            iteration = name.rpartition("/")[0].removeprefix("iter")
+            if iteration and "iteration" not in table.column_names:
+                numbers = pa.repeat(pa.scalar(int(iteration), pa.int64()), table.num_rows)
+                table = table.append_column("iteration", numbers)
+            self._tables[name] = table
+        return self._tables[name]
+
+    def versions_table(self) -> pa.Table:
+        """The rows of the view `dataset_versions`."""
+        return _versions_table(self.run, self._datasets)
+
+    def score_versions_table(self) -> pa.Table:
+        """The rows of the view `score_versions`: one judging set-up a version, all of them in one table."""
+        import pyarrow as pa
+
+        parts = []
+        for name in self.datasets("scores"):
+            current = self.run.current(name).version
+            for version in self.run.versions(name):
+                table = version.table()
+                for column, value in (
+                    ("version", version.version),
+                    ("is_current", version.version == current),
+                ):
+                    table = table.append_column(column, pa.repeat(pa.scalar(value), table.num_rows))
+                parts.append(table)
+        return pa.concat_tables(parts, promote_options="default")
+
+    def load(self, views: Iterable[str]) -> None:
+        """Verify the datasets behind these views and make the views; what is loaded already costs nothing."""
+        wanted = set(views) - self._loaded
+        if EDGES in wanted:
+            wanted |= child_datasets() - self._loaded
+        names = [name for view in wanted for name in self.datasets(view)]
+        for name in sorted(set(names) - self._loaded):
+            self._register(name)
+        for kind in sorted({_kind(name) for name in names}):
+            self._make_union(kind)
+        if VERSIONS in wanted:
+            self._connection.register(VERSIONS, self.versions_table())
+        if SCORES in wanted:
+            self._connection.register(SCORES, self.score_versions_table())
+        if EDGES in wanted:
+            for statement in lineage_statements(map(_kind, self._datasets)):
+                self._connection.execute(statement)
+        self._loaded |= wanted
+
+    def sql(self, query: str) -> Any:
+        """A DuckDB relation over the views; nothing is computed before rows are asked for.
+
+        UsageError in one sentence for a query that writes, that is none, or that names what is not there.
+        """
+        import duckdb
+
+        statement = self.check_reads(query)
+        self.load(self._views_in(statement))
+        try:
+            return self._connection.sql(statement)
+        except duckdb.Error as error:
+            raise UsageError(self._explain(statement, error)) from error
+
+    # -- what a query is -------------------------------------------------------------------------------------
+
+    def check_reads(self, query: str) -> str:
+        """The text of the one statement in `query`; UsageError where it is none, is several, or would write."""
+        import duckdb
+
+        try:
+            statements = self._connection.extract_statements(query)
+        except duckdb.Error as error:
+            raise UsageError(f"query: {one_line(error)}") from error
+        if len(statements) != 1:
+            raise UsageError(f"query: found {len(statements)} statements, expected one")
+        text = _bare(str(statements[0].query))
+        kind = statements[0].type.name
+        if kind == "EXPLAIN":
+            self.check_reads(_EXPLAIN.sub("", text, count=1))
+        tree = self._tree_text(text) if kind == "SELECT" else ""
+        if kind not in _READING or _WRITING_NODE.search(tree):
+            written = kind if kind not in _READING else "data-changing WITH"
+            article = "an" if written[0] in "AEIOU" else "a"
+            raise UsageError(
+                f"query: a run is read-only, and this is {article} {written} statement; expected SELECT (to keep a result, "
+                "write it with --out)"
+            )
+        return text
+
+    def _views_in(self, query: str) -> set[str]:
+        """Every view whose name occurs as a word: at worst one too many is verified."""
+        if _LISTS_ALL.search(query.lower()):
+            return set(self.views())
+        known = set(self.views())
+        found = set()
+        for iteration, word in _NAME.findall(query.lower()):
+            qualified = f"{iteration}.{word}"
+            found.add(qualified if iteration and qualified in known else EDGES if word == LINEAGE else word)
+        return found & known
+
+    def _tree_text(self, query: str) -> str:
+        """DuckDB's parse tree as JSON text; empty where it has none for this kind of query."""
+        ((text,),) = self._connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [query]).fetchall()
+        return str(text)
+
+    # -- what went wrong -------------------------------------------------------------------------------------
+
+    def _explain(self, query: str, error: Exception) -> str:
+        """DuckDB's message in one line, led by what we know better: the nearest names."""
+        tree = json.loads(self._tree_text(query))
+        tables = {str(node["table_name"]).lower(): _dotted(node) for node in _nodes(tree, "BASE_TABLE")}
+        defined = {str(entry["key"]).lower() for entry in _entries(tree, "map") if "key" in entry}
+        for table, dotted in tables.items():
+            if dotted not in self.views() and table not in defined:
+                return f"query: there is no dataset {dotted!r}; {_nearest(dotted, self.views())}"
+        columns = {c for dotted in tables.values() if dotted in self.views() for c in self._columns(dotted)}
+        aliases = {str(node["alias"]).lower() for node in _dicts(tree) if node.get("alias")}
+        for node in _nodes(tree, "COLUMN_REF"):
+            column = str(node["column_names"][-1])
+            if columns and column.lower() not in columns | aliases | set(tables) | defined:
+                shown = ", ".join(d for d in tables.values() if d in self.views())
+                return f"query: {shown} has no column {column!r}; {_nearest(column, sorted(columns))}"
+        return f"query: {one_line(error)}"
+
+    def _columns(self, view: str) -> list[str]:
+        rows = self._connection.execute(f"DESCRIBE {_quoted(view)}").fetchall()
+        return [str(row[0]).lower() for row in rows]
+
+    # -- views -----------------------------------------------------------------------------------------------
+
+    def _register(self, name: str) -> None:
+        iteration, _, kind = name.rpartition("/")
+        source = f"_{iteration}_{kind}" if iteration else name
+        self._connection.register(source, self.table(name))
+        self._loaded.add(name)
+        if iteration:
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {iteration}")
+            self._connection.execute(f"CREATE VIEW {iteration}.{kind} AS SELECT * FROM {source}")
+
+    def _make_union(self, kind: str) -> None:
+        names = [name for name in self._datasets if _kind(name) == kind]
+        if set(names) <= self._loaded and names != [kind]:
+            self._connection.execute(f"CREATE OR REPLACE VIEW {kind} AS {union_query(names)}")
+
+
+def connect(settings: dict[str, Any] | None = None) -> Any:
+    """An in-memory DuckDB connection that prints nothing: its progress bar goes to stdout, where results are."""
+    import duckdb
+
+    connection = duckdb.connect(config=settings or {})
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
+def open_run(path: Path | str) -> OpenRun:
+    """Open a run for questions; see the module's docstring."""
+    return OpenRun(path)
+
+
+def read_stream(relation: Any) -> pa.RecordBatchReader:
+    """The rows of a relation batch by batch, on every DuckDB from 1.1 on."""
+    import pyarrow as pa
+
+    return pa.RecordBatchReader.from_stream(relation)
+
+
+def union_query(datasets: Iterable[str]) -> str:
+    """All iterations of one kind of dataset as one SELECT, columns matched by name."""
+    return " UNION ALL BY NAME ".join(f"SELECT * FROM {name.replace('/', '.')}" for name in datasets)
+
+
+def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
+    """One row for each current dataset, from its manifest."""
+    import pyarrow as pa
+
+    columns = ("dataset", "iteration", "version", "n_rows", "content_sha256", "created", "builder")
+    texts = ("params", "inputs", "counts")
+    rows = []
+    for name in names:
+        manifest = run.current(name).manifest
+        iteration = name.rpartition("/")[0].removeprefix("iter")
+        plain = {
+            "dataset": _kind(name),
+            "iteration": int(iteration) if iteration else None,
+            "version": manifest["key"][:16],
+            "n_rows": manifest["counts"]["out"],
+        }
+        plain |= {column: manifest[column] for column in columns[4:]}
+        rows.append(plain | {column: json.dumps(manifest[column], sort_keys=True) for column in texts})
+    numbers = ("iteration", "n_rows")
+    kinds = {c: pa.int64() if c in numbers else pa.string() for c in (*columns, *texts)}
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
+
+
+def _bare(statement: str) -> str:
+    """A statement without its semicolon and what follows it, so that it can stand inside another."""
+    import duckdb
+
+    tokens = [(place, kind.name) for place, kind in duckdb.tokenize(statement)]
+    while tokens and tokens[-1][1] == "comment":
+        statement = statement[: tokens.pop()[0]]
+    return statement.strip().rstrip(";").rstrip()
+
+
+def _kind(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _quoted(view: str) -> str:
+    return ".".join(f'"{part}"' for part in view.split("."))
+
+
+def _dotted(table: dict[str, Any]) -> str:
+    schema = str(table.get("schema_name") or "").lower()
+    name = str(table["table_name"]).lower()
+    return f"{schema}.{name}" if schema and schema != "main" else name
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    return f"nearest: {', '.join(near)}" if near else f"there are {', '.join(known) or 'none'}"
+
+
+def one_line(error: Exception) -> str:
+    """A library's message, which may span lines (and DuckDB's quote whole rows), as one line of bearable length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:200]} … {text[-80:]}"
+
+
+def _dicts(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _dicts(part)
+
+
+def _nodes(tree: Any, kind: str) -> Iterator[dict[str, Any]]:
+    return (node for node in _dicts(tree) if node.get("type") == kind)
+
+
+def _entries(tree: Any, name: str) -> Iterator[dict[str, Any]]:
+    for node in _dicts(tree):
+        yield from (entry for entry in node.get(name, []) if isinstance(entry, dict) and name in node)

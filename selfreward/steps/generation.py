@@ -1,0 +1,115 @@
+"""Running requests through an engine so that a crash repeats at most one batch and no answer is lost or doubled.
+
+    with Generation(job.name, job.work, engine) as generation:
+        completions = generation.complete(requests, "answers")
+
+Every finished group of completions is journalled in the stage's hidden work folder before it counts as done. A
+restart reads the journal, hands the engine the same request list and what is done, and the engine computes the
+rest in the same batches. Request ids must be unique within a stage. A failed request is a completion with
+`finish_reason="error"`: the stage decides what that means for the row. It is journalled and counted, but it is no
+result: a restart asks for it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from selfreward.costs import Ledger
+from selfreward.engines.base import Completion, Engine, Request
+from selfreward.errors import EngineError
+from selfreward.progress import bar, say
+from selfreward.store.journal import Journal
+
+Completions = dict[tuple[str, int], Completion]
+
+
+class Generation:
+    """The journalled completions of one stage; `notes()` are its counts for the manifest."""
+
+    _asks_failed_again = True
+
+    def __init__(self, name: str, work: Path, engine: Engine) -> None:
+        self._name = name
+        self._engine = engine
+        self._journal = Journal(work / "journal.jsonl")
+        self._ledger = Ledger(work.parent, name, engine)
+        self._done: Completions = {}
+        self._n_resumed = 0
+        self._n_tokens = 0
+        self._seconds = 0.0
+
+    def __enter__(self) -> Generation:
+        self._journal.__enter__()
+        for unit in self._journal.units():
+            for values in unit:
+                completion = Completion(**values)
+                if completion.finish_reason == "error" and self._asks_failed_again:
+                    continue
+                self._done.setdefault((completion.request_id, completion.sample), completion)
+        self._n_resumed = len(self._done)
+        if self._done or self._journal.n_damaged:
+            damaged = (
+                f", {self._journal.n_damaged} damaged lines done again" if self._journal.n_damaged else ""
+            )
+            say(f"{self._name}: resuming, {len(self._done)} completions were already written{damaged}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ledger.note()  # also where the engine failed: answers that were lost may have been billed
+        self._journal.__exit__(kind, error, trace)
+
+    def complete(self, requests: Sequence[Request], description: str) -> Completions:
+        """All completions of the requests, keyed by (request id, sample); every one asked for is there."""
+        wanted = {(request.id, sample) for request in requests for sample in range(request.n)}
+        if len(wanted) != sum(request.n for request in requests):
+            raise EngineError(f"{self._name}: two requests have the same id; this is a bug in the stage")
+        started = time.monotonic()
+        done = wanted & self._done.keys()
+        with bar(len(wanted), f"{self._name} {description}", "answer", initial=len(done)) as progress:
+            if len(done) < len(wanted):
+                for group in self._engine.generate(requests, done):
+                    progress.update(self._keep(group, wanted))
+        self._seconds += time.monotonic() - started
+        missing = wanted - self._done.keys()
+        if missing:
+            raise EngineError(
+                f"{self._name}: engine {self._engine.name} ended with {len(missing)} of {len(wanted)} answers "
+                f"missing, the first for request {min(missing)[0]!r}; finished ones are kept, run the same command again"
+            )
+        return {key: self._done[key] for key in wanted}
+
+    def _keep(self, group: list[Completion], wanted: set[tuple[str, int]]) -> int:
+        fresh = {(c.request_id, c.sample): c for c in group}
+        strangers = fresh.keys() - wanted
+        if strangers:
+            raise EngineError(
+                f"{self._name}: engine {self._engine.name} returned an answer to {min(strangers)}, "
+                "which nobody asked for"
+            )
+        fresh = {key: completion for key, completion in fresh.items() if key not in self._done}
+        if fresh:
+            self._journal.append([asdict(completion) for completion in fresh.values()])
+            self._ledger.note()
+        self._done.update(fresh)
+        self._n_tokens += sum(completion.n_tokens for completion in fresh.values())
+        return len(fresh)
+
+    def notes(self) -> dict[str, Any]:
+        """Counts for the manifest's notes. What depends on speed or on restarts is not a row and not hashed."""
+        errors = [c.error or "unknown" for c in self._done.values() if c.finish_reason == "error"]
+        return {
+            "completions": len(self._done),
+            "truncated": sum(c.finish_reason == "length" for c in self._done.values()),
+            "engine_errors": len(errors),
+            "first_engine_error": errors[0] if errors else None,
+            "new_tokens": sum(c.n_tokens for c in self._done.values()),
+            "resumed": self._n_resumed,
+            "tokens_per_second": round(self._n_tokens / self._seconds, 1) if self._n_tokens else None,
+        }

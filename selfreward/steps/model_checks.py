@@ -1,0 +1,100 @@
+"""Models looked at before the first step is built, so that a run does not stop after hours for what was known at its start.
+
+    check_models(plans, config)
+
+Checked for every model string of the plan: the engine is known and installed, the folder has a chat template, and its
+context has room for the judge prompts. Where the template and its answer alone do not fit, nothing could ever be judged: a
+ConfigError. Where only the longest responses would not, one sentence says so; such rows become `engine_error` and are
+counted. Not checked: servers, which tell nothing about themselves before they are asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from selfreward.config.run import RunConfig
+from selfreward.engines.base import Request
+from selfreward.engines.registry import ModelString, parse_model_string
+from selfreward.errors import ConfigError, EngineError
+from selfreward.models.known import fetch_model
+from selfreward.progress import say
+from selfreward.steps.step import Plan, stage_module
+from selfreward.store.run import is_model
+
+NEEDED = {"vllm": ("vllm",), "ray": ("ray", "vllm")}
+"""Engine -> packages of an extra of the same name."""
+WITHOUT_FOLDER = ("openai", "scripted")
+
+
+def check_models(plans: Iterable[Plan], config: RunConfig) -> None:
+    """Raise UsageError, ConfigError or EngineError for a model that cannot do what the plans ask of it."""
+    used: dict[str, list[Plan]] = {}
+    for plan in plans:
+        for name in plan.models.values():
+            # what the run trains has M0's tokenizer and context
+            used.setdefault(config.model if is_model(name) else name, []).append(plan)
+    parsed = {model: parse_model_string(model) for model in used}
+    for model, target in parsed.items():
+        _require_installed(model, target.engine)
+    for model, target in parsed.items():
+        if target.engine not in WITHOUT_FOLDER:
+            _check_folder(model, target, used[model], config)
+
+
+def _require_installed(model: str, engine: str) -> None:
+    missing = [package for package in NEEDED.get(engine, ()) if find_spec(package) is None]
+    if missing:
+        raise EngineError(
+            f"model {model!r} needs {' and '.join(missing)}, which is not installed: "
+            f"pip install 'selfreward[{','.join(missing)}]'"
+        )
+
+
+def _check_folder(model: str, target: ModelString, plans: list[Plan], config: RunConfig) -> None:
+    from selfreward.engines.chat_tokens import Chat, ChatTokenizer
+
+    folder = fetch_model(target.target)
+    tokenizer = ChatTokenizer(folder)  # raises where there is no chat template
+    context = config.engine.max_context or _context(folder)
+    if context is None:
+        return
+    for plan in plans:
+        module: Any = stage_module(plan.module)
+        if not hasattr(module, "shortest_request"):
+            continue
+        request: Request = module.shortest_request(plan)
+        prompt = tokenizer.encode([Chat(request.messages, request.prefix)])[0]
+        if prompt.error is None:
+            _check_room(model, plan, len(prompt.ids), request.sampling.max_tokens, context, config)
+
+
+def _check_room(
+    model: str, plan: Plan, n_prompt: int, n_answer: int, context: int, config: RunConfig
+) -> None:
+    if n_prompt + n_answer > context:
+        raise ConfigError(
+            f"{plan.name}: the judge template alone has {n_prompt} tokens and its answer up to {n_answer}, but "
+            f"{model!r} reads {context}: use a shorter judging.template, a smaller max_tokens, or raise engine.max_context"
+        )
+    longest = config.prompts.max_tokens + config.candidates.max_tokens
+    if plan.name.endswith("/judgements") and n_prompt + longest + n_answer > context:
+        say(
+            f"{plan.name}: judge prompts may have {n_prompt + longest} tokens and answers {n_answer}, but {model!r} reads "
+            f"{context}; what does not fit is left unscored and counted as engine_error"
+        )
+
+
+def _context(folder: Path) -> int | None:
+    """What the folder's configuration says it can read."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # the engine says what is wrong with the folder
+    found = values.get("max_position_embeddings") or values.get("text_config", {}).get(
+        "max_position_embeddings"
+    )
+    return found if isinstance(found, int) else None

@@ -1,0 +1,211 @@
+"""`selfreward run`: every step of the plan, in order, each one reused, resumed or built.
+
+    report = run_pipeline(config, Path("runs/demo"))
+
+A step's key is computed from the content of its inputs; if that version is published, it is made current and nothing
+is done. Otherwise the step is built in a hidden folder and published whole. So the same command again does nothing, a
+changed parameter rebuilds what depends on it and nothing else, and a killed run goes on where its journal ends. The
+run's lock is held throughout, so two commands do not do the same work twice; the data would survive it.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from selfreward.config.run import RunConfig, dump_config
+from selfreward.costs import spent
+from selfreward.engines.base import EngineOptions
+from selfreward.engines.references import ModelRef, resolve
+from selfreward.errors import UsageError
+from selfreward.progress import say
+from selfreward.steps.model_checks import check_models
+from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
+from selfreward.store import durable
+from selfreward.store.exchange import is_imported
+from selfreward.store.run import Recipe, Run, file_input, is_model, text_input
+from selfreward.store.version import Version
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one planned step."""
+
+    name: str
+    status: str
+    """`built`, `reused`, or `imported` (the user's rows stand as they are)."""
+    version: str
+    n_in: int
+    n_out: int
+    dropped: dict[str, int]
+    seconds: float
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Interrupted(BaseException):
+    """SIGTERM or Ctrl-C; not an Exception, so that no stage takes it for a failure of its own."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+def run_pipeline(
+    config: RunConfig,
+    path: Path,
+    until: str | None = None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> list[Step]:
+    """Do every step of a run (up to and including `until`), and report each. Raises what the steps raise."""
+    plans = plans_until(config, until)
+    run = Run.create(path)
+    with run.hold("selfreward run"), interruptible():
+        _write_config(run, config)
+        steps = []
+        before_building = functools.cache(lambda: check_models(plans, config))
+        for plan in plans:
+            step = do_step(run, config, plan, before_building)
+            steps.append(step)
+            on_step(step)
+        return steps
+
+
+def plans_until(config: RunConfig, until: str | None) -> list[Plan]:
+    """The plan, cut after the last step that `until` names (`ift`, `iter1/pairs`, or `pairs` of the last iteration)."""
+    plans = list(plan_run(config))
+    if until is None:
+        return plans
+    hits = [i for i, plan in enumerate(plans) if until in (plan.name, plan.name.partition("/")[2])]
+    if not hits:
+        raise UsageError(f"--until {until!r}: no such step; the steps are {', '.join(p.name for p in plans)}")
+    return plans[: hits[-1] + 1]
+
+
+def do_step(
+    run: Run, config: RunConfig, plan: Plan, before_building: Callable[[], None] = lambda: None
+) -> Step:
+    """Reuse or build one step."""
+    started = time.monotonic()
+    if run.has(plan.name) and is_imported(run.current(plan.name)):
+        return _step(run.current(plan.name), "imported", started)
+    recipe, inputs, models = resolve_plan(run, config, plan)
+    version = run.find(recipe)
+    status = "reused"
+    if version is None:
+        status = "built"
+        before_building()
+        say(f"{plan.name}: building")
+        job = _job(run, config, plan, recipe, inputs, models)
+        version = _build(run, plan, job)
+        durable.remove_tree(job.work)
+    else:
+        run.make_current(version)
+    return _step(version, status, started)
+
+
+def _step(version: Version, status: str, started: float) -> Step:
+    counts = version.manifest["counts"]
+    return Step(
+        name=version.name,
+        status=status,
+        version=version.version,
+        n_in=counts["in"],
+        n_out=counts["out"],
+        dropped=counts["dropped"],
+        seconds=time.monotonic() - started,
+        notes=counts["notes"],
+    )
+
+
+def resolve_plan(
+    run: Run, config: RunConfig, plan: Plan
+) -> tuple[Recipe, dict[str, Version], dict[str, ModelRef]]:
+    """The recipe of a step (its key) and what its inputs are, as of now."""
+    inputs = {role: run.current(name) for role, name in plan.inputs.items()}
+    models = {role: resolve(name, run, config.model, config.train) for role, name in plan.models.items()}
+    return recipe_of(plan, inputs, models), inputs, models
+
+
+def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef]) -> Recipe:
+    """Everything that goes into a step, and so its key."""
+    described = {role: {"name": v.name, "version": v.version, "content_sha256": v.content_sha256}
+                 for role, v in inputs.items()}  # fmt: skip
+    described |= {role: {"name": m.name, "content_sha256": m.content_sha256} for role, m in models.items()}
+    described |= {role: _describe_file(plan, path) for role, path in plan.files.items()}
+    described |= {role: text_input(role, text) for role, text in plan.texts.items()}
+    builder = f"{plan.module} {stage_module(plan.module).VERSION}"
+    return Recipe(plan.name, builder, described, plan.params)
+
+
+def _describe_file(plan: Plan, path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise UsageError(f"{plan.name}: {path}: no such file")
+    return file_input(path)
+
+
+def engine_options(config: RunConfig, run: Run) -> EngineOptions:
+    """The engine options of a configuration; with a cost limit, what was spent so far goes along."""
+    options = config.engine.model_dump()
+    if config.max_cost is not None:
+        options["extra"] = {
+            **options["extra"],
+            "max_cost": config.max_cost,
+            "spent": spent(run.path / ".work"),
+        }
+    return EngineOptions(**options)
+
+
+def _job(
+    run: Run,
+    config: RunConfig,
+    plan: Plan,
+    recipe: Recipe,
+    inputs: dict[str, Version],
+    models: dict[str, ModelRef],
+) -> Job:
+    work = durable.make_folder(run.work_folder(recipe))
+    return Job(
+        run, recipe, inputs, models, plan.files, plan.texts, plan.unkeyed, engine_options(config, run), work
+    )
+
+
+def _build(run: Run, plan: Plan, job: Job) -> Version:
+    module = stage_module(plan.module)
+    if is_model(plan.name):
+        with run.draft(plan.name) as folder:
+            return run.publish_model(job.recipe, folder, module.build(job, folder))
+    rows: Rows = module.build(job)
+    return run.publish_table(job.recipe, rows.table, rows.counts)
+
+
+def _write_config(run: Run, config: RunConfig) -> None:
+    content = dump_config(config).encode()
+    path = run.path / "config.yaml"
+    if not path.is_file() or path.read_bytes() != content:
+        durable.replace_file(path, content)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and Ctrl-C raise `Interrupted` in the main thread, so that locks and drafts are cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

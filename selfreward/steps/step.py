@@ -1,0 +1,156 @@
+"""What a stage is: a module with `VERSION`, `plan(config, iteration)` and `build(job)`; where they are listed.
+
+    plan   says what the stage makes, from which inputs, with which parameters (cheap, no heavy import);
+    build  makes the rows of a dataset, or fills a folder with a model.
+
+`build` sees its inputs and the parameters that `plan` named, and nothing else of the configuration: what cannot
+be seen cannot be forgotten in the key. `PIPELINE` is the only place that knows which stages there are; a new one is
+one line there and one module.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from selfreward.engines.base import Engine, EngineOptions
+from selfreward.errors import StoreError
+from selfreward.store.run import Counts, Recipe, Run
+from selfreward.store.version import Version
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfreward.config.run import RunConfig
+    from selfreward.engines.references import ModelRef
+
+SETUP = (
+    "selfreward.builders.seed_replies",
+    "selfreward.builders.ift",
+    "selfreward.training.make_baseline",
+    "selfreward.builders.eft",
+    "selfreward.training.make_sft",
+)
+ITERATION = (
+    "selfreward.builders.prompts",
+    "selfreward.builders.candidates",
+    "selfreward.judging.judgements",
+    "selfreward.judging.scores",
+    "selfreward.builders.pairs",
+    "selfreward.training.make_dpo",
+)
+EVALUATION = (
+    "selfreward.evaluation.judge_eval",
+    "selfreward.evaluation.model_outputs",
+    "selfreward.evaluation.annotations",
+)
+"""Run for every model of the run: iteration 0 is M0, iteration k is M_k."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step of a run, before it is known whether it is done already."""
+
+    name: str
+    """What it makes: `ift`, `iter1/pairs`, `M2`."""
+    module: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Role -> name of a dataset of this run."""
+    models: dict[str, str] = field(default_factory=dict)
+    """Role -> `M0`, `M1`… of this run, or a model string."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """Role -> file whose content is part of the key (its path is not)."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Role -> text that is part of the key (a template, an SQL rule)."""
+    params: dict[str, Any] = field(default_factory=dict)
+    unkeyed: dict[str, Any] = field(default_factory=dict)
+    """Settings that change speed, records or refusals, never what is made; not part of the key."""
+
+    def __post_init__(self) -> None:
+        roles = [*self.inputs, *self.models, *self.files, *self.texts]
+        if len(set(roles)) != len(roles):
+            raise StoreError(f"{self.name}: two inputs have the same role in {roles}")
+
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `build` works with."""
+
+    run: Run
+    recipe: Recipe
+    inputs: dict[str, Version]
+    models: dict[str, ModelRef]
+    files: dict[str, Path]
+    texts: dict[str, str]
+    unkeyed: dict[str, Any]
+    options: EngineOptions
+    work: Path
+    """The hidden folder of this stage: journals, checkpoints. Found again after a crash."""
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def iteration(self) -> int:
+        """The `iteration` parameter; 0 for what comes before the first."""
+        return int(self.recipe.params.get("iteration", 0))
+
+    @property
+    def seed(self) -> int:
+        return int(self.recipe.params["seed"])
+
+    def table(self, role: str, columns: list[str] | None = None) -> pa.Table:
+        """The verified rows of an input."""
+        return self.inputs[role].table(columns)
+
+    def section(self, name: str, section: type[SectionT]) -> SectionT:
+        """A section of the parameters, typed again."""
+        return section.model_validate(self.recipe.params[name])
+
+    def open_engine(self, role: str = "model") -> Engine:
+        """Open the engine of one of the stage's models."""
+        from selfreward.engines import open_engine
+
+        return open_engine(self.models[role].model_string, self.options)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What `build` of a dataset returns; `table` may be a RecordBatchReader where it is large."""
+
+    table: Any
+    counts: Counts
+
+
+def stage_module(name: str) -> ModuleType:
+    """Import a stage's module."""
+    return importlib.import_module(name)
+
+
+def plan_run(config: RunConfig) -> Iterator[Plan]:
+    """Every step of a run in the order it is done; a stage may plan nothing for a configuration."""
+    yield from _plan(SETUP, config, 0)
+    for iteration in range(1, config.iterations + 1):
+        yield from _plan(ITERATION, config, iteration)
+    last_model = config.iterations + 1 if config.train else 1
+    for iteration in range(last_model + 1):
+        yield from _plan(EVALUATION, config, iteration)
+
+
+def _plan(modules: tuple[str, ...], config: RunConfig, iteration: int) -> Iterator[Plan]:
+    for name in modules:
+        if name.startswith("training.") and not config.train:
+            continue
+        plan: Plan | None = stage_module(name).plan(config, iteration)
+        if plan is not None:
+            yield plan

@@ -1,0 +1,78 @@
+"""What goes into a version (`Recipe`, whose digest is the version's key) and what came out (`Counts`).
+
+The key sees content, never places: a path, a comment, the order of keys in the YAML, the number of workers are no
+part of it. What a builder can see and the key cannot would be reused wrongly, so a stage is given its recipe's
+parameters and nothing else (`selfreward.steps.step`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfreward.errors import AccountingError
+from selfreward.store.sealed import digest
+from selfreward.store.version import file_sha256
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The accounting of one stage: rows in = rows out + dropped by reason, or it is not published.
+
+    Where a stage multiplies rows (N candidates a prompt), `n_in` counts what was asked for (prompts x N).
+    """
+
+    n_in: int
+    n_out: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Further counts for people: the funnel, retries, cache hits."""
+
+    def check(self, name: str, n_rows: int) -> None:
+        """Raise AccountingError unless every row is accounted for and `n_rows` were written."""
+        dropped = sum(self.dropped.values())
+        negative = min(self.n_in, self.n_out, *self.dropped.values()) < 0
+        if negative or self.n_out != n_rows or self.n_in != self.n_out + dropped:
+            raise AccountingError(
+                f"{name}: {self.n_in} rows in, {self.n_out} out and {dropped} dropped ({self.dropped}) do not add up "
+                f"({n_rows} rows were written); this is a bug in the builder, nothing was published"
+            )
+
+    def described(self) -> dict[str, Any]:
+        """The manifest's `counts`."""
+        return {"in": self.n_in, "out": self.n_out, "dropped": self.dropped, "notes": self.notes}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a version: its digest is the version's key."""
+
+    name: str
+    builder: str
+    """Module and version of the code that makes the rows, e.g. `selfreward.builders.pairs 1`."""
+    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Role -> {name, content_sha256} of datasets, models, files, templates."""
+    params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """64 hex digits; TypeError or ValueError where a parameter is nothing that JSON can hold."""
+        inputs = {role: entry["content_sha256"] for role, entry in self.inputs.items()}
+        return digest({"name": self.name, "builder": self.builder, "inputs": inputs, "params": self.params})
+
+    @property
+    def version(self) -> str:
+        """The name of the version's folder: the first 16 hex digits of the key."""
+        return self.key[:16]
+
+
+def file_input(path: Path) -> dict[str, str]:
+    """A user's file as an input of a recipe: what counts is its content, not where it lies."""
+    return {"name": path.name, "content_sha256": file_sha256(path)}
+
+
+def text_input(name: str, text: str) -> dict[str, str]:
+    """A text (a template, a rule) as an input of a recipe."""
+    return {"name": name, "content_sha256": hashlib.sha256(text.encode()).hexdigest()}

@@ -1,0 +1,255 @@
+"""One immutable version of a dataset or a model: a folder, its sealed manifest, verified reads.
+
+    datasets/iter1/pairs/3f0c…/  data-00000-of-00001.arrow  dataset_info.json  state.json  manifest.json
+
+The folder loads with `datasets.load_from_disk`. Reading through this module checks more: every byte is hashed
+and compared with the manifest *before* Arrow parses it, because an Arrow stream cut at a batch boundary opens
+as a shorter valid dataset, and most flipped bits in it are read without an error. Hash and parse see the same
+memory map, so a file that is replaced or removed in between changes nothing. Not covered: a program that writes
+into a shard in place while it is mapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.errors import DamagedError, InputError, StoreError
+from selfreward.store import durable
+from selfreward.store.names import is_version
+from selfreward.store.sealed import unseal
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+_BLOCK_BYTES = 1 << 20
+_THREADS = min(4, os.cpu_count() or 1)
+
+OnBytes = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published version. `name` is `iter1/pairs`, `ift`, `M1`…; `folder` ends in the version's name."""
+
+    name: str
+    folder: Path
+
+    @property
+    def version(self) -> str:
+        """The first 16 hex digits of the key."""
+        return self.folder.name
+
+    @cached_property
+    def manifest_bytes(self) -> bytes:
+        """The manifest as it lies on the disk."""
+        path = self.folder / MANIFEST
+        content = durable.read(path)
+        if content is None and self.folder.is_dir():
+            raise DamagedError(f"{path}: this file of the version is missing; {_REMEDY}")
+        if content is None:
+            raise StoreError(f"{self.folder}: is not there; `selfreward gc` or somebody removed this version")
+        return content
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The sealed manifest; DamagedError where it was changed, FormatError where it is too new."""
+        return unseal(self.manifest_bytes, self.folder / MANIFEST)
+
+    @property
+    def manifest_sha256(self) -> str:
+        """What run.json says of the current version's manifest."""
+        return hashlib.sha256(self.manifest_bytes).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of everything that went in, 64 hex digits."""
+        return str(self.manifest["key"])
+
+    @property
+    def content_sha256(self) -> str:
+        """Of the logical rows of a dataset; of the files of a model."""
+        return str(self.manifest["content_sha256"])
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of a dataset; for a model, the rows it was trained on."""
+        return int(self.manifest["counts"]["out"])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that `verify` will hash."""
+        return sum(int(entry["bytes"]) for entry in self.manifest["files"])
+
+    def check_files(self) -> None:
+        """Names and sizes only (no hashing): cheap enough for every command."""
+        self._check_name()
+        expected = {entry["name"]: int(entry["bytes"]) for entry in self.manifest["files"]}
+        with durable.explained("read", self.folder):
+            present = _files_in(self.folder)
+        present.pop(MANIFEST, None)
+        self._report_caches([name for name in present if _is_datasets_cache(name) and name not in expected])
+        for name in sorted(expected.keys() - present.keys()):
+            raise DamagedError(f"{self.folder / name}: this file of the version is missing; {_REMEDY}")
+        for name in sorted(present.keys() - expected.keys()):
+            if not _is_datasets_cache(name):
+                raise DamagedError(
+                    f"{self.folder / name}: this file is not part of the version; move it elsewhere"
+                )
+        for name, n_bytes in expected.items():
+            if present[name] != n_bytes:
+                raise DamagedError(
+                    f"{self.folder / name}: found {present[name]:,} bytes, the manifest says {n_bytes:,}; {_REMEDY}"
+                )
+
+    def _check_name(self) -> None:
+        """DamagedError where the folder holds another version's files: whole, but not what its name says."""
+        name, key = self.manifest["name"], self.key
+        renamed = is_version(self.version) and not key.startswith(self.version)
+        if renamed or self.name not in (name, self.version):  # a folder read by its path has no other name
+            raise DamagedError(
+                f"{self.folder}: holds version {key[:16]} of {name}, so it was renamed or swapped; move it back"
+            )
+
+    def _report_caches(self, names: list[str]) -> None:
+        if names:
+            print(
+                f"{self.folder}: ignoring {len(names)} cache file(s) that `datasets` left here ({min(names)}); "
+                "load through selfreward to avoid them",
+                file=sys.stderr,
+            )
+
+    def verify(self, on_bytes: OnBytes = lambda n: None) -> None:
+        """Hash every file and compare with the manifest; DamagedError names the first that differs."""
+        self.check_files()
+        entries = self.manifest["files"]
+        paths = [self.folder / entry["name"] for entry in entries]
+        _compare(
+            zip(paths, entries, _in_threads(lambda path: file_sha256(path, on_bytes), paths), strict=True)
+        )
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """All rows as an Arrow table over memory-mapped files, every file of the version verified before.
+
+        All shards are opened before the first is hashed, so that `gc` cannot take one away in between.
+        """
+        import pyarrow as pa
+
+        entries = self.manifest["files"]
+        if all(entry["rows"] is None for entry in entries):
+            raise StoreError(f"{self.folder}: holds no rows, {self.name} is a model")
+        self.check_files()
+        paths = [self.folder / entry["name"] for entry in entries]
+        maps = [_map(path) for path in paths]
+        _compare(zip(paths, entries, _in_threads(_sha256, maps), strict=True))
+        shards = [data for data, entry in zip(maps, entries, strict=True) if entry["rows"] is not None]
+        table = pa.concat_tables(pa.ipc.open_stream(shard).read_all() for shard in shards)
+        return table.select(columns) if columns is not None else table
+
+    def dataset(self) -> datasets.Dataset:
+        """All rows as a `datasets.Dataset` made from the verified table, not from the folder.
+
+        `map` and `filter` on a dataset loaded from a folder write `cache-*.arrow` into that folder; on this one
+        they stay in memory.
+        """
+        import datasets
+
+        return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
+
+
+def load_rows(folder: Path | str) -> datasets.Dataset:
+    """A version folder (verified) or any `save_to_disk` folder as a `Dataset` that writes no cache into it."""
+    import datasets
+
+    folder = Path(folder)
+    if (folder / MANIFEST).is_file() or (folder.is_dir() and is_version(folder.name)):
+        return Version(folder.name, folder).dataset()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a dataset version or a `save_to_disk` folder")
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder}: is no dataset; expected a dataset version or a `save_to_disk` folder"
+        ) from error
+    if isinstance(loaded, datasets.DatasetDict):
+        raise InputError(
+            f"{folder}: holds several splits; give the folder of one, such as {folder / min(loaded)}"
+        )
+    return datasets.Dataset(loaded.data.table)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The sealed manifest of a version folder, None if the folder has none."""
+    content = durable.read(folder / MANIFEST)
+    return None if content is None else unseal(content, folder / MANIFEST)
+
+
+_REMEDY = "`selfreward verify RUN --quarantine` moves the version aside, and the next run rebuilds it"
+
+
+def file_sha256(path: Path, on_bytes: OnBytes = lambda n: None) -> str:
+    """SHA-256 of a file; `on_bytes` hears how many bytes each block had."""
+    hasher = hashlib.sha256()
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    with durable.explained("read", path), path.open("rb", buffering=0) as file:
+        while n_bytes := file.readinto(buffer):
+            hasher.update(buffer[:n_bytes])
+            on_bytes(n_bytes)
+    return hasher.hexdigest()
+
+
+def _sha256(data: Any) -> str:
+    return hashlib.sha256(memoryview(data)).hexdigest()
+
+
+def _map(path: Path) -> Any:
+    import pyarrow as pa
+
+    with durable.explained("read", path):
+        return pa.memory_map(str(path)).read_buffer()
+
+
+def _in_threads(hash_one: Callable[[Any], str], things: list[Any]) -> list[str]:
+    """SHA-256 leaves the interpreter's lock alone, so threads are real here."""
+    if len(things) == 1:
+        return [hash_one(things[0])]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(hash_one, things))
+
+
+def _compare(found: Iterable[tuple[Path, dict[str, Any], str]]) -> None:
+    for path, entry, sha256 in found:
+        if sha256 != entry["sha256"]:
+            raise DamagedError(
+                f"{path}: SHA-256 is {sha256[:12]}…, the manifest says {entry['sha256'][:12]}…, so it was changed "
+                f"after it was published; {_REMEDY}"
+            )
+
+
+def _files_in(folder: Path) -> dict[str, int]:
+    """Name relative to `folder` -> bytes, of everything that is no folder."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found = {}
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in files + links:
+            path = Path(parent, name)
+            found[path.relative_to(folder).as_posix()] = path.stat().st_size if path.is_file() else -1
+    return found
+
+
+def _is_datasets_cache(name: str) -> bool:
+    return name.startswith("cache-") and name.endswith(".arrow")

@@ -1,0 +1,183 @@
+"""The nine benchmarks: what is asked of lm-eval and what is read from its answer; no model, no data, no lm-eval needed."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from selfreward.cli import app
+from selfreward.engines.references import ModelRef
+from selfreward.errors import SelfrewardError, UsageError
+from selfreward.evaluation.ask.results import figures
+from selfreward.evaluation.benchmarks import nlp
+from selfreward.evaluation.benchmarks.nlp import (
+    BY_TASK,
+    PRESET,
+    NlpJob,
+    check_datasets,
+    evaluate_nlp,
+    format_nlp,
+    publish_nlp,
+    score_of,
+)
+from selfreward.evaluation.cli import evaluate, register
+from selfreward.store.run import Run
+
+if not evaluate.registered_commands:
+    register(app)
+
+
+class Local:
+    """Stands for `Models`: any name is a local folder."""
+
+    run = None
+
+    def ref(self, name):
+        return ModelRef(f"hf:{name}@0", f"hf:{name}", "0" * 64, Path(name))
+
+
+def lm_eval_answer(task, metric, value, error=0.01, subtasks=None):
+    """The parts of lm-eval 0.4.13's answer that are read, in its shape."""
+    name, _, filtered = metric.partition(",")
+    return {
+        "results": {task: {"alias": task, metric: value, f"{name}_stderr,{filtered}": error}},
+        "n-samples": {t: {"original": 100, "effective": 50} for t in subtasks or [task]},
+    }
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """An lm-eval that answers from a table, or raises what is in it; `asked` is what it was asked."""
+    asked, answers = [], {}
+
+    def simple_evaluate(model, tasks, num_fewshot, limit, **options):
+        asked.append((tasks[0], num_fewshot, limit))
+        answer = answers.get(tasks[0], lm_eval_answer(tasks[0], BY_TASK[tasks[0]].metric, 0.5))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    module = types.ModuleType("lm_eval")
+    module.simple_evaluate = simple_evaluate
+    tasks = types.ModuleType("lm_eval.tasks")
+    tasks.TaskManager = lambda include_path=None: None
+    monkeypatch.setitem(sys.modules, "lm_eval", module)
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", tasks)
+    monkeypatch.setattr(nlp, "_open", lambda job, ref: object())
+    monkeypatch.setattr(nlp.metadata, "version", lambda name: "0.4.13")
+    return types.SimpleNamespace(asked=asked, answers=answers)
+
+
+def test_the_preset_is_the_papers_nine():
+    labels = ["ARC-e", "ARC-c", "HellaSwag", "SIQA", "PIQA", "GSM8K", "MMLU", "OBQA", "NQ"]
+    assert [benchmark.label for benchmark in PRESET] == labels
+
+
+def test_a_score_is_read_with_its_metric_and_filter():
+    """GSM8K is scored by the strict match; 0.507 is 50.7 %, the interval 1.96 standard errors either way."""
+    benchmark = BY_TASK["gsm8k"]
+    score = score_of(lm_eval_answer("gsm8k", "exact_match,strict-match", 0.507, 0.014), benchmark, "0.4.13")
+    assert (score.value, score.standard_error, score.n_questions) == (
+        pytest.approx(50.7),
+        pytest.approx(1.4),
+        50,
+    )
+    assert score.interval == (pytest.approx(50.7 - 2.744), pytest.approx(50.7 + 2.744))
+
+
+def test_a_groups_questions_are_those_of_its_parts():
+    answer = lm_eval_answer("mmlu", "acc,none", 0.7, subtasks=["mmlu_anatomy", "mmlu_astronomy"])
+    assert score_of(answer, BY_TASK["mmlu"], "x").n_questions == 100
+
+
+def test_a_metric_that_is_not_there_is_no_score():
+    """`N/A` as a standard error is what lm-eval writes where it has none."""
+    other = lm_eval_answer("gsm8k", "exact_match,other", 0.5)
+    assert score_of(other, BY_TASK["gsm8k"], "x").reason == "lm-eval reports no exact_match,strict-match"
+    answer = lm_eval_answer("mmlu", "acc,none", 0.7, error="N/A")
+    assert score_of(answer, BY_TASK["mmlu"], "x").interval == (None, None)
+
+
+def test_all_nine_are_asked_with_their_shots_and_finished_ones_are_kept(library, tmp_path):
+    """A restart measures only what failed."""
+    library.answers["piqa"] = ConnectionError("Couldn't reach 'baber/piqa' on the Hub\nmore")
+    job = NlpJob("m", tmp_path, models=Local())
+    scores = evaluate_nlp(job)
+    assert [(task, shots) for task, shots, _ in library.asked] == [(b.task, b.n_shots) for b in PRESET]
+    by_label = {score.label: score for score in scores}
+    assert (by_label["PIQA"].value, by_label["ARC-c"].value) == (None, 50.0)
+    assert by_label["PIQA"].reason == "ConnectionError: Couldn't reach 'baber/piqa' on the Hub"
+    assert "Couldn't reach" in format_nlp(scores, None)
+    library.asked.clear()
+    del library.answers["piqa"]
+    assert [score.value for score in evaluate_nlp(job)] == [50.0] * 9
+    assert [task for task, _, _ in library.asked] == ["piqa"]
+
+
+def test_a_trial_is_not_taken_for_a_figure(library, tmp_path):
+    evaluate_nlp(NlpJob("m", tmp_path, ("piqa",), limit=4, models=Local()))
+    scores = evaluate_nlp(NlpJob("m", tmp_path, ("piqa",), models=Local()))
+    assert [limit for _, _, limit in library.asked] == [4, None]
+    assert "a trial, not a figure" in format_nlp(scores, 4)
+
+
+def test_scores_become_figures_of_a_run(library, tmp_path):
+    run = Run.create(tmp_path / "run")
+    library.answers["nq_open"] = RuntimeError("Dataset scripts are no longer supported, but found nq_open.py")
+    job = NlpJob("m", tmp_path / "out", ("piqa", "nq_open"), models=Local())
+    publish_nlp(run, job, evaluate_nlp(job))
+    rows = {row["part"]: row for row in figures(run)}
+    assert (rows["PIQA"]["value"], rows["PIQA"]["figure"], rows["NQ"]["value"]) == (50.0, "acc_norm", None)
+    assert rows["PIQA"]["low"] == pytest.approx(50 - 1.96)
+
+
+def test_without_lm_eval_the_sentence_says_what_to_install(monkeypatch, tmp_path):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("lm_eval"):
+            raise ImportError("No module named 'lm_eval'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(SelfrewardError, match=r"lm-eval 0\.4\.13 or newer.*pip install 'selfreward\[nlp\]'"):
+        evaluate_nlp(NlpJob("m", tmp_path, models=Local()))
+
+
+def test_servers_and_unknown_tasks_are_refused(library, tmp_path):
+    with pytest.raises(UsageError, match="expected a local model"):
+        evaluate_nlp(NlpJob("openai:http://localhost:1/v1#m", tmp_path))
+    with pytest.raises(UsageError, match="--task 'winogrande': known are arc_easy"):
+        evaluate_nlp(NlpJob("m", tmp_path, ("winogrande",), models=Local()))
+
+
+def test_the_check_says_of_each_dataset_whether_it_loads(monkeypatch):
+    import datasets
+
+    def builder(name, configuration):
+        if name == "allenai/openbookqa":
+            raise RuntimeError("Dataset scripts are no longer supported, but found openbookqa.py")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    found = check_datasets()
+    assert found["OBQA"].startswith("RuntimeError: Dataset scripts are no longer supported")
+    assert [label for label, reason in found.items() if reason] == ["OBQA"]
+    done = CliRunner().invoke(app, ["evaluate", "nlp", "--check", "--json"])
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["ARC-e"] is None
+
+
+def test_the_command_fails_where_a_benchmark_has_no_score(library, monkeypatch, tmp_path):
+    monkeypatch.setattr("selfreward.evaluation.ask.answers.Models", lambda run: Local())
+    arguments = ["evaluate", "nlp", "--model", "m", "--out", str(tmp_path), "--task", "piqa"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    library.answers["mmlu"] = OSError("no network")
+    assert CliRunner().invoke(app, [*arguments, "--task", "mmlu"]).exit_code == 1
+    with pytest.raises(UsageError, match="expected --model MODEL and --out DIR"):
+        CliRunner().invoke(app, ["evaluate", "nlp"], catch_exceptions=False)

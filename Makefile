@@ -38,7 +38,7 @@ test-faults: environment
 	$(BIN)/python -m pytest -m faults -s
 
 test-vllm: environment-vllm
-	$(VLLM_BIN)/python -m pytest $(IN_TWO) -m vllm $(shell grep -l 'pytest\.mark\.vllm' tests/*.py)
+	$(VLLM_BIN)/python -m pytest $(IN_TWO) -m vllm $(shell grep -rl "pytest\.mark\.vllm" tests --include='*.py')
 
 bench-engines: environment-vllm
 	$(VLLM_BIN)/python benchmarks/engines.py

@@ -19,6 +19,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Candidate, Message, row_id, to_table
 
+NAME = "builders.candidates"
 VERSION = 2
 
 

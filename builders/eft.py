@@ -29,6 +29,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Eft, Message, Seed, from_table, row_id, to_table
 
+NAME = "builders.eft"
 VERSION = 1
 
 

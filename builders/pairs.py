@@ -24,6 +24,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Message, Pair, row_id, to_table
 
+NAME = "builders.pairs"
 VERSION = 1
 _RULES = Path(__file__).parent / "pair_rules"
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from selfreward.builders.prompt_filters import EvaluationIndex
 
+NAME = "builders.prompts"
 VERSION = 2
 _BARREN_ROUNDS = 3
 

@@ -27,6 +27,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Seed, to_table
 
+NAME = "builders.seed_replies"
 VERSION = 1
 _TABLE_SUFFIXES = (".csv", ".parquet", ".csv.gz")
 

@@ -21,8 +21,9 @@ from selfreward.store import durable
 from selfreward.store.run import Counts
 from selfreward.tables import Annotation, row_id, to_table
 
+NAME = "evaluation.annotations"
 VERSION = 1
-_OURS = Path(__file__).parent / "annotators"
+_OURS = Path(__file__).parent / "alpaca" / "configs"
 _ANNOTATORS = {"logprobs": "selfreward_weighted", "text": "selfreward_pairwise"}
 
 

@@ -23,6 +23,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import JudgeEval, row_id, to_table
 
+NAME = "evaluation.judge_eval"
 VERSION = 1
 
 

@@ -19,6 +19,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Message, ModelOutput, row_id, to_table
 
+NAME = "evaluation.model_outputs"
 VERSION = 1
 EFT_EVAL = "eft_eval"
 

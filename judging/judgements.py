@@ -26,6 +26,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Judgement, row_id, to_table
 
+NAME = "judging.judgements"
 VERSION = 2
 
 

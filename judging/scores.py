@@ -18,6 +18,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema
 
+NAME = "judging.scores"
 VERSION = 1
 
 _SCORES = """

@@ -14,6 +14,7 @@ from selfreward.store.run import Counts
 from selfreward.training.launch import ask_gate, train
 from selfreward.training.make_sft import training_counts
 
+NAME = "training.make_dpo"
 VERSION = 1
 
 

@@ -12,6 +12,7 @@ from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
 from selfreward.training.launch import ask_gate, train
 
+NAME = "training.make_sft"
 VERSION = 1
 
 

@@ -1,6 +1,6 @@
 """Pairwise judges as alpaca-eval configures them: `NAME/configs.yaml` and a prompt template beside it.
 
-    template = load_annotator("selfreward_weighted")            # ours, in evaluation/annotators
+    template = load_annotator("selfreward_weighted")            # ours, in evaluation/alpaca/configs
     template = load_annotator("weighted_alpaca_eval_gpt4_turbo")  # alpaca-eval's own
     template = load_annotator("path/to/my_judge")               # a folder of the user
 
@@ -29,7 +29,7 @@ from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.harness import alpaca_eval_folder, import_alpaca_eval
 from selfreward.tables import Message
 
-OURS = Path(__file__).parent / "annotators"
+OURS = Path(__file__).parent / "configs"
 PLACEHOLDER = re.compile(r"\{(instruction|output_1|output_2)\}")
 SUSPICIOUS = re.compile(r"<\|im_(?:start|end)\|>|\{(?:instruction|output_[12])\}|=== Verdict ===")
 """Delimiters of templates inside an answer: an accident, or an attack on the judge."""

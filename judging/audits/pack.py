@@ -32,7 +32,7 @@ from typing import Literal
 
 from selfreward.errors import InputError, UsageError
 
-BUILT_IN = Path(__file__).parent / "audits"
+BUILT_IN = Path(__file__).parent / "checks"
 GROUPS = ("contract", "judge", "data", "training")
 
 _REQUIRED = ("name", "protects from", "severity", "needs")

@@ -31,6 +31,7 @@ from selfreward.store.run import Counts, Recipe, Run, text_input
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NAME = "judging.audit"
 VERSION = 2
 DATASET = "audits"
 MAX_SAVED = 1000
@@ -304,9 +305,7 @@ def _save(
     inputs |= {f"audit {audit.name}": text_input(audit.path.name, audit.sql) for audit in audits}
     inputs |= {f"against {path.name}": file_input(path) for path in against}
     verdicts = {result.name: result.verdict for result in report.results}
-    recipe = Recipe(
-        DATASET, f"{__name__} {VERSION}", inputs, {"thresholds": dict(limits), "verdicts": verdicts}
-    )
+    recipe = Recipe(DATASET, f"{NAME} {VERSION}", inputs, {"thresholds": dict(limits), "verdicts": verdicts})
     found = run.find(recipe)
     if found is not None:
         run.make_current(found)

@@ -141,7 +141,9 @@ def load_for_range(name_or_path: str, minimum: float) -> JudgeTemplate:
 def _read(name_or_path: str) -> str:
     """The text of a template, without the line end that editors put at the end of a file."""
     if name_or_path in RANGES:
-        return (files("judging") / "templates" / f"{name_or_path}.txt").read_text("utf-8").rstrip("\n")
+        return (
+            (files("selfreward.judging") / "prompts" / f"{name_or_path}.txt").read_text("utf-8").rstrip("\n")
+        )
     path = Path(name_or_path)
     if not path.is_file():
         raise UsageError(

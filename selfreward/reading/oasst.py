@@ -22,7 +22,7 @@ from typing import Any
 from selfreward.errors import InputError
 from selfreward.tables import Seed
 
-EMBEDDED = Path(__file__).parent / "seeds"
+EMBEDDED = Path(__file__).parents[1] / "builders" / "seeds"
 
 
 @dataclass

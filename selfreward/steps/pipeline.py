@@ -141,7 +141,8 @@ def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef
     described |= {role: {"name": m.name, "content_sha256": m.content_sha256} for role, m in models.items()}
     described |= {role: _describe_file(plan, path) for role, path in plan.files.items()}
     described |= {role: text_input(role, text) for role, text in plan.texts.items()}
-    builder = f"{plan.module} {stage_module(plan.module).VERSION}"
+    module = stage_module(plan.module)
+    builder = f"{module.NAME} {module.VERSION}"
     return Recipe(plan.name, builder, described, plan.params)
 
 

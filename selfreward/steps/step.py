@@ -1,4 +1,6 @@
-"""What a stage is: a module with `VERSION`, `plan(config, iteration)` and `build(job)`; where they are listed.
+"""What a step is: a module with `NAME`, `VERSION`, `plan(config, iteration)` and `build(job)`; where they are listed.
+
+    NAME   what keys call it, so that the module may move; with VERSION, raised when other rows would come out;
 
     plan   says what the stage makes, from which inputs, with which parameters (cheap, no heavy import);
     build  makes the rows of a dataset, or fills a folder with a model.
@@ -149,7 +151,7 @@ def plan_run(config: RunConfig) -> Iterator[Plan]:
 
 def _plan(modules: tuple[str, ...], config: RunConfig, iteration: int) -> Iterator[Plan]:
     for name in modules:
-        if name.startswith("training.") and not config.train:
+        if name.startswith("selfreward.training.") and not config.train:
             continue
         plan: Plan | None = stage_module(name).plan(config, iteration)
         if plan is not None:

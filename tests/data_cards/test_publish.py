@@ -415,8 +415,8 @@ def command(hub, monkeypatch):
 
     from selfreward.data_cards.cli import register
 
-    for module in ("publish", "pull"):
-        monkeypatch.setattr(f"data_cards.{module}.connect", lambda endpoint: connect(hub.url))
+    for module in ("publish", "hub.pull"):
+        monkeypatch.setattr(f"selfreward.data_cards.{module}.connect", lambda endpoint: connect(hub.url))
     app = typer.Typer()
     register(app)
 

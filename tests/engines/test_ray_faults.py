@@ -27,7 +27,7 @@ from selfreward.tables import Message
 pytestmark = pytest.mark.vllm
 pytest.importorskip("ray", reason="Ray is not installed here")
 
-FAKE = Path(__file__).parents[1] / "fake_vllm_worker.py"
+FAKE = Path(__file__).parents[1] / "helpers" / "fake_vllm_worker.py"
 
 
 @pytest.fixture(scope="module")

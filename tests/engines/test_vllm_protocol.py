@@ -18,7 +18,7 @@ from selfreward.engines.vllm.worker import OptionError, check_options
 from selfreward.errors import ConfigError, EngineError
 from selfreward.tables import Message
 
-FAKE = Path(__file__).parents[1] / "fake_vllm_worker.py"
+FAKE = Path(__file__).parents[1] / "helpers" / "fake_vllm_worker.py"
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_the_worker_ends_itself_when_the_harness_is_killed(open_fake, folder, tm
 
     script = json.dumps({"starts": str(tmp_path / "starts")})
     code = (
-        "import sys, time\nfrom selfreward.engines.base import *\nfrom selfreward.engines.vllm import VllmEngine\n"
+        "import sys, time\nfrom selfreward.engines.base import *\nfrom selfreward.engines.vllm.engine import VllmEngine\n"
         "from selfreward.tables import Message\n"
         f"engine = VllmEngine({str(folder)!r}, EngineOptions(), [sys.executable, '-P', {str(FAKE)!r}, {script!r}])\n"
         "next(engine.generate([Request('a', (Message('user', 'w1'),), Sampling(0, 1, 2))]))\n"
@@ -273,7 +273,7 @@ def test_what_a_killed_worker_has_started_ends_with_it():
     import subprocess
 
     code = (
-        "import os, subprocess\nfrom selfreward.engines.vllm_worker import guard_group\nguard = guard_group()\n"
+        "import os, subprocess\nfrom selfreward.engines.vllm.worker import guard_group\nguard = guard_group()\n"
         "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\nos.waitpid(-1, 0)"
     )
     command = [sys.executable, "-P", "-c", code]

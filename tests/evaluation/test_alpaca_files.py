@@ -368,7 +368,7 @@ def test_nothing_is_printed_logged_or_written_and_the_root_logger_is_left_alone(
     script = (
         "import logging, os, sys\n"
         "from pathlib import Path\n"
-        "from evaluation.alpaca import evaluate_files\n"
+        "from selfreward.evaluation.alpaca.score import evaluate_files\n"
         f"data = Path({str(DATA)!r})\n"
         "environment = dict(os.environ)\n"
         "model = 'models/gemma-2b-it'\n"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import yaml
-from test_pipeline import PROMPTS, config_for
+from scripted_run import PROMPTS, config_for
 
 from selfreward.config.run import JudgingConfig
 from selfreward.engines import open_engine

@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 from fake_openai_server import FakeServer, normal_answer, prompt_of
-from test_pipeline import PROMPTS, cli, config_for, write_script
+from scripted_run import PROMPTS, cli, config_for, write_script
 from tiny_llama import make_tiny_llama
 
 from selfreward.builders.prompts import answers_needed

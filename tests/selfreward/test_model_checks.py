@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from test_pipeline import cli, config_for, write_script
+from scripted_run import cli, config_for, write_script
 from tiny_llama import make_tiny_llama
 
 from selfreward.errors import ConfigError, EngineError, UsageError

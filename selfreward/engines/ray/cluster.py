@@ -79,7 +79,7 @@ class Cluster:
             )
         for variable, value in ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
-        with own_signals(), contextlib.chdir(Path(__file__).parents[2]):
+        with own_signals(), contextlib.chdir(Path(__file__).parents[3]):
             # Ray puts the current folder first on its workers' import path. There, a user's `builders/` or `datasets/`
             # would be taken for ours; from here, the workers of this machine find this very package.
             if not self._join():

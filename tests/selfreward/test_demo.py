@@ -1,4 +1,4 @@
-"""What `make demo` left: SELFREWARD_DEMO_RUN=runs/demo pytest -m demo tests/test_demo.py
+"""What `make demo` left: SELFREWARD_DEMO_RUN=runs/demo pytest -m demo tests/selfreward/test_demo.py
 
 The demo is the real thing on a real model; these are the promises its README section makes.
 """

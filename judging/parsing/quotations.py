@@ -22,7 +22,16 @@ from collections.abc import Iterator
 
 from selfreward.judging.parsing.words import ANNOUNCED
 
-REASONING_TAGS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]"))
+REASONING_TAGS = (
+    *(
+        (f"<{name}>", f"</{name}>")
+        for name in ("think", "thinking", "thought", "reasoning", "analysis", "scratchpad")
+    ),
+    ("[think]", "[/think]"),
+    ("<|channel>", "<channel|>"),
+    ("<|channel|>", "<|channel|>final<|message|>"),
+)
+"""The last is the harmony form: whatever comes before the final channel, or in another one, is reasoning."""
 QUOTATION_TAGS = (("<response>", "</response>"), ("<blockquote>", "</blockquote>"))
 
 MAX_BLOCKS = 500
@@ -39,7 +48,7 @@ LEAD_CHARS = 160
 
 _QUOTE_PAIRS = (('"', '"'), ("“", "”"), ("„", "“"), ("«", "»"), ("「", "」"))
 _CLOSING_MARK = re.compile("[\"'`”’“»」]")
-_LABEL_ONLY = re.compile(r"[\s*_#(\[]*(?:(?:the|my|final|total|overall)\s+)*[*_]*$")
+_LABEL_ONLY = re.compile(r"[\s*_#(\[]*(?:(?:the|my|final|total|overall|rating|score|점수|평점)[\s:*_]+)*$")
 _SENTENCE_END = re.compile(r"[.!?:;]\s+")
 
 
@@ -124,7 +133,7 @@ def _wraps_whole_reply(text: str, opening: int, end: int) -> bool:
 
 def _blocks(text: str, opener: str, closer: str, *, reasoning: bool) -> Iterator[tuple[int, int]]:
     """The spans of one kind of block, last first; each step looks only at text that no other step looks at."""
-    if opener[1:] not in text:  # the end of both tags: one search instead of two
+    if opener[1:] not in text and (opener[1:] in closer or closer[1:] not in text):  # the end of both
         return
     close = text.rfind(closer)
     opening = _unclosed(text, opener, close + 1, reasoning=reasoning)

@@ -1,24 +1,25 @@
 """Reading one score statement: the words around the mention of a score, and the figure they give.
 
 Promises: looks only at a few hundred characters around the mention, so that its cost is bounded; never guesses.
-Whether the statement is the judge's own is the business of `selfreward.judging.parsing.quotations`; which statement counts, that
-of `selfreward.judging.parsing.scores`. ASCII letters are lower case here.
+Whether the statement is the judge's own is decided in `selfreward.judging.parsing.quotations`, which statement counts in
+`selfreward.judging.parsing.scores`. ASCII letters are lower case here.
 
-A mention is the word score, rating or total (or its like in some other languages), `/5` or `out of 5`. With a
-figure in the right place it is a statement:
+A mention is the word score, rating or total (or its like in some other languages), `[RESULT]`, `[[`, `/5` or
+`out of 5`. With a figure in the right place it is a statement:
 
-    Score: 4     **Score:** 4/5     score is 4.5     total score = 1 + 1 + 1 = 3     <score>4</score>
+    Score: 4     **Score:** 4/5     score is 4.5     total score = 1 + 1 + 1 = 3     <score>4</score>     [[4]]
     {"score": 4}     | Score | 4 |     Score: \\boxed{4}     Score: four     I would rate it 4 out of 5.
 
-Passed over: a placeholder (`Score: <total points>`), a part (`relevance score: 1`), a limit (`maximum score:
-5`), what is weighed or ruled out (`Score: 5 would be too generous`, `not a score of 5`, `if the score is 5`),
-and what is ascribed to the response (`it claims a score of 5`).
+Every statement has a rank (`Rank`), by how plainly it is the verdict. Passed over: a placeholder (`Score: <total
+points>`), a limit (`maximum score: 5`), what is weighed or ruled out (`Score: 5 would be too generous`, `prevents
+it from receiving a score of 5`, `if the score is 5`), and what is ascribed to the response (`it claims a score of 5`).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import IntEnum
 
 from selfreward.judging.parsing import words
 from selfreward.tables import Status
@@ -40,6 +41,23 @@ class Range:
     maximum: float
 
 
+class Rank(IntEnum):
+    """How plainly a statement is the verdict; the highest rank in a reply decides."""
+
+    NAMED = 1
+    """The score of a part, or under a name that may be one: `Empathy score: 1`, `Relevance score: 1`, `Points: 1`."""
+    REMARK = 2
+    """In the course of a sentence: `such a reply earns a score of 4`."""
+    OWN = 3
+    """In a sentence of the judge's own: `I give it a score of 4`."""
+    ALONE = 4
+    """A line that holds nothing else: `4/5`, `[[4]]`, `\\boxed{4}`."""
+    LABEL = 5
+    """`Score: 4` where a line, a cell or a sentence begins."""
+    TOTAL = 6
+    """`Total score: 4`, or `I lower the score to 4`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A figure that a judge states; `value` is None where the status is not `ok`."""
@@ -51,6 +69,7 @@ class Statement:
     end: int
     """Where the figure and its denominator end in the text."""
     has_denominator: bool
+    rank: Rank = Rank.REMARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,43 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
     if words.RULED_OUT_AFTER.match(window, figure.end) or words.LATER_PART.match(window, figure.end):
         return None
     number, figure_end = _position(label.start("number"), end, resume), _position(figure.end, end, resume)
-    return Statement(figure.status, figure.value, number, figure_end, figure.has_denominator)
+    if words.PART.search(before[-LEAD_CHARS // 2 :]):
+        return Statement("no_score", None, number, figure_end, False, Rank.NAMED)
+    rank = Rank.TOTAL if label["separator"] == "to" else _rank(before, word)
+    return Statement(figure.status, figure.value, number, figure_end, figure.has_denominator, rank)
+
+
+def _rank(before: str, word: str) -> Rank:
+    """Of a statement that follows `before` on its line."""
+    lead = before[-LEAD_CHARS:]
+    if words.TOTAL.search(lead):
+        return Rank.TOTAL
+    if word in words.PART_WORDS:
+        return Rank.NAMED
+    if word == "[result]" or words.LABEL_LINE.match(before) or words.AFTER_SENTENCE.search(lead):
+        return Rank.LABEL
+    if words.OWN_VERDICT.search(before) or words.ANNOUNCED.search(before):
+        return Rank.OWN
+    return Rank.NAMED if words.NAMED.match(before) else Rank.REMARK
+
+
+def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement | None:
+    """`[[4]]`, the form that many judge prompts ask for: alone on its line, after a label, or in a sentence."""
+    found = words.BRACKETED.match(text, start + len(word), start + WINDOW_CHARS)
+    if found is None:
+        return None
+    before, (window, _) = _before(text, start), _after(text, found.end())
+    if words.RULED_OUT.search(before[-LEAD_CHARS:]) or words.RULED_OUT_AFTER.match(window):
+        return None
+    if words.WEIGHED.search(words.CLAUSE_END.split(before)[-1]) or _is_ascribed(text, start, before):
+        return None
+    alone = words.MARKS_ONLY.match(before) and words.MARKS_ONLY.match(window.partition("\n")[0])
+    value, same_scale = _value(found["number"]), not found["over"] or float(found["over"]) == scale.maximum
+    status: Status = _status(value, scale) if same_scale else "out_of_range"
+    value_if_ok = value if status == "ok" else None
+    rank = Rank.ALONE if alone else _rank(before, word)
+    rank = Rank.TOTAL if rank == Rank.LABEL else rank  # nobody writes `Rating: [[4]]` but for the verdict
+    return Statement(status, value_if_ok, found.start("number"), found.end(), True, rank)
 
 
 def read_over(text: str, start: int, word: str, scale: Range) -> Statement | None:
@@ -109,18 +164,18 @@ def read_over(text: str, start: int, word: str, scale: Range) -> Statement | Non
     value = _value(figure["number"])
     status = _status(value, scale)
     number = start - len(before) + figure.start("number")
-    return Statement(status, value if status == "ok" else None, number, start + len(word), True)
+    rank = Rank.ALONE if alone else Rank.OWN
+    return Statement(status, value if status == "ok" else None, number, start + len(word), True, rank)
 
 
 def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
-    """A last line that is nothing but `\\boxed{4}`, as judges trained on mathematics end."""
-    last_line = text[-WINDOW_CHARS:].rstrip().rpartition("\n")[2]
-    box = words.BOXED_LINE.match(last_line)
+    """A last line that is nothing but `\\boxed{4}`, also in display math, as judges trained on mathematics end."""
+    box = words.BOXED_LINE.search(text[-WINDOW_CHARS:])
     if box is None:
         return None
     value = _value(box["number"])
     status = _status(value, scale)
-    return Statement(status, value if status == "ok" else None, len(text) - 1, len(text), True)
+    return Statement(status, value if status == "ok" else None, len(text) - 1, len(text), True, Rank.ALONE)
 
 
 def has_figure(text: str, start: int, word: str) -> bool:
@@ -138,9 +193,9 @@ def is_unfinished(text: str, start: int, word: str) -> bool:
 
 
 def _is_label(before: str, after: str) -> bool:
-    """Neither part of a longer word (`underscore`, `scored`) nor the name of a part or a limit."""
+    """Neither part of a longer word (`underscore`, `scored`) nor the name of a limit."""
     longer = "a" <= after[:1] <= "z" or words.JOINED.search(before[-LEAD_CHARS // 2 :])
-    return not (longer or words.PART_OR_LIMIT.search(before[-LEAD_CHARS // 2 :]))
+    return not (longer or words.LIMIT.search(before[-LEAD_CHARS // 2 :]))
 
 
 def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *, plural: bool) -> bool:
@@ -158,7 +213,9 @@ def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *,
     if plural and not separator and not figure.has_denominator:
         return False
     clause = words.CLAUSE_END.split(before)[-1] if separator.strip(":=|- ") else ""
-    if words.WEIGHED.search(clause) or (separator == "to" and words.MIGHT_CHANGE.search(clause)):
+    if words.WEIGHED.search(clause):
+        return False
+    if separator == "to" and (words.MIGHT_CHANGE.search(clause) or not words.REVISED.search(clause)):
         return False
     if word in words.WEAK_WORDS:
         own = words.LABEL_LINE.match(before) or words.OWN_VERDICT.search(before)

@@ -64,10 +64,10 @@ def without_open_marks(text: str) -> bool:
 
 @given(st.text() | st.lists(st.sampled_from(FRAGMENTS)).map("".join))
 @settings(max_examples=400, deadline=None)
-def test_a_score_on_a_new_last_line_counts_whatever_comes_before(text):
+def test_a_total_on_a_new_last_line_counts_whatever_comes_before(text):
     if without_open_marks(text):
         announced = text.rstrip().endswith(":")  # "it claims:" makes the next line a quotation
-        assert announced or parse_score(text + "\nScore: 3") == ParsedScore(3.0, "ok")
+        assert announced or parse_score(text + "\nTotal score: 3") == ParsedScore(3.0, "ok")
 
 
 @given(

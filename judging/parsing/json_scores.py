@@ -28,8 +28,10 @@ def unfolded(text: str) -> str:
     >>> unfolded('{"reason": "ok", "overall_score": 3, "parts": [{"score": 1}]}')
     '\\noverall score: 3\\nparts score: 1\\n'
     """
-    offset = max(0, len(text) - MAX_CHARS)
-    kept, end = [text[:offset]], offset
+    end = max(0, len(text) - MAX_CHARS)
+    if "{" not in text[end:]:
+        return text
+    kept = [text[:end]]
     for _ in range(MAX_OBJECTS):
         found = _OBJECT.search(text, end)
         if found is None:

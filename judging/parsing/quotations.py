@@ -3,8 +3,9 @@
 Promises: linear time, whatever the text; works on lower-cased text; when in doubt a passage counts as quoted,
 because an unscored judgement is counted and resampled, while a wrong score is trained on.
 
-- A reasoning block (`<think>`, `<thinking>`, `[THINK]`) never counts. Left open, it runs to the end. A closing
-  tag without an opening one means that the chat template had opened the block: all before it is reasoning.
+- A reasoning block (`<think>`, `<reasoning>`, `[THINK]`, a harmony channel that is not the final one: see
+  `REASONING_TAGS`) never counts. Left open, it runs to the end. A closing tag without
+  an opening one means that the chat template had opened the block: all before it is reasoning.
 - `<response>…</response>` and `<blockquote>…</blockquote>` are quotations. Left open, they run to the end,
   unless the tag is only mentioned in a sentence ("the <response> is short"). A closing tag alone is ignored.
 - Lines that start with `>` are quotations.
@@ -23,10 +24,7 @@ from collections.abc import Iterator
 from selfreward.judging.parsing.words import ANNOUNCED
 
 REASONING_TAGS = (
-    *(
-        (f"<{name}>", f"</{name}>")
-        for name in ("think", "thinking", "thought", "reasoning", "analysis", "scratchpad")
-    ),
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")),
     ("[think]", "[/think]"),
     ("<|channel>", "<channel|>"),
     ("<|channel|>", "<|channel|>final<|message|>"),
@@ -57,7 +55,7 @@ class HiddenSpans:
 
     def __init__(self, text: str) -> None:
         spans: list[tuple[int, int]] = []
-        if "<" in text or "[" in text:
+        if ">" in text or "]" in text:
             for opener, closer in REASONING_TAGS:
                 spans += _blocks(text, opener, closer, reasoning=True)
             for opener, closer in QUOTATION_TAGS:

@@ -139,6 +139,8 @@ def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement 
     alone = words.MARKS_ONLY.match(before) and words.MARKS_ONLY.match(window.partition("\n")[0])
     value, same_scale = _value(found["number"]), not found["over"] or float(found["over"]) == scale.maximum
     status: Status = _status(value, scale) if same_scale else "out_of_range"
+    if words.MALFORMED.match(window) or words.RANGE.match(window):
+        status = "no_score"
     value_if_ok = value if status == "ok" else None
     rank = Rank.ALONE if alone else _rank(before, word)
     rank = Rank.TOTAL if rank == Rank.LABEL else rank  # nobody writes `Rating: [[4]]` but for the verdict

@@ -1,8 +1,12 @@
 """Reads the score from a judge's completion. The score is the reward of the whole method, so this is strict.
 
-Promises: takes the completion only (never the prompt), the **last** score statement counts, linear time (the
-search runs from the end), never raises on any text. A judgement without a score gets None and a status that
-says why; never 0, -1 or NaN.
+Promises: takes the completion only (never the prompt), linear time (the search runs from the end), never raises
+on any text. A judgement without a score gets None and a status that says why; never 0, -1 or NaN.
+
+All score statements are read and ranked by how plainly they are the verdict (`score_statements.Rank`); the **last
+of the highest rank** counts. So a total beats the scores of parts before and after it, and a label at the start of
+a line beats a later remark (`Score: 4`, then "such a reply would earn a score of 5"). Where the highest rank has
+only remarks that differ, or scores of several parts, nothing decides: `no_score`.
 
 What is read: `Score: 4`, `**Score:** 4/5`, `Total score: 5 points`, `Score： ４`, `{"score": 4}` and the other
 forms listed in `selfreward.judging.parsing.statements`; decimals inside the range, also with a comma (`4,5` is 4.5; `4, 5`
@@ -11,18 +15,18 @@ is a list and no score).
 Decided here, because readers may differ:
 
 - `Score: 4/10` is `out_of_range`: another scale is never rescaled silently. So is `Score: 80 %`.
-- `Score: 3-4`, `3 or 4`, `4+` are `no_score`: a judge that does not decide has not scored; nothing earlier is
-  taken instead. `1 + 1 + 1 = 3` is 3; a sum without its result is not added up.
-- A reply cut by length (`finish_reason="length"`) in the middle of a score statement is `truncated`: `Score: 4`
-  at the very end may have become 4.5 or 4/10. `Score: 4/5` and `Score: 4.` with a line end are whole.
+- `Score: 3-4`, `3 or 4`, `4+` are `no_score`: a judge that does not decide has not scored; nothing earlier of the
+  same rank is taken instead. `1 + 1 + 1 = 3` is 3; a sum without its result is not added up.
+- A reply cut by length (`CUT_OFF`) in the middle of a score statement is `truncated`: `Score: 4` at the very end
+  may have become 4.5 or 4/10. `Score: 4/5` and `Score: 4.` with a line end are whole.
 - Reasoning blocks and quotations never count (`selfreward.judging.parsing.quotations`).
-- At most `MAX_MENTIONS` mentions of a score are looked at, from the end, and `MAX_FIGURES` of them with a figure
-  that turns out to be no score of the judge's; what stands before a longer loop is not found: `no_score`.
+- At most `MAX_MENTIONS` mentions of a score are looked at, from the end, and `MAX_FIGURES` of them with a figure;
+  what stands before a longer loop is not found.
 
 Not covered: a line of code (`score = 0`) reads like a statement.
 
 Not read: stars drawn as symbols, letters as grades, a score that stands in a column of its own in a table, a
-score without any label other than `4/5` or `\\boxed{4}` alone on its line.
+score without any label other than `4/5`, `[[4]]` or `\\boxed{4}` alone on its line.
 """
 
 from __future__ import annotations

@@ -115,13 +115,14 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
 def _rank(before: str, word: str) -> Rank:
     """Of a statement that follows `before` on its line."""
     lead = before[-LEAD_CHARS:]
-    if words.TOTAL.search(lead):
+    if words.TOTAL.search(lead) or word in words.TOTAL_WORDS:
         return Rank.TOTAL
     if word in words.PART_WORDS:
         return Rank.NAMED
     if word == "[result]" or words.LABEL_LINE.match(before) or words.AFTER_SENTENCE.search(lead):
         return Rank.LABEL
-    if words.OWN_VERDICT.search(before) or words.ANNOUNCED.search(before):
+    sentence = words.SENTENCE_END.split(before)[-1]
+    if words.OWN_VERDICT.search(sentence) or words.ANNOUNCED.search(sentence):
         return Rank.OWN
     return Rank.NAMED if words.NAMED.match(before) else Rank.REMARK
 

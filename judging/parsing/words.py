@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 
 SCORE_WORDS = (
-    "score", "ｓｃｏｒｅ", "Ｓｃｏｒｅ", "评分", "得分", "分数", "スコア", "점수", "оценка", "Оценка", "puntuación", "punktzahl",
+    "score", "ｓｃｏｒｅ", "Ｓｃｏｒｅ",
+    "评分", "評分", "得分", "分数", "总分", "スコア", "점수", "평점", "총점", "оценка", "Оценка", "puntuación", "punktzahl",
     "[result]",
 )  # fmt: skip
 """What a score is called, ASCII letters in lower case. Besides English, the words that judges slip into now and
@@ -21,6 +22,8 @@ WEAK_WORDS = ("rating", "total", "points:", "grade:")
 
 PART_WORDS = ("points:", "grade:")
 """Those of them that rubrics use for parts as well."""
+
+TOTAL_WORDS = ("总分", "총점")
 
 PLAIN = str.maketrans(
     dict.fromkeys('*_`~"“”‘«»„「」$\\[]{}<>#\t\r\x0c\x0b\u3000［］｛｝＜＞《》【】', " ")
@@ -91,8 +94,9 @@ PART = re.compile(
     rf"criteri\w+)|\bsub){_OF_TOTAL}"
 )
 TOTAL = re.compile(r"(?:\b(?:total|overall|final|grand|sum)\W*|总|最终|최종 ?|총 ?)$")
-NAMED = re.compile(r"\W*(?:[a-z][a-z']*+[ &/-]+){1,3}$")
+NAMED = re.compile(r"\W*(?!an? )(?:[a-z][a-z']*+[ &/-]+){1,3}$")
 """Up to three words and no sentence: `Empathy score: 1` is the score of something."""
+SENTENCE_END = re.compile(r"[.!?;]\s")
 AFTER_SENTENCE = re.compile(r"[.!?:;|。！？]\W*$")
 REVISED = re.compile(r"\b(?:i|we|this|that|which|these|it)\b")
 """Who moves a score *to* a figure: "I lower the score to 4"; "adding sources brings it to 5" is a suggestion."""
@@ -118,14 +122,16 @@ _DETERMINERS = (
     r"deserves?|me|you|us|judge|grader|itself|explicit|claiming"
 )
 RULED_OUT = re.compile(
-    r"(?:\b(?:not|never|cannot|without|than|instead of|short of|unless|if|whether|when|example|e\.g\.|such as)|n't)\b"
-    rf"(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*$"
+    r"(?:(?:\b(?:not|never|cannot|without|than|short of|unless|if|whether|when)|n't)\b"
+    rf"(?:[ ,]+(?:{_DETERMINERS})\b)*[ ,(]*|"
+    rf"\b(?:instead of|example|e\.g\.|such as)\b(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*)$"
 )
 MIGHT_CHANGE = re.compile(r"\b(?:would|could|might|may|can|will|should|by|not)\b")
 WEIGHED = re.compile(
     r"\b(?:would|could|might)(?: also| still)? (?:have|need|require)\b|\bneeds? (?:to|more)\b|\bbetween\b|"
     r"\bto (?:get|reach|earn|receive|achieve|deserve|merit|attain|warrant)\b|\b(?:away|keeps? it|kept it) from\b|"
     r"\b(?:if|unless|whether)\b|\benough (?:for|to)\b|\bshort of\b|\bfrom (?:\w+ing|an?)\b|"
+    r"\btoo \w+ (?:for|to)\b|^\W*(?:with (?:more|an?|some|better)|adding)\b|"
     r"(?<!\bi )(?<!\bwe )(?<!response )(?<!answer )(?<!reply )(?<!\bit )(?<!\bthis )\b(?:would|could|might)(?: then)? "
     r"(?:earn|merit|warrant|deserve|get|receive|bring|lift|raise|push|make|give)\b"
 )

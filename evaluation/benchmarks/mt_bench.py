@@ -32,13 +32,8 @@ from selfreward.evaluation.benchmarks.mt_bench_files import (
     read_questions,
     slot_values,
 )
-from selfreward.evaluation.benchmarks.mt_bench_result import (
-    MtBench,
-    MtBenchRow,
-    parse_rating,
-    seems_to_grade_itself,
-    summarise,
-)
+from selfreward.evaluation.benchmarks.mt_bench_result import MtBench, MtBenchRow, parse_rating, summarise
+from selfreward.judging.prompts.injection import holds_prompt_parts
 from selfreward.store import durable, lock
 from selfreward.store.run import Run
 from selfreward.store.sealed import digest
@@ -200,7 +195,7 @@ def _row(
         rating=rating,
         status=status,
         judgement=None if completion is None else completion.text,
-        injection_suspected=seems_to_grade_itself(answer or ""),
+        injection_suspected=holds_prompt_parts(answer or "", "mt_bench"),
     )
 
 

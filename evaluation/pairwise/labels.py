@@ -25,6 +25,7 @@ from selfreward.errors import InputError
 from selfreward.evaluation.ask.answers import Prompts
 from selfreward.evaluation.ask.requests import Terms, asking
 from selfreward.evaluation.ask.results import Evaluation, publish, write_rows
+from selfreward.judging.prompts.markers import fill
 from selfreward.reading.oasst import read_lines
 from selfreward.store import durable, lock
 from selfreward.store.run import Run
@@ -163,7 +164,7 @@ def format_labels(labels: Sequence[PromptLabel]) -> str:
 
 def _question(request: str) -> str:
     values = {"request": request, "categories": ", ".join(CATEGORIES), "lengths": ", ".join(LENGTHS)}
-    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], _QUESTION)
+    return fill(_QUESTION, r"\{(\w+)\}", values)
 
 
 def _line(text: str, name: str) -> str:

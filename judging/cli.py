@@ -84,7 +84,9 @@ def score(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            "--judge-engine", metavar="KEY=VALUE", help="Engine of the judge: batch_size=8, timeout_s=600, …"
+            "--judge-engine",
+            metavar="KEY=VALUE",
+            help="Engine of the judge: timeout_s=600, max_tokens_field=max_completion_tokens, …",
         ),
     ] = None,
     as_json: Json = False,

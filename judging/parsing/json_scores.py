@@ -57,7 +57,8 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(the keys that lead to it, the value) for every text, figure, and list of these."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(inner, (*path, key.replace("_", " ").strip()))
+            name = key.replace("_", " ").strip()
+            yield from _leaves(inner, (*path, f"{name} score" if name in ("overall", "final") else name))
     elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
         for inner in value:
             yield from _leaves(inner, path)

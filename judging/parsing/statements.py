@@ -109,19 +109,24 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
     if words.PART.search(before[-LEAD_CHARS // 2 :]):
         return Statement("no_score", None, number, figure_end, False, Rank.NAMED)
     rank = Rank.TOTAL if label["separator"] == "to" else _rank(before, word)
+    if name := words.NAME_BEHIND.match(window):
+        rank = Rank.TOTAL if words.TOTAL.search(name[1]) else Rank.NAMED
     return Statement(figure.status, figure.value, number, figure_end, figure.has_denominator, rank)
 
 
 def _rank(before: str, word: str) -> Rank:
     """Of a statement that follows `before` on its line."""
-    lead = before[-LEAD_CHARS:]
-    if words.TOTAL.search(lead) or word in words.TOTAL_WORDS:
+    if word in words.TOTAL_WORDS:
         return Rank.TOTAL
+    if total := words.TOTAL.search(before[-LEAD_CHARS:]):
+        rank = _rank(before[: len(before) - len(total[0])], word)
+        return Rank.REMARK if rank == Rank.REMARK else Rank.TOTAL
     if word in words.PART_WORDS:
         return Rank.NAMED
-    if word == "[result]" or words.LABEL_LINE.match(before) or words.AFTER_SENTENCE.search(lead):
+    clause = words.CLAUSE_END.split(before)[-1].strip() or before
+    if word == "[result]" or words.LABEL_LINE.match(clause) or words.AFTER_SENTENCE.search(before):
         return Rank.LABEL
-    sentence = words.SENTENCE_END.split(before)[-1]
+    sentence = words.SENTENCE_END.split(before[-LEAD_CHARS:])[-1]
     if words.OWN_VERDICT.search(sentence) or words.ANNOUNCED.search(sentence):
         return Rank.OWN
     return Rank.NAMED if words.NAMED.match(before) else Rank.REMARK
@@ -138,7 +143,8 @@ def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement 
     if words.WEIGHED.search(words.CLAUSE_END.split(before)[-1]) or _is_ascribed(text, start, before):
         return None
     alone = words.MARKS_ONLY.match(before) and words.MARKS_ONLY.match(window.partition("\n")[0])
-    value, same_scale = _value(found["number"]), not found["over"] or float(found["over"]) == scale.maximum
+    over = found if found["over"] else words.OVER.match(window)
+    value, same_scale = _value(found["number"]), not over or _value(over["over"]) == scale.maximum
     status: Status = _status(value, scale) if same_scale else "out_of_range"
     if words.MALFORMED.match(window) or words.RANGE.match(window):
         status = "no_score"
@@ -184,7 +190,7 @@ def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
 def has_figure(text: str, start: int, word: str) -> bool:
     """Whether any figure follows the mention: the cheap question, asked first, since most mentions state none."""
     window = text[start + len(word) : start + len(word) + WINDOW_CHARS]
-    if window[-1:].isspace() or words.ANY_DIGIT.search(window):
+    if window[-WINDOW_CHARS // 2 :].isspace() or words.ANY_DIGIT.search(window):
         return True
     return any(number in window for number in words.NUMBER_WORDS)
 
@@ -248,11 +254,11 @@ def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
     unit = words.UNIT.match(window, end)
     after_unit = unit.end() if unit else end
     if over := words.OVER.match(window, after_unit):
-        same_scale = _value(over["number"]) == scale.maximum and not over["more"]
+        same_scale = _value(over["over"]) == scale.maximum and not over["more"]
         status: Status = _status(value, scale) if same_scale else "out_of_range"
         if words.RANGE.match(window, over.end()):
             return _Figure("no_score", None, over.end(), True, False)
-        complete = words.CLOSED.match(window, over.end()) is not None
+        complete = words.AFTER_OVER.match(window, over.end()) is not None
         return _Figure(status, value if status == "ok" else None, over.end(), complete, same_scale)
     if words.PERCENT.match(window, end) or _names_other_scale(label, scale):
         return _Figure("out_of_range", None, end, True, False)

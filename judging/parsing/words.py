@@ -67,7 +67,7 @@ UNIT = re.compile(r"[ )-]*+(?:(?:points?|pts?|stars?|marks?|punkte?|балл\w*)
 OVER = re.compile(
     r"[ ),]*+\(? *+(?:/|(?:out of|of|over|von|из|de|on a scale (?:of|from) \d+ ?(?:to|-))\b|"
     r"on a scale (?:of|from) \d+ ?-) *+(?:an? )?(?:possible |total |maximum |max )?(?:of )?"
-    rf"(?P<number>{_NUMBER})(?P<more> *+/ *+\d)?"
+    rf"(?P<over>{_NUMBER})(?P<more> *+/ *+\d)?"
 )
 SCALE = re.compile(r"(?:out of|/|-|\bto) ?(?P<number>\d+)\b|\b(?P<points>\d+)-point")
 """The scale that a label names: `Score (0-5):`, `Score out of 10:`."""
@@ -85,7 +85,7 @@ LATER_PART = re.compile(
 _OF_TOTAL = r"[ -]*(?:(?:total|overall|points?) *+)?$"
 LIMIT = re.compile(
     r"(?:\b(?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|full|possible|passing|top|best|average|mean|credit|test|"
-    rf"confidence|certainty|initial|previous|earlier|preliminary|interim|partial)|\b(?:z|f1|t)){_OF_TOTAL}"
+    rf"confidence|certainty|initial|previous|earlier|preliminary|interim|partial|out of an?)|\b(?:z|f1|t)){_OF_TOTAL}"
 )
 """Other figures that are called scores: no verdict, and nothing to set against one."""
 PART = re.compile(
@@ -93,10 +93,14 @@ PART = re.compile(
     r"style|organi[sz]ation|structure|insight|insightfulness|engagement|substance|correctness|factuality|"
     rf"criteri\w+)|\bsub){_OF_TOTAL}"
 )
-TOTAL = re.compile(r"(?:\b(?:total|overall|final|grand|sum)\W*|总|最终|최종 ?|총 ?)$")
+TOTAL = re.compile(
+    r"(?:\b(?:total|overall|final|grand|sum|revised|updated|adjusted|corrected)\W*|总|最终|최종 ?|총 ?)$"
+)
 NAMED = re.compile(r"\W*(?!an? )(?:[a-z][a-z']*+[ &/-]+){1,3}$")
 """Up to three words and no sentence: `Empathy score: 1` is the score of something."""
 SENTENCE_END = re.compile(r"[.!?;]\s")
+NAME_BEHIND = re.compile(r" *+\(([a-z][a-z &-]*)\)")
+"""`Score (tone): 1`, `Score (overall): 3`."""
 AFTER_SENTENCE = re.compile(r"[.!?:;|。！？]\W*$")
 REVISED = re.compile(r"\b(?:i|we|this|that|which|these|it)\b")
 """Who moves a score *to* a figure: "I lower the score to 4"; "adding sources brings it to 5" is a suggestion."""
@@ -108,7 +112,7 @@ BRACKETED = re.compile(
 JOINED = re.compile(r"(?<!\bfinal)(?<!\btotal)(?<!\boverall)(?<=[a-z0-9])$")
 """`score` ends a longer word (`underscore`), unless in camel case (`finalScore`)."""
 LABEL_LINE = re.compile(
-    r"\W*(?:\d+[.)] +)?(?:(?:the|my|final|grand|overall|sum|so|thus|therefore|star|total|最终|总|최종|총)\W*)*$"
+    r"\W*(?:\d+[.)] +)?(?:(?:the|my|final|grand|overall|sum|so|thus|therefore|hence|and|star|total|最终|总|최종|총)\W*)*$"
 )
 MARKS_ONLY = re.compile(r"\W*+(?:(?:boxed|text)\b\W*+)*+$")
 BOXED_LINE = re.compile(
@@ -132,7 +136,8 @@ WEIGHED = re.compile(
     r"\bto (?:get|reach|earn|receive|achieve|deserve|merit|attain|warrant)\b|\b(?:away|keeps? it|kept it) from\b|"
     r"\b(?:if|unless|whether)\b|\benough (?:for|to)\b|\bshort of\b|\bfrom (?:\w+ing|an?)\b|"
     r"\btoo \w+ (?:for|to)\b|^\W*(?:with (?:more|an?|some|better)|adding)\b|"
-    r"(?<!\bi )(?<!\bwe )(?<!response )(?<!answer )(?<!reply )(?<!\bit )(?<!\bthis )\b(?:would|could|might)(?: then)? "
+    r"\b(?:would|could|might)\b(?<!\bi .{5})(?<!\bwe .{5})(?<!response .{5})(?<!answer .{5})(?<!reply .{5})(?<!\bit .{5})"
+    r"(?<!\bthis .{5})(?: then)? "
     r"(?:earn|merit|warrant|deserve|get|receive|bring|lift|raise|push|make|give)\b"
 )
 RULED_OUT_AFTER = re.compile(

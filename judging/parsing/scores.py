@@ -57,7 +57,7 @@ CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "max_len
 """What servers call the end of a reply that was cut, in lower case."""
 
 MAX_MENTIONS = 500
-MAX_FIGURES = 64
+MAX_FIGURES = 48
 
 WEAK_REACH_CHARS = 20_000
 """Forms without the word score (`Rating: 4`, `Total: 4`, `4/5`) are looked for this far from the end only."""

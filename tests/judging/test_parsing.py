@@ -86,6 +86,34 @@ def test_a_score_is_a_number_in_the_range_exactly_where_the_status_is_ok(text, f
         assert parsed.score is None
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["Warmth", "Humor", "Use of sources"]), st.integers(0, 5)), max_size=4
+    ),
+    st.lists(st.tuples(st.sampled_from(["Rhythm", "Rhyme"]), st.integers(0, 5)), max_size=4),
+    st.integers(0, 5),
+    st.sampled_from(
+        ["Total score: {}", "**Overall score:** {}/5", "Final score: {}.", "Score: {}", "[[{}]]"]
+    ),
+)
+def test_the_total_counts_whatever_parts_stand_before_and_after_it(before, after, total, form):
+    lines = [f"{name} score: {n}" for name, n in before]
+    lines += [form.format(total), *(f"{name} score: {n}" for name, n in after)]
+    assert parse_score("\n".join(lines)).score == total
+
+
+@given(
+    st.dictionaries(st.sampled_from(["why", "wit_score", "confidence"]), st.integers(0, 5)), st.integers(0, 5)
+)
+def test_the_score_at_the_top_of_an_object_counts_wherever_it_stands(others, score):
+    """Keys around it, an object of parts inside it, figures as numbers or texts."""
+    parts = {"parts": [{"score": n} for n in others.values()]}
+    for value in (score, str(score), f"{score}/5"):
+        for fields in ({"score": value, **others, **parts}, {**parts, **others, "score": value}):
+            assert parse_score(json.dumps(fields)).score == score
+            assert parse_score("It is so.\n```json\n" + json.dumps(fields, indent=2) + "\n```").score == score
+
+
 @given(st.decimals(min_value=0, max_value=5, places=2))
 def test_every_decimal_in_the_range_is_read_back_as_written(value):
     assert parse_score(f"Good.\n\n**Score:** {value}/5").score == float(value)

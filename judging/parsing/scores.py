@@ -31,6 +31,7 @@ score without any label other than `4/5`, `[[4]]` or `\\boxed{4}` alone on its l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -55,6 +56,9 @@ PARSER_VERSION = 2
 
 CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "max_length")
 """What servers call the end of a reply that was cut, in lower case."""
+
+GAP_CHARS = 80
+_GAP = re.compile(rf"(?<!\s)\s{{{GAP_CHARS},}}+")
 
 MAX_MENTIONS = 500
 MAX_FIGURES = 48
@@ -95,12 +99,12 @@ def parse_score(
     if not completion or completion.isspace():
         return ParsedScore(None, "empty")
     cut_off = finish_reason.lower() in CUT_OFF
-    text = unfolded(_lowered(completion))
+    text = unfolded(_without_gaps(_lowered(completion)))
     statement = _verdict(_statements(text, Range(minimum, maximum), cut_off=cut_off, bracketed=bracketed))
     status = statement.status if statement else "no_score"
     if status == "no_score" and cut_off:
         status = "truncated"
-    return ParsedScore(statement.value if statement else None, status)
+    return ParsedScore(statement.value if statement and status == "ok" else None, status)
 
 
 def _lowered(text: str) -> str:
@@ -111,6 +115,13 @@ def _lowered(text: str) -> str:
         return text.encode().lower().decode()
     except UnicodeEncodeError:  # lone surrogates, as a broken decoder leaves them
         return text.replace("İ", "i").lower()
+
+
+def _without_gaps(text: str) -> str:
+    """Long runs of blanks as one blank or line end, so that label and figure stand in one window."""
+    if not any(blank * GAP_CHARS in text for blank in " \n\t"):
+        return text
+    return _GAP.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
 
 
 def _verdict(statements: list[Statement]) -> Statement | None:
@@ -140,7 +151,7 @@ def _statements(text: str, scale: Range, *, cut_off: bool, bracketed: bool) -> l
         if block is not None:
             continue
         if cut_off and not found and is_unfinished(text, start, word):
-            return [Statement("truncated", None, start, len(text), False)]
+            return [Statement("truncated", 0.0, start, len(text), False)]
         read = mentions.reader(word)
         if read is read_labelled and not has_figure(text, start, word):
             continue
@@ -158,7 +169,7 @@ def _cut_statement(text: str, statement: Statement) -> Statement:
     goes_on = "out of".startswith(rest.strip(" .,/-(")) and "\n" not in rest
     if statement.has_denominator or statement.end + len(rest) < len(text) or not goes_on:
         return statement
-    return replace(statement, status="truncated", value=None)
+    return replace(statement, status="truncated")
 
 
 class _Mentions:

@@ -30,8 +30,6 @@ WINDOW_CHARS = 160
 LEAD_CHARS = 80
 """How much of that is read for negations and for who is speaking: those stand next to the mention."""
 
-_BLANK_CHUNK = 4096
-
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -60,10 +58,10 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A figure that a judge states; `value` is None where the status is not `ok`."""
+    """A figure that a judge states; `value` is the score where the status is `ok`."""
 
     status: Status
-    value: float | None
+    value: float
     number: int
     """Where the figure begins in the text."""
     end: int
@@ -77,7 +75,7 @@ class _Figure:
     """A figure inside a window: `end` is the window's index, `complete` says that a sentence could end here."""
 
     status: Status
-    value: float | None
+    value: float
     end: int
     complete: bool
     has_denominator: bool
@@ -90,7 +88,7 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
     4.0
     """
     end = start + len(word)
-    window, resume = _after(text, end)
+    window = _after(text, end)
     plural = int(word == "score" and window.startswith("s"))
     label = words.LABELLED.match(window, plural) or words.BESIDE.match(window, plural)
     if label is None:
@@ -105,13 +103,13 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
         return None
     if words.RULED_OUT_AFTER.match(window, figure.end) or words.LATER_PART.match(window, figure.end):
         return None
-    number, figure_end = _position(label.start("number"), end, resume), _position(figure.end, end, resume)
+    status, rank = figure.status, Rank.TOTAL if label["separator"] == "to" else _rank(before, word)
     if words.PART.search(before[-LEAD_CHARS // 2 :]):
-        return Statement("no_score", None, number, figure_end, False, Rank.NAMED)
-    rank = Rank.TOTAL if label["separator"] == "to" else _rank(before, word)
-    if name := words.NAME_BEHIND.match(window):
+        status, rank = "no_score", Rank.NAMED
+    elif name := words.NAME_BEHIND.match(window):
         rank = Rank.TOTAL if words.TOTAL.search(name[1]) else Rank.NAMED
-    return Statement(figure.status, figure.value, number, figure_end, figure.has_denominator, rank)
+    number, figure_end = end + label.start("number"), end + figure.end
+    return Statement(status, figure.value, number, figure_end, figure.has_denominator, rank)
 
 
 def _rank(before: str, word: str) -> Rank:
@@ -137,7 +135,7 @@ def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement 
     found = words.BRACKETED.match(text, start + len(word), start + WINDOW_CHARS)
     if found is None:
         return None
-    before, (window, _) = _before(text, start), _after(text, found.end())
+    before, window = _before(text, start), _after(text, found.end())
     if words.RULED_OUT.search(before[-LEAD_CHARS:]) or words.RULED_OUT_AFTER.match(window):
         return None
     if words.WEIGHED.search(words.CLAUSE_END.split(before)[-1]) or _is_ascribed(text, start, before):
@@ -148,10 +146,9 @@ def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement 
     status: Status = _status(value, scale) if same_scale else "out_of_range"
     if words.MALFORMED.match(window) or words.RANGE.match(window):
         status = "no_score"
-    value_if_ok = value if status == "ok" else None
     rank = Rank.ALONE if alone else _rank(before, word)
     rank = Rank.TOTAL if rank == Rank.LABEL else rank  # nobody writes `Rating: [[4]]` but for the verdict
-    return Statement(status, value_if_ok, found.start("number"), found.end(), True, rank)
+    return Statement(status, value, found.start("number"), found.end(), True, rank)
 
 
 def read_over(text: str, start: int, word: str, scale: Range) -> Statement | None:
@@ -162,7 +159,7 @@ def read_over(text: str, start: int, word: str, scale: Range) -> Statement | Non
     """
     before = _before(text, start)
     figure = words.LAST_FIGURE.search(before)
-    window, _ = _after(text, start + len(word))
+    window = _after(text, start + len(word))
     if figure is None or not words.AFTER_OVER.match(window) or words.RULED_OUT_AFTER.match(window):
         return None
     lead = before[: figure.start()]
@@ -170,11 +167,9 @@ def read_over(text: str, start: int, word: str, scale: Range) -> Statement | Non
     given = words.OWN_VERDICT.search(lead) and not words.RULED_OUT.search(lead[-LEAD_CHARS:])
     if not (alone or given) or _is_ascribed(text, start - len(before) + figure.start(), lead):
         return None
-    value = _value(figure["number"])
-    status = _status(value, scale)
-    number = start - len(before) + figure.start("number")
+    value, number = _value(figure["number"]), start - len(before) + figure.start("number")
     rank = Rank.ALONE if alone else Rank.OWN
-    return Statement(status, value if status == "ok" else None, number, start + len(word), True, rank)
+    return Statement(_status(value, scale), value, number, start + len(word), True, rank)
 
 
 def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
@@ -183,16 +178,13 @@ def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
     if box is None:
         return None
     value = _value(box["number"])
-    status = _status(value, scale)
-    return Statement(status, value if status == "ok" else None, len(text) - 1, len(text), True, Rank.ALONE)
+    return Statement(_status(value, scale), value, len(text) - 1, len(text), True, Rank.ALONE)
 
 
 def has_figure(text: str, start: int, word: str) -> bool:
     """Whether any figure follows the mention: the cheap question, asked first, since most mentions state none."""
     window = text[start + len(word) : start + len(word) + WINDOW_CHARS]
-    if window[-WINDOW_CHARS // 2 :].isspace() or words.ANY_DIGIT.search(window):
-        return True
-    return any(number in window for number in words.NUMBER_WORDS)
+    return bool(words.ANY_DIGIT.search(window)) or any(number in window for number in words.NUMBER_WORDS)
 
 
 def is_unfinished(text: str, start: int, word: str) -> bool:
@@ -248,7 +240,7 @@ def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
     if total := words.SUM.match(window, end):
         value, end = _value(total["number"]), total.end()
     if words.MALFORMED.match(window, end) or words.RANGE.match(window, end):
-        return _Figure("no_score", None, end, True, False)
+        return _Figure("no_score", value, end, True, False)
     if half := words.HALF.match(window, end):
         value, end = value + 0.5, half.end()
     unit = words.UNIT.match(window, end)
@@ -257,16 +249,16 @@ def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
         same_scale = _value(over["over"]) == scale.maximum and not over["more"]
         status: Status = _status(value, scale) if same_scale else "out_of_range"
         if words.RANGE.match(window, over.end()):
-            return _Figure("no_score", None, over.end(), True, False)
+            return _Figure("no_score", value, over.end(), True, False)
         complete = words.AFTER_OVER.match(window, over.end()) is not None
-        return _Figure(status, value if status == "ok" else None, over.end(), complete, same_scale)
+        return _Figure(status, value, over.end(), complete, same_scale)
     if words.PERCENT.match(window, end) or _names_other_scale(label, scale):
-        return _Figure("out_of_range", None, end, True, False)
+        return _Figure("out_of_range", value, end, True, False)
     if window[end : end + 1].isalpha() and not unit:
         return None
     status = _status(value, scale)
     complete = unit is not None or words.CLOSED.match(window, end) is not None
-    return _Figure(status, value if status == "ok" else None, after_unit, complete, False)
+    return _Figure(status, value, after_unit, complete, False)
 
 
 def _names_other_scale(label: re.Match[str], scale: Range) -> bool:
@@ -299,21 +291,5 @@ def _before(text: str, start: int) -> str:
     return _plain(text[max(0, start - WINDOW_CHARS) : start].rpartition("\n")[2])
 
 
-def _after(text: str, end: int) -> tuple[str, tuple[int, int]]:
-    """What follows the mention, any long run of blanks cut out; and (window index, text index) of the cut's end."""
-    window = text[end : end + WINDOW_CHARS]
-    blanks_from = len(window.rstrip())
-    if len(window) < WINDOW_CHARS or WINDOW_CHARS - blanks_from < WINDOW_CHARS // 2:
-        return _plain(window), (WINDOW_CHARS, end + WINDOW_CHARS)
-    position = end + blanks_from
-    while (chunk := text[position : position + _BLANK_CHUNK]).isspace():
-        position += _BLANK_CHUNK
-    position += len(chunk) - len(chunk.lstrip())
-    window = window[: blanks_from + 1] + text[position : position + WINDOW_CHARS]
-    return _plain(window), (blanks_from + 1, position)
-
-
-def _position(index: int, start: int, resume: tuple[int, int]) -> int:
-    """The text index of a window index."""
-    resume_index, resume_position = resume
-    return start + index if index < resume_index else resume_position + index - resume_index
+def _after(text: str, end: int) -> str:
+    return _plain(text[end : end + WINDOW_CHARS])

@@ -51,9 +51,9 @@ class Rank(IntEnum):
     ALONE = 4
     """A line that holds nothing else: `4/5`, `[[4]]`, `\\boxed{4}`."""
     LABEL = 5
-    """`Score: 4` where a line, a cell or a sentence begins."""
+    """`Score: 4` where a line, a cell or a sentence begins; `the total score is 4`, `I lower the score to 4`."""
     TOTAL = 6
-    """`Total score: 4`, or `I lower the score to 4`."""
+    """`Total score: 4`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,9 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
         return None
     if words.RULED_OUT_AFTER.match(window, figure.end) or words.LATER_PART.match(window, figure.end):
         return None
-    status, rank = figure.status, Rank.TOTAL if label["separator"] == "to" else _rank(before, word)
+    status, rank, separator = figure.status, _rank(before, word), label["separator"]
+    if separator == "to" or (rank == Rank.TOTAL and separator[:1].isalpha()):
+        rank = Rank.LABEL  # "this brings the total score to 2": it may go on to rise
     if words.PART.search(before[-LEAD_CHARS // 2 :]):
         status, rank = "no_score", Rank.NAMED
     elif name := words.NAME_BEHIND.match(window):
@@ -144,7 +146,7 @@ def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement 
     over = found if found["over"] else words.OVER.match(window)
     value, same_scale = _value(found["number"]), not over or _value(over["over"]) == scale.maximum
     status: Status = _status(value, scale) if same_scale else "out_of_range"
-    if words.MALFORMED.match(window) or words.RANGE.match(window):
+    if words.MALFORMED.match(window) or words.RANGE.match(window) or words.LISTED.search(before):
         status = "no_score"
     rank = Rank.ALONE if alone else _rank(before, word)
     rank = Rank.TOTAL if rank == Rank.LABEL else rank  # nobody writes `Rating: [[4]]` but for the verdict

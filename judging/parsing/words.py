@@ -85,7 +85,7 @@ LATER_PART = re.compile(
 _OF_TOTAL = r"[ -]*(?:(?:total|overall|points?) *+)?$"
 LIMIT = re.compile(
     r"(?:\b(?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|full|possible|passing|top|best|average|mean|credit|test|"
-    rf"confidence|certainty|initial|previous|earlier|preliminary|interim|partial|out of an?)|\b(?:z|f1|t)){_OF_TOTAL}"
+    rf"confidence|certainty|initial|previous|earlier|preliminary|interim|partial|current|running|out of an?)|\b(?:z|f1|t)){_OF_TOTAL}"
 )
 """Other figures that are called scores: no verdict, and nothing to set against one."""
 PART = re.compile(
@@ -101,7 +101,8 @@ NAMED = re.compile(r"\W*(?!an? )(?:[a-z][a-z']*+[ &/-]+){1,3}$")
 SENTENCE_END = re.compile(r"[.!?;]\s")
 NAME_BEHIND = re.compile(r" *+\(([a-z][a-z &-]*)\)")
 """`Score (tone): 1`, `Score (overall): 3`."""
-AFTER_SENTENCE = re.compile(r"[.!?:;|。！？]\W*$")
+AFTER_SENTENCE = re.compile(r"[.!?:;|。！？\d]\W*$")
+LISTED = re.compile(r"\d *+[,;/&]? *+$")
 REVISED = re.compile(r"\b(?:i|we|this|that|which|these|it)\b")
 """Who moves a score *to* a figure: "I lower the score to 4"; "adding sources brings it to 5" is a suggestion."""
 BRACKETED = re.compile(

@@ -63,6 +63,11 @@ class HiddenSpans:
         self._spans = _merged(spans)
         self._starts = [start for start, _ in self._spans]
 
+    def cut_from(self, text: str) -> str:
+        """`text`, of which the spans were found, without them; the closing tags stay."""
+        edges = [0, *(edge for span in self._spans for edge in span), len(text)]
+        return "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+
     def start_of_block_at(self, position: int) -> int | None:
         """Where the block that hides `position` begins; None where the position is visible."""
         index = bisect_right(self._starts, position) - 1

@@ -107,6 +107,15 @@ def parse_score(
     return ParsedScore(statement.value if statement and status == "ok" else None, status)
 
 
+def own_words(completion: str) -> str:
+    """A judge's reply without reasoning blocks and tagged quotations, for verdicts that are no scores.
+
+    >>> own_words("<think>B?</think>A")
+    '</think>A'
+    """
+    return HiddenSpans(_lowered(completion)).cut_from(completion)
+
+
 def _lowered(text: str) -> str:
     """ASCII letters in lower case; the length stays, and bytes are lowered ten times faster than text."""
     if text.isascii():

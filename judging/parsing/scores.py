@@ -168,6 +168,8 @@ def _statements(text: str, scale: Range, *, cut_off: bool, bracketed: bool) -> l
         statement = read(text, start, word, scale)
         if statement is None or is_quoted(text, start, statement.number, statement.end):
             continue
+        if statement.rank <= Rank.REMARK and word == "[[" and not bracketed:  # "it returns [[1]] for both"
+            continue
         found.append(_cut_statement(text, statement) if cut_off else statement)
     return found
 

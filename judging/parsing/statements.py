@@ -149,6 +149,8 @@ def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement 
     if words.MALFORMED.match(window) or words.RANGE.match(window) or words.LISTED.search(before):
         status = "no_score"
     rank = Rank.ALONE if alone else _rank(before, word)
+    if rank <= Rank.REMARK and words.UNIT.match(window):
+        rank = Rank.OWN
     rank = Rank.TOTAL if rank == Rank.LABEL else rank  # nobody writes `Rating: [[4]]` but for the verdict
     return Statement(status, value, found.start("number"), found.end(), True, rank)
 

@@ -5,8 +5,8 @@
 As FastChat does it: the second turn is answered with the first in the conversation, each turn is judged by itself,
 answers to maths, code and reasoning against a reference; answers are sampled at FastChat's temperature for their
 category, the judge is greedy; the score is the mean over all turns. Otherwise than FastChat: of several ratings in one
-judgement the last counts (the first may be quoted from the answer), a single-bracketed number is none, and what has no
-rating is counted by status and in no mean.
+judgement the last counts (the first may be quoted from the answer), a single-bracketed number is none, reasoning blocks
+are not read, and what has no rating is counted by status and excluded from the means.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ FRAGMENTS = [
     "</think>", "<response>", "</response>", "`", "total ", "Rating: ", "is ", "of ", "not a ", "would be too ", "½", "、",
     "３", "：", "İ", "\u200b", "\x00", "\ud800", "-", " - ", "+ 1 ", "= 3", "%", "| ", "{\"score\": ", "}", "\\boxed{",
     "three", "The response says ", "I give it ", "1,000", " " * 50, "5" * 40, "\r\n", "🌟", "评分：", "(0-5)", ", ",
+    "[[", "]]", "[RESULT] ", "<|channel|>analysis<|message|>", "<|channel|>final<|message|>", '{"rating": "', '"}', "[{", "}]",
+    "Empathy ", "brings the score to ", "would earn it a score of ", "점수는 ", "점입니다",
 ]  # fmt: skip
 
 
@@ -55,6 +57,11 @@ def test_a_hundred_thousand_generated_texts_raise_nothing_and_keep_the_contract(
         assert (parsed.score is None) == (parsed.status != "ok")
         assert parsed.score is None or 0 <= parsed.score <= 5
     assert set(counts) == STATUSES - {"engine_error"}, counts
+
+
+def test_a_deeply_nested_object_is_read_like_any_broken_one():
+    assert parse_score('{"score":' * 100_000).status == "no_score"
+    assert parse_score("Score: 3\n" + '{"a":[' * 3_000).score == 3
 
 
 def without_open_marks(text: str) -> bool:

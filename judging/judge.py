@@ -53,6 +53,8 @@ class Judged:
     n_tokens: int
     attempts: int
     seed: int
+    error: str | None = None
+    """Why the engine gave no answer."""
 
 
 def judge_items(
@@ -118,6 +120,7 @@ def _judged(
         n_tokens=completion.n_tokens,
         attempts=attempts,
         seed=completion.seed,
+        error=completion.error,
     )
 
 
@@ -215,4 +218,5 @@ def _expected_score(item: Item, justification: Completion | None, completion: Co
             text = f"{text}\n{SCORE_LABEL} {score:.4f}".lstrip()
     n_tokens = completion.n_tokens + (justification.n_tokens if justification else 0)
     ended = "error" if failed else justification.finish_reason if justification else "stop"
-    return Judged(item.id, 0, text, score, status, ended, n_tokens, 1, 0)
+    error = completion.error or (justification.error if justification else None)
+    return Judged(item.id, 0, text, score, status, ended, n_tokens, 1, 0, error)

@@ -205,25 +205,6 @@ def _n_bytes(request: Request) -> int:
     return sum(len(message.content.encode()) for message in request.messages) + len(request.prefix.encode())
 
 
-def engine_options(settings: Sequence[str]) -> EngineOptions:
-    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`, anything else goes to the engine.
-
-    >>> engine_options(["batch_size=8", "price_per_million_in=2.5"]).extra
-    {'price_per_million_in': 2.5}
-    """
-    import yaml
-
-    known = {name for name in EngineOptions.__dataclass_fields__ if name != "extra"}
-    values: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or not name:
-            raise UsageError(f"engine option {setting!r}: expected KEY=VALUE, such as batch_size=8")
-        (values if name in known else extra)[name] = yaml.safe_load(text)
-    return EngineOptions(**values, extra=extra)
-
-
 def failed(completion: Completion) -> bool:
     """Whether the engine gave no answer."""
     return completion.finish_reason == "error"

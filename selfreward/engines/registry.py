@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +61,25 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
     options = replace(options, extra=_concerning(parsed.engine, options.extra))
     engine: Engine = getattr(module, class_name)(parsed.target, options)
     return engine
+
+
+def engine_options(settings: Sequence[str]) -> EngineOptions:
+    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`, anything else goes to the engine.
+
+    >>> engine_options(["batch_size=8", "price_per_million_in=2.5"]).extra
+    {'price_per_million_in': 2.5}
+    """
+    import yaml
+
+    known = {name for name in EngineOptions.__dataclass_fields__ if name != "extra"}
+    values: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"engine option {setting!r}: expected KEY=VALUE, such as batch_size=8")
+        (values if name in known else extra)[name] = yaml.safe_load(text)
+    return EngineOptions(**values, extra=extra)
 
 
 def _concerning(engine: str, extra: dict[str, Any]) -> dict[str, Any]:

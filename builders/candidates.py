@@ -32,7 +32,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "candidates": config.candidates.model_dump(),
+            "candidates": config.candidates.keyed(),
             "engine": config.engine.keyed(),
         },
     )

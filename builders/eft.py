@@ -47,8 +47,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     judging = config.judging
     params: dict[str, Any] = {
         "seed": config.seed,
-        "split": config.split.model_dump(),
-        "eft": config.eft.model_dump()
+        "split": config.split.keyed(),
+        "eft": config.eft.keyed()
         if generated
         else config.eft.model_dump(include={"targets", "max_share_per_score"}),
         "judging": {"min_score": judging.min_score, "max_score": judging.max_score},

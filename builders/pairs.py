@@ -89,10 +89,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "pairs": {
-                **config.pairs.model_dump(exclude={"min_pairs", "rule"}),
-                "rule": Path(config.pairs.rule).stem,
-            },
+            "pairs": {**config.pairs.keyed(), "rule": Path(config.pairs.rule).stem},
         },
     )
 

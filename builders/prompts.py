@@ -60,7 +60,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "prompts": settings.model_dump(exclude={"generator", "evaluation_sets"}),
+            "prompts": settings.keyed(),
             "engine": config.engine.keyed(),
         },
     )

@@ -41,7 +41,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             "iteration": iteration,
             "seed": config.seed,
             "judging": judging_params(settings),
-            "judge_eval": config.evaluate.judge.model_dump(),
+            "judge_eval": config.evaluate.judge.keyed(),
             "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),

@@ -58,7 +58,7 @@ def shortest_request(plan: Plan) -> Request:
 
 def judging_params(settings: JudgingConfig) -> dict[str, Any]:
     """The settings that can change a judgement, template name included (its text is keyed by itself)."""
-    return settings.model_dump(exclude={"judge", "template", "collapse_share", "collapse_tied_share"})
+    return settings.keyed()
 
 
 def reading_version(settings: JudgingConfig) -> int | str:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfreward.config.run import JudgingConfig
 from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.errors import CapabilityError
+from selfreward.estimate.requests import Range, Requests
 from selfreward.judging.parsing.scores import parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate
 from selfreward.steps.generation import Generation
@@ -72,8 +73,8 @@ def judge_items(
 def _sampled(
     generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> list[Judged]:
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    requests = [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
+    requests = _sampled_requests(items, template, settings, seed)
+    sampling = _sampling(settings)
     by_id = {item.id: item for item in items}
     judged = {
         (item_id, sample): _judged(item_id, sample, completion, settings, 1)
@@ -94,10 +95,55 @@ def _sampled(
     return [judged[item.id, sample] for item in items for sample in range(settings.samples)]
 
 
+def planned_requests(
+    items: Sequence[Item],
+    template: JudgeTemplate,
+    settings: JudgingConfig,
+    seed: int,
+    n_items: int | None = None,
+    assumed: str = "",
+) -> list[Requests]:
+    """What judging will ask for: `items`, or `n_items` that are like them."""
+    n = len(items) if n_items is None else n_items
+    if settings.mode == "expected":
+        # without choices: how a score's token is written is only known to the engine, and changes no time
+        scores = [
+            replace(_score_request(i.id, i, None, template, settings, seed, spaced=False), choices=())
+            for i in items
+        ]
+        last = Requests(
+            scores, Range.exactly(n + 1 if n else 0), assumed
+        )  # one finds how a score's token is written
+        if not settings.justify:
+            return [last]
+        first = Requests(_justification_requests(items, template, settings, seed), Range.exactly(n), assumed)
+        short = "prompt tokens are without the justifications that the score requests repeat"
+        return [first, replace(last, assumed=short)]
+    once = _sampled_requests(items, template, settings, seed)
+    most = n * settings.samples * (settings.max_attempts - 1)
+    again = Requests(
+        [replace(request, n=1) for request in once],
+        Range(0, most / 2, most),
+        "judgements without a score are asked for again: none, half, all",
+    )
+    return [Requests(once, Range.exactly(n), assumed), *([again] if most else [])]
+
+
 def shortest_request(template: JudgeTemplate, max_tokens: int) -> Request:
     """What a judge is asked at least: the template around an empty prompt and response."""
     empty = Item("shortest", "", "")
     return Request(empty.id, _chat(template, empty), Sampling(max_tokens=max_tokens))
+
+
+def _sampling(settings: JudgingConfig) -> Sampling:
+    return Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+
+
+def _sampled_requests(
+    items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
+) -> list[Request]:
+    sampling = _sampling(settings)
+    return [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
 
 
 def _chat(template: JudgeTemplate, item: Item) -> tuple[Message, ...]:
@@ -156,9 +202,15 @@ def _justifications(
     """Greedy justifications up to the score label; none if `justify` is off."""
     if not settings.justify:
         return {}
-    sampling = Sampling(0.0, 1.0, settings.max_tokens, stop=(SCORE_LABEL,))
-    requests = [Request(item.id, _chat(template, item), sampling, 1, seed) for item in items]
+    requests = _justification_requests(items, template, settings, seed)
     return {request_id: c for (request_id, _), c in generation.complete(requests, "justifications").items()}
+
+
+def _justification_requests(
+    items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
+) -> list[Request]:
+    sampling = Sampling(0.0, 1.0, settings.max_tokens, stop=(SCORE_LABEL,))
+    return [Request(item.id, _chat(template, item), sampling, 1, seed) for item in items]
 
 
 def _scores_are_one_token_with_space(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from selfreward.config.run import RunConfig, check_config, load_config
+from selfreward.engines.references import ModelRef
+from selfreward.steps.pipeline import recipe_of
 from selfreward.steps.step import plan_run, stage_module
 from selfreward.unkeyed import marks
 
@@ -33,6 +36,16 @@ def described(config):
 def test_the_demo_s_steps_have_the_parameters_they_always_had():
     golden = json.loads((HERE / "data/demo_recipes.json").read_text(encoding="utf-8"))
     assert described(load_config(HERE.parent / "configs/demo.yaml")) == golden
+
+
+def test_what_a_step_will_ask_is_said_by_every_step_with_a_model_and_is_no_part_of_its_key():
+    config = check_config({"eft": {"targets": "generated"}}, "test")
+    asking = [plan for plan in plan_run(config) if plan.models and not plan.module.startswith("training.")]
+    assert [plan.name for plan in asking if plan.requests is None] == []
+    models = {role: ModelRef(role, "hf:x", "0" * 64, None) for plan in asking for role in plan.models}
+    without = [replace(plan, requests=None) for plan in asking]
+    keys = [[recipe_of(plan, {}, models).key for plan in plans] for plans in (asking, without)]
+    assert keys[0] == keys[1]
 
 
 # Values to try, in this order, for the one that a field accepts and does not have.

@@ -120,14 +120,21 @@ def requests_needed(settings: PromptsConfig, kept_share: float) -> int:
 def _requests(settings: PromptsConfig, known: Known) -> list[Requests]:
     """Draws of IFT prompts alone; how many are needed depends on how many of their answers are kept."""
     texts = known["ift"].table(["prompt"])["prompt"].to_pylist()
-    n_shown = settings.n_demonstrations_ift + settings.n_demonstrations_generated
-    draws = [
-        random.Random(number).sample(texts, min(n_shown, len(texts)))
-        for number in range(requests_in_round(settings, 0, 0))
-    ]
+    n_shown = _n_shown(settings, len(texts))
+    draws = [random.Random(i).sample(texts, n_shown) for i in range(requests_in_round(settings, 0, 0))]
     examples = [_request(f"draw-{i}", shown, settings, 0, prefix=True) for i, shown in enumerate(draws)]
     needed = Range(*(requests_needed(settings, share) for share in (1, 0.5, 0.1)))
     return [Requests(examples, needed, "kept are all of the answers, one in two, or one in ten")]
+
+
+def _n_shown(settings: PromptsConfig, n_ift: int) -> int:
+    """Demonstrations of a request. EmptyResultError where IFT has not even those of the first round."""
+    n_shown = settings.n_demonstrations_ift + settings.n_demonstrations_generated
+    if n_ift < n_shown:
+        raise EmptyResultError(
+            f"prompts: {n_ift} IFT prompts are too few to draw {n_shown} different demonstrations"
+        )
+    return n_shown
 
 
 def _request(
@@ -160,11 +167,7 @@ class _Builder:
         self._ift = {
             row["ift_id"]: row["prompt"] for row in job.table("ift", ["ift_id", "prompt"]).to_pylist()
         }
-        n_shown = self.settings.n_demonstrations_ift + self.settings.n_demonstrations_generated
-        if len(self._ift) < n_shown:
-            raise EmptyResultError(
-                f"{job.name}: {len(self._ift)} IFT prompts are too few to draw {n_shown} different demonstrations"
-            )
+        _n_shown(self.settings, len(self._ift))
         self._kept: dict[str, str] = {}
         self._novelty = NoveltyIndex()
         for ift_id, text in self._ift.items():

@@ -52,19 +52,17 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
-        requests=partial(
-            _planned, settings, config.evaluate.judge.n_max, JudgeTemplate.from_text(template), config.seed
-        ),
+        requests=partial(_planned, settings, config.evaluate.judge, template, config.seed),
     )
 
 
 def _planned(
-    settings: JudgingConfig, n_max: int | None, template: JudgeTemplate, seed: int, known: Known
+    settings: JudgingConfig, limits: JudgeEvalConfig, template: str, seed: int, known: Known
 ) -> list[Requests] | None:
     if "eft" not in known:
         return None
-    items = _items(_whole_prompts(_eval_rows(known["eft"].table()), n_max))
-    return planned_requests(items, template, settings, seed)
+    items = _items(_whole_prompts(_eval_rows(known["eft"].table()), limits.n_max))
+    return planned_requests(items, JudgeTemplate.from_text(template), settings, seed)
 
 
 def shortest_request(plan: Plan) -> Request:

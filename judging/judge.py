@@ -74,7 +74,6 @@ def _sampled(
     generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> list[Judged]:
     requests = _sampled_requests(items, template, settings, seed)
-    sampling = _sampling(settings)
     by_id = {item.id: item for item in items}
     judged = {
         (item_id, sample): _judged(item_id, sample, completion, settings, 1)
@@ -86,7 +85,7 @@ def _sampled(
             break
         again = {f"{item_id}#{sample}@{attempt}": (item_id, sample) for item_id, sample in unscored}
         requests = [
-            Request(request_id, _chat(template, by_id[key[0]]), sampling, 1, seed)
+            Request(request_id, _chat(template, by_id[key[0]]), requests[0].sampling, 1, seed)
             for request_id, key in again.items()
         ]
         for (request_id, _), completion in generation.complete(requests, f"attempt {attempt}").items():
@@ -105,28 +104,25 @@ def planned_requests(
 ) -> list[Requests]:
     """What judging will ask for: `items`, or `n_items` that are like them."""
     n = len(items) if n_items is None else n_items
-    if settings.mode == "expected":
-        # without choices: how a score's token is written is only known to the engine, and changes no time
-        scores = [
-            replace(_score_request(i.id, i, None, template, settings, seed, spaced=False), choices=())
-            for i in items
-        ]
-        last = Requests(
-            scores, Range.exactly(n + 1 if n else 0), assumed
-        )  # one finds how a score's token is written
-        if not settings.justify:
-            return [last]
-        first = Requests(_justification_requests(items, template, settings, seed), Range.exactly(n), assumed)
-        short = "prompt tokens are without the justifications that the score requests repeat"
-        return [first, replace(last, assumed=short)]
-    once = _sampled_requests(items, template, settings, seed)
-    most = n * settings.samples * (settings.max_attempts - 1)
-    again = Requests(
-        [replace(request, n=1) for request in once],
-        Range(0, most / 2, most),
-        "judgements without a score are asked for again: none, half, all",
-    )
-    return [Requests(once, Range.exactly(n), assumed), *([again] if most else [])]
+    once = Range.exactly(n)
+    if settings.mode == "sampled":
+        first = _sampled_requests(items, template, settings, seed)
+        most = n * settings.samples * (settings.max_attempts - 1)
+        again = [replace(request, n=1) for request in first] if most else []
+        some = "judgements without a score are asked for again: none, half, all"
+        return [Requests(first, once, assumed), Requests(again, Range(0, most / 2, most), some)]
+    # without choices: only the engine knows how a score's token is written, and it takes no time
+    scores = [
+        replace(_score_request(item.id, item, None, template, settings, seed, spaced=False), choices=())
+        for item in items
+    ]
+    # one request more finds how a score's token is written
+    last = Requests(scores, Range.exactly(n + 1), assumed)
+    if not settings.justify:
+        return [last]
+    short = "prompt tokens are without the justifications that the score requests repeat"
+    first = _justification_requests(items, template, settings, seed)
+    return [Requests(first, once, assumed), replace(last, assumed=short)]
 
 
 def shortest_request(template: JudgeTemplate, max_tokens: int) -> Request:
@@ -135,14 +131,10 @@ def shortest_request(template: JudgeTemplate, max_tokens: int) -> Request:
     return Request(empty.id, _chat(template, empty), Sampling(max_tokens=max_tokens))
 
 
-def _sampling(settings: JudgingConfig) -> Sampling:
-    return Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-
-
 def _sampled_requests(
     items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> list[Request]:
-    sampling = _sampling(settings)
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     return [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
 
 

@@ -53,12 +53,13 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
-        requests=partial(_planned, config, iteration, JudgeTemplate.from_text(template)),
+        requests=partial(_planned, config, iteration, template),
     )
 
 
-def _planned(config: RunConfig, iteration: int, template: JudgeTemplate, known: Known) -> list[Requests]:
+def _planned(config: RunConfig, iteration: int, template_text: str, known: Known) -> list[Requests]:
     """One for each candidate; before there are any, as many as are wanted, measured on IFT's prompts and responses."""
+    template = JudgeTemplate.from_text(template_text)
     prompts, candidates = known.get(f"iter{iteration}/prompts"), known.get(f"iter{iteration}/candidates")
     if prompts and candidates:
         items = _items(prompts.table(), candidates.table().to_pylist())

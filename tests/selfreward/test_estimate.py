@@ -232,7 +232,7 @@ def test_what_a_judge_is_asked_for_forty_responses(settings, counts):
     Expected scores need one request more, which finds how a score's token is written."""
     config = JudgingConfig(samples=3, **settings)
     kinds = planned_requests([Item("i", "Why?", "So.")], load_template("additive"), config, 0, 40)
-    assert [one.count for one in kinds] == counts
+    assert [one.count for one in kinds if one.examples] == counts
 
 
 def test_prompts_are_asked_for_round_after_round_until_enough_are_kept():

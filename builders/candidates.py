@@ -48,9 +48,8 @@ def _planned(config: RunConfig, iteration: int, known: Known) -> list[Requests]:
         return [Requests(_requests(prompts, config.candidates, config.seed))]
     rows = known["ift"].table(["ift_id", "prompt"]).rename_columns(["prompt_id", "prompt"]).to_pylist()
     examples = [_request(row, config.candidates, config.seed) for row in rows]
-    return [
-        Requests(examples, Range.exactly(config.prompts.n), "all of prompts.n are kept, and are like IFT's")
-    ]
+    wanted = Range.exactly(config.prompts.n)
+    return [Requests(examples, wanted, "all of prompts.n are kept, and are like IFT's")]
 
 
 def build(job: Job) -> Rows:

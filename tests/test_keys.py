@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from selfreward.config.run import RunConfig, check_config, load_config
+from selfreward.config.starter import starter_yaml
 from selfreward.engines.references import ModelRef
 from selfreward.steps.pipeline import recipe_of
 from selfreward.steps.step import plan_run, stage_module
@@ -46,6 +47,12 @@ def test_what_a_step_will_ask_is_said_by_every_step_with_a_model_and_is_no_part_
     without = [replace(plan, requests=None) for plan in asking]
     keys = [[recipe_of(plan, {}, models).key for plan in plans] for plans in (asking, without)]
     assert keys[0] == keys[1]
+
+
+def test_the_starter_configuration_says_of_every_unkeyed_setting_that_it_is_not_keyed():
+    unkeyed = [path for path, _, is_unkeyed in fields(RunConfig()) if is_unkeyed]
+    assert starter_yaml(RunConfig(), 0).count("Not keyed.") == len(unkeyed)
+    assert [".".join(path) for path in unkeyed if len(path) == 1] == ["run", "gate", "max_cost"]
 
 
 # Values to try, in this order, for the one that a field accepts and does not have.

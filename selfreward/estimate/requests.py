@@ -126,9 +126,15 @@ class Survey:
         if requests is None:
             waiting = f"its requests can be counted once {' and '.join(missing)} is built"
             return Need(plan.name, "not estimated", waiting)
-        state, model = "partly done" if n_done else "to do", next(iter(models.values())).model_string
-        asked = [one for one in requests if one.examples]
-        return Need(plan.name, state, "", 0.0, plan.module, model, untrained, asked, n_done)
+        return Need(
+            plan.name,
+            "partly done" if n_done else "to do",
+            module=plan.module,
+            model=next(iter(models.values())).model_string,
+            untrained=untrained,
+            requests=[one for one in requests if one.examples],
+            n_done=n_done,
+        )
 
     def _is_untrained(self, name: str) -> bool:
         return self.config.train and is_model(name) and name != "M0" and name not in self.known

@@ -21,8 +21,8 @@ from selfreward.estimate.requests import Need, Range, Requests
 from selfreward.judging.judge import Item, planned_requests
 from selfreward.judging.prompts.templates import load_template
 from selfreward.steps.pipeline import run_pipeline
-from selfreward.store.run import Run
-from selfreward.tables import Message
+from selfreward.store.run import Counts, Recipe, Run
+from selfreward.tables import Message, Prompt, to_table
 
 NO_ALPACA = {"evaluate": {"alpaca": None, "judge": None}}
 
@@ -208,6 +208,22 @@ def test_answers_in_the_journal_are_taken_off_the_least_the_likely_and_the_most(
     assert (step.answers.low, step.answers.likely, step.answers.high) == pytest.approx((20, 30, 90))
     assert step.new_tokens.high == pytest.approx(450)
     assert step.basis[0] == "30 answers are written already"
+
+
+def test_prompts_brought_by_the_user_are_taken_as_they_are(tmp_path):
+    """Six prompts, so 6 requests and 24 answers; 24 candidates are judged once each."""
+    script = write_script(tmp_path / "script.yaml")
+    rows = [
+        Prompt(f"p-{i}", 1, text, [], "me", True, None, None, None, 0, 0)
+        for i, text in enumerate(PROMPTS[:6])
+    ]
+    run = Run.create(tmp_path / "run")
+    run.publish_table(Recipe("iter1/prompts", "import 1"), to_table(rows, Prompt), Counts(6, 6))
+    config = config_for(script, prompts={"n": 500}, judging={"samples": 1, "max_attempts": 1}, **NO_ALPACA)
+    steps = by_name(estimate_run(config, tmp_path / "run"))
+    assert (steps["iter1/prompts"].state, steps["iter1/prompts"].basis) == ("done", ("imported",))
+    assert steps["iter1/candidates"].answers == Range.exactly(24)
+    assert steps["iter1/judgements"].requests == Range.exactly(24)
 
 
 def test_a_model_that_answers_nothing_leaves_the_step_not_estimated_with_its_reason():

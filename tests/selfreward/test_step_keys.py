@@ -35,7 +35,7 @@ def described(config):
 
 
 def test_the_demo_s_steps_have_the_parameters_they_always_had():
-    golden = json.loads((HERE / "data/demo_recipes.json").read_text(encoding="utf-8"))
+    golden = json.loads((HERE / "data/step_keys_demo.json").read_text(encoding="utf-8"))
     assert described(load_config(HERE.parent / "configs/demo.yaml")) == golden
 
 

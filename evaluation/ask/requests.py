@@ -32,6 +32,7 @@ from selfreward.errors import CostLimitError, UsageError
 from selfreward.progress import say
 from selfreward.steps.generation import Completions, Generation
 from selfreward.store.sealed import digest
+from selfreward.unkeyed import marks
 
 _BYTES_PER_TOKEN = 4
 """Of English text, roughly; for the lower end of an estimate."""
@@ -160,15 +161,13 @@ class Asking(Generation):
 def asking(ref: ModelRef, work: Path, name: str, terms: Terms) -> Iterator[Asking]:
     """Open the model's engine and its journal under `work`, one journal for each model and its options."""
     priced = ref.model_string.startswith("openai:")
-    keyed = {key: value for key, value in asdict(terms.options).items() if key not in _NOT_KEYED}
+    # `extra` holds prices and a server's own switches
+    unkeyed = {"extra", *marks(EngineOptions)}
+    keyed = {key: value for key, value in asdict(terms.options).items() if key not in unkeyed}
     folder = work / f"{name}-{digest({'model': ref.content_sha256, 'options': keyed})[:12]}"
     options = _with_limit(ref, terms, work) if priced else terms.options
     with open_engine(ref.model_string, options) as engine, Asking(name, folder, engine, terms) as asked:
         yield asked
-
-
-_NOT_KEYED = ("max_in_flight", "timeout_s", "max_retries", "extra")
-"""Options that change no answer; `extra` holds prices and a server's own switches."""
 
 
 def _with_limit(ref: ModelRef, terms: Terms, work: Path) -> EngineOptions:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from selfreward.costs import NOT_KEYED as MONEY
+from selfreward.costs import MONEY
 from selfreward.engines.base import Engine, EngineOptions
 from selfreward.errors import UsageError
 

@@ -103,8 +103,8 @@ def do_step(
         status = "built"
         before_building()
         say(f"{plan.name}: building")
-        job = _job(run, config, plan, recipe, inputs, models)
-        version = _build(run, plan, job)
+        job = make_job(run, config, plan, recipe, inputs, models)
+        version = build_step(run, plan, job)
         durable.remove_tree(job.work)
     else:
         run.make_current(version)
@@ -164,7 +164,7 @@ def engine_options(config: RunConfig, run: Run) -> EngineOptions:
     return EngineOptions(**options)
 
 
-def _job(
+def make_job(
     run: Run,
     config: RunConfig,
     plan: Plan,
@@ -172,13 +172,15 @@ def _job(
     inputs: dict[str, Version],
     models: dict[str, ModelRef],
 ) -> Job:
+    """What a step's `build` works with; its hidden folder is made."""
     work = durable.make_folder(run.work_folder(recipe))
     return Job(
         run, recipe, inputs, models, plan.files, plan.texts, plan.unkeyed, engine_options(config, run), work
     )
 
 
-def _build(run: Run, plan: Plan, job: Job) -> Version:
+def build_step(run: Run, plan: Plan, job: Job) -> Version:
+    """Build and publish."""
     module = stage_module(plan.module)
     if is_model(plan.name):
         with run.draft(plan.name) as folder:

@@ -13,7 +13,7 @@ one line there and one module.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from selfreward.config.run import RunConfig
     from selfreward.engines.references import ModelRef
+    from selfreward.estimate.requests import Known, Requests
 
 SETUP = (
     "selfreward.builders.seed_replies",
@@ -73,6 +74,9 @@ class Plan:
     params: dict[str, Any] = field(default_factory=dict)
     unkeyed: dict[str, Any] = field(default_factory=dict)
     """Settings that change speed, records or refusals, never what is made; not part of the key."""
+    requests: Callable[[Known], Sequence[Requests] | None] | None = None
+    """What the step will ask its model for, given the datasets that are known so far; None where that cannot be counted
+    yet. For `run --estimate`; not part of the key."""
 
     def __post_init__(self) -> None:
         roles = [*self.inputs, *self.models, *self.files, *self.texts]

@@ -57,9 +57,9 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
     parsed = parse_model_string(model)
     module_name, _, class_name = ENGINES[parsed.engine].partition(":")
     module = importlib.import_module(module_name)
-    options = options or EngineOptions()
-    options = replace(options, extra=_concerning(parsed.engine, options.extra))
-    engine: Engine = getattr(module, class_name)(parsed.target, options)
+    engine: Engine = getattr(module, class_name)(
+        parsed.target, options_for(model, options or EngineOptions())
+    )
     return engine
 
 
@@ -80,6 +80,16 @@ def engine_options(settings: Sequence[str]) -> EngineOptions:
             raise UsageError(f"engine option {setting!r}: expected KEY=VALUE, such as batch_size=8")
         (values if name in known else extra)[name] = yaml.safe_load(text)
     return EngineOptions(**values, extra=extra)
+
+
+def holds_weights(model: str) -> bool:
+    """Whether the engine loads the model itself, so that opening it takes long and it fills memory."""
+    return parse_model_string(model).engine in ("hf", "vllm", "ray")
+
+
+def options_for(model: str, options: EngineOptions) -> EngineOptions:
+    """The options that concern the engine of this model string."""
+    return replace(options, extra=_concerning(parse_model_string(model).engine, options.extra))
 
 
 def _concerning(engine: str, extra: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request
+from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, of_version, resolve
 from selfreward.steps.pipeline import build_step, make_job, recipe_of
 from selfreward.steps.status import journalled
@@ -114,7 +115,7 @@ class Survey:
                 return Need(plan.name, "done")
             if not models:
                 started = time.monotonic()
-                job = make_job(self.scratch, self.config, plan, recipe, inputs, models)
+                job = make_job(self.scratch, self.config, plan, recipe, inputs, models, EnginePool())
                 self.known[plan.name] = build_step(self.scratch, plan, job)
                 return Need(plan.name, "to do", seconds=time.monotonic() - started)
             n_done = journalled(self.run.work_folder(recipe) / "journal.jsonl") if self.run else 0

@@ -9,6 +9,9 @@ import os
 import sys
 from typing import Any
 
+from selfreward.secrets import mask
+from selfreward.text import printable
+
 DELAY = 1.0
 """Seconds before a bar appears: what is done by then needs none."""
 
@@ -31,8 +34,8 @@ def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
 
 
 def say(message: str) -> None:
-    """One line on stderr, not torn by a bar."""
+    """One line on stderr, without secrets, not torn by a bar."""
     from tqdm import tqdm
 
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(printable(mask(message)), file=sys.stderr)
     sys.stderr.flush()

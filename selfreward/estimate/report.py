@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from selfreward.cli.output import format_table
 from selfreward.estimate.ranges import Range
 from selfreward.estimate.run import Estimate
 from selfreward.estimate.scaling import StepEstimate
+from selfreward.text import format_table
 
 _COLUMNS = ("requests", "answers", "prompt_tokens", "new_tokens", "seconds")
 

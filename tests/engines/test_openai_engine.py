@@ -31,7 +31,7 @@ from selfreward.engines.base import Completion, EngineOptions, Request, Sampling
 from selfreward.engines.openai.endpoint import key_for, longest_body
 from selfreward.engines.openai.engine import OpenAiEngine
 from selfreward.engines.openai.retry import Backoff, Clock, server_delay_s
-from selfreward.engines.openai.wire import Ask, sent_seed
+from selfreward.engines.openai.wire import Ask, Dialect, InvalidAnswer, read_answer, sent_seed
 from selfreward.engines.registry import open_engine
 from selfreward.errors import CostLimitError, EngineError, UsageError
 from selfreward.steps.generation import Generation
@@ -389,6 +389,45 @@ def test_an_answer_that_cannot_be_is_a_row_with_its_reason(server, fault, said, 
             assert engine.usage.spent == 2 * 33 + 15  # (10 + 16 bytes) / 2 and 20 new tokens at most, twice
     assert (bad.finish_reason, bad.choice_logprobs) == ("stop", {" 4": -0.5})
     assert usual is server.usual
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def nearly_answers(draw):
+    """The shape of an answer, with anything in some of its places."""
+
+    def place(right):
+        return draw(st.just(right) | json_values)
+
+    entry = {"token": place(" 4"), "logprob": place(-0.5), "top_logprobs": place([])}
+    choice = {
+        "index": place(0),
+        "finish_reason": place("stop"),
+        "message": place({"content": place([{"type": place("text"), "text": place("x")}])}),
+        "logprobs": place({"content": place([entry])}),
+        "error": place(None),
+    }
+    usage = {"prompt_tokens": place(10), "completion_tokens": place(5)}
+    return {"choices": place([choice]), "usage": place(usage)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(nearly_answers())
+def test_any_json_is_an_answer_that_can_be_journalled_or_is_not_understood(body):
+    asked = Ask(request("a", choices=(" 4",)), (0,))
+    try:
+        answer = read_answer(json.dumps(body).encode(), asked, Dialect("tiny"))
+    except InvalidAnswer:
+        return
+    (completion,) = answer.completions
+    json.dumps(asdict(completion), ensure_ascii=False, allow_nan=False).encode()
+    assert completion.finish_reason in ("stop", "length") or completion.error
 
 
 def test_one_choice_that_cannot_be_is_asked_for_alone(server):
@@ -933,3 +972,25 @@ def test_closing_early_stops_at_once_and_leaves_no_thread(server):
     assert not [thread for thread in threading.enumerate() if thread.name == "openai-engine"]
     time.sleep(0.3)
     assert len(server.bodies) <= 6
+
+
+def test_a_judge_without_log_probabilities_is_named_as_such_and_not_as_one_that_cannot_judge(
+    server, tmp_path, capfd
+):
+    from test_pipeline import config_for, write_script
+
+    from selfreward.errors import EmptyResultError
+    from selfreward.steps.pipeline import run_pipeline
+
+    judging = {"judge": f"openai:{server.url}#tiny", "mode": "expected"}
+    script = write_script(tmp_path / "script.yaml")
+    config = config_for(script, judging=judging, engine={"extra": {"prefix": True}})
+    with pytest.raises(
+        EmptyResultError,
+        match=r"answers failed, the first: the server gave no log-probabilities; train the judge",
+    ):
+        run_pipeline(config, tmp_path / "run", until="iter1/scores")
+    said = [line for line in capfd.readouterr().err.splitlines() if "answers failed" in line]
+    assert len(said) == 1
+    assert said[0].startswith("iter1/judgements: ")
+    assert said[0].endswith("the server gave no log-probabilities")

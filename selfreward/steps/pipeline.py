@@ -28,6 +28,7 @@ from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
 from selfreward.errors import UsageError
 from selfreward.progress import say
+from selfreward.secrets import mask_tree
 from selfreward.steps.model_checks import check_models
 from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
 from selfreward.store import durable
@@ -148,7 +149,7 @@ def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef
     described |= {role: text_input(role, text) for role, text in plan.texts.items()}
     module = stage_module(plan.module)
     builder = f"{module.NAME} {module.VERSION}"
-    return Recipe(plan.name, builder, described, plan.params)
+    return Recipe(plan.name, builder, described, mask_tree(plan.params))
 
 
 def _describe_file(plan: Plan, path: Path) -> dict[str, str]:

@@ -103,7 +103,7 @@ def do_step(
     if run.has(plan.name) and is_imported(run.current(plan.name)):
         return _step(run.current(plan.name), "imported", started)
     recipe, inputs, models = resolve_plan(run, config, plan)
-    version = run.find(recipe)
+    version = find_version(run, plan, recipe)
     status = "reused"
     if version is None:
         status = "built"
@@ -129,6 +129,12 @@ def _step(version: Version, status: str, started: float) -> Step:
         seconds=time.monotonic() - started,
         notes=counts["notes"],
     )
+
+
+def find_version(run: Run, plan: Plan, recipe: Recipe) -> Version | None:
+    """The published version of a recipe, or one that the step says would come out the same."""
+    reusable = getattr(stage_module(plan.module), "reusable", None)
+    return run.find(recipe) or (reusable(run, recipe) if reusable else None)
 
 
 def resolve_plan(

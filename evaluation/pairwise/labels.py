@@ -25,7 +25,7 @@ from selfreward.errors import InputError
 from selfreward.evaluation.ask.answers import Prompts
 from selfreward.evaluation.ask.requests import Terms, asking
 from selfreward.evaluation.ask.results import Evaluation, publish, write_rows
-from selfreward.reading.oasst import read_lines
+from selfreward.reading.files import read_rows
 from selfreward.store import durable, lock
 from selfreward.store.run import Run
 from selfreward.store.sealed import digest
@@ -120,7 +120,7 @@ def read_label(instruction: str, completion: Completion, judge: str) -> PromptLa
 def read_labels(path: Path) -> list[PromptLabel]:
     """Labels of one's own, or those that `label_prompts` wrote: jsonl. Raises InputError."""
     labels: dict[str, PromptLabel] = {}
-    for number, row in read_lines(path):
+    for number, row in read_rows(path):
         where = f"{path.name}, row {number}"
         instruction = row.get("instruction")
         if not isinstance(instruction, str):

@@ -345,9 +345,9 @@ def test_without_annotations_a_judge_is_asked_for(tmp_path):
     ("data", "message"),
     [
         (b"", "holds no rows"),
-        (b"[1]", "row 1: is int"),
+        (b"[1]", "row 1: expected an object with columns, found 1"),
         (b'[{"output": "x"}]', "row 1: has no instruction"),
-        (b'{"a": 1}\n{"a": ', "line 2"),
+        (b'{"a": 1}\n{"a": ', ":2: is not valid JSON"),
         (gzip.compress(b"[]")[:-6], "cut off or damaged"),
         (b"\xff\xfe", "not UTF-8"),
     ],

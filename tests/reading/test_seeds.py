@@ -7,26 +7,24 @@ from collections import Counter
 
 import pytest
 
+from selfreward.builders.seed_replies import embedded_seeds
+from selfreward.builders.seed_tables import read_table
 from selfreward.errors import InputError
 from selfreward.judging.parsing.scores import parse_score
-from selfreward.reading.oasst import EMBEDDED, read_lines, read_messages, read_table, read_trees
-
-
-def embedded():
-    lines = [line for path in sorted(EMBEDDED.glob("*.jsonl")) for line in read_lines(path)]
-    return read_trees(lines, "embedded", "en", "seeds")
+from selfreward.reading.files import read_rows
+from selfreward.reading.oasst import read_messages, read_trees
 
 
 def test_the_embedded_set_has_60_prompts_or_more_with_3_to_5_ranked_and_judged_replies():
-    sizes = Counter(seed.prompt_id for seed in embedded().rows)
+    sizes = Counter(seed.prompt_id for seed in embedded_seeds().rows)
     assert len(sizes) >= 60
     assert set(sizes.values()) <= {3, 4, 5}
-    assert all(seed.judgement and seed.human_rank is not None for seed in embedded().rows)
+    assert all(seed.judgement and seed.human_rank is not None for seed in embedded_seeds().rows)
 
 
 def test_embedded_judgements_have_a_score_and_better_ranks_have_better_scores():
     prompts: dict[str, list[tuple[int, float]]] = {}
-    for seed in embedded().rows:
+    for seed in embedded_seeds().rows:
         parsed = parse_score(seed.judgement)
         assert parsed.status == "ok", seed.seed_id
         prompts.setdefault(seed.prompt_id, []).append((seed.human_rank, parsed.score))
@@ -37,7 +35,7 @@ def test_embedded_judgements_have_a_score_and_better_ranks_have_better_scores():
 
 
 def test_no_embedded_score_is_given_to_more_than_28_percent():
-    scores = Counter(parse_score(seed.judgement).score for seed in embedded().rows)
+    scores = Counter(parse_score(seed.judgement).score for seed in embedded_seeds().rows)
     assert set(scores) == {0, 1, 2, 3, 4, 5}
     assert max(scores.values()) / sum(scores.values()) < 0.28
 
@@ -45,14 +43,14 @@ def test_no_embedded_score_is_given_to_more_than_28_percent():
 def test_no_two_embedded_prompts_are_near_each_other():
     from selfreward.similarity.rouge import NoveltyIndex
 
-    prompts = {seed.prompt_id: seed.prompt for seed in embedded().rows}
+    prompts = {seed.prompt_id: seed.prompt for seed in embedded_seeds().rows}
     assert all(verdict.novel for verdict in NoveltyIndex().screen(prompts.items(), threshold=0.5))
 
 
 def test_oasst_messages_give_the_542_ranked_first_turn_replies_of_188_trees(shared_data):
     """542 and 188 stand in the data's README; 26 further first-turn replies carry no rank."""
     path = shared_data / "oasst" / "oasst1-en-validation.messages.jsonl.gz"
-    reading = read_messages(read_lines(path), "oasst1", "en", str(path))
+    reading = read_messages(read_rows(path), "oasst1", "en", str(path))
     ranked = [seed for seed in reading.rows if seed.human_rank is not None]
     assert len(ranked) == 542
     assert reading.n_in == len(reading.rows) + sum(reading.dropped.values())
@@ -61,7 +59,7 @@ def test_oasst_messages_give_the_542_ranked_first_turn_replies_of_188_trees(shar
 
 def test_oasst_trees_are_read_too(shared_data):
     path = shared_data / "oasst" / "oasst-en-100.trees.jsonl.gz"
-    reading = read_trees(read_lines(path), "oasst", "en", str(path))
+    reading = read_trees(read_rows(path), "oasst", "en", str(path))
     assert len({seed.prompt_id for seed in reading.rows}) == 100
     assert len({seed.prompt_id for seed in reading.rows if seed.human_rank is not None}) == 99
 
@@ -70,7 +68,7 @@ def test_a_broken_line_is_named_by_file_and_number(tmp_path):
     path = tmp_path / "seeds.jsonl"
     path.write_text('{"a": 1}\n{"b": \n')
     with pytest.raises(InputError, match=r"seeds\.jsonl:2: is not valid JSON"):
-        list(read_lines(path))
+        list(read_rows(path))
 
 
 def test_trees_without_any_rank_are_refused():
@@ -100,14 +98,16 @@ def test_replies_in_another_language_deleted_or_rejected_by_review_are_counted()
 def test_a_table_with_scores_is_ranked_within_each_prompt_and_equal_scores_share_a_rank():
     """Scores 3, 9, 9 become ranks 1, 0, 0."""
     rows = [{"q": "Hi?", "a": text, "s": score} for text, score in (("x", 3), ("y", 9), ("z", 9.0))]
-    reading = read_table(rows, {"prompt": "q", "response": "a", "score": "s"}, "table", "en")
+    reading = read_table(
+        enumerate(rows, 1), {"prompt": "q", "response": "a", "score": "s"}, "table", "en", "t"
+    )
     assert [seed.human_rank for seed in reading.rows] == [1, 0, 0]
 
 
 def test_a_table_whose_rank_is_text_is_refused_with_row_and_column():
     rows = [{"prompt": "Hi?", "response": "x", "rank": "best"}]
     with pytest.raises(InputError, match="row 1: column 'rank' holds 'best', expected a number"):
-        read_table(rows, {}, "table", "en")
+        read_table(enumerate(rows, 1), {}, "table", "en", "t")
 
 
 def test_messages_whose_parent_comes_later_are_joined(tmp_path):
@@ -117,5 +117,5 @@ def test_messages_whose_parent_comes_later_are_joined(tmp_path):
     ]
     path = tmp_path / "m.jsonl"
     path.write_text("\n".join(json.dumps(m) for m in messages))
-    (seed,) = read_messages(read_lines(path), "x", "en", "m").rows
+    (seed,) = read_messages(read_rows(path), "x", "en", "m").rows
     assert (seed.prompt, seed.response) == ("Is it?", "yes")

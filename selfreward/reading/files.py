@@ -1,0 +1,274 @@
+"""The one reader of tables that people bring: JSON, JSON lines, CSV and Parquet, each also gzipped.
+
+    for number, row in read_rows(Path("replies.csv")):    # 1, {"prompt": "…", "response": "007"}
+
+- JSON: an array of objects, JSON lines, or one object by column ({"prompt": ["…", "…"]}), told by the content;
+- CSV: every cell is the file's text byte for byte (007, 1.50, TRUE, N/A); an empty cell without quotes is None;
+- Parquet: values as stored.
+
+Promised: text is never taken for a number or a date; a byte order mark is skipped; rows of many MB and line breaks in
+quoted cells work; JSON lines, CSV and Parquet are read in bounded memory (an array or an object by column is not).
+What cannot be read is an InputError of one sentence that names the file and the row: the line of JSON lines, else the
+row's number, counted from 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from selfreward.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+NumberedRows = Iterator[tuple[int, Row]]
+
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_CSV_BLOCK = 64 << 20
+"""Bytes of CSV parsed at a time; no row may be longer."""
+_BATCH_ROWS, _BATCH_BYTES = 10_000, 32 << 20
+
+
+def read_rows(path: Path, where: str | None = None) -> NumberedRows:
+    """Every row with its number; `where` is what messages call the file (default: its path)."""
+    where = where or str(path)
+    if kind_of(path) == "json":
+        yield from _json_rows(path, where)
+        return
+    rows = (row for batch in read_batches(path, where) for row in batch.to_pylist())
+    try:
+        yield from enumerate(rows, 1)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: holds text that is not UTF-8 (byte {error.start} of a cell)") from error
+
+
+def kind_of(path: Path) -> Literal["json", "csv", "parquet"]:
+    """How a file is to be read: Parquet by its first bytes or name, CSV by its name, everything else is JSON."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".csv"):
+        return "csv"
+    with _explained(path, str(path)), open_bytes(path) as file:
+        return "parquet" if name.endswith(".parquet") or file.read(4) == _PARQUET else "json"
+
+
+def read_text(path: Path) -> str:
+    """A whole UTF-8 file, unpacked if its first bytes say gzip."""
+    with _explained(path, str(path)), open_bytes(path) as file:
+        return file.read().decode("utf-8-sig")
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked if the first two say gzip or the name ends so."""
+    with path.open("rb") as probe:
+        packed = probe.read(2) == _GZIP or path.suffix == ".gz"
+    with gzip.open(path, "rb") if packed else path.open("rb") as file:
+        yield file  # type: ignore[misc]  # GzipFile reads as any binary file does
+
+
+@contextmanager
+def _explained(path: Path, where: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder; give one of the files in it") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{where}: the gzip file is cut off or damaged ({error})") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{where}: cannot be read ({reason})") from error
+
+
+# -- JSON ----------------------------------------------------------------------------------------------------
+
+
+def _json_rows(path: Path, where: str) -> NumberedRows:
+    """The first character that is no blank tells an array; a first line that is no object of its own, a column form."""
+    with _explained(path, where), open_bytes(path) as file:
+        lines = _numbered_lines(file, where)
+        first = next(lines, None)
+        if first is None:
+            return
+        if not first[1].startswith("[") and (record := _object_or_none(first[1])) is not None:
+            second = next(lines, None)
+            if (
+                second is None
+                and _is_by_column(record)
+                and ".json" in (path.suffix, path.with_suffix("").suffix)
+            ):
+                yield from _by_column(record, where)
+                return
+            yield first[0], record
+            for number, line in itertools.chain([second] if second else [], lines):
+                yield number, _row(_parse(line, where, number), where, number)
+            return
+        blank_lines = "\n" * (first[0] - 1)
+        whole = _parse(blank_lines + "\n".join([first[1], *(line for _, line in lines)]), where, 1)
+        if isinstance(whole, dict):
+            yield from _by_column(whole, where)
+            return
+        for number, value in enumerate(whole, 1):
+            yield number, _row(value, where, number)
+
+
+def _numbered_lines(file: IO[bytes], where: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, decoded one by one, so that a bad byte is named by its line."""
+    for number, line in enumerate(file, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{where}:{number}: is not UTF-8 text (byte {error.start} of the line); save it as UTF-8"
+            ) from error
+        if text.strip():
+            yield number, text.lstrip() if number == 1 else text
+
+
+def _parse(text: str, where: str, line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where}:{line + error.lineno - 1}: is not valid JSON ({error.msg} at column {error.colno})"
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{where}:{line}: is not valid JSON ({error})") from error
+
+
+def _object_or_none(line: str) -> Row | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _row(value: Any, where: str, number: int) -> Row:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: row {number}: expected an object with columns, found {value!r:.60}")
+    return value
+
+
+def _is_by_column(value: Row) -> bool:
+    return bool(value) and all(isinstance(column, list) for column in value.values())
+
+
+def _by_column(value: Row, where: str) -> NumberedRows:
+    wrapped = len(value) == 1 and all(isinstance(cell, dict) for cell in next(iter(value.values())))
+    if not _is_by_column(value) or wrapped:
+        raise InputError(
+            f"{where}: holds one JSON object with the keys {', '.join(sorted(value)[:8]) or '(none)'}; expected an array "
+            "of rows, one row a line, or an object with a list for each column"
+        )
+    lengths = {name: len(column) for name, column in value.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name} {n}" for name, n in lengths.items())
+        raise InputError(f"{where}: its columns have different lengths ({shown}); each row needs all of them")
+    for number, cells in enumerate(zip(*value.values(), strict=True), 1):
+        yield number, dict(zip(value, cells, strict=True))
+
+
+# -- CSV and Parquet -----------------------------------------------------------------------------------------
+
+
+def read_batches(path: Path, where: str | None = None) -> Iterator[pa.RecordBatch]:
+    """A CSV or Parquet file as record batches in order; all columns of a CSV are text. At least one, if empty."""
+    where = where or str(path)
+    read = _csv_batches if kind_of(path) == "csv" else _parquet_batches
+    with _explained(path, where):
+        yield from read(path, where)
+
+
+def _csv_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    header = _header(path, where)
+    bad_rows: list[Any] = []
+
+    def refuse(row: Any) -> str:
+        bad_rows.append(row)
+        return "error"
+
+    if not header:
+        yield pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+        return
+    try:
+        with open_bytes(path) as file:
+            blocks = arrow_csv.open_csv(
+                file,
+                read_options=arrow_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK),
+                parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(header, pa.string()),
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
+            for block in blocks:
+                for start in range(0, max(1, block.num_rows), _BATCH_ROWS):
+                    yield block.slice(start, _BATCH_ROWS)
+    except pa.ArrowInvalid as error:
+        if not bad_rows:
+            raise
+        row = bad_rows[0]  # Arrow counts the header as row 1
+        raise InputError(
+            f"{where}: row {row.number - 1} has {row.actual_columns} cells; the header has {row.expected_columns} columns"
+        ) from error
+
+
+def _header(path: Path, where: str) -> list[str]:
+    with open_bytes(path) as file:
+        lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(file))
+        try:
+            header = next(csv.reader(lines), [])
+        except csv.Error as error:
+            raise InputError(f"{where}: its header cannot be read ({error})") from error
+    return _unique(header, where)
+
+
+def _unique(names: list[str], where: str) -> list[str]:
+    twins = [name for number, name in enumerate(names) if name in names[:number]]
+    if twins:
+        raise InputError(f"{where}: has two columns named {twins[0]!r}; rename one")
+    return names
+
+
+def _parquet_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_bytes(path) as file:
+        parquet = pq.ParquetFile(file)
+        schema = parquet.schema_arrow
+        _unique(schema.names, where)
+        meta = parquet.metadata
+        n_bytes = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        # A row of 10 MB must not be read ten thousand times over.
+        n_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * max(1, meta.num_rows) // max(1, n_bytes)))
+        yield pa.RecordBatch.from_pylist([], schema=schema)
+        for number, batch in enumerate(parquet.iter_batches(n_rows)):
+            try:
+                batch.validate(full=True)
+            except pa.ArrowInvalid as error:
+                first, reason = number * n_rows + 1, " ".join(str(error).split())
+                raise InputError(
+                    f"{where}: rows {first} to {first + batch.num_rows - 1}: hold damaged values ({reason})"
+                ) from error
+            yield batch

@@ -95,7 +95,8 @@ def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, 
         raise InputError(
             f"{where}: has no rows; expected Open Assistant messages or trees, or a ranked table"
         )
-    kind, first = settings.format, lines[0][1]
+    kind: str = settings.format
+    first = lines[0][1]
     if kind == "auto":
         found = (
             ("trees", looks_like_trees(first)),

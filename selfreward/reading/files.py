@@ -19,8 +19,9 @@ import gzip
 import itertools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
+_SizedRows = Iterator[tuple[int, Row, int]]
 
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _CSV_BLOCK = 64 << 20
@@ -42,13 +44,47 @@ def read_rows(path: Path, where: str | None = None) -> NumberedRows:
     """Every row with its number; `where` is what messages call the file (default: its path)."""
     where = where or str(path)
     if kind_of(path) == "json":
-        yield from _json_rows(path, where)
+        yield from ((number, row) for number, row, _ in _json_rows(path, where))
         return
     rows = (row for batch in read_batches(path, where) for row in batch.to_pylist())
     try:
         yield from enumerate(rows, 1)
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: holds text that is not UTF-8 (byte {error.start} of a cell)") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows, by column: lists of JSON values, Arrow arrays of a CSV (all text) or of Parquet."""
+
+    numbers: Sequence[int]
+    columns: Mapping[str, pa.Array | list[Any]]
+
+
+def read_chunks(path: Path) -> Iterator[Chunk]:
+    """The same rows some thousands or some MB at a time. A key that a row lacks is None."""
+    if kind_of(path) == "json":
+        waiting: list[tuple[int, Row]] = []
+        n_chars = 0
+        for number, row, size in _json_rows(path, str(path)):
+            waiting.append((number, row))
+            n_chars += size
+            if len(waiting) == _BATCH_ROWS or n_chars > _BATCH_BYTES // 2:
+                yield _chunk(waiting)
+                waiting, n_chars = [], 0
+        if waiting:
+            yield _chunk(waiting)
+        return
+    start = 1
+    for batch in read_batches(path):
+        columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
+        yield Chunk(range(start, start + batch.num_rows), columns)
+        start += batch.num_rows
+
+
+def _chunk(rows: list[tuple[int, Row]]) -> Chunk:
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    return Chunk([number for number, _ in rows], {name: [row.get(name) for _, row in rows] for name in names})
 
 
 def kind_of(path: Path) -> Literal["json", "csv", "parquet"]:
@@ -97,8 +133,11 @@ def _explained(path: Path, where: str) -> Iterator[None]:
 # -- JSON ----------------------------------------------------------------------------------------------------
 
 
-def _json_rows(path: Path, where: str) -> NumberedRows:
-    """The first character that is no blank tells an array; a first line that is no object of its own, a column form."""
+def _json_rows(path: Path, where: str) -> _SizedRows:
+    """Number, row and size in characters (0 where everything is in memory already).
+
+    The first character that is no blank tells an array; a first line that is no object of its own, a column form.
+    """
     with _explained(path, where), open_bytes(path) as file:
         lines = _numbered_lines(file, where)
         first = next(lines, None)
@@ -113,9 +152,9 @@ def _json_rows(path: Path, where: str) -> NumberedRows:
             ):
                 yield from _by_column(record, where)
                 return
-            yield first[0], record
+            yield first[0], record, len(first[1])
             for number, line in itertools.chain([second] if second else [], lines):
-                yield number, _row(_parse(line, where, number), where, number)
+                yield number, _row(_parse(line, where, number), where, number), len(line)
             return
         blank_lines = "\n" * (first[0] - 1)
         whole = _parse(blank_lines + "\n".join([first[1], *(line for _, line in lines)]), where, 1)
@@ -123,7 +162,7 @@ def _json_rows(path: Path, where: str) -> NumberedRows:
             yield from _by_column(whole, where)
             return
         for number, value in enumerate(whole, 1):
-            yield number, _row(value, where, number)
+            yield number, _row(value, where, number), 0
 
 
 def _numbered_lines(file: IO[bytes], where: str) -> Iterator[tuple[int, str]]:
@@ -168,7 +207,7 @@ def _is_by_column(value: Row) -> bool:
     return bool(value) and all(isinstance(column, list) for column in value.values())
 
 
-def _by_column(value: Row, where: str) -> NumberedRows:
+def _by_column(value: Row, where: str) -> _SizedRows:
     wrapped = len(value) == 1 and all(isinstance(cell, dict) for cell in next(iter(value.values())))
     if not _is_by_column(value) or wrapped:
         raise InputError(
@@ -180,7 +219,7 @@ def _by_column(value: Row, where: str) -> NumberedRows:
         shown = ", ".join(f"{name} {n}" for name, n in lengths.items())
         raise InputError(f"{where}: its columns have different lengths ({shown}); each row needs all of them")
     for number, cells in enumerate(zip(*value.values(), strict=True), 1):
-        yield number, dict(zip(value, cells, strict=True))
+        yield number, dict(zip(value, cells, strict=True)), 0
 
 
 # -- CSV and Parquet -----------------------------------------------------------------------------------------

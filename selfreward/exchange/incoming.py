@@ -37,7 +37,7 @@ class Incoming:
     """A file whose rows are all fit to be rows of a dataset; InputError for the first that is not."""
 
     def __init__(self, run: Run, name: str, path: Path, row_class: type, key: str | None) -> None:
-        self._run, self._name, self._path, self._key = run, name, path, key
+        self.run, self.name, self.path, self._key = run, name, path, key
         iteration, _, self._kind = name.rpartition("/")
         self._iteration = int(iteration.removeprefix("iter")) if iteration else None
         self._schema = tables.arrow_schema(row_class)
@@ -76,7 +76,7 @@ class Incoming:
             if key:
                 hashes.append(np.fromiter(map(hash, known[key].to_pylist()), np.int64, n))
         if not n_rows:
-            raise InputError(f"{self._path}: has no rows; expected the rows of {self._name}")
+            raise InputError(f"{self.path}: has no rows; expected the rows of {self.name}")
         ids, counts = np.unique(np.concatenate(hashes), return_counts=True)
         if len(repeated := set(ids[counts > 1].tolist())) and key:
             self._refuse_twins(key, repeated)
@@ -85,14 +85,14 @@ class Incoming:
     def _refuse_twins(self, key: str, hashes: set[int]) -> None:
         """Name the first id that two rows have; equal hashes of different ids are let through."""
         seen: dict[str, int] = {}
-        numbers = (number for chunk in read_chunks(self._path) for number in chunk.numbers)
+        numbers = (number for chunk in read_chunks(self.path) for number in chunk.numbers)
         ids = (value for known, _ in self._columns({}) for value in known[key].to_pylist())
         for number, value in zip(numbers, ids, strict=True):
             if value in seen:
                 made = next((rule.says for rule in RULES[self._kind] if rule.column == key), "")
                 hint = f" ({key} is {made})" if self._present is not None and key not in self._present else ""
                 raise InputError(
-                    f"{self._path}: row {number}: {key} {value!r} is already that of row {seen[value]}{hint}"
+                    f"{self.path}: row {number}: {key} {value!r} is already that of row {seen[value]}{hint}"
                 )
             if hash(value) in hashes:
                 seen[value] = number
@@ -107,7 +107,7 @@ class Incoming:
             return pa.unify_schemas(schemas, promote_options="permissive").field(column).type
         except pa.ArrowException as error:
             raise InputError(
-                f"{self._path}: column {column!r} mixes {before} and {now}; give it one type, or leave it out"
+                f"{self.path}: column {column!r} mixes {before} and {now}; give it one type, or leave it out"
             ) from error
 
     # -- the rows of the file --------------------------------------------------------------------------------
@@ -118,8 +118,8 @@ class Incoming:
         """Part by part the columns of the class, checked and filled in, and the further ones."""
         import pyarrow as pa
 
-        rows = Rows(str(self._path), self._iteration, self._prompt_ids)
-        for chunk in read_chunks(self._path):
+        rows = Rows(str(self.path), self._iteration, self._prompt_ids)
+        for chunk in read_chunks(self.path):
             if not len(chunk.numbers):
                 continue
             cells = {self._name_of(column, chunk): values for column, values in chunk.columns.items()}
@@ -140,7 +140,7 @@ class Incoming:
         return column if renamed in chunk.columns else renamed
 
     def _place(self, column: str, chunk: Chunk) -> Place:
-        return Place(str(self._path), column, chunk.numbers)
+        return Place(str(self.path), column, chunk.numbers)
 
     def _known(
         self, cells: Mapping[str, Any], extra: Mapping[str, pa.Array], chunk: Chunk, rows: Rows
@@ -166,7 +166,7 @@ class Incoming:
             self._present = present
         if odd := sorted(self._present ^ present):
             raise InputError(
-                f"{self._path}: column {odd[0]!r} is in some rows only (not so around row {chunk.numbers[0]}); give it to "
+                f"{self.path}: column {odd[0]!r} is in some rows only (not so around row {chunk.numbers[0]}); give it to "
                 "every row, or to none, and it is filled in"
             )
 
@@ -177,15 +177,15 @@ class Incoming:
         absent = sorted(needed - cells.keys() - ({"prompt"} if self._kind == "pairs" else set()))
         if absent:
             raise InputError(
-                f"{self._path}: has no column {absent[0]!r}; {self._name} needs {', '.join(sorted(needed))} "
-                f"(`selfreward import RUN {self._name} --columns` lists all)"
+                f"{self.path}: has no column {absent[0]!r}; {self.name} needs {', '.join(sorted(needed))} "
+                f"(`selfreward import RUN {self.name} --columns` lists all)"
             )
 
     def _converted(self, column: str, cells: Any, chunk: Chunk) -> pa.Array:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        kind, from_csv = self._schema.field(column).type, kind_of(self._path) == "csv"
+        kind, from_csv = self._schema.field(column).type, kind_of(self.path) == "csv"
         role = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}.get(column)
         values = to_column(cells, kind, self._place(column, chunk), from_csv=from_csv, role=role)
         if from_csv and column in self._required and pa.types.is_string(kind):
@@ -232,7 +232,7 @@ class Incoming:
         if place.column == "iteration":
             wrong = pc.index(pc.equal(values, self._iteration), False).as_py()
             if wrong >= 0:
-                raise place.refuse(wrong, f"holds {values[wrong]}, but these are rows of {self._name}")
+                raise place.refuse(wrong, f"holds {values[wrong]}, but these are rows of {self.name}")
         elif expected:
             wrong = pc.index(pc.is_in(values, pa.array([*expected, None])), False).as_py()
             if wrong >= 0:
@@ -246,20 +246,20 @@ class Incoming:
     def _prompt_ids(self) -> dict[str, str]:
         """Ids of the run's prompts by text, where rows without ids are to be joined with them."""
         name = f"iter{self._iteration}/prompts"
-        if self._kind not in ("candidates", "pairs") or not self._run.has(name) or self._has("prompt_id"):
+        if self._kind not in ("candidates", "pairs") or not self.run.has(name) or self._has("prompt_id"):
             return {}
-        rows = self._run.current(name).table(["prompt", "prompt_id"]).to_pylist()
+        rows = self.run.current(name).table(["prompt", "prompt_id"]).to_pylist()
         return {row["prompt"]: row["prompt_id"] for row in reversed(rows)}
 
     def _has(self, column: str) -> bool:
-        return any(column in chunk.columns for chunk in itertools.islice(read_chunks(self._path), 2))
+        return any(column in chunk.columns for chunk in itertools.islice(read_chunks(self.path), 2))
 
     @property
     def prompts_input(self) -> dict[str, dict[str, str]]:
         """What else than the file the rows were made from, as a recipe's input."""
         if not self._prompt_ids:
             return {}
-        version = self._run.current(f"iter{self._iteration}/prompts")
+        version = self.run.current(f"iter{self._iteration}/prompts")
         entry = {"name": version.name, "version": version.version, "content_sha256": version.content_sha256}
         return {"prompts": entry}
 

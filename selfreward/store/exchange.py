@@ -55,15 +55,13 @@ def import_file(run: Run, name: str, path: Path) -> list[Version]:
     Everything is checked before anything is published.
     """
     if not path.is_dir():
-        return [_publish(run, name, path, _checked(run, name, path))]
+        return [_publish(_checked(run, name, path))]
     files = sorted(p for p in path.rglob("*") if p.name.endswith(_ENDINGS))
     if not files:
         raise InputError(f"{path}: holds no {', '.join(_ENDINGS)} file")
     prefix = "" if name in (".", "all") else f"{name}/"
-    names = [prefix + file.relative_to(path).as_posix().split(".")[0] for file in files]
-    named = list(zip(names, files, strict=True))
-    checked = [_checked(run, dataset, file) for dataset, file in named]
-    return [_publish(run, dataset, file, rows) for (dataset, file), rows in zip(named, checked, strict=True)]
+    checked = [_checked(run, prefix + f.relative_to(path).as_posix().split(".")[0], f) for f in files]
+    return [_publish(rows) for rows in checked]
 
 
 def _checked(run: Run, name: str, path: Path) -> Incoming:
@@ -71,11 +69,12 @@ def _checked(run: Run, name: str, path: Path) -> Incoming:
     return Incoming(run, name, path, ROW_CLASSES[kind], KEYS.get(kind))
 
 
-def _publish(run: Run, name: str, path: Path, rows: Incoming) -> Version:
+def _publish(rows: Incoming) -> Version:
     """Stream the rows into the store; a file that was imported before becomes current again."""
     import pyarrow as pa
 
-    recipe = Recipe(name, IMPORTER, {"file": file_input(path), **rows.prompts_input})
+    run = rows.run
+    recipe = Recipe(rows.name, IMPORTER, {"file": file_input(rows.path), **rows.prompts_input})
     found = run.find(recipe)
     if found is not None:
         run.make_current(found)

@@ -15,6 +15,7 @@ from typing import Any
 from selfreward.builders.seed_tables import looks_like_table, read_table
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError, UsageError
+from selfreward.progress import say
 from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import (
     SeedReading,
@@ -61,6 +62,8 @@ def build(job: Job) -> Rows:
         "prompts": len({seed.prompt_id for seed in rows}),
         "unranked": sum(seed.human_rank is None for seed in rows),
     }
+    if notes["unranked"]:
+        say(f"seeds: {notes['unranked']} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
     return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes))
 
 

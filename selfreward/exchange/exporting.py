@@ -156,7 +156,7 @@ class _Pair:
         """The error about a row that does not fit."""
         pair_id = self._row.get("pair_id")
         return InputError(
-            f"row {self._number} ({pair_id}): --as {self._form} cannot hold {what}; use --as {others}"
+            f"pairs, row {self._number} ({pair_id}): --as {self._form} cannot hold {what}; use --as {others}"
         )
 
 

@@ -39,9 +39,9 @@ class Rows:
         self.seen[of] += 1
         return self.seen[of] - 1
 
-    def prompt_id(self, text: str) -> str:
-        """The id of the run's prompt with this text."""
-        if self.prompt_ids and text not in self.prompt_ids:
+    def prompt_id(self, text: str, must_exist: bool = False) -> str:
+        """The id of the run's prompt with this text, or one made from it."""
+        if must_exist and self.prompt_ids and text not in self.prompt_ids:
             raise InputError(
                 f"{self.where}: row {self.number}: column 'prompt' holds {text!r:.60}, which is none of the "
                 f"{len(self.prompt_ids)} prompts of iter{self.iteration}/prompts; import those first, or give a prompt_id"
@@ -142,7 +142,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "prompt_id",
             "the id of the run's prompt with the text of prompt, or made from it",
-            lambda row, rows: rows.prompt_id(row["prompt"]),
+            lambda row, rows: rows.prompt_id(row["prompt"], must_exist=True),
             ("prompt",),
         ),
         Rule("sample", "0, 1, 2, … in a prompt's rows", lambda row, rows: rows.next_sample(row["prompt_id"])),

@@ -20,8 +20,9 @@ import itertools
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -83,8 +84,14 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
 
 
 def _chunk(rows: list[tuple[int, Row]]) -> Chunk:
-    names = dict.fromkeys(name for _, row in rows for name in row)
-    return Chunk([number for number, _ in rows], {name: [row.get(name) for _, row in rows] for name in names})
+    numbers = [number for number, _ in rows]
+    names = list(rows[0][1])
+    if len(names) > 1 and all(len(row) == len(names) for _, row in rows):
+        with suppress(KeyError):  # nearly always all rows have the same keys, and this is three times faster
+            columns = zip(*map(itemgetter(*names), (row for _, row in rows)), strict=True)
+            return Chunk(numbers, dict(zip(names, map(list, columns), strict=True)))
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    return Chunk(numbers, {name: [row.get(name) for _, row in rows] for name in names})
 
 
 def kind_of(path: Path) -> Literal["json", "csv", "parquet"]:

@@ -18,6 +18,7 @@ import csv
 import gzip
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -163,8 +164,11 @@ def _json_rows(path: Path, where: str) -> _SizedRows:
             for number, line in itertools.chain([second] if second else [], lines):
                 yield number, _row(_parse(line, where, number), where, number), len(line)
             return
-        blank_lines = "\n" * (first[0] - 1)
-        whole = _parse(blank_lines + "\n".join([first[1], *(line for _, line in lines)]), where, 1)
+        parts, last = [], 1
+        for number, line in itertools.chain([first], lines):
+            parts.append("\n" * (number - last) + line)  # blank lines count in the messages
+            last = number
+        whole = _parse("".join(parts), where, 1)
         if isinstance(whole, dict):
             yield from _by_column(whole, where)
             return
@@ -215,7 +219,8 @@ def _is_by_column(value: Row) -> bool:
 
 
 def _by_column(value: Row, where: str) -> _SizedRows:
-    wrapped = len(value) == 1 and all(isinstance(cell, dict) for cell in next(iter(value.values())))
+    cells = next(iter(value.values()), None)
+    wrapped = len(value) == 1 and isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells)
     if not _is_by_column(value) or wrapped:
         raise InputError(
             f"{where}: holds one JSON object with the keys {', '.join(sorted(value)[:8]) or '(none)'}; expected an array "
@@ -271,9 +276,15 @@ def _csv_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
                 for start in range(0, max(1, block.num_rows), _BATCH_ROWS):
                     yield block.slice(start, _BATCH_ROWS)
     except pa.ArrowInvalid as error:
-        if not bad_rows:
-            raise
-        row = bad_rows[0]  # Arrow counts the header as row 1
+        if not bad_rows:  # Arrow counts the header as row 1
+            reason = re.sub(
+                r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", " ".join(str(error).split())
+            )
+            raise InputError(
+                f"{where}: cannot be read as CSV ({reason}); expected UTF-8, closed quotes, and rows below "
+                f"{_CSV_BLOCK >> 20} MB"
+            ) from error
+        row = bad_rows[0]
         raise InputError(
             f"{where}: row {row.number - 1} has {row.actual_columns} cells; the header has {row.expected_columns} columns"
         ) from error

@@ -230,7 +230,7 @@ def _messages(cell: Any, role: str | None) -> list[dict[str, str]]:
     try:
         return as_messages(value)
     except ValueError as error:
-        raise ValueError(f": {error}") from error
+        raise ValueError(f"is no conversation: {error}") from error
 
 
 def _json(text: str) -> Any:

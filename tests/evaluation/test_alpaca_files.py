@@ -275,6 +275,11 @@ def repeat(name):
             "1 row for an instruction.*row 3, 'other'",
             id="foreign output",
         ),
+        pytest.param(
+            edit("outputs", 2, instruction="p2 "),
+            "White space .* is all that 1 of them differ in .*row 3, 'p2'",
+            id="a blank too many",
+        ),
         pytest.param(repeat("outputs"), "1 row repeating an instruction.*row 5, 'p2'", id="repeated output"),
         pytest.param(repeat("annotations"), "a second time.*row 5, 'p2'", id="repeated annotation"),
         pytest.param(

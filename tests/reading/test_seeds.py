@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 from collections import Counter
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from selfreward.builders.seed_replies import embedded_seeds
 from selfreward.builders.seed_tables import read_table
-from selfreward.errors import InputError
+from selfreward.config.run import SeedsConfig, check_config
+from selfreward.errors import ConfigError, InputError, UsageError
 from selfreward.judging.parsing.scores import parse_score
 from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import read_messages, read_trees
@@ -119,3 +125,177 @@ def test_messages_whose_parent_comes_later_are_joined(tmp_path):
     path.write_text("\n".join(json.dumps(m) for m in messages))
     (seed,) = read_messages(read_rows(path), "x", "en", "m").rows
     assert (seed.prompt, seed.response) == ("Is it?", "yes")
+
+
+# -- cells as people have them -------------------------------------------------------------------------------
+
+
+def table(rows, columns=None):
+    return read_table(enumerate(rows, 1), columns or {}, "own", "en", "t.jsonl")
+
+
+def replies(**columns):
+    """Three replies to one prompt; each keyword gives their cells."""
+    return [
+        {"prompt": "Why?", "response": f"answer {i}"} | {name: cells[i] for name, cells in columns.items()}
+        for i in range(3)
+    ]
+
+
+def test_a_score_of_nan_is_no_rank_and_the_others_are_ranked_without_it():
+    """4.5 before 1: ranks 0 and 1; NaN is neither above nor below."""
+    assert [seed.human_rank for seed in table(replies(score=[4.5, math.nan, 1])).rows] == [0, None, 1]
+
+
+def test_numbers_are_read_out_of_texts_in_rank_score_and_quality_only():
+    rows = replies(score=["10", "9.5", ""], quality=["0.5", None, "1"], response=["007", "None", "1.50"])
+    found = table(rows).rows
+    assert [(seed.human_rank, seed.quality, seed.response) for seed in found] == [
+        (0, 0.5, "007"),
+        (1, None, "None"),
+        (None, 1.0, "1.50"),
+    ]
+
+
+def test_a_bad_cell_is_named_by_its_own_row():
+    with pytest.raises(InputError, match=r"t.jsonl: row 2: column 'quality' holds 'good', expected a number"):
+        table(replies(rank=[0, 1, 2], quality=[1, "good", 2]))
+    with pytest.raises(InputError, match=r"row 3: column 'response' holds 42, expected a text"):
+        table(replies(rank=[0, 1, 2], response=["a", "b", 42]))
+
+
+def test_a_prompt_may_be_one_message_and_longer_conversations_are_counted():
+    turn = {"role": "user", "content": "Why?"}
+    one = table([{"prompt": [turn], "response": text, "rank": i} for i, text in enumerate("ab")])
+    assert {seed.prompt for seed in one.rows} == {"Why?"}
+    assert {seed.prompt_id for seed in one.rows} == {
+        seed.prompt_id for seed in table(replies(rank=[0, 1, 2])).rows
+    }
+    long = [turn, {"role": "assistant", "content": "So."}, turn]
+    both = table(
+        [{"prompt": [turn], "response": "a", "rank": 0}, {"prompt": long, "response": "b", "rank": 0}]
+    )
+    assert both.dropped == {"not_first_turn": 1}
+    with pytest.raises(InputError, match="row 1: column 'prompt': found a turn of 'bot'"):
+        table([{"prompt": [{"role": "bot", "content": "x"}], "response": "a", "rank": 0}])
+
+
+def test_ids_that_name_models_are_scoped_to_their_prompt():
+    rows = [
+        {"prompt": p, "response": p + m, "rank": i, "response_id": m}
+        for p in "xy"
+        for i, m in enumerate("ab")
+    ]
+    ids = [seed.seed_id for seed in table(rows).rows]
+    assert len(set(ids)) == 4
+    assert all(seed.seed_id.startswith(seed.prompt_id) for seed in table(rows).rows)
+    assert [seed.seed_id for seed in table(rows[:2]).rows] == ["a", "b"], (
+        "ids that are unique stay as they are"
+    )
+
+
+def test_a_preference_is_two_replies():
+    rows = [{"question": "Why?", "chosen": "good", "rejected": [{"role": "assistant", "content": "bad"}]}]
+    found = table(rows, {"prompt": "question"}).rows
+    assert [(seed.prompt, seed.response, seed.human_rank) for seed in found] == [
+        ("Why?", "good", 0),
+        ("Why?", "bad", 1),
+    ]
+
+
+def test_a_column_that_later_rows_have_is_a_column():
+    rows = replies(score=[1, 2, 3])
+    del rows[0]["score"]
+    assert [seed.human_rank for seed in table(rows).rows] == [None, 1, 0]
+
+
+def test_a_column_that_is_named_and_absent_is_refused():
+    with pytest.raises(InputError, match=r"no column .sprache., which seeds\.columns\.lang names"):
+        table(replies(rank=[0, 1, 2]), {"lang": "sprache"})
+
+
+def test_an_unknown_role_is_refused_with_the_direction():
+    with pytest.raises(
+        ConfigError, match=r"'language' is no role; did you mean lang\?. Write `role: column in the file`"
+    ):
+        check_config({"model": "x", "seeds": {"columns": {"language": "language"}}}, "c.yaml")
+
+
+def oasst(**changes):
+    root = {"message_id": "p", "parent_id": None, "role": "prompter", "text": "Why?", "lang": "en"}
+    reply = {"message_id": "r", "parent_id": "p", "role": "assistant", "text": "So.", "rank": 0, "lang": "en"}
+    return [root | changes.get("root", {}), reply | changes.get("reply", {})]
+
+
+@pytest.mark.parametrize("parent", ["", math.nan])
+def test_a_root_may_have_an_empty_parent(parent):
+    found = read_messages(enumerate(oasst(root={"parent_id": parent}), 1), "x", "en", "m")
+    assert [seed.prompt for seed in found.rows] == ["Why?"]
+
+
+def test_a_rank_in_quotes_is_a_rank_and_other_words_are_refused_by_line():
+    (seed,) = read_messages(enumerate(oasst(reply={"rank": "1"}), 1), "x", "en", "m").rows
+    assert seed.human_rank == 1
+    with pytest.raises(InputError, match=r"m.jsonl:2: column 'rank' holds 'best', expected a number"):
+        read_messages(enumerate(oasst(reply={"rank": "best"}), 1), "x", "en", "m.jsonl")
+    with pytest.raises(InputError, match=r"m.jsonl:2: column 'rank' holds 0.5, expected a whole number"):
+        read_messages(enumerate(oasst(reply={"rank": 0.5}), 1), "x", "en", "m.jsonl")
+
+
+def test_a_message_without_text_is_counted_as_empty():
+    rows = [*oasst(), {**oasst()[1], "message_id": "s", "text": None}]
+    assert read_messages(enumerate(rows, 1), "x", "en", "m").dropped == {"empty": 1}
+
+
+def seeds_of(path, **settings):
+    from selfreward.builders.seed_replies import _read
+
+    return _read(SeedsConfig(source="own", **settings), {"seed_file": path}).rows
+
+
+def test_messages_are_read_from_csv_and_parquet_as_from_json_lines(tmp_path):
+    """As the Hub ships them; the flags of a CSV are words, and "False" is not true."""
+    rows = [{**row, "deleted": False, "review_result": True, "rank": row.get("rank")} for row in oasst()]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "m.parquet")
+    pd.DataFrame(rows).to_csv(tmp_path / "m.csv", index=False)
+    found = [seeds_of(tmp_path / f"m.{ending}") for ending in ("jsonl", "parquet", "csv")]
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 1
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet", "jsonl.gz"])
+def test_a_ranked_table_is_recognized_in_every_form(tmp_path, ending):
+    rows = replies(score=[1.0, 2.5, 3.0])
+    path = tmp_path / f"t.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "csv":
+        pd.DataFrame(rows).to_csv(path, index=False)
+    else:
+        text = json.dumps(rows) if ending == "json" else "\n".join(map(json.dumps, rows))
+        path.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
+    assert [(seed.human_rank, seed.response) for seed in seeds_of(path)] == [
+        (2, "answer 0"),
+        (1, "answer 1"),
+        (0, "answer 2"),
+    ]
+
+
+def test_other_tables_are_refused_with_the_forms_that_are_read(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"instruction": "Why?", "completions": []}')
+    with pytest.raises(
+        InputError,
+        match=r"found the columns completions, instruction; expected Open Assistant .*seeds.columns",
+    ):
+        seeds_of(path)
+
+
+def test_a_folder_is_called_one_and_a_hub_name_with_a_dot_is_no_file(tmp_path):
+    from selfreward.builders.seed_replies import _is_local, plan
+
+    with pytest.raises(UsageError, match="is a folder; give one of the files in it"):
+        plan(check_config({"model": "x", "seeds": {"source": str(tmp_path)}}, "c"), 0)
+    assert not _is_local("owner/name-3.1-8b")
+    assert _is_local("owner/replies.jsonl")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sample_run import make_sample_run, publish_rows
 
 from selfreward.errors import InputError, UsageError
 from selfreward.exchange.exporting import export_file, kto_order
-from selfreward.store.exchange import ROW_CLASSES, column_table, import_file
+from selfreward.store.exchange import ROW_CLASSES, WITHOUT_ITERATION, column_table, import_file
 from selfreward.store.run import Run
 from selfreward.tables import Annotation, JudgeEval, Message, ModelOutput, Seed, from_table
 
@@ -237,6 +238,20 @@ def test_every_dataset_says_which_columns_it_needs():
         for name in ("seeds", "iter1/pairs")
     }
     assert needed == {"seeds": ["prompt", "response"], "iter1/pairs": ["prompt", "chosen", "rejected"]}
+
+
+def test_the_documentation_names_the_columns_that_are_needed():
+    """docs/own-data.md, second column of the table of datasets; candidates' `prompt` and pairs' `prompt` have conditions."""
+    page = (Path(__file__).parent.parent / "docs" / "own-data.md").read_text()
+    described = {
+        row[0].strip(" `"): set(re.findall(r"`(\w+)`", row[1]))
+        for row in (line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `"))
+    }
+    for kind in ("seeds", "ift", "eft", "prompts", "candidates", "judgements", "scores", "pairs"):
+        name = kind if kind in WITHOUT_ITERATION else f"iterN/{kind}"
+        needed = {c for c, _, role in column_table(name.replace("N", "1")) if role == "needed"}
+        conditions = {"prompt", "prompt_id"} if kind == "candidates" else set()
+        assert described[name] == needed | conditions, name
 
 
 def test_further_columns_are_kept_texts_of_csv_as_texts(run, tmp_path):

@@ -204,7 +204,9 @@ class Incoming:
         if not rules:
             return
         needs = {column for rule in rules for column in rule.needs}
-        read = {**known, **{column: extra[column] for column in needs & extra.keys()}}
+        read = dict(known)
+        for column in needs & extra.keys():  # the text of a prompt, beside which the class has an id only
+            read[column] = to_column(extra[column], pa.string(), self._place(column, chunk))
         for column in needs | (self._required & read.keys()):
             self._refuse_null(read[column], self._place(column, chunk))
         made: dict[str, list[Any]] = {rule.column: [] for rule in rules}
@@ -239,6 +241,11 @@ class Incoming:
                 raise place.refuse(
                     wrong, f"holds {values[wrong].as_py()!r}, expected one of {', '.join(expected)}"
                 )
+
+    @property
+    def looks_up_prompts(self) -> bool:
+        """Whether rows are joined with the run's prompts by text."""
+        return self._kind in ("candidates", "pairs") and "prompt_id" not in (self._present or ())
 
     # -- prompts of the run ----------------------------------------------------------------------------------
 

@@ -61,6 +61,13 @@ def import_file(run: Run, name: str, path: Path) -> list[Version]:
         raise InputError(f"{path}: holds no {', '.join(_ENDINGS)} file")
     prefix = "" if name in (".", "all") else f"{name}/"
     checked = [_checked(run, prefix + f.relative_to(path).as_posix().split(".")[0], f) for f in files]
+    names = {rows.name for rows in checked}
+    for rows in checked:
+        prompts = f"{rows.name.rpartition('/')[0]}/prompts"
+        if rows.looks_up_prompts and prompts in names:
+            raise InputError(
+                f"{rows.path}: has no column 'prompt_id'; import {prompts} first, then this file on its own"
+            )
     return [_publish(rows) for rows in checked]
 
 

@@ -258,9 +258,13 @@ def test_further_columns_are_kept_texts_of_csv_as_texts(run, tmp_path):
     rows = [{"prompt": "A?", "tag": "007"}, {"prompt": "B?", "tag": "1"}]
     import_file(run, "iter1/prompts", write(tmp_path / "p.csv", rows))
     assert [row["tag"] for row in rows_of(run, "iter1/prompts")] == ["007", "1"]
-    rows = [{"prompt": "A?", "n": 1}, {"prompt": "B?", "n": 1.5}, {"prompt": "C?"}]
+    rows = [{"prompt": "A?", "n": 1, "e": None}, {"prompt": "B?", "n": 1.5, "e": None}, {"prompt": "C?"}]
     import_file(run, "iter1/prompts", write(tmp_path / "p.jsonl", rows))
-    assert [row["n"] for row in rows_of(run, "iter1/prompts")] == [1.0, 1.5, None]
+    assert [(row["n"], row["e"]) for row in rows_of(run, "iter1/prompts")] == [
+        (1.0, None),
+        (1.5, None),
+        (None, None),
+    ]
 
 
 def test_the_conversational_export_comes_back_with_its_margin(sample, run, tmp_path):
@@ -351,6 +355,9 @@ def test_of_a_folder_all_files_or_none_are_published(run, tmp_path):
         import_file(run, "all", tmp_path / "files")
     assert not run.names()
     write(folder / "pairs.jsonl", [{"prompt": "A?", "chosen": "a", "rejected": "b"}])
+    with pytest.raises(InputError, match="has no column 'prompt_id'; import iter1/prompts first"):
+        import_file(run, "all", tmp_path / "files")
+    write(folder / "pairs.jsonl", [{"prompt": "A?", "chosen": "a", "rejected": "b", "prompt_id": "p"}])
     import_file(run, "all", tmp_path / "files")
     assert run.names() == ["iter1/pairs", "iter1/prompts"]
 

@@ -68,11 +68,6 @@ def export_file(run: Run, name: str, path: Path, form: str = "rows") -> int:
 Form = Callable[["pa.Table"], "tuple[pa.Schema, Iterable[pa.RecordBatch]]"]
 
 
-def form_names() -> tuple[str, ...]:
-    """Every value of `--as`."""
-    return tuple(dict.fromkeys([*_forms("pairs"), *_forms("ift")]))
-
-
 def _forms(kind: str) -> dict[str, Form]:
     if kind == "pairs":
         made = {form: partial(_mapped, form) for form in _ROWS}
@@ -92,16 +87,13 @@ def _conversational(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch
 
 def _mapped(form: str, table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     schema = _schema(form)
-    number = 0
 
     def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal number
+        number = 0
         for batch in table.to_batches(_BATCH_ROWS):
-            rows = []
-            for pair in batch.to_pylist():
-                number += 1
-                rows.append(_ROWS[form](_Pair(form, number, pair)))
-            yield _record_batch(rows, schema)
+            pairs = [_Pair(form, number + i, row) for i, row in enumerate(batch.to_pylist(), 1)]
+            number += len(pairs)
+            yield _record_batch([_ROWS[form](pair) for pair in pairs], schema)
 
     return schema, batches()
 
@@ -110,20 +102,20 @@ def _schema(form: str) -> pa.Schema:
     import pyarrow as pa
 
     text, turn = pa.string(), pa.struct([("from", pa.string()), ("value", pa.string())])
+    turns, pair = _messages_type(), [("chosen", text), ("rejected", text)]
     columns: dict[str, list[tuple[str, pa.DataType]]] = {
-        "plain": [("prompt", text), ("chosen", text), ("rejected", text)],
+        "plain": [("prompt", text), *pair],
         "alpaca": [
             ("instruction", text),
             ("input", text),
-            ("chosen", text),
-            ("rejected", text),
+            *pair,
             ("system", text),
             ("history", pa.list_(pa.list_(text))),
         ],
         "sharegpt": [("conversations", pa.list_(turn)), ("chosen", turn), ("rejected", turn)],
-        "swift": [("messages", _messages_type()), ("rejected_response", text)],
-        "unpaired": [("prompt", _messages_type()), ("completion", _messages_type()), ("label", pa.bool_())],
-        "messages": [("messages", _messages_type())],
+        "swift": [("messages", turns), ("rejected_response", text)],
+        "unpaired": [("prompt", turns), ("completion", turns), ("label", pa.bool_())],
+        "messages": [("messages", turns)],
     }
     return pa.schema(columns[form])
 
@@ -288,16 +280,9 @@ def _messages(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in table.to_batches(_BATCH_ROWS):
-            taught = [row for row in batch.to_pylist() if row["split"] == "train" and row["accepted"]]
-            rows = [
-                {
-                    "messages": [
-                        {"role": "user", "content": row["judge_prompt"]},
-                        {"role": "assistant", "content": row["target"]},
-                    ]
-                }
-                for row in taught
-            ]
+            taught = (row for row in batch.to_pylist() if row["split"] == "train" and row["accepted"])
+            turns = ((("user", row["judge_prompt"]), ("assistant", row["target"])) for row in taught)
+            rows = [{"messages": [{"role": role, "content": text} for role, text in pair]} for pair in turns]
             yield _record_batch(rows, schema)
 
     return schema, batches()

@@ -171,9 +171,9 @@ class Incoming:
             )
 
     def _require(self, cells: Mapping[str, Any]) -> None:
-        rules = [rule for rule in RULES[self._kind] if rule.column not in cells]
-        needed = self._required - {rule.column for rule in RULES[self._kind]}
-        needed |= {column for rule in rules for column in rule.needs}
+        filled = {rule.column for rule in RULES[self._kind]}
+        read = {c for rule in RULES[self._kind] if rule.column not in cells for c in rule.needs}
+        needed = (self._required | read) - filled
         absent = sorted(needed - cells.keys() - ({"prompt"} if self._kind == "pairs" else set()))
         if absent:
             raise InputError(
@@ -207,7 +207,7 @@ class Incoming:
         read = dict(known)
         for column in needs & extra.keys():  # the text of a prompt, beside which the class has an id only
             read[column] = to_column(extra[column], pa.string(), self._place(column, chunk))
-        for column in needs | (self._required & read.keys()):
+        for column in (needs | self._required) & read.keys():
             self._refuse_null(read[column], self._place(column, chunk))
         made: dict[str, list[Any]] = {rule.column: [] for rule in rules}
         lists = {column: values.to_pylist() for column, values in read.items()}

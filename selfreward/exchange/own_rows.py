@@ -59,10 +59,22 @@ class Rule:
     needs: tuple[str, ...] = ()
 
 
+def _constants(**values: Any) -> tuple[Rule, ...]:
+    """Columns that are the same in every row."""
+    return tuple(_constant(column, value) for column, value in values.items())
+
+
 def _constant(column: str, value: Any) -> Rule:
-    return Rule(
-        column, repr(value).replace("'", "") if value != [] else "an empty list", lambda row, rows: value
-    )
+    return Rule(column, str(value) if value != [] else "an empty list", lambda row, rows: value)
+
+
+def _id(column: str, prefix: str, *of: str) -> Rule:
+    """An id made from other columns."""
+
+    def make(row: Row, rows: Rows) -> str:
+        return row_id(prefix, *(row[name] for name in of))
+
+    return Rule(column, f"made from {' and '.join(of)}", make, of)
 
 
 def _pair_prompt_id(row: Row, rows: Rows) -> str:
@@ -71,157 +83,99 @@ def _pair_prompt_id(row: Row, rows: Rows) -> str:
     return row_id("p", [[turn["role"], turn["content"]] for turn in row["prompt"]])
 
 
+def _answer_id(side: str) -> Rule:
+    def make(row: Row, rows: Rows) -> str:
+        return row_id("c", row["prompt_id"], [turn["content"] for turn in row[side]])
+
+    return Rule(f"{side}_id", f"made from prompt_id and {side}", make)
+
+
+def _turns(row: Row, rows: Rows) -> list[Row]:
+    return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+
+
+def _numbered(of: str) -> Rule:
+    return Rule(
+        "sample", f"0, 1, 2, … in the rows of a {of}", lambda row, rows: rows.next_sample(row[f"{of}_id"])
+    )
+
+
+_BY_TEXT = "the id of the run's prompt with the text of prompt, or made from it"
 _ITERATION = Rule("iteration", "that of the dataset's name", lambda row, rows: rows.iteration)
-_SOURCE = _constant("source", MODEL)
-_ENGLISH = _constant("lang", "en")
-_SEED_PROMPT_ID = Rule(
-    "prompt_id", "made from prompt", lambda row, rows: row_id("q", row["prompt"]), ("prompt",)
-)
-_JUDGED = (
-    _constant("judge", MODEL),
-    _constant("template", MODEL),
-    _constant("judge_mode", "sampled"),
-)
+_JUDGED = _constants(judge=MODEL, template=MODEL, judge_mode="sampled", injection_suspected=False)
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "seeds": (
-        _SEED_PROMPT_ID,
-        Rule(
-            "seed_id",
-            "made from prompt_id and response",
-            lambda row, rows: row_id("s", row["prompt_id"], row["response"]),
-            ("response",),
-        ),
-        _ENGLISH,
-        _SOURCE,
+        _id("prompt_id", "q", "prompt"),
+        _id("seed_id", "s", "prompt_id", "response"),
+        *_constants(lang="en", source=MODEL),
     ),
     "ift": (
-        Rule(
-            "source_id",
-            "made from prompt and response",
-            lambda row, rows: row_id("s", row["prompt"], row["response"]),
-            ("prompt", "response"),
-        ),
-        Rule("ift_id", "made from source_id", lambda row, rows: row_id("ift", row["source_id"])),
-        Rule(
-            "messages",
-            "prompt as the user's turn, response as the assistant's",
-            lambda row, rows: [
-                {"role": "user", "content": row["prompt"]},
-                {"role": "assistant", "content": row["response"]},
-            ],
-            ("prompt", "response"),
-        ),
-        _ENGLISH,
-        _SOURCE,
+        _id("source_id", "s", "prompt", "response"),
+        _id("ift_id", "ift", "source_id"),
+        Rule("messages", "prompt as the user's turn, response as the assistant's", _turns),
+        *_constants(lang="en", source=MODEL),
     ),
     "eft": (
-        _SEED_PROMPT_ID,
-        Rule(
-            "response_id",
-            "made from prompt_id and response",
-            lambda row, rows: row_id("s", row["prompt_id"], row["response"]),
-            ("response",),
-        ),
+        _id("prompt_id", "q", "prompt"),
+        _id("response_id", "s", "prompt_id", "response"),
         Rule("source_id", "response_id", lambda row, rows: row["response_id"]),
-        Rule("eft_id", "made from source_id", lambda row, rows: row_id("eft", row["source_id"])),
+        _id("eft_id", "eft", "source_id"),
         Rule("accepted", "whether there is a target", lambda row, rows: row["target"] is not None),
-        _SOURCE,
+        *_constants(source=MODEL),
     ),
     "prompts": (
         _ITERATION,
-        Rule("prompt_id", "made from prompt", lambda row, rows: row_id("p", row["prompt"]), ("prompt",)),
-        _constant("demonstration_ids", []),
-        _constant("generator", MODEL),
-        _constant("kept", True),
-        _constant("round", 0),
-        _constant("seed", 0),
+        _id("prompt_id", "p", "prompt"),
+        *_constants(demonstration_ids=[], generator=MODEL, kept=True, round=0, seed=0),
     ),
     "candidates": (
         _ITERATION,
         Rule(
             "prompt_id",
-            "the id of the run's prompt with the text of prompt, or made from it",
+            _BY_TEXT,
             lambda row, rows: rows.prompt_id(row["prompt"], must_exist=True),
             ("prompt",),
         ),
-        Rule("sample", "0, 1, 2, … in a prompt's rows", lambda row, rows: rows.next_sample(row["prompt_id"])),
-        Rule(
-            "candidate_id",
-            "made from prompt_id and sample",
-            lambda row, rows: row_id("c", row["prompt_id"], row["sample"]),
-        ),
-        _constant("finish_reason", "stop"),
-        _constant("n_tokens", 0),
-        Rule("n_chars", "the length of response", lambda row, rows: len(row["response"]), ("response",)),
-        _constant("model", MODEL),
-        _constant("seed", 0),
+        _numbered("prompt"),
+        _id("candidate_id", "c", "prompt_id", "sample"),
+        Rule("n_chars", "the length of response", lambda row, rows: len(row["response"])),
+        *_constants(finish_reason="stop", n_tokens=0, model=MODEL, seed=0),
     ),
     "judgements": (
         _ITERATION,
         *_JUDGED,
-        Rule(
-            "sample",
-            "0, 1, 2, … in a candidate's rows",
-            lambda row, rows: rows.next_sample(row["candidate_id"]),
-        ),
-        Rule(
-            "judgement_id",
-            "made from candidate_id and sample",
-            lambda row, rows: row_id("j", row["candidate_id"], row["sample"]),
-        ),
+        _numbered("candidate"),
+        _id("judgement_id", "j", "candidate_id", "sample"),
         Rule(
             "status",
-            "ok where there is a score, else no_score",
+            "ok with a score, else no_score",
             lambda row, rows: "no_score" if row["score"] is None else "ok",
         ),
-        _constant("finish_reason", "stop"),
-        _constant("n_tokens", 0),
-        _constant("attempts", 1),
-        _constant("injection_suspected", False),
-        _constant("seed", 0),
+        *_constants(finish_reason="stop", n_tokens=0, attempts=1, seed=0),
     ),
     "scores": (
         _ITERATION,
         *_JUDGED,
-        _constant("n_judgements", 1),
-        Rule("n_scored", "1 where there is a score, else 0", lambda row, rows: int(row["score"] is not None)),
-        _constant("injection_suspected", False),
+        *_constants(n_judgements=1),
+        Rule("n_scored", "1 with a score, else 0", lambda row, rows: int(row["score"] is not None)),
     ),
     "pairs": (
         _ITERATION,
-        Rule(
-            "prompt_id",
-            "the id of the run's prompt with the text of prompt, or made from it",
-            _pair_prompt_id,
-            ("prompt",),
-        ),
-        Rule("chosen_id", "made from prompt_id and chosen", lambda row, rows: _answer_id(row, "chosen")),
-        Rule(
-            "rejected_id", "made from prompt_id and rejected", lambda row, rows: _answer_id(row, "rejected")
-        ),
-        Rule(
-            "pair_id",
-            "made from chosen_id and rejected_id",
-            lambda row, rows: row_id("pair", row["chosen_id"], row["rejected_id"]),
-        ),
-        _constant("chosen_score", 1.0),
-        _constant("rejected_score", 0.0),
+        Rule("prompt_id", _BY_TEXT, _pair_prompt_id),
+        _answer_id("chosen"),
+        _answer_id("rejected"),
+        _id("pair_id", "pair", "chosen_id", "rejected_id"),
+        *_constants(chosen_score=1.0, rejected_score=0.0),
         Rule(
             "margin",
-            "chosen_score less rejected_score",
+            "chosen_score - rejected_score",
             lambda row, rows: row["chosen_score"] - row["rejected_score"],
         ),
-        _constant("rule", MODEL),
+        *_constants(rule=MODEL),
     ),
-    "judge_eval": (_ITERATION,),
-    "model_outputs": (_ITERATION,),
-    "annotations": (_ITERATION,),
+    **dict.fromkeys(("judge_eval", "model_outputs", "annotations"), (_ITERATION,)),
 }
-
-
-def _answer_id(row: Row, side: str) -> str:
-    return row_id("c", row["prompt_id"], [turn["content"] for turn in row[side]])
 
 
 def describe_columns(kind: str, row_class: type) -> list[tuple[str, str, str]]:

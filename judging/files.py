@@ -19,7 +19,8 @@ from selfreward.judging.agreement.rating_files import read_columns
 from selfreward.judging.judge import Item, Judged, judge_items
 from selfreward.judging.parsing.scores import ParsedScore, parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate, load_template
-from selfreward.reading.files import kind_of, read_rows
+from selfreward.reading.files import read_rows
+from selfreward.reading.opening import kind_of
 from selfreward.steps.generation import Generation
 from selfreward.store import durable
 from selfreward.store.sealed import digest

@@ -28,7 +28,7 @@ from selfreward.judging.agreement.human import (
     preference_rows,
     read_pandalm,
 )
-from selfreward.reading.files import kind_of, read_rows
+from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import (
     SeedReading,
     looks_like_messages,
@@ -37,6 +37,7 @@ from selfreward.reading.oasst import (
     read_messages,
     read_trees,
 )
+from selfreward.reading.opening import kind_of
 from selfreward.tables import row_id
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFig
 from selfreward.evaluation.pairwise.human_sheet import Key, KeyItem, cells_sha256
 from selfreward.evaluation.pairwise.result import open_share, percent
 from selfreward.judging.parsing.verdicts import Ceiling, annotator_ceiling
-from selfreward.reading.files import read_text
+from selfreward.reading.opening import read_text
 from selfreward.statistics import Figure
 from selfreward.store.run import Run
 from selfreward.store.sealed import digest

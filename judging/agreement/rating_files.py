@@ -17,7 +17,8 @@ from selfreward.judging.agreement.rating_tables import (
     join_rows,
     rating_columns,
 )
-from selfreward.reading import files
+from selfreward.reading.files import read_rows as read_file
+from selfreward.reading.opening import kind_of
 
 if TYPE_CHECKING:
     import datasets
@@ -56,8 +57,8 @@ def read_columns(path: Path) -> tuple[Columns, list[int]]:
     if path.is_dir():
         dataset = _dataset(path)
         return dataset.with_format("arrow")[:].to_pydict(), list(range(1, len(dataset) + 1))
-    rows = list(files.read_rows(path, path.name))
-    if files.kind_of(path) == "csv":
+    rows = list(read_file(path, path.name))
+    if kind_of(path) == "csv":
         rows = [(n, {column: _csv_cell(column, cell) for column, cell in row.items()}) for n, row in rows]
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     return {name: [row.get(name) for _, row in rows] for name in names}, [number for number, _ in rows]

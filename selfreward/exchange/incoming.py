@@ -17,7 +17,8 @@ from selfreward import tables
 from selfreward.errors import InputError
 from selfreward.exchange.own_rows import RULES, Rows
 from selfreward.reading.columns import Place, extra_column, to_column
-from selfreward.reading.files import Chunk, kind_of, read_chunks
+from selfreward.reading.files import Chunk, read_chunks
+from selfreward.reading.opening import kind_of
 from selfreward.store.run import Run
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Incoming:
         if not n_rows:
             raise InputError(f"{self.path}: has no rows; expected the rows of {self.name}")
         ids, counts = np.unique(np.concatenate(hashes), return_counts=True)
-        if len(repeated := set(ids[counts > 1].tolist())) and key:
-            self._refuse_twins(key, repeated)
+        if key and (counts > 1).any():
+            self._refuse_twins(key, set(ids[counts > 1].tolist()))
         return n_rows
 
     def _refuse_twins(self, key: str, hashes: set[int]) -> None:
@@ -130,10 +131,7 @@ class Incoming:
             }
             for column in extra_types.keys() - extra.keys():
                 extra[column] = pa.nulls(len(chunk.numbers), extra_types[column])
-            yield (
-                self._known(cells, extra, chunk, rows),
-                {c: _cast(v, extra_types.get(c)) for c, v in extra.items()},
-            )
+            yield self._known(cells, extra, chunk, rows), extra
 
     def _name_of(self, column: str, chunk: Chunk) -> str:
         renamed = _RENAMED.get(column, column) if self._kind == "pairs" else column
@@ -269,10 +267,6 @@ class Incoming:
         version = self.run.current(f"iter{self._iteration}/prompts")
         entry = {"name": version.name, "version": version.version, "content_sha256": version.content_sha256}
         return {"prompts": entry}
-
-
-def _cast(values: pa.Array, kind: pa.DataType | None) -> pa.Array:
-    return values if kind is None or values.type == kind else values.cast(kind)
 
 
 def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:

@@ -76,7 +76,7 @@ def extra_column(cells: pa.Array | list[Any], kind: pa.DataType | None, place: P
     import pyarrow as pa
 
     if isinstance(cells, pa.Array):
-        column = cells
+        column = cells if kind is None else cells.cast(kind)
     else:
         try:
             column = pa.array(cells, kind)

@@ -14,20 +14,18 @@ row's number, counted from 1.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import itertools
 import json
-import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 from selfreward.errors import InputError
+from selfreward.reading.batches import read_batches
+from selfreward.reading.opening import explained, kind_of, open_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,10 +34,7 @@ Row = dict[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
 _SizedRows = Iterator[tuple[int, Row, int]]
 
-_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
-_CSV_BLOCK = 64 << 20
-"""Bytes of CSV parsed at a time; no row may be longer."""
-_BATCH_ROWS, _BATCH_BYTES = 10_000, 32 << 20
+_BATCH_ROWS, _BATCH_CHARS = 10_000, 16 << 20
 
 
 def read_rows(path: Path, where: str | None = None) -> NumberedRows:
@@ -71,7 +66,7 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
         for number, row, size in _json_rows(path, str(path)):
             waiting.append((number, row))
             n_chars += size
-            if len(waiting) == _BATCH_ROWS or n_chars > _BATCH_BYTES // 2:
+            if len(waiting) == _BATCH_ROWS or n_chars > _BATCH_CHARS:
                 yield _chunk(waiting)
                 waiting, n_chars = [], 0
         if waiting:
@@ -95,49 +90,6 @@ def _chunk(rows: list[tuple[int, Row]]) -> Chunk:
     return Chunk(numbers, {name: [row.get(name) for _, row in rows] for name in names})
 
 
-def kind_of(path: Path) -> Literal["json", "csv", "parquet"]:
-    """How a file is to be read: Parquet by its first bytes or name, CSV by its name, everything else is JSON."""
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith(".csv"):
-        return "csv"
-    with _explained(path, str(path)), open_bytes(path) as file:
-        return "parquet" if name.endswith(".parquet") or file.read(4) == _PARQUET else "json"
-
-
-def read_text(path: Path) -> str:
-    """A whole UTF-8 file, unpacked if its first bytes say gzip."""
-    with _explained(path, str(path)), open_bytes(path) as file:
-        return file.read().decode("utf-8-sig")
-
-
-@contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked if the first two say gzip or the name ends so."""
-    with path.open("rb") as probe:
-        packed = probe.read(2) == _GZIP or path.suffix == ".gz"
-    with gzip.open(path, "rb") if packed else path.open("rb") as file:
-        yield file  # type: ignore[misc]  # GzipFile reads as any binary file does
-
-
-@contextmanager
-def _explained(path: Path, where: str) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; give one of the files in it") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{where}: the gzip file is cut off or damaged ({error})") from error
-    except (pa.ArrowException, OSError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise InputError(f"{where}: cannot be read ({reason})") from error
-
-
 # -- JSON ----------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +98,7 @@ def _json_rows(path: Path, where: str) -> _SizedRows:
 
     The first character that is no blank tells an array; a first line that is no object of its own, a column form.
     """
-    with _explained(path, where), open_bytes(path) as file:
+    with explained(path, where), open_bytes(path) as file:
         lines = _numbered_lines(file, where)
         first = next(lines, None)
         if first is None:
@@ -232,100 +184,3 @@ def _by_column(value: Row, where: str) -> _SizedRows:
         raise InputError(f"{where}: its columns have different lengths ({shown}); each row needs all of them")
     for number, cells in enumerate(zip(*value.values(), strict=True), 1):
         yield number, dict(zip(value, cells, strict=True)), 0
-
-
-# -- CSV and Parquet -----------------------------------------------------------------------------------------
-
-
-def read_batches(path: Path, where: str | None = None) -> Iterator[pa.RecordBatch]:
-    """A CSV or Parquet file as record batches in order; all columns of a CSV are text. At least one, if empty."""
-    where = where or str(path)
-    read = _csv_batches if kind_of(path) == "csv" else _parquet_batches
-    with _explained(path, where):
-        yield from read(path, where)
-
-
-def _csv_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    header = _header(path, where)
-    bad_rows: list[Any] = []
-
-    def refuse(row: Any) -> str:
-        bad_rows.append(row)
-        return "error"
-
-    if not header:
-        yield pa.RecordBatch.from_pylist([], schema=pa.schema([]))
-        return
-    try:
-        with open_bytes(path) as file:
-            blocks = arrow_csv.open_csv(
-                file,
-                read_options=arrow_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=dict.fromkeys(header, pa.string()),
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                ),
-            )
-            for block in blocks:
-                for start in range(0, max(1, block.num_rows), _BATCH_ROWS):
-                    yield block.slice(start, _BATCH_ROWS)
-    except pa.ArrowInvalid as error:
-        if not bad_rows:  # Arrow counts the header as row 1
-            reason = re.sub(
-                r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", " ".join(str(error).split())
-            )
-            raise InputError(
-                f"{where}: cannot be read as CSV ({reason}); expected UTF-8, closed quotes, and rows below "
-                f"{_CSV_BLOCK >> 20} MB"
-            ) from error
-        row = bad_rows[0]
-        raise InputError(
-            f"{where}: row {row.number - 1} has {row.actual_columns} cells; the header has {row.expected_columns} columns"
-        ) from error
-
-
-def _header(path: Path, where: str) -> list[str]:
-    with open_bytes(path) as file:
-        lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(file))
-        try:
-            header = next(csv.reader(lines), [])
-        except csv.Error as error:
-            raise InputError(f"{where}: its header cannot be read ({error})") from error
-    return _unique(header, where)
-
-
-def _unique(names: list[str], where: str) -> list[str]:
-    twins = [name for number, name in enumerate(names) if name in names[:number]]
-    if twins:
-        raise InputError(f"{where}: has two columns named {twins[0]!r}; rename one")
-    return names
-
-
-def _parquet_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with open_bytes(path) as file:
-        parquet = pq.ParquetFile(file)
-        schema = parquet.schema_arrow
-        _unique(schema.names, where)
-        meta = parquet.metadata
-        n_bytes = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-        # A row of 10 MB must not be read ten thousand times over.
-        n_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * max(1, meta.num_rows) // max(1, n_bytes)))
-        yield pa.RecordBatch.from_pylist([], schema=schema)
-        for number, batch in enumerate(parquet.iter_batches(n_rows)):
-            try:
-                batch.validate(full=True)
-            except pa.ArrowInvalid as error:
-                first, reason = number * n_rows + 1, " ".join(str(error).split())
-                raise InputError(
-                    f"{where}: rows {first} to {first + batch.num_rows - 1}: hold damaged values ({reason})"
-                ) from error
-            yield batch

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from sample_run import make_sample_run, publish_rows
 
 from selfreward.errors import InputError, UsageError
-from selfreward.exchange.exporting import export_file, kto_order
+from selfreward.exchange.exporting import export_file
+from selfreward.exchange.trainer_forms import kto_order
 from selfreward.store.exchange import ROW_CLASSES, WITHOUT_ITERATION, column_table, import_file
 from selfreward.store.run import Run
 from selfreward.tables import Annotation, JudgeEval, Message, ModelOutput, Seed, from_table

@@ -175,8 +175,8 @@ class Incoming:
         absent = sorted(needed - cells.keys() - ({"prompt"} if self._kind == "pairs" else set()))
         if absent:
             raise InputError(
-                f"{self.path}: has no column {absent[0]!r}; {self.name} needs {', '.join(sorted(needed))} "
-                f"(`selfreward import RUN {self.name} --columns` lists all)"
+                f"{self.path}: has no column {absent[0]!r}, but {', '.join(map(repr, cells)) or 'none'}; {self.name} needs "
+                f"{', '.join(sorted(needed))} (`selfreward import RUN {self.name} --columns` lists all)"
             )
 
     def _converted(self, column: str, cells: Any, chunk: Chunk) -> pa.Array:

@@ -76,7 +76,8 @@ def extra_column(cells: pa.Array | list[Any], kind: pa.DataType | None, place: P
     import pyarrow as pa
 
     if isinstance(cells, pa.Array):
-        column = cells if kind is None else cells.cast(kind)
+        kind = kind or (cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type)
+        column = cells.cast(kind)
     else:
         try:
             column = pa.array(cells, kind)

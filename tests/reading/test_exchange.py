@@ -268,6 +268,21 @@ def test_further_columns_are_kept_texts_of_csv_as_texts(run, tmp_path):
     ]
 
 
+def test_categories_of_pandas_are_texts(run, tmp_path):
+    table = pa.table(
+        {
+            "prompt": pa.array(["A?", "B?"]).dictionary_encode(),
+            "tag": pa.array(["x", "y"]).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, tmp_path / "p.parquet")
+    import_file(run, "iter1/prompts", tmp_path / "p.parquet")
+    assert [(row["prompt"], row["tag"]) for row in rows_of(run, "iter1/prompts")] == [
+        ("A?", "x"),
+        ("B?", "y"),
+    ]
+
+
 def test_the_conversational_export_comes_back_with_its_margin(sample, run, tmp_path):
     export_file(sample, "iter1/pairs", tmp_path / "p.jsonl", "conversational")
     first = json.loads((tmp_path / "p.jsonl").read_text().splitlines()[0])
@@ -294,7 +309,7 @@ PAIR = {"prompt": QUESTION, "chosen": GOOD, "rejected": BAD}
         ("seeds", [SEED, SEED], "row 2: seed_id 's' is already that of row 1"),
         ("seeds", [SEED, {**SEED, "seed_id": None}], "row 2: column 'seed_id' is NULL"),
         ("seeds", [SEED, {**SEED, "response": "\ud83d"}], "row 2: column 'response' holds half of a surrogate pair"),
-        ("seeds", [{"prompt": "Q?"}], "no column 'response'; seeds needs prompt, response"),
+        ("seeds", [{"prompt": "Q?"}], "no column 'response', but 'prompt'; seeds needs prompt, response"),
         ("seeds", [], "has no rows"),
         ("iter1/prompts", [{"prompt": "Q?"}, {"prompt": "Q?"}], r"row 2: prompt_id .* is made from prompt"),
         ("iter1/prompts", [{**PROMPT, "demonstration_ids": "ift-abc"}], "holds 'ift-abc', expected a list of texts"),

@@ -110,8 +110,8 @@ def _iterations(run: Run) -> list[dict[str, Any]]:
             found.append({
                 "iteration": number,
                 **_funnel_values(funnel(run, number)),
-                "histogram": notes["histogram"],
-                "judgements_by_status": notes["judgements_by_status"],
+                "histogram": notes.get("histogram", []),
+                "judgements_by_status": notes.get("judgements_by_status", {}),
             })  # fmt: skip
     return found
 

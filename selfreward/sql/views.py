@@ -179,7 +179,7 @@ class OpenRun:
         try:
             statements = self._connection.extract_statements(query)
         except duckdb.Error as error:
-            raise UsageError(f"query: {one_line(error)}") from error
+            raise UsageError(f"query: {one_line(error)}{self._slash_hint(query)}") from error
         if len(statements) != 1:
             raise UsageError(f"query: found {len(statements)} statements, expected one")
         text = _bare(str(statements[0].query))
@@ -230,6 +230,11 @@ class OpenRun:
                 shown = ", ".join(d for d in tables.values() if d in self.views())
                 return f"query: {shown} has no column {column!r}; {_nearest(column, sorted(columns))}"
         return f"query: {one_line(error)}"
+
+    def _slash_hint(self, query: str) -> str:
+        """`status` and the other commands call a dataset iter1/pairs, SQL iter1.pairs."""
+        found = next((name for name in self._datasets if "/" in name and name in query), None)
+        return f"; in SQL {found} is {found.replace('/', '.')}" if found else ""
 
     def _columns(self, view: str) -> list[str]:
         rows = self._connection.execute(f"DESCRIBE {_quoted(view)}").fetchall()

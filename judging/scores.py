@@ -14,6 +14,7 @@ from typing import Any
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.sql.views import connect
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema
@@ -52,9 +53,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 def build(job: Job) -> Rows:
     """Average, then look whether the judge still tells responses apart."""
-    import duckdb
-
-    connection = duckdb.connect()
+    connection = connect()
     connection.register("judgements", job.table("judgements"))
     scores = connection.sql(_SCORES).to_arrow_table().cast(arrow_schema(Score))
     connection.register("scores", scores)

@@ -26,8 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from selfreward.errors import UsageError
+from selfreward.errors import InputError, UsageError
 from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
+from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
 
 if TYPE_CHECKING:
@@ -50,15 +51,15 @@ class OpenRun:
     def __init__(self, path: Path | str, threads: int | None = None, memory_limit: str | None = None) -> None:
         self.run = Run(path)
         self._datasets = [name for name in self.run.names() if not is_model(name)]
-        spill = Path(tempfile.gettempdir()) / f"selfreward-sql-{secrets.token_hex(8)}"
-        settings: dict[str, Any] = {"temp_directory": str(spill)}
-        settings |= {"threads": threads} if threads else {}
+        settings: dict[str, Any] = {"threads": threads} if threads else {}
         settings |= {"memory_limit": memory_limit} if memory_limit else {}
         self._connection = connect(settings)
-        for setting in ("enable_external_access = false", "lock_configuration = true"):
-            self._connection.execute(f"SET {setting}")
         self._loaded: set[str] = set()
+        self._sources: dict[str, str] = {}
+        """Dataset -> the view of its rows, numbered: a name in a query of ours is never one from the run."""
         self._tables: dict[str, pa.Table] = {}
+        self.other_iterations: dict[str, int] = {}
+        """Dataset (of those read so far) -> its rows that say that they are of another iteration."""
 
     def __enter__(self) -> OpenRun:
         return self
@@ -103,15 +104,23 @@ class OpenRun:
         self._datasets = [name for name in self._datasets if wanted(name)]
 
     def table(self, name: str) -> pa.Table:
-        """The rows of a dataset, verified once; one of an iteration always has the column `iteration`."""
+        """The rows of a dataset, verified once; the column `iteration` of one of an iteration says which that is.
+
+        Where the rows themselves say otherwise (imported ones may), the name counts: it is what the run goes by, and an
+        audit names them (`values_in_range`).
+        """
         import pyarrow as pa
 
         if name not in self._tables:
             table = self.run.current(name).table()
-            iteration = name.rpartition("/")[0].removeprefix("iter")
-            if iteration and "iteration" not in table.column_names:
-                numbers = pa.repeat(pa.scalar(int(iteration), pa.int64()), table.num_rows)
-                table = table.append_column("iteration", numbers)
+            iteration = DatasetName.parse(name).iteration
+            if iteration is not None:
+                numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])
+                if "iteration" not in table.column_names:
+                    table = table.append_column("iteration", numbers)
+                elif n_other := _n_other(table["iteration"], iteration):
+                    self.other_iterations[name] = n_other
+                    table = table.set_column(table.column_names.index("iteration"), "iteration", numbers)
             self._tables[name] = table
         return self._tables[name]
 
@@ -142,7 +151,7 @@ class OpenRun:
         if EDGES in wanted:
             wanted |= child_datasets() - self._loaded
         names = [name for view in wanted for name in self.datasets(view)]
-        for name in sorted(set(names) - self._loaded):
+        for name in sorted(set(names) - self._sources.keys()):
             self._register(name)
         for kind in sorted({_kind(name) for name in names}):
             self._make_union(kind)
@@ -173,27 +182,7 @@ class OpenRun:
 
     def check_reads(self, query: str) -> str:
         """The text of the one statement in `query`; UsageError where it is none, is several, or would write."""
-        import duckdb
-
-        try:
-            statements = self._connection.extract_statements(query)
-        except duckdb.Error as error:
-            raise UsageError(f"query: {one_line(error)}") from error
-        if len(statements) != 1:
-            raise UsageError(f"query: found {len(statements)} statements, expected one")
-        text = _bare(str(statements[0].query))
-        kind = statements[0].type.name
-        if kind == "EXPLAIN":
-            self.check_reads(_EXPLAIN.sub("", text, count=1))
-        tree = self._tree_text(text) if kind == "SELECT" else ""
-        if kind not in _READING or _WRITING_NODE.search(tree):
-            written = kind if kind not in _READING else "data-changing WITH"
-            article = "an" if written[0] in "AEIOU" else "a"
-            raise UsageError(
-                f"query: a run is read-only, and this is {article} {written} statement; expected SELECT (to keep a result, "
-                "write it with --out)"
-            )
-        return text
+        return check_reads(self._connection, query)
 
     def _views_in(self, query: str) -> set[str]:
         """Every view whose name occurs as a word: at worst one too many is verified."""
@@ -206,16 +195,11 @@ class OpenRun:
             found.add(qualified if iteration and qualified in known else EDGES if word == LINEAGE else word)
         return found & known
 
-    def _tree_text(self, query: str) -> str:
-        """DuckDB's parse tree as JSON text; empty where it has none for this kind of query."""
-        ((text,),) = self._connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [query]).fetchall()
-        return str(text)
-
     # -- what went wrong -------------------------------------------------------------------------------------
 
     def _explain(self, query: str, error: Exception) -> str:
         """DuckDB's message in one line, led by what we know better: the nearest names."""
-        tree = json.loads(self._tree_text(query))
+        tree = json.loads(_tree_text(self._connection, query))
         tables = {str(node["table_name"]).lower(): _dotted(node) for node in _nodes(tree, "BASE_TABLE")}
         defined = {str(entry["key"]).lower() for entry in _entries(tree, "map") if "key" in entry}
         for table, dotted in tables.items():
@@ -231,33 +215,96 @@ class OpenRun:
         return f"query: {one_line(error)}"
 
     def _columns(self, view: str) -> list[str]:
-        rows = self._connection.execute(f"DESCRIBE {_quoted(view)}").fetchall()
+        rows = self._connection.execute(f"DESCRIBE {quoted(*view.split('.'))}").fetchall()
         return [str(row[0]).lower() for row in rows]
 
     # -- views -----------------------------------------------------------------------------------------------
 
     def _register(self, name: str) -> None:
-        iteration, _, kind = name.rpartition("/")
-        source = f"_{iteration}_{kind}" if iteration else name
+        dataset, source = DatasetName.parse(name), f"_rows_{len(self._sources)}"
         self._connection.register(source, self.table(name))
-        self._loaded.add(name)
-        if iteration:
-            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {iteration}")
-            self._connection.execute(f"CREATE VIEW {iteration}.{kind} AS SELECT * FROM {source}")
+        self._sources[name] = source
+        if dataset.iteration is not None:
+            schema = f"iter{dataset.iteration}"
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+            self._make_view(quoted(schema, dataset.kind), [source])
 
     def _make_union(self, kind: str) -> None:
         names = [name for name in self._datasets if _kind(name) == kind]
-        if set(names) <= self._loaded and names != [kind]:
-            self._connection.execute(f"CREATE OR REPLACE VIEW {kind} AS {union_query(names)}")
+        if set(names) <= self._sources.keys():
+            self._make_view(quoted(kind), [self._sources[name] for name in names])
+
+    def _make_view(self, view: str, sources: list[str]) -> None:
+        import duckdb
+
+        try:
+            self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {union_query(map(quoted, sources))}")
+        except duckdb.Error as error:
+            raise InputError(
+                f"{self.run.path}: {view}: the rows of its datasets do not fit together: {one_line(error)}"
+            ) from error
 
 
-def connect(settings: dict[str, Any] | None = None) -> Any:
-    """An in-memory DuckDB connection that prints nothing: its progress bar goes to stdout, where results are."""
+def _n_other(said: Any, iteration: int) -> int:
+    """How many values of a column are not the number of this iteration."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if said.type != pa.int64():
+        return len(said)
+    return len(said) - (pc.sum(pc.equal(said, iteration)).as_py() or 0)
+
+
+def connect(settings: dict[str, Any] | None = None, files: bool = False) -> Any:
+    """The one way to DuckDB: in memory, without files, network and extensions, and no query can change that.
+
+    Only the writer of audit files asks for `files`. Its progress bar would go to stdout, where results are; what does
+    not fit the memory goes below the system's temporary folder, not into the current one.
+    """
     import duckdb
 
-    connection = duckdb.connect(config=settings or {})
+    spill = Path(tempfile.gettempdir()) / f"selfreward-sql-{secrets.token_hex(8)}"
+    connection = duckdb.connect(config={"temp_directory": str(spill), **(settings or {})})
     connection.execute("SET enable_progress_bar = false")
+    if not files:
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
     return connection
+
+
+def quoted(*parts: str) -> str:
+    """A name for a query, whatever is in it.
+
+    >>> print(quoted("iter1", 'a"; DROP VIEW b'))
+    "iter1"."a""; DROP VIEW b"
+    """
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def check_reads(connection: Any, query: str, what: str = "query") -> str:
+    """The text of the one statement in `query`; UsageError where it is none, is several, or would write."""
+    import duckdb
+
+    try:
+        statements = [(str(s.query), s.type.name) for s in connection.extract_statements(query)]
+    except (duckdb.Error, ValueError, TypeError) as error:  # a kind without a name; text that is no Unicode
+        raise UsageError(f"{what}: cannot be read as a query: {one_line(error)}") from error
+    if len(statements) != 1:
+        raise UsageError(f"{what}: found {len(statements)} statements, expected one")
+    text, kind = _bare(statements[0][0]), statements[0][1]
+    if kind == "EXPLAIN":
+        check_reads(connection, _EXPLAIN.sub("", text, count=1), what)
+    first = re.match(r"\W*(\w*)", text)
+    tree = _tree_text(connection, text) if kind == "SELECT" else ""
+    hidden = kind == "MULTI" and first is not None and first[1].upper() in ("CREATE", "INSERT", "COPY")
+    if kind not in _READING or hidden or _WRITING_NODE.search(tree):
+        written = kind if kind not in _READING else "CREATE" if hidden else "data-changing WITH"
+        article = "an" if written[0] in "AEIOU" else "a"
+        raise UsageError(
+            f"{what}: a run is read-only, and this is {article} {written} statement; expected SELECT (to keep a result, "
+            "write it with --out)"
+        )
+    return text
 
 
 def open_run(path: Path | str) -> OpenRun:
@@ -272,9 +319,9 @@ def read_stream(relation: Any) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_stream(relation)
 
 
-def union_query(datasets: Iterable[str]) -> str:
+def union_query(quoted_tables: Iterable[str]) -> str:
     """All iterations of one kind of dataset as one SELECT, columns matched by name."""
-    return " UNION ALL BY NAME ".join(f"SELECT * FROM {name.replace('/', '.')}" for name in datasets)
+    return " UNION ALL BY NAME ".join(f"SELECT * FROM {table}" for table in quoted_tables)
 
 
 def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
@@ -286,10 +333,10 @@ def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
     rows = []
     for name in names:
         manifest = run.current(name).manifest
-        iteration = name.rpartition("/")[0].removeprefix("iter")
+        dataset = DatasetName.parse(name)
         plain = {
-            "dataset": _kind(name),
-            "iteration": int(iteration) if iteration else None,
+            "dataset": dataset.kind,
+            "iteration": dataset.iteration,
             "version": manifest["key"][:16],
             "n_rows": manifest["counts"]["out"],
         }
@@ -311,11 +358,13 @@ def _bare(statement: str) -> str:
 
 
 def _kind(name: str) -> str:
-    return name.rpartition("/")[2]
+    return DatasetName.parse(name).kind
 
 
-def _quoted(view: str) -> str:
-    return ".".join(f'"{part}"' for part in view.split("."))
+def _tree_text(connection: Any, query: str) -> str:
+    """DuckDB's parse tree as JSON text; empty where it has none for this kind of query."""
+    ((text,),) = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [query]).fetchall()
+    return str(text)
 
 
 def _dotted(table: dict[str, Any]) -> str:

@@ -198,7 +198,17 @@ class Version:
         """
         import datasets
 
-        return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
+        try:
+            return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+        ) as error:  # features written by a stranger
+            raise DamagedError(
+                f"{self.folder}: its columns are none that `datasets` knows: {error}; {_REMEDY}"
+            ) from error
 
 
 def load_rows(folder: Path | str) -> datasets.Dataset:
@@ -229,7 +239,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return None if content is None else read_as_manifest(content, folder / MANIFEST)
 
 
-def read_as_manifest(content: bytes, path: Path) -> dict[str, Any]:
+def read_as_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
     """The body of a sealed manifest; DamagedError where it is not what selfreward writes."""
     body = unseal(content, path)
     check(MANIFEST_JSON, body, path)

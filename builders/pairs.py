@@ -4,9 +4,9 @@
      "chosen": [{"role": "assistant", …}], "rejected": […], "chosen_id": "c-…", "rejected_id": "c-…",
      "chosen_score": 4.33, "rejected_score": 1.0, "margin": 3.33, "rule": "max_min"}
 
-A rule is a SELECT over the view `eligible` (one row for each candidate that may enter a pair: `prompt_id`,
+A rule is one SELECT over the view `eligible` (one row for each candidate that may enter a pair: `prompt_id`,
 `candidate_id`, `score`, `score_variance`, `n_chars`, `n_tokens`, `sample`) that returns `prompt_id`, `chosen_id`,
-`rejected_id`, and optionally `reason` for a prompt it drops. `$min_margin`, `$length_band` and `$positive_score` may
+`rejected_id`; a prompt that it leaves out is dropped. `$min_margin`, `$length_band` and `$positive_score` may
 be used. To add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path in `pairs.rule`.
 
 What is not eligible is excluded before any rule sees it, and counted: unscored, truncated, empty and failed
@@ -205,9 +205,10 @@ def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.T
         except (duckdb.Error, pa.ArrowException, AttributeError) as error:
             raise InputError(f"{what}: {one_line(error)}") from error
     columns = ("prompt_id", "chosen_id", "rejected_id")
-    missing = set(columns) - set(picked.column_names)
-    if missing:
-        raise InputError(f"{what}: returns {picked.column_names}, expected also {sorted(missing)}")
+    if missing := sorted(set(columns) - set(picked.column_names)):
+        raise InputError(f"{what}: returns {picked.column_names}, expected also {missing}")
+    if any(picked.column_names.count(column) > 1 for column in columns):
+        raise InputError(f"{what}: returns {picked.column_names}, expected each name once")
     for column in columns:
         found = picked.schema.field(column).type
         if not (pa.types.is_string(found) or pa.types.is_large_string(found) or picked.num_rows == 0):
@@ -218,9 +219,6 @@ def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.T
 
 
 _RULE_CONTRACT = {
-    "returns a row without a prompt, or with one id of a pair and not the other": """
-        SELECT prompt_id FROM picked WHERE prompt_id IS NULL OR (chosen_id IS NULL) <> (rejected_id IS NULL)
-        ORDER BY ALL LIMIT 1""",
     "returns more than one pair for a prompt": """
         SELECT prompt_id FROM picked GROUP BY prompt_id HAVING count(*) > 1 ORDER BY ALL LIMIT 1""",
     "picks a candidate that is not eligible or belongs to another prompt": """

@@ -16,7 +16,16 @@ from typing import Any
 
 from selfreward.errors import StoreError
 from selfreward.sql.lineage_queries import lineage_statements
-from selfreward.sql.views import VERSIONS, OpenRun, connect, open_run, quoted, read_stream, union_query
+from selfreward.sql.views import (
+    VERSIONS,
+    OpenRun,
+    connect,
+    one_line,
+    open_run,
+    quoted,
+    read_stream,
+    union_query,
+)
 from selfreward.store import durable
 from selfreward.store.names import DatasetName
 
@@ -33,10 +42,9 @@ def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) 
     with durable.new_file(path) as temporary:
         try:
             return _fill(run, temporary, query)
-        except duckdb.IOException as error:
-            reason = " ".join(str(error).split())
+        except duckdb.Error as error:
             raise StoreError(
-                f"--out {path}: cannot be written: {reason} ({durable.free_space(path)})"
+                f"--out {path}: cannot be written: {one_line(error)} ({durable.free_space(path)})"
             ) from error
         finally:
             durable.remove_file(Path(f"{temporary}.wal"))

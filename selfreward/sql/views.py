@@ -146,7 +146,20 @@ class OpenRun:
         return pa.concat_tables(parts, promote_options="default")
 
     def load(self, views: Iterable[str]) -> None:
-        """Verify the datasets behind these views and make the views; what is loaded already costs nothing."""
+        """Verify the datasets behind these views and make the views; what is loaded already costs nothing.
+
+        InputError where rows (imported ones may) lack the columns of their kind, or do not fit together.
+        """
+        import duckdb
+
+        try:
+            self._load(views)
+        except duckdb.Error as error:
+            raise InputError(
+                f"{self.run.path}: the rows of its datasets are not those of a run: {one_line(error)}"
+            ) from error
+
+    def _load(self, views: Iterable[str]) -> None:
         wanted = set(views) - self._loaded
         if EDGES in wanted:
             wanted |= child_datasets() - self._loaded
@@ -235,14 +248,7 @@ class OpenRun:
             self._make_view(quoted(kind), [self._sources[name] for name in names])
 
     def _make_view(self, view: str, sources: list[str]) -> None:
-        import duckdb
-
-        try:
-            self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {union_query(map(quoted, sources))}")
-        except duckdb.Error as error:
-            raise InputError(
-                f"{self.run.path}: {view}: the rows of its datasets do not fit together: {one_line(error)}"
-            ) from error
+        self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {union_query(map(quoted, sources))}")
 
 
 def _n_other(said: Any, iteration: int) -> int:
@@ -287,8 +293,13 @@ def check_reads(connection: Any, query: str, what: str = "query") -> str:
 
     try:
         statements = [(str(s.query), s.type.name) for s in connection.extract_statements(query)]
-    except (duckdb.Error, ValueError, TypeError) as error:  # a kind without a name; text that is no Unicode
-        raise UsageError(f"{what}: cannot be read as a query: {one_line(error)}") from error
+    except duckdb.Error as error:
+        raise UsageError(f"{what}: {one_line(error)}") from error
+    except (
+        ValueError,
+        TypeError,
+    ) as error:  # a kind without a name (UPDATE EXTENSIONS), or text that is no Unicode
+        raise UsageError(f"{what}: is no query in Unicode text; expected one SELECT") from error
     if len(statements) != 1:
         raise UsageError(f"{what}: found {len(statements)} statements, expected one")
     text, kind = _bare(statements[0][0]), statements[0][1]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import DamagedError, InputError, StoreError
 from selfreward.store import durable
 from selfreward.store.foreign import MANIFEST_JSON, check
-from selfreward.store.names import is_version
+from selfreward.store.names import is_model, is_version
 from selfreward.store.sealed import unseal
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Version:
         _compare(
             zip(paths, entries, _in_threads(lambda path: file_sha256(path, on_bytes), paths), strict=True)
         )
-        if any(entry["rows"] is not None for entry in entries):
+        if not is_model(self.manifest["name"]):
             self._rows([_map(path) for path in paths])
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
@@ -146,7 +146,7 @@ class Version:
         All shards are opened before the first is hashed, so that `gc` cannot take one away in between.
         """
         entries = self.manifest["files"]
-        if all(entry["rows"] is None for entry in entries):
+        if is_model(self.manifest["name"]):
             raise StoreError(f"{self.folder}: holds no rows, {self.name} is a model")
         self.check_files()
         paths = [self.folder / entry["name"] for entry in entries]
@@ -184,9 +184,10 @@ class Version:
                 raise DamagedError(
                     f"{path}: holds {shard.num_rows:,} rows, the manifest says {entry['rows']:,}; {_REMEDY}"
                 )
-        if table.num_rows != self.n_rows:
+        if not shards or table.num_rows != self.n_rows:
+            found = f"{table.num_rows:,} rows" if shards else "no file of rows"
             raise DamagedError(
-                f"{self.folder}: holds {table.num_rows:,} rows, the manifest's counts say {self.n_rows:,}; {_REMEDY}"
+                f"{self.folder}: holds {found}, the manifest's counts say {self.n_rows:,} rows; {_REMEDY}"
             )
         return table
 

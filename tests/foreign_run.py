@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from selfreward.errors import SelfrewardError
 from selfreward.store.sealed import seal, unseal
@@ -37,15 +38,12 @@ def snapshot(folder: Path, without: tuple[Path, ...] = ()) -> dict[str, str]:
 def one_sentence(*kinds: type[SelfrewardError]) -> Iterator[list[str]]:
     """The block must raise an error meant for the user, in one line that names no bug; yields where it will stand."""
     told: list[str] = []
-    try:
+    with pytest.raises(kinds or SelfrewardError) as caught:
         yield told
-    except kinds or SelfrewardError as error:
-        told.append(str(error))
-        assert str(error)
-        assert "\n" not in str(error), str(error)
-        assert "this is a bug" not in str(error), str(error)
-        return
-    raise AssertionError("nothing was refused")
+    told.append(str(caught.value))
+    assert told[0]
+    assert "\n" not in told[0]
+    assert "this is a bug" not in told[0]
 
 
 def put(body: dict, place: str, value: object) -> dict:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
-from selfreward.sql.views import check_reads, connect, one_line, quoted
+from selfreward.sql.queries import check_reads, connect, one_line, quoted
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts

@@ -14,7 +14,7 @@ from selfreward.data_cards.cards.render import TrainingData, write_model_card
 from selfreward.data_cards.tree.layout import CARD, MODEL_MANIFEST, config_name, model_repo
 from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import InputError
-from selfreward.models.known import PICKLES
+from selfreward.models.folder import PICKLES
 from selfreward.store.run import is_model
 from selfreward.store.version import MANIFEST, Version
 

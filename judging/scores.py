@@ -14,7 +14,7 @@ from typing import Any
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
-from selfreward.sql.views import connect
+from selfreward.sql.queries import connect
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema

@@ -221,12 +221,7 @@ def _restore_dataset(
     with run.draft(name) as folder:
         try:
             written = write_rows(folder, table, files)
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-        ) as error:  # features written by a stranger
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # a stranger's features
             raise DamagedError(
                 f"{shown}: its columns cannot be stored: {error}; nothing of it is used"
             ) from error

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import GateError, StoreError, UsageError
 from selfreward.judging.audits.pack import Audit, choose, load_pack
 from selfreward.judging.audits.tables import PROVIDED, AuditData, Unavailable
-from selfreward.sql.views import OpenRun, one_line, read_stream
+from selfreward.sql.queries import one_line, read_stream
+from selfreward.sql.views import OpenRun
 from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts, Recipe, Run, text_input
 

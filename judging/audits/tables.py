@@ -28,7 +28,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.sql.views import VERSIONS, OpenRun, quoted
+from selfreward.sql.queries import quoted
+from selfreward.sql.views import VERSIONS, OpenRun
 from selfreward.store.exchange import KEYS, ROW_CLASSES
 from selfreward.store.names import DatasetName
 from selfreward.tables import arrow_schema, required_columns

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError
 from selfreward.judging.audits.tables import AuditData, Unavailable
-from selfreward.models.known import max_context
-from selfreward.sql.views import one_line
+from selfreward.models.folder import max_context
+from selfreward.sql.queries import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,16 +16,8 @@ from typing import Any
 
 from selfreward.errors import StoreError
 from selfreward.sql.lineage_queries import lineage_statements
-from selfreward.sql.views import (
-    VERSIONS,
-    OpenRun,
-    connect,
-    one_line,
-    open_run,
-    quoted,
-    read_stream,
-    union_query,
-)
+from selfreward.sql.queries import connect, one_line, quoted, read_stream
+from selfreward.sql.views import VERSIONS, OpenRun, open_run, union_query
 from selfreward.store import durable
 from selfreward.store.names import DatasetName
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import InputError, UsageError
-from selfreward.sql.views import connect, one_line, quoted
+from selfreward.sql.queries import connect, one_line, quoted
 from selfreward.store.names import DatasetName, is_dataset
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version

@@ -18,7 +18,8 @@ from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request
 from selfreward.engines.registry import ModelString, parse_model_string
 from selfreward.errors import ConfigError, EngineError
-from selfreward.models.known import fetch_model, max_context
+from selfreward.models.folder import max_context
+from selfreward.models.known import fetch_model
 from selfreward.progress import say
 from selfreward.steps.step import Plan, stage_module
 from selfreward.store.run import is_model

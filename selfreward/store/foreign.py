@@ -38,10 +38,10 @@ class Each:
     value: Any
 
 
-def check(shape: Any, value: Any, path: Path | str, error: type[StoreError] = DamagedError) -> None:
-    """Raise `error` in one sentence (file, place, what is there, what was expected) unless the value has the shape."""
+def check(shape: Any, value: Any, path: Path | str) -> None:
+    """Raise DamagedError in one sentence (file, place, what is there, what was expected) unless the value has the shape."""
     for place, found, expected in _differences(shape, value, ""):
-        raise error(
+        raise DamagedError(
             f"{path}: {place or 'the content'} is {_SHORT.repr(found)}, expected {expected}; selfreward wrote no such file, so take it "
             "from its source again"
         )
@@ -193,16 +193,18 @@ def _links(folder: Path | str) -> Iterator[Path]:
 
 
 def _leads_to_a_version(run: Path, link: Path) -> bool:
-    if link.parent != run / "models":
-        return False
-    with_name = (
-        re.escape(link.name) if is_model(link.name) else r"(SFT|M[0-9]+)"
-    )  # a hidden one is being made
+    """`models/M1`, or the hidden name under which it is being made (and which may be gone by now)."""
     hidden = link.name.startswith(".tmp-")
-    target = os.readlink(link)
-    return (is_model(link.name) or hidden) and bool(
-        re.fullmatch(rf"versions/{with_name}/[0-9a-f]{{16}}", target)
-    )
+    if link.parent != run / "models" or not (hidden or is_model(link.name)):
+        return False
+    try:
+        _, model_name, version_name = PurePosixPath(target := os.readlink(link)).parts
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    wanted = f"versions/{model_name if hidden else link.name}/{version_name}"
+    return target == wanted and is_model(model_name) and is_version(version_name)
 
 
 def _is_a_link(path: Path) -> StoreError:

@@ -26,7 +26,7 @@ _RESERVED = re.compile(r"dataset_versions|lineage_edges|score_versions|iter[0-9]
 MAX_NAME_CHARS = 64
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class DatasetName:
     """`iter1/pairs` is `DatasetName("pairs", 1)`, `ift` is `DatasetName("ift")`.
 

@@ -249,9 +249,8 @@ class Run:
         while entry != (entry := self.state().current.get(model)):
             if entry is not None:
                 link = self.path / "models" / model
-                if (
-                    link.is_dir() and not link.is_symlink()
-                ):  # a run folder that was copied with its links followed
+                # A run folder that was copied with its links followed has a folder there.
+                if link.is_dir() and not link.is_symlink():
                     aside = self._aside(f"{model}-copy")
                     durable.rename(link, aside)
                     print(f"{link}: was a folder, expected a link; it is now {aside}", file=sys.stderr)
@@ -277,10 +276,8 @@ class Run:
             if not durable.is_no_space(error):
                 raise
             # A name needs no space where a file does: the damaged rows go out of everybody's way all the same.
-            full, aside = (
-                error,
-                version.folder.with_name(f".damaged-{version.version}-{secrets.token_hex(4)}"),
-            )
+            full = error
+            aside = version.folder.with_name(f".damaged-{version.version}-{secrets.token_hex(4)}")
         if version.folder.exists():
             durable.rename(version.folder, aside)
         if full is not None:

@@ -201,12 +201,7 @@ class Version:
 
         try:
             return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-        ) as error:  # features written by a stranger
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # a stranger's features
             raise DamagedError(
                 f"{self.folder}: its columns are none that `datasets` knows: {error}; {_REMEDY}"
             ) from error

@@ -13,7 +13,8 @@ from word_model import make_word_model
 
 from selfreward.engines.chat_tokens import ChatTokenizer
 from selfreward.errors import EngineError, InputError
-from selfreward.models.known import fetch_model, max_context, model_identity, resolve_model
+from selfreward.models.folder import max_context
+from selfreward.models.known import fetch_model, model_identity, resolve_model
 
 
 @pytest.fixture(autouse=True)

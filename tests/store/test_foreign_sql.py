@@ -20,7 +20,8 @@ from selfreward.judging.audits.runner import gate, run_audits
 from selfreward.sql.diff import diff
 from selfreward.sql.lineage import lineage
 from selfreward.sql.output import run_query
-from selfreward.sql.views import OpenRun, check_reads, connect, quoted
+from selfreward.sql.queries import check_reads, connect, quoted
+from selfreward.sql.views import OpenRun
 from selfreward.store.run import Counts, Recipe, Run
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def _sources() -> list[tuple[Path, ast.Module]]:
 
 
 def test_there_is_one_way_to_duckdb():
-    """`selfreward.sql.connect`, and within it the only `duckdb.connect`; files may be written by the audit file alone."""
+    """`selfreward.queries.connect`, and within it the only `duckdb.connect`; files may be written by the audit file alone."""
     found, with_files = [], []
     for path, tree in _sources():
         for node in ast.walk(tree):
@@ -83,7 +84,7 @@ def test_there_is_one_way_to_duckdb():
                 )
             if isinstance(node, ast.ImportFrom) and node.module == "duckdb":
                 found.append(f"{path}: from duckdb import")
-    assert found == ["selfreward/sql/views.py"]
+    assert found == ["selfreward/sql/queries.py"]
     assert with_files == ["selfreward/sql/file.py"]
 
 

@@ -26,7 +26,7 @@ from selfreward.errors import GateError, StoreError, UsageError
 from selfreward.judging.audits.pack import Audit, choose, load_pack
 from selfreward.judging.audits.tables import PROVIDED, AuditData, Unavailable
 from selfreward.sql.queries import one_line, read_stream
-from selfreward.sql.views import OpenRun
+from selfreward.sql.views import VERSIONS, OpenRun
 from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts, Recipe, Run, text_input
 
@@ -207,7 +207,7 @@ def _run_one(data: AuditData, audit: Audit, threshold: float) -> AuditResult:
 
 def _measure(data: AuditData, audit: Audit, threshold: float) -> dict[str, Any]:
     absent = [name for name in audit.needs if not data.has(name)]
-    datasets = [name for name in (*audit.needs, *audit.uses) if name not in PROVIDED]
+    datasets = [name for name in (*audit.needs, *audit.uses) if name not in (*PROVIDED, VERSIONS)]
     if absent or (datasets and not any(map(data.has, datasets))):
         raise Unavailable(f"the run has no {', '.join(absent or audit.uses)}")
     data.need((*audit.needs, *audit.uses))

@@ -260,22 +260,22 @@ class Run:
         """The hidden folder of an unfinished stage: its journal and checkpoints, found again by key."""
         return self.path / ".work" / f"{recipe.name.replace('/', '-')}-{recipe.version}"
 
-    def quarantine(self, version: Version) -> Path:
+    def quarantine(self, version: Version, damaged: bool = False) -> Path:
         """Move a damaged version aside, so that the next run builds it again; nothing is deleted.
 
         One whose folder is gone is only forgotten. The folder given back is where it lies now.
 
         It stops being current first: a crash in between leaves a version that run.json does not name, which is
-        verified in full before anybody uses it, and which the same call moves aside.
+        verified in full before anybody uses it, and which the same call moves aside. Where a full disk keeps run.json from
+        being written, one that is `damaged` for certain is moved all the same: no reader loses what it could read.
         """
         full = None
         try:
             aside = self._aside(f"{version.name.replace('/', '-')}-{version.version}")
             update_state(self.path, lambda state: state.forgetting(version.name, version.version))
         except StoreError as error:
-            if not durable.is_no_space(error):
+            if not damaged or not durable.is_no_space(error):
                 raise
-            # A name needs no space where a file does: the damaged rows go out of everybody's way all the same.
             full = error
             aside = version.folder.with_name(f".damaged-{version.version}-{secrets.token_hex(4)}")
         if version.folder.exists():

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from selfreward.costs import MONEY
 from selfreward.engines.base import Engine, EngineOptions
 from selfreward.errors import UsageError
+from selfreward.unkeyed import MONEY
 
 ENGINES = {
     "hf": "selfreward.engines.hf.engine:HfEngine",

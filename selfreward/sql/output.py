@@ -125,7 +125,8 @@ def _explained() -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.Error, pa.ArrowException) as error:
+    # ValueError, ArithmeticError: a value that DuckDB can hold and Python cannot, such as an infinite time
+    except (duckdb.Error, pa.ArrowException, ArithmeticError, ValueError) as error:
         raise UsageError(f"query: {one_line(error)}") from error
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -27,6 +27,9 @@ from selfreward.progress import say
 from selfreward.steps.step import Job
 from selfreward.store import durable
 from selfreward.store.version import Version
+
+if TYPE_CHECKING:
+    from selfreward.config.run import RunConfig
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 20
@@ -53,6 +56,16 @@ def train(
     return result
 
 
+def gate_settings(config: RunConfig) -> dict[str, Any]:
+    """What `ask_gate` needs, outside of the key; UsageError for the name of no audit, before anything is built."""
+    if config.gate_thresholds:
+        from selfreward.judging.audits.pack import load_pack
+        from selfreward.judging.audits.runner import thresholds_of
+
+        thresholds_of(load_pack(), config.gate_thresholds, "gate_thresholds: ")
+    return {"gate": config.gate, "gate_thresholds": config.gate_thresholds}
+
+
 def ask_gate(job: Job) -> dict[str, Any]:
     """Audit what is to be trained on; GateError where a check of severity `fail` fails. For the manifest's notes."""
     if not job.unkeyed["gate"]:
@@ -60,11 +73,13 @@ def ask_gate(job: Job) -> dict[str, Any]:
         return {"gate": "off"}
     from selfreward.judging.audits.runner import gate
 
-    report = gate(job.run, job.iteration, job.name)
+    thresholds = job.unkeyed.get("gate_thresholds", {})
+    report = gate(job.run, job.iteration, job.name, thresholds)
     warned = [result.name for result in report.by_verdict("warn")]
     warnings = f", with warnings: {', '.join(warned)}" if warned else ""
     say(f"{job.name}: {len(report.results)} audits, none failed{warnings}")
-    return {"gate": "passed", "warnings": warned}
+    changed = {"gate_thresholds": thresholds} if thresholds else {}
+    return {"gate": "passed", "warnings": warned, **changed}
 
 
 def _run(command: list[str], name: str) -> None:

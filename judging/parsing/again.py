@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
-from selfreward.steps.reuse import contents
+from selfreward.store.recipe import contents
 
 if TYPE_CHECKING:
     from selfreward.store.recipe import Recipe

@@ -250,6 +250,8 @@ class RunConfig(Section):
     gate: Unkeyed[bool] = True
     """Run the audits before training, and stop if one of severity `fail` fails. Off is recorded in the model's
     manifest."""
+    gate_thresholds: Unkeyed[dict[str, float]] = {}
+    """Other thresholds for the gate, by audit: {contaminated_prompts: 3}. Recorded in the model's manifest."""
     max_cost: Unkeyed[float | None] = Field(None, ge=0)
     """Limit for paid servers over the whole run, in the currency of their prices."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selfreward.errors import SelfrewardError
-from selfreward.store.recipe import Recipe
+from selfreward.store.recipe import Recipe, contents
 from selfreward.store.run import Run
 from selfreward.store.version import Version
 
@@ -40,11 +40,6 @@ def differs_only_unused(
         except SelfrewardError:  # a version or an input that is damaged or gone proves nothing
             continue
     return None
-
-
-def contents(inputs: dict[str, dict[str, str]]) -> dict[str, str | None]:
-    """What counts of a recipe's or a manifest's inputs."""
-    return {role: entry.get("content_sha256") or entry.get("sha256") for role, entry in inputs.items()}
 
 
 def _input(run: Run, entry: dict[str, str]) -> Version:

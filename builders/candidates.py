@@ -14,6 +14,7 @@ from typing import Any
 
 from selfreward.config.run import CandidatesConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
+from selfreward.notes import Generated
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -48,7 +49,7 @@ def build(job: Job) -> Rows:
     requests = [_request(row, settings, job.seed) for row in prompts]
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "responses")
-        notes = generation.notes()
+        notes = Generated(generation=generation.notes())
     rows = [
         Candidate(
             candidate_id=row_id("c", request.id, job.models["model"].name, sample),
@@ -66,7 +67,7 @@ def build(job: Job) -> Rows:
         for request in requests
         for sample in range(request.n)
     ]
-    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes))
+    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _request(row: dict[str, Any], settings: CandidatesConfig, seed: int) -> Request:

@@ -14,6 +14,7 @@ from typing import Any
 
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError
+from selfreward.notes import SeedsNotes
 from selfreward.reading.oasst import (
     EMBEDDED,
     SeedReading,
@@ -55,8 +56,8 @@ def build(job: Job) -> Rows:
             f"seeds: none of the {reading.n_in} replies in {settings.source} is left: "
             + ", ".join(f"{reason} {n}" for reason, n in reading.dropped.items())
         )
-    notes = {"prompts": len({seed.prompt_id for seed in rows})}
-    return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes))
+    notes = SeedsNotes(prompts=len({seed.prompt_id for seed in rows}))
+    return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes.stored()))
 
 
 def _is_local(source: str) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import AlpacaConfig, RunConfig
+from selfreward.notes import AnnotationsNotes, JsonObject
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store import durable
@@ -74,15 +75,15 @@ def build(job: Job) -> Rows:
     )
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(annotations.requests, "verdicts")
-        notes = generation.notes()
+        asked = generation.notes()
     rows = annotation_rows(annotations, list(completions.values()))
-    result = summarise_rows(rows, references, answers)
-    notes["alpaca"] = result.to_dict()
-    _write_alpaca_files(job.run.path / "evaluations" / f"iter{job.iteration}", outputs, rows, notes["alpaca"])
+    result = summarise_rows(rows, references, answers).to_dict()
+    _write_alpaca_files(job.run.path / "evaluations" / f"iter{job.iteration}", outputs, rows, result)
     table = to_table([_row(job, row) for row in rows], Annotation)
     missing = len(outputs) - len(rows)
     dropped = {"no_output": missing} if missing else {}
-    return Rows(table, Counts(len(outputs), len(rows), dropped, notes))
+    notes = AnnotationsNotes(generation=asked, alpaca=result)
+    return Rows(table, Counts(len(outputs), len(rows), dropped, notes.stored()))
 
 
 def _answer(row: dict[str, Any], column: str, generator: str) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _row(job: Job, row: dict[str, Any]) -> Annotation:
 
 
 def _write_alpaca_files(
-    folder: Path, outputs: Iterable[dict[str, Any]], rows: list[dict[str, Any]], result: dict[str, Any]
+    folder: Path, outputs: Iterable[dict[str, Any]], rows: list[dict[str, Any]], result: JsonObject
 ) -> None:
     """The files a leaderboard submission needs; derived from the datasets, so they may be replaced."""
     durable.make_folder(folder)

@@ -18,6 +18,7 @@ from selfreward.judging.judge import Item, Judged, judge_items
 from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.notes import JsonObject, JudgeEvalNotes
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -65,19 +66,21 @@ def build(job: Job) -> Rows:
     items = [Item(row["eft_id"], row["prompt"], row["response"]) for row in kept]
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         judged = judge_items(generation, engine, items, template, settings, job.seed)
-        notes = generation.notes()
+        asked = generation.notes()
     by_id = {row["eft_id"]: row for row in kept}
     rows = [_row(job, by_id[judgement.item_id], judgement, settings.mode) for judgement in judged]
-    notes["by_status"] = dict(Counter(row.status for row in rows))
-    notes["scored_share"] = sum(row.score is not None for row in rows) / len(rows) if rows else None
-    notes["histogram"] = sorted(Counter(row.score for row in rows if row.score is not None).items())
-    notes["agreement"] = agreement_of(rows)
-    left_out = len(eval_rows) - len(kept)
-    notes["responses_left_out_by_n_max"] = left_out
-    return Rows(to_table(rows, JudgeEval), Counts(len(rows), len(rows), notes=notes))
+    notes = JudgeEvalNotes(
+        generation=asked,
+        by_status=dict(Counter(row.status for row in rows)),
+        scored_share=sum(row.score is not None for row in rows) / len(rows) if rows else None,
+        histogram=sorted(Counter(row.score for row in rows if row.score is not None).items()),
+        agreement=agreement_of(rows),
+        responses_left_out_by_n_max=len(eval_rows) - len(kept),
+    )
+    return Rows(to_table(rows, JudgeEval), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
-def agreement_of(rows: list[JudgeEval]) -> dict[str, Any] | None:
+def agreement_of(rows: list[JudgeEval]) -> JsonObject | None:
     """The agreement figures of the responses' mean scores; None where there is nothing to compare."""
     import pandas as pd
 

@@ -14,6 +14,7 @@ from typing import Any
 from selfreward.config.run import AlpacaConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError
+from selfreward.notes import OutputsNotes
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -61,7 +62,7 @@ def build(job: Job) -> Rows:
     ]
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "answers")
-        notes = generation.notes()
+        asked = generation.notes()
     rows = []
     for output_id, prompt in zip(ids, prompts, strict=True):
         completion = completions[output_id, 0]
@@ -82,8 +83,8 @@ def build(job: Job) -> Rows:
                 error=completion.error,
             )
         )
-    notes["prompts_left_out_by_n_max"] = left_out
-    return Rows(to_table(rows, ModelOutput), Counts(len(rows), len(rows), notes=notes))
+    notes = OutputsNotes(generation=asked, prompts_left_out_by_n_max=left_out)
+    return Rows(to_table(rows, ModelOutput), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def evaluation_prompts(job: Job) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.notes import ScoresNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema
@@ -63,15 +64,15 @@ def build(job: Job) -> Rows:
     tied, comparable = connection.execute(_TIED).fetchall()[0]
     statuses = dict(connection.execute(_STATUSES).fetchall())
     _refuse_collapse(job, histogram, tied, comparable, statuses)
-    notes = {
-        "judgements": sum(statuses.values()),
-        "judgements_by_status": statuses,
-        "histogram": [[score, n] for score, n in histogram],
-        "prompts_all_tied": tied,
-        "prompts_comparable": comparable,
-        "unscored_candidates": sum(1 for value in scores["score"].to_pylist() if value is None),
-    }
-    return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes))
+    notes = ScoresNotes(
+        judgements=sum(statuses.values()),
+        judgements_by_status=statuses,
+        histogram=histogram,
+        prompts_all_tied=tied,
+        prompts_comparable=comparable,
+        unscored_candidates=scores["score"].null_count,
+    )
+    return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes.stored()))
 
 
 def _refuse_collapse(

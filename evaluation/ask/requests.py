@@ -29,6 +29,7 @@ from selfreward.engines.base import Completion, Engine, EngineOptions, Request
 from selfreward.engines.openai.usage import Usage
 from selfreward.engines.references import ModelRef
 from selfreward.errors import CostLimitError, UsageError
+from selfreward.notes import GenerationNotes
 from selfreward.progress import say
 from selfreward.steps.generation import Completions, Generation
 from selfreward.store.sealed import digest
@@ -122,17 +123,17 @@ class Asking(Generation):
         self._answered |= completions
         return completions
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> GenerationNotes:
         """Counts over what this command asked for, cached answers included."""
         answered = list(self._answered.values())
         errors = [c.error or "unknown" for c in answered if c.finish_reason == "error"]
-        return {
-            **super().notes(),
-            "completions": len(answered),
-            "truncated": sum(c.finish_reason == "length" for c in answered),
-            "engine_errors": len(errors),
-            "first_engine_error": errors[0] if errors else None,
-        }
+        return replace(
+            super().notes(),
+            completions=len(answered),
+            truncated=sum(c.finish_reason == "length" for c in answered),
+            engine_errors=len(errors),
+            first_engine_error=errors[0] if errors else None,
+        )
 
     def _id_of(self, content: str, sample: int) -> tuple[str, int]:
         """Where the answer that counts lies: the attempt after the last one that failed in an earlier run."""

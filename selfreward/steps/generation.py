@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from selfreward.costs import Ledger
 from selfreward.engines.base import Completion, Engine, Request
 from selfreward.errors import EngineError
+from selfreward.notes import GenerationNotes
 from selfreward.progress import bar, say
 from selfreward.store.journal import Journal
 
@@ -101,15 +101,15 @@ class Generation:
         self._n_tokens += sum(completion.n_tokens for completion in fresh.values())
         return len(fresh)
 
-    def notes(self) -> dict[str, Any]:
-        """Counts for the manifest's notes. What depends on speed or on restarts is not a row and not hashed."""
+    def notes(self) -> GenerationNotes:
+        """Counts for the manifest."""
         errors = [c.error or "unknown" for c in self._done.values() if c.finish_reason == "error"]
-        return {
-            "completions": len(self._done),
-            "truncated": sum(c.finish_reason == "length" for c in self._done.values()),
-            "engine_errors": len(errors),
-            "first_engine_error": errors[0] if errors else None,
-            "new_tokens": sum(c.n_tokens for c in self._done.values()),
-            "resumed": self._n_resumed,
-            "tokens_per_second": round(self._n_tokens / self._seconds, 1) if self._n_tokens else None,
-        }
+        return GenerationNotes(
+            completions=len(self._done),
+            truncated=sum(c.finish_reason == "length" for c in self._done.values()),
+            engine_errors=len(errors),
+            first_engine_error=errors[0] if errors else None,
+            new_tokens=sum(c.n_tokens for c in self._done.values()),
+            resumed=self._n_resumed,
+            tokens_per_second=round(self._n_tokens / self._seconds, 1) if self._n_tokens else None,
+        )

@@ -163,7 +163,7 @@ def test_a_failed_request_is_asked_again_by_the_next_run_only(tmp_path):
             ModelRef(ref.name, target, ref.content_sha256, None), tmp_path / "work", "x", Terms()
         ) as asked:
             found = asked.complete([request, other], "")
-            return found["r", 0].text, found["o", 0].text, asked.notes()["engine_errors"]
+            return found["r", 0].text, found["o", 0].text, asked.notes().engine_errors
 
     down = {"contains": "hello", "error": "busy"}
     assert ask([down, {"answers": ["first"]}]) == ("", "first", 1)

@@ -29,15 +29,17 @@ VERSION = 1
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """One version for each model of the run, unless `evaluate.judge` is null."""
-    if config.evaluate.judge is None:
+    """One version for each model of the run, unless `evaluate.judge` is null; without training, the configured judge."""
+    if config.evaluate.judge is None or (iteration == 0 and not config.train):
         return None
+    is_own = config.train or config.judging.judge == "current"
+    judge = f"M{iteration}" if is_own else config.judging.judge
     settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
     return Plan(
         name=f"iter{iteration}/judge_eval",
         module=__name__,
         inputs={"eft": "eft"},
-        models={"model": f"M{iteration}"},
+        models={"model": judge},
         texts={"template": load_for_range(settings.template, settings.min_score).text},
         params={
             "iteration": iteration,

@@ -181,6 +181,7 @@ def audit(
     from selfreward.judging.audits.report import format_report
     from selfreward.judging.audits.runner import run_audits
     from selfreward.store.run import Run
+    from selfreward.summary.facts import summarize
 
     run = Run(run_folder)
     report = run_audits(
@@ -191,12 +192,13 @@ def audit(
         iteration=iteration,
         against=against or [],
     )
+    funnel = funnel_rows(summarize(run))
     if as_json:
-        funnel = [asdict(row) for row in funnel_rows(run)]
-        print_json({**report.to_dict(), "exit_code": report.exit_code, "funnel": funnel})
+        rows = [asdict(row) for row in funnel]
+        print_json({**report.to_dict(), "exit_code": report.exit_code, "funnel": rows})
     else:
         print(format_report(report))
-        print(f"\n{format_funnel_rows(funnel_rows(run))}")
+        print(f"\n{format_funnel_rows(funnel)}")
     raise typer.Exit(report.exit_code)
 
 

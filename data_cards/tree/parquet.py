@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, shard_path
+from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, REJECTED_SPLIT, shard_path
 from selfreward.errors import DamagedError
 from selfreward.store.contenthash import content_sha256
 from selfreward.store.version import Version, file_sha256
@@ -137,7 +137,11 @@ def pieces(table: pa.Table, max_bytes: int) -> Iterator[pa.Table]:
 
 def _order(name: str, table: pa.Table) -> tuple[tuple[str, int], ...]:
     if name.rpartition("/")[2] == "eft" and table.num_rows:
-        return tuple((split, len(list(run))) for split, run in groupby(table["split"].to_pylist()))
+        columns = zip(table["split"].to_pylist(), table["accepted"].to_pylist(), strict=True)
+        splits = [
+            split if accepted or split != DEFAULT_SPLIT else REJECTED_SPLIT for split, accepted in columns
+        ]
+        return tuple((split, len(list(run))) for split, run in groupby(splits))
     return ((DEFAULT_SPLIT, table.num_rows),)
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from selfreward.cli.output import format_table
 from selfreward.config.run import RunConfig
 from selfreward.evaluation.paper.claims import Claim, claims_of
-from selfreward.evaluation.paper.figures import BASE_MODEL, SETTINGS, PaperFigure, paper_figures
 from selfreward.evaluation.paper.run_figures import RunFigure, run_figures
 from selfreward.store.run import Run
+from selfreward.summary.paper import BASE_MODEL, SETTINGS, PaperFigure, paper_figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Comparison:
     n: int | None
     differences: tuple[str, ...]
     """What a fair comparison would have to share and this one does not."""
+    outdated: bool = False
+    """Whether the run's figure is of a model or of rows that it has made anew since."""
 
     @property
     def fair(self) -> bool | None:
@@ -96,28 +98,20 @@ def _row(published: PaperFigure, mine: RunFigure | None, config: RunConfig) -> C
         high=mine.high if mine else None,
         n=mine.n if mine else None,
         differences=tuple(_differences(published, mine, config)) if mine else (),
+        outdated=mine.outdated if mine else False,
     )
 
 
 def _without_counterpart(mine: RunFigure) -> Comparison:
-    return Comparison(
-        mine.measure,
-        mine.figure,
-        mine.model,
-        mine.against,
-        mine.part,
-        mine.unit,
-        None,
-        mine.value,
-        mine.low,
-        mine.high,
-        mine.n,
-        (),
-    )
+    """A figure of a model that the paper does not have."""
+    shared = {f.name: getattr(mine, f.name) for f in fields(Comparison) if hasattr(mine, f.name)}
+    return Comparison(**shared, paper=None, run=mine.value, differences=())
 
 
 def _differences(published: PaperFigure, mine: RunFigure, config: RunConfig) -> Iterator[str]:
     """In words, everything that stands between the two numbers."""
+    if mine.outdated:
+        yield "OUTDATED: of a model or of rows that the run has made anew since"
     setting = SETTINGS[published.measure]
     from_people_alone = published.figure in ("ift rows", "eft rows, eval")
     if not is_papers_base(config.model) and not from_people_alone:
@@ -156,7 +150,8 @@ def format_paper(report: PaperReport) -> str:
     table = [
         (
             _what(row),
-            row.model if row.against is None or row.measure == "judge" else f"{row.model} v {row.against}",
+            (row.model if row.against is None or row.measure == "judge" else f"{row.model} v {row.against}")
+            + " OUTDATED" * row.outdated,
             row.run,
             "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}",
             row.n,

@@ -1,19 +1,12 @@
-"""The funnel of a run, asked of its rows: prompts, candidates, scored, not tied, pairs; beside the paper's figures.
-
-`judging/audits/funnel.sql` is the one query. `selfreward.funnel` tells the same from the manifests, with the reasons for what
-was lost; that the two agree is tested.
-"""
+"""The funnel of a run for `selfreward audit`: prompts, candidates, scored, comparable, not tied, pairs; beside the paper's figures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from selfreward.judging.audits.tables import AuditData
-from selfreward.sql.views import OpenRun
-from selfreward.store.run import Run
-
-FUNNEL = Path(__file__).parent / "funnel.sql"
+from selfreward.cli.output import format_table
+from selfreward.summary.facts import Summary
+from selfreward.summary.funnel import ITERATION_STEPS
 
 
 @dataclass(frozen=True)
@@ -26,20 +19,33 @@ class FunnelRow:
     share: float | None
     paper: int | None
     """What the paper reports for this step, where it does."""
+    lost: dict[str, int]
+    outdated: bool
 
 
-def funnel_rows(run: Run) -> list[FunnelRow]:
+def funnel_rows(summary: Summary) -> list[FunnelRow]:
     """Every step of every iteration; datasets that the run lacks leave their steps empty."""
-    with OpenRun(run.path) as opened:
-        data = AuditData(opened)
-        data.need(("prompts", "candidates", "judgements", "scores", "pairs"))
-        return [FunnelRow(*row) for row in data.connection.execute(FUNNEL.read_text()).fetchall()]
+    rows = []
+    for iteration in summary.iterations:
+        found = {step.what: step for step in iteration.funnel}
+        for what in ITERATION_STEPS:
+            name, step = what.replace(" ", "_"), found.get(what)
+            if step is None:
+                rows.append(FunnelRow(iteration.number, name, None, None, None, {}, False))
+            else:
+                outdated = step.dataset in summary.outdated
+                rows.append(
+                    FunnelRow(iteration.number, name, step.n, step.share, step.paper, step.lost, outdated)
+                )
+    return rows
 
 
 def format_funnel_rows(rows: list[FunnelRow]) -> str:
     """The funnel as a table for a terminal."""
-    from selfreward.cli.output import format_table
-
-    head = ("iteration", "step", "n", "share", "paper")
-    cells = [(r.iteration, r.step.replace("_", " "), r.n, r.share, r.paper) for r in rows if r.n is not None]
+    head = ("iteration", "step", "n", "share", "paper", "lost there")
+    cells = [
+        (r.iteration, r.step.replace("_", " ") + " OUTDATED" * r.outdated, r.n, r.share, r.paper,
+         ", ".join(f"{reason} {n}" for reason, n in r.lost.items() if n))
+        for r in rows if r.n is not None
+    ]  # fmt: skip
     return format_table(head, cells)

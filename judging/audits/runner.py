@@ -18,7 +18,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ from selfreward.errors import GateError, SelfrewardError, UsageError
 from selfreward.judging.audits.pack import Audit, choose, load_pack
 from selfreward.judging.audits.tables import PROVIDED, AuditData, Unavailable
 from selfreward.sql.views import OpenRun, one_line, read_stream
-from selfreward.store.run import Counts, Recipe, Run, text_input
+from selfreward.steps.status import outdated_lines, outdated_versions
+from selfreward.store.run import Counts, Recipe, Run, is_model, text_input
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,11 +122,15 @@ def run_audits(
         _restrict(opened, iteration)
         data = AuditData(opened, iteration, tuple(against))
         results = [_run_one(data, audit, limits[audit.name]) for audit in audits]
-        report = AuditReport(results, data.notes, time.monotonic() - started)
+        # Older rows beside newer inputs break checks that neither would break alone.
+        outdated = outdated_versions({name: run.current(name) for name in run.names()})
+        seen = {name: why for name, why in outdated.items() if is_model(name) or name in opened.names()}
+        notes = [*outdated_lines(seen), *data.notes]
+        report = AuditReport(results, notes, time.monotonic() - started)
         if not save:
             return report
         saved = _save(run, opened, audits, limits, report, tuple(against))
-    return AuditReport(results, data.notes, report.seconds, saved)
+    return replace(report, saved=saved)
 
 
 def gate(run: Run, iteration: int, stage: str) -> AuditReport:

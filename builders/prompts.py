@@ -32,7 +32,7 @@ from selfreward.tables import Message, Prompt, row_id, to_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfreward.builders.prompt_filters import EvaluationIndex
+    from selfreward.similarity.overlap import EvaluationIndex
 
 NAME = "builders.prompts"
 VERSION = 2

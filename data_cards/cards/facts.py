@@ -7,13 +7,14 @@ follows from the published versions, so that the same run gives the same card, b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from selfreward.config.run import RunConfig
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.errors import SelfrewardError
 from selfreward.store.exchange import is_imported
-from selfreward.store.run import Run, is_model
+from selfreward.store.run import Run, is_model, text_input
 from selfreward.store.version import Version
 from selfreward.summary.facts import Iteration, Judge, Summary, WinRate, summarize
 from selfreward.summary.settings import Settings
@@ -99,6 +100,7 @@ class RunFacts:
 def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Origin) -> RunFacts:
     """The facts of the chosen versions of a run."""
     summary = summarize(run, versions)
+    settings, template = _with_template(settings, summary.versions)
     datasets = [v for v in versions if not is_model(v.name)]
     return RunFacts(
         summary=summary,
@@ -107,7 +109,7 @@ def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Or
         settings=settings,
         origin=origin,
         generators=_generators(datasets),
-        template=_template(settings.config, summary.versions),
+        template=template,
         samples={
             i.number: found for i in summary.iterations if (found := _sample(summary.versions, i.number))
         },
@@ -135,18 +137,33 @@ def _distinct(versions: Iterable[Version], column: str) -> list[str]:
     return sorted(found)
 
 
-def _template(config: RunConfig | None, versions: Mapping[str, Version]) -> str | None:
-    """The judge prompt's text; None where it is not the one that the judgements were made with, or its file is gone."""
-    from selfreward.judging.prompts.templates import load_template
-    from selfreward.store.recipe import text_input
+def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple[Settings, str | None]:
+    """The settings with the template that the last judgements were made with, and its text; None where that is gone.
 
-    used = {entry["content_sha256"] for version in versions.values()
-            if (entry := version.manifest["inputs"].get("template"))}  # fmt: skip
-    try:
-        text = load_template(config.judging.template).text if config else None
-    except SelfrewardError:
-        return None
-    return text if text is not None and {text_input("template", text)["content_sha256"]} >= used else None
+    A manifest holds a template's hash alone, so it is looked for under the configured name and among the project's.
+    """
+    from selfreward.judging.prompts.templates import RANGES, load_template
+
+    hashes = [entry["content_sha256"] for version in versions.values()
+              if (entry := version.manifest["inputs"].get("template"))]  # fmt: skip
+    config = settings.config
+    if config is None:
+        return settings, None
+    named = config.judging.template
+    for name in (named, *RANGES):
+        with suppress(SelfrewardError):
+            text = load_template(name).text
+            if not hashes or text_input(name, text)["content_sha256"] == hashes[-1]:
+                difference = f"the judge was given the template {name!r}, not {named!r}"
+                judging = config.judging.model_copy(update={"template": name})
+                settings = Settings(
+                    config.model_copy(update={"judging": judging}),
+                    (*settings.differences, *([] if name == named else [difference])),
+                )
+                return settings, text
+    return replace(
+        settings, differences=(*settings.differences, f"the judge's template was not {named!r}")
+    ), None
 
 
 def _dataset(version: Version) -> DatasetFacts:

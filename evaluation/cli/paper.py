@@ -11,8 +11,11 @@ def paper(run_folder: RunFolder, as_json: Json = False) -> None:
     from selfreward.evaluation.ask.answers import Models
     from selfreward.evaluation.paper.table import compare_with_paper, format_paper
     from selfreward.store.run import Run
+    from selfreward.summary.settings import settings_of
 
-    report = compare_with_paper(Run(run_folder), Models(run_folder).config)
+    run = Run(run_folder)
+    made_with = settings_of(run.path, {name: run.current(name) for name in run.names()}).config
+    report = compare_with_paper(run, made_with or Models(run_folder).config)
     if as_json:
         print_json(report.to_dict())
     else:

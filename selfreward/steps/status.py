@@ -61,7 +61,7 @@ def _status(run: Run, config: RunConfig, plan: Plan, waits_for: list[str], unbui
     if current and is_imported(current):
         return line("done", "imported")
     if waits_for:
-        return line("outdated", f"made from an earlier {waits_for[0]}") if current else line("to do")
+        return line("outdated", f"waits for {waits_for[0]}") if current else line("to do")
     try:
         recipe, _, _ = resolve_plan(run, config, plan)
         version = run.find(recipe)

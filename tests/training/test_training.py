@@ -209,11 +209,18 @@ def test_sft_gives_trl_the_tokens_that_trl_would_make_itself(tiny, tmp_path):
     from selfreward.training import sft
     from selfreward.training.preflight import check_rows
 
-    rows = [{"source": "ift", "prompt": said("user", "hi"), "completion": said("assistant", a)} for a in ("ok", "yes")]
+    rows = [
+        {"source": "ift", "prompt": said("user", "hi"), "completion": said("assistant", a)}
+        for a in ("ok", "yes")
+    ]
     texts = trainer_for(SftConfig(), tiny, rows, tmp_path / "texts").train_dataset
     kept, _ = check_rows(rows, ["completion"], AutoTokenizer.from_pretrained(tiny), None)
-    ours = trainer_for(SftConfig(), tiny, [sft.step().encode(row) for row in kept], tmp_path / "tokens").train_dataset
-    assert [(row["input_ids"], row["labels"]) for row in ours] == [(row["input_ids"], row["labels"]) for row in texts]
+    ours = trainer_for(
+        SftConfig(), tiny, [sft.step().encode(row) for row in kept], tmp_path / "tokens"
+    ).train_dataset
+    assert [(row["input_ids"], row["labels"]) for row in ours] == [
+        (row["input_ids"], row["labels"]) for row in texts
+    ]
 
 
 # dropout, precision, the reference

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from published_run import HOSTILE, make_hostile_run, make_published_run
-from sample_run import changed, make_sample_run
+from sample_run import changed, every, make_sample_run
 
 from selfreward.data_cards.cards import render as cards
 from selfreward.data_cards.cards.audits import Audits
@@ -382,6 +382,25 @@ def test_an_unknown_licence_must_be_given(sources):
     with pytest.raises(UsageError, match="--license"):
         choose_licence(sources, None)
     assert choose_licence(sources, "cc-by-4.0") == "cc-by-4.0"
+
+
+@pytest.mark.parametrize("written", ["MIT", "Mit", "mit"])
+def test_a_licence_is_known_however_it_is_capitalized(written):
+    assert choose_licence(["my-table"], written) == "mit"
+    with pytest.raises(UsageError, match="did you mean mit"):
+        choose_licence(["my-table"], f"{written}t")
+
+
+def test_seeds_from_a_file_have_no_known_licence_whatever_the_file_is_called(tmp_path):
+    """`embedded.jsonl` names its rows' source `embedded`, and is not the project's own set."""
+    run = make_sample_run(tmp_path / "run", 1, seeds=every(source="embedded"))
+    assert seed_origin(run).sources == ["embedded"]
+    seeds = run.current("seeds")
+    recipe = Recipe("seeds", "tests 2", {"seed_file": {"name": "embedded.jsonl", "content_sha256": "0" * 64}})
+    run.publish_table(recipe, seeds.table(), Counts(seeds.n_rows, seeds.n_rows))
+    assert seed_origin(run).sources == ["embedded.jsonl"]
+    with pytest.raises(UsageError, match=r"embedded\.jsonl"):
+        choose_licence(seed_origin(run).sources, None)
 
 
 def test_several_licences_are_not_mixed_silently():

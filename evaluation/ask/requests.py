@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from selfreward.costs import spent
 from selfreward.engines import open_engine
@@ -33,6 +32,7 @@ from selfreward.notes import GenerationNotes
 from selfreward.progress import say
 from selfreward.steps.generation import Completions, Generation
 from selfreward.store.sealed import digest
+from selfreward.unkeyed import marks
 
 _BYTES_PER_TOKEN = 4
 """Of English text, roughly; for the lower end of an estimate."""
@@ -161,15 +161,13 @@ class Asking(Generation):
 def asking(ref: ModelRef, work: Path, name: str, terms: Terms) -> Iterator[Asking]:
     """Open the model's engine and its journal under `work`, one journal for each model and its options."""
     priced = ref.model_string.startswith("openai:")
-    keyed = {key: value for key, value in asdict(terms.options).items() if key not in _NOT_KEYED}
+    # `extra` holds prices and a server's own switches
+    unkeyed = {"extra", *marks(EngineOptions)}
+    keyed = {key: value for key, value in asdict(terms.options).items() if key not in unkeyed}
     folder = work / f"{name}-{digest({'model': ref.content_sha256, 'options': keyed})[:12]}"
     options = _with_limit(ref, terms, work) if priced else terms.options
     with open_engine(ref.model_string, options) as engine, Asking(name, folder, engine, terms) as asked:
         yield asked
-
-
-_NOT_KEYED = ("max_in_flight", "timeout_s", "max_retries", "extra")
-"""Options that change no answer; `extra` holds prices and a server's own switches."""
 
 
 def _with_limit(ref: ModelRef, terms: Terms, work: Path) -> EngineOptions:
@@ -204,25 +202,6 @@ def _place(request_id: str, sample: int) -> tuple[tuple[str, int], int]:
 
 def _n_bytes(request: Request) -> int:
     return sum(len(message.content.encode()) for message in request.messages) + len(request.prefix.encode())
-
-
-def engine_options(settings: Sequence[str]) -> EngineOptions:
-    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`, anything else goes to the engine.
-
-    >>> engine_options(["batch_size=8", "price_per_million_in=2.5"]).extra
-    {'price_per_million_in': 2.5}
-    """
-    import yaml
-
-    known = {name for name in EngineOptions.__dataclass_fields__ if name != "extra"}
-    values: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or not name:
-            raise UsageError(f"engine option {setting!r}: expected KEY=VALUE, such as batch_size=8")
-        (values if name in known else extra)[name] = yaml.safe_load(text)
-    return EngineOptions(**values, extra=extra)
 
 
 def failed(completion: Completion) -> bool:

@@ -53,6 +53,7 @@ JudgeConfiguration = Annotated[
 
 def terms(engine: list[str] | None, max_cost: float | None) -> Terms:
     """The terms of one model."""
-    from selfreward.evaluation.ask.requests import Terms, engine_options
+    from selfreward.engines.registry import engine_options
+    from selfreward.evaluation.ask.requests import Terms
 
     return Terms(engine_options(engine or []), max_cost)

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import JudgingConfig
-from selfreward.errors import UsageError
+from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Models
 from selfreward.evaluation.ask.requests import Terms, asking
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish, write_rows
 from selfreward.evaluation.judges.ranked_replies import RankedReplies, Row, read_ranked, run_replies
 from selfreward.judging.agreement.agreement import Agreement, measure_agreement
-from selfreward.judging.files import template_settings, with_judgements
+from selfreward.judging.agreement.rating_tables import HUMAN_COLUMNS, check_ratings
+from selfreward.judging.files import first_error, template_settings, with_judgements
 from selfreward.judging.judge import Item, judge_items
 from selfreward.judging.parsing.verdicts import (
     Ceiling,
@@ -139,6 +140,8 @@ def evaluate_judge(job: JudgeJob) -> dict[str, JudgeRun]:
             judged = judge_items(asked, asked.engine, items, template, settings, job.seed)
             records = [{**row, "n_chars": len(row["response"])} for row in replies.rows]
             rows = with_judgements(records, [item.id for item in items], judged)
+            if error := first_error(judged):
+                say(f"{name}: the first engine error: {error}")
             path = _write(job.out / f"{name}.jsonl", rows)
             n_tokens = sum(judgement.n_tokens for judgement in judged)
             found[name] = _measure(name, ref.name, template, rows, path, replies, n_tokens)
@@ -146,12 +149,24 @@ def evaluate_judge(job: JudgeJob) -> dict[str, JudgeRun]:
 
 
 def replies_of(job: JudgeJob) -> RankedReplies:
-    """What people ranked: the data given, or the run's own."""
+    """What people ranked: the data given, or the run's own; checked before the first request as the measures check it."""
     if job.data is not None:
-        return read_ranked(job.data, job.lang, job.split, job.n_prompts)
-    if job.models.run is None:
+        replies = read_ranked(job.data, job.lang, job.split, job.n_prompts)
+    elif job.models.run is not None:
+        replies = run_replies(job.models.run, job.n_prompts)
+    else:
         raise UsageError("nothing to judge: give --data FILE, or --run RUN for its EFT eval split")
-    return run_replies(job.models.run, job.n_prompts)
+    for row in replies.rows:
+        for column in HUMAN_COLUMNS:
+            value = row.get(column)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise InputError(
+                    f"{replies.source}: column {column} of response_id {row['response_id']!r} (prompt_id "
+                    f"{row['prompt_id']!r}) holds {value!r:.60}, expected a number"
+                )
+    columns = {name: [row.get(name) for row in replies.rows] for name in replies.rows[0]}
+    check_ratings(columns | {"score": [None] * len(replies.rows)}, where=replies.source)
+    return replies
 
 
 def publish_judge(run: Run, job: JudgeJob, result: JudgeRun) -> None:

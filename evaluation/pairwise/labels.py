@@ -25,6 +25,8 @@ from selfreward.errors import InputError
 from selfreward.evaluation.ask.answers import Prompts
 from selfreward.evaluation.ask.requests import Terms, asking
 from selfreward.evaluation.ask.results import Evaluation, publish, write_rows
+from selfreward.judging.parsing.scores import own_words
+from selfreward.judging.prompts.markers import fill
 from selfreward.reading.oasst import read_lines
 from selfreward.store import durable, lock
 from selfreward.store.run import Run
@@ -107,9 +109,10 @@ def read_label(instruction: str, completion: Completion, judge: str) -> PromptLa
     >>> label.category, label.complexity, label.expected_length, label.status
     ('facts', 3, 'a sentence', 'ok')
     """
-    category = _one_of(CATEGORIES, _line(completion.text, "Category"))
-    length = _one_of(LENGTHS, _line(completion.text, "Length"))
-    number = re.match(r"(\d+)(?!\d|\.\d)", _line(completion.text, "Complexity"))
+    reply = own_words(completion.text)
+    category = _one_of(CATEGORIES, _line(reply, "Category"))
+    length = _one_of(LENGTHS, _line(reply, "Length"))
+    number = re.match(r"(\d+)(?!\d|\.\d)", _line(reply, "Complexity"))
     complexity = int(number[1]) if number and 1 <= int(number[1]) <= 10 else None
     status = "ok"
     if None in (category, length, complexity):
@@ -163,7 +166,7 @@ def format_labels(labels: Sequence[PromptLabel]) -> str:
 
 def _question(request: str) -> str:
     values = {"request": request, "categories": ", ".join(CATEGORIES), "lengths": ", ".join(LENGTHS)}
-    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], _QUESTION)
+    return fill(_QUESTION, r"\{(\w+)\}", values)
 
 
 def _line(text: str, name: str) -> str:

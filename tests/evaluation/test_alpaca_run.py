@@ -14,12 +14,13 @@ from selfreward.cli import app
 from selfreward.engines.base import EngineOptions, Request, Sampling
 from selfreward.engines.openai.usage import Prices, Usage
 from selfreward.engines.references import ModelRef, foreign
+from selfreward.engines.registry import engine_options
 from selfreward.engines.scripted import ScriptedEngine
 from selfreward.errors import CapabilityError, CostLimitError, EngineError, InputError, UsageError
 from selfreward.evaluation.alpaca.annotators import load_annotator
 from selfreward.evaluation.alpaca.run import AlpacaJob, annotator_name, run_alpaca, summarise_run
 from selfreward.evaluation.ask.answers import Models, draw
-from selfreward.evaluation.ask.requests import Terms, asking, engine_options, estimate
+from selfreward.evaluation.ask.requests import Terms, asking, estimate
 from selfreward.evaluation.ask.results import figures
 from selfreward.store.run import Run
 from selfreward.tables import Message

@@ -190,13 +190,11 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Is the data fit to train on and publish? Exit 1 on any fail.  Example: selfreward audit runs/demo"""
-    from dataclasses import asdict
-
-    from selfreward.judging.audits.funnel import format_funnel_rows, funnel_rows
     from selfreward.judging.audits.report import format_report
     from selfreward.judging.audits.runner import run_audits
     from selfreward.store.run import Run
     from selfreward.summary.facts import summarize
+    from selfreward.summary.funnel import format_funnel
 
     run = Run(run_folder)
     report = run_audits(
@@ -207,13 +205,16 @@ def audit(
         iteration=iteration,
         against=against or [],
     )
-    funnel = funnel_rows(summarize(run))
+    summary = summarize(run)
     if as_json:
-        rows = [asdict(row) for row in funnel]
-        print_json({**report.to_dict(), "exit_code": report.exit_code, "funnel": rows})
-    else:
-        print(format_report(report))
-        print(f"\n{format_funnel_rows(funnel)}")
+        funnel = [
+            {"iteration": i.number, **step.described()} for i in summary.iterations for step in i.funnel
+        ]
+        print_json({**report.to_dict(), "exit_code": report.exit_code, "funnel": funnel})
+        raise typer.Exit(report.exit_code)
+    print(format_report(report))
+    for i in summary.iterations:
+        print(f"\nIteration {i.number}\n{format_funnel(i.funnel, summary.outdated)}")
     raise typer.Exit(report.exit_code)
 
 

@@ -16,7 +16,7 @@ from selfreward.errors import SelfrewardError
 from selfreward.store.exchange import is_imported
 from selfreward.store.run import Run, is_model, text_input
 from selfreward.store.version import Version
-from selfreward.summary.facts import Iteration, Judge, Summary, WinRate, summarize
+from selfreward.summary.facts import Summary, summarize
 from selfreward.summary.settings import Settings
 
 
@@ -70,21 +70,6 @@ class RunFacts:
     def config(self) -> RunConfig | None:
         """The configuration that made the rows; None for a run of imported datasets."""
         return self.settings.config
-
-    @property
-    def iterations(self) -> Sequence[Iteration]:
-        """As far as they are published."""
-        return self.summary.iterations
-
-    @property
-    def judges(self) -> Sequence[Judge]:
-        """How each model judged the EFT eval split."""
-        return self.summary.judges
-
-    @property
-    def win_rates(self) -> Sequence[WinRate]:
-        """How each model did in alpaca-eval."""
-        return self.summary.win_rates
 
     @property
     def rows(self) -> int:

@@ -66,7 +66,7 @@ def write_dataset_card(
     title = repo.rpartition("/")[2]
     config = public_config(facts.config)
     scale = (config.judging.min_score, config.judging.max_score) if config else None
-    drawn = {iteration.number: draw_plots(iteration, folder, scale) for iteration in facts.iterations}
+    drawn = {iteration.number: draw_plots(iteration, folder, scale) for iteration in facts.summary.iterations}
     text = dataset_front_matter(title, licence, facts, datasets) + render(
         "dataset.md.jinja",
         title=title,
@@ -108,8 +108,8 @@ def write_model_card(
     import yaml
 
     title = repo.rpartition("/")[2]
-    judge = next((judge for judge in facts.judges if judge.model == model.name), None)
-    rate = next((rate for rate in facts.win_rates if rate.model == model.name), None)
+    judge = next((judge for judge in facts.summary.judges if judge.model == model.name), None)
+    rate = next((rate for rate in facts.summary.win_rates if rate.model == model.name), None)
     stale = facts.summary.outdated
     results = model_results(
         dataset_repo,
@@ -145,7 +145,7 @@ def _facts_of(facts: RunFacts, version: Version, judge: Judge | None, rate: WinR
     summary = replace(
         facts.summary,
         outdated={name: why for name, why in facts.summary.outdated.items() if name in mine},
-        iterations=[i for i in facts.iterations if f"iter{i.number}/pairs" in inputs],
+        iterations=[i for i in facts.summary.iterations if f"iter{i.number}/pairs" in inputs],
         judges=[judge] if judge else [],
         win_rates=[rate] if rate else [],
     )

@@ -29,7 +29,7 @@ def weaknesses(facts: RunFacts) -> list[str]:
         for name, why in outdated
     ]
     found += _general(facts)
-    for iteration in facts.iterations:
+    for iteration in facts.summary.iterations:
         found += _of_iteration(iteration)
     found += _of_judges(facts)
     found += _of_evaluation(facts)
@@ -37,12 +37,12 @@ def weaknesses(facts: RunFacts) -> list[str]:
 
 
 def _general(facts: RunFacts) -> Iterator[str]:
-    if facts.iterations:
+    if facts.summary.iterations:
         yield (
             "Prompts, answers and scores were written by language models, and no person has read them one by one; they "
             "can be wrong, unsafe or unfair."
         )
-    if facts.iterations and facts.judges_itself:
+    if facts.summary.iterations and facts.judges_itself:
         yield (
             "The judge is the model that is being trained (or its ancestor), so its preferences feed back into "
             "its own training data; errors it shares with the answers are not seen."
@@ -83,9 +83,9 @@ def _of_iteration(iteration: Iteration) -> Iterator[str]:
 
 
 def _of_judges(facts: RunFacts) -> Iterator[str]:
-    if facts.iterations and not facts.judges:
+    if facts.summary.iterations and not facts.summary.judges:
         yield "The judge was not compared with a ranking that it was not trained on."
-    for judge in facts.judges:
+    for judge in facts.summary.judges:
         figure = judge.accuracy
         if figure and figure.value is not None:
             if figure.value < _WEAK_JUDGE:
@@ -98,7 +98,7 @@ def _of_judges(facts: RunFacts) -> Iterator[str]:
 
 
 def _of_evaluation(facts: RunFacts) -> Iterator[str]:
-    for rate in facts.win_rates:
+    for rate in facts.summary.win_rates:
         n = rate.figures.n_annotated
         if n == 0:
             lost = ", ".join(f"{reason} {count}" for reason, count in (rate.figures.n_lost or {}).items())

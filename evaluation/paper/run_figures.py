@@ -26,18 +26,18 @@ class RunFigure:
     measure: str
     figure: str
     model: str
-    against: str | None
-    part: str | None
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int | None
-    unit: str
-    judge: str | None
-    reference: str | None
-    prompts: str
-    n_prompts: int | None
-    source: str
+    against: str | None = None
+    part: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    unit: str = "percent"
+    judge: str | None = None
+    reference: str | None = None
+    prompts: str = ""
+    n_prompts: int | None = None
+    source: str = ""
     """The dataset or the `evaluation_id` it is from."""
     outdated: bool = False
     """Whether its model or its inputs are no longer the run's current ones."""
@@ -57,52 +57,24 @@ def run_figures(run: Run) -> list[RunFigure]:
 def _alpaca(summary: Summary) -> Iterator[RunFigure]:
     for rate in summary.win_rates:
         row = rate.figures
-        win_rate = (row.win_rate, row.win_rate_ci_low, row.win_rate_ci_high)
-        for figure, unit, (value, low, high) in (
-            ("win_rate", "percent", win_rate),
-            ("avg_length", "characters", (row.avg_length, None, None)),
-        ):
-            yield RunFigure(
-                measure="alpaca",
-                figure=figure,
-                model=rate.model,
-                against=None,
-                part=None,
-                value=value,
-                low=low,
-                high=high,
-                n=row.n_annotated,
-                unit=unit,
-                judge=row.annotator,
-                reference=row.reference,
-                prompts="of the run's evaluate.alpaca",
-                n_prompts=row.n_total,
-                source=rate.dataset,
-            )
+        common = RunFigure(
+            "alpaca", "win_rate", rate.model, n=row.n_annotated, judge=row.annotator, reference=row.reference,
+            prompts="of the run's evaluate.alpaca", n_prompts=row.n_total, source=rate.dataset,
+        )  # fmt: skip
+        yield replace(common, value=row.win_rate, low=row.win_rate_ci_low, high=row.win_rate_ci_high)
+        yield replace(common, figure="avg_length", unit="characters", value=row.avg_length)
 
 
 def _judges(summary: Summary) -> Iterator[RunFigure]:
     for judge in summary.judges:
         for name in JUDGE_FIGURES:
             if figure := judge.notes.figure(name):
-                value, low, high = _scaled(figure, 1.0 if name in _CORRELATIONS else 100.0)
+                unit, scale = ("correlation", 1.0) if name in _CORRELATIONS else ("percent", 100.0)
+                value, low, high = _scaled(figure, scale)
                 yield RunFigure(
-                    measure="judge",
-                    figure=name,
-                    model=judge.model,
-                    against="people",
-                    part=None,
-                    value=value,
-                    low=low,
-                    high=high,
-                    n=figure.n,
-                    unit="correlation" if name in _CORRELATIONS else "percent",
-                    judge=judge.model,
-                    reference=None,
-                    prompts="the run's EFT eval split",
-                    n_prompts=judge.notes.n_prompts,
-                    source=judge.dataset,
-                )
+                    "judge", name, judge.model, "people", None, value, low, high, figure.n, unit, judge.model,
+                    prompts="the run's EFT eval split", n_prompts=judge.notes.n_prompts, source=judge.dataset,
+                )  # fmt: skip
 
 
 def _scaled(figure: Figure, scale: float) -> tuple[float | None, ...]:
@@ -119,23 +91,7 @@ def _data(summary: Summary) -> Iterator[RunFigure]:
         steps = [step for step in iteration.funnel if step.what == "pairs"]
         counts += [("pairs", f"M{iteration.number + 1}", step.n, step.dataset) for step in steps]
     for figure, model, n, source in counts:
-        yield RunFigure(
-            measure="data",
-            figure=figure,
-            model=model,
-            against=None,
-            part=None,
-            value=float(n),
-            low=None,
-            high=None,
-            n=None,
-            unit="count",
-            judge=None,
-            reference=None,
-            prompts="",
-            n_prompts=None,
-            source=source,
-        )
+        yield RunFigure("data", figure, model, value=n, unit="count", source=source)
 
 
 def _stale_models(summary: Summary) -> Mapping[str, str | None]:
@@ -153,24 +109,13 @@ def _own(row: EvaluationFigure, hashes: Mapping[str, str | None]) -> RunFigure:
     compared = row.against if row.measure in ("head_to_head", "human") else None
     return _later_first(
         RunFigure(
-            measure=row.measure,
-            figure="accuracy" if row.measure == "nlp" else row.figure,
-            model=short_name(row.model),
-            against=short_name(compared) if compared else None,
-            part=row.part,
-            value=row.value,
-            low=row.low,
-            high=row.high,
-            n=row.n,
-            unit=row.unit,
-            judge=row.judge,
+            row.measure, "accuracy" if row.measure == "nlp" else row.figure, short_name(row.model),
+            short_name(compared) if compared else None, row.part, row.value, row.low, row.high, row.n, row.unit, row.judge,
             reference=row.against if row.measure == "alpaca" else None,
-            prompts=row.prompts,
-            n_prompts=row.n_prompts,
-            source=row.evaluation_id,
+            prompts=row.prompts, n_prompts=row.n_prompts, source=row.evaluation_id,
             outdated=any(_is_stale(name, hashes) for name in (row.model, compared, row.judge) if name),
         )
-    )
+    )  # fmt: skip
 
 
 def _is_stale(named: str, hashes: Mapping[str, str | None]) -> bool:

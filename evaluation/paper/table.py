@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from selfreward.cli.output import format_table
@@ -33,12 +33,12 @@ class Comparison:
     unit: str
     paper: float | None
     """NULL: the paper has no such model."""
-    run: float | None
+    run: float | None = None
     """NULL: not measured in this run."""
-    low: float | None
-    high: float | None
-    n: int | None
-    differences: tuple[str, ...]
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    differences: tuple[str, ...] = ()
     """What a fair comparison would have to share and this one does not."""
     outdated: bool = False
     """Whether the run's figure is of a model or of rows that it has made anew since."""
@@ -74,7 +74,7 @@ def compare_with_paper(run: Run, config: RunConfig) -> PaperReport:
     known = {(p.measure, p.figure, p.part) for p in paper_figures()}
     for figure in own:
         if id(figure) not in counterparts and (figure.measure, figure.figure, figure.part) in known:
-            rows.append(_without_counterpart(figure))
+            rows.append(_row(None, figure, config))
     return PaperReport(config.model, tuple(rows), tuple(claims_of(own)))
 
 
@@ -84,28 +84,26 @@ def _is_counterpart(figure: RunFigure, published: PaperFigure) -> bool:
     return all(getattr(figure, k) == getattr(published, k) for k in keys if k not in ignored)
 
 
-def _row(published: PaperFigure, mine: RunFigure | None, config: RunConfig) -> Comparison:
-    return Comparison(
-        measure=published.measure,
-        figure=published.figure,
-        model=published.model,
-        against=published.against,
-        part=published.part,
-        unit=published.unit,
-        paper=published.value,
-        run=mine.value if mine else None,
-        low=mine.low if mine else None,
-        high=mine.high if mine else None,
-        n=mine.n if mine else None,
-        differences=tuple(_differences(published, mine, config)) if mine else (),
-        outdated=mine.outdated if mine else False,
+def _row(published: PaperFigure | None, mine: RunFigure | None, config: RunConfig) -> Comparison:
+    """A figure of the paper and the run's counterpart; one of them may be missing."""
+    named = published or mine
+    assert named is not None
+    keys = ("measure", "figure", "model", "against", "part", "unit")
+    row = Comparison(
+        **{key: getattr(named, key) for key in keys}, paper=published.value if published else None
     )
-
-
-def _without_counterpart(mine: RunFigure) -> Comparison:
-    """A figure of a model that the paper does not have."""
-    shared = {f.name: getattr(mine, f.name) for f in fields(Comparison) if hasattr(mine, f.name)}
-    return Comparison(**shared, paper=None, run=mine.value, differences=())
+    if mine is None:
+        return row
+    between = tuple(_differences(published, mine, config)) if published else ()
+    return replace(
+        row,
+        run=mine.value,
+        low=mine.low,
+        high=mine.high,
+        n=mine.n,
+        differences=between,
+        outdated=mine.outdated,
+    )
 
 
 def _differences(published: PaperFigure, mine: RunFigure, config: RunConfig) -> Iterator[str]:

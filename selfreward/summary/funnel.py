@@ -7,10 +7,11 @@ made. Only why a prompt gave no pair is in no row: that is read from the account
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from selfreward.notes import JsonObject
 from selfreward.summary.paper import paper_count
 
 if TYPE_CHECKING:
@@ -41,13 +42,19 @@ class FunnelStep:
     """One line: how many are left, and what was lost on the way there, by reason."""
 
     what: str
-    n: int
+    n: int | None
+    """None where the run has no such dataset."""
     lost: dict[str, int] = field(default_factory=dict)
     paper: int | None = None
     dataset: str = ""
     """What was counted: `iter1/pairs`."""
     share: float | None = None
     """Of the prompts, the candidates or the judgements that there were to begin with."""
+
+    def described(self) -> JsonObject:
+        """For the JSON of `audit`."""
+        name = self.what.replace(" ", "_")
+        return {"step": name, "n": self.n, "share": self.share, "paper": self.paper, "lost": self.lost}
 
 
 def eft_funnel(eft: pa.Table, n_in: int, dropped: dict[str, int]) -> tuple[FunnelStep, ...]:
@@ -65,11 +72,11 @@ def eft_funnel(eft: pa.Table, n_in: int, dropped: dict[str, int]) -> tuple[Funne
 
 
 def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) -> tuple[FunnelStep, ...]:
-    """The steps of one iteration, as far as they exist; `no_pair` says for how many prompts there is none, by reason."""
+    """The ten steps of one iteration; `no_pair` says for how many prompts there is none, by reason."""
     found: dict[str, FunnelStep] = {}
 
     def step(kind: str, what: str, n: int, lost: dict[str, int], of: str, paper: int | None = None) -> None:
-        base = n if of == what else found[of].n if of in found else 0
+        base = n if of == what else found[of].n if of in found else None
         found[what] = FunnelStep(
             what, n, lost, paper, f"iter{number}/{kind}", round(n / base, 3) if base else None
         )
@@ -95,7 +102,7 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
     if {"prompts", "candidates", "scores"} <= tables.keys():
         n_comparable, n_differing = _comparable(tables["candidates"], tables["scores"])
         too_few = {reason: no_pair[reason] for reason in _TOO_FEW if reason in no_pair}
-        unexplained = {_TOO_FEW[-1]: found["prompts kept"].n - n_comparable}
+        unexplained = {_TOO_FEW[-1]: kept - n_comparable}
         step("scores", "prompts comparable", n_comparable, too_few or unexplained, "prompts kept")
         tied = {"tied": n_comparable - n_differing}
         step("scores", "prompts not tied", n_differing, tied, "prompts kept")
@@ -103,7 +110,7 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
         lost = {reason: n for reason, n in no_pair.items() if reason not in (*_TOO_FEW, "tied")}
         paper = paper_count("pairs", f"M{number + 1}")
         step("pairs", "pairs", len(tables["pairs"]), lost, "prompts kept", paper)
-    return tuple(found[what] for what in ITERATION_STEPS if what in found)
+    return tuple(found.get(what, FunnelStep(what, None)) for what in ITERATION_STEPS)
 
 
 def _counted(table: pa.Table, column: str) -> dict[str, int]:
@@ -126,16 +133,13 @@ def _comparable(candidates: pa.Table, scores: pa.Table) -> tuple[int, int]:
 
 
 def format_funnel(steps: Sequence[FunnelStep], outdated: Mapping[str, str]) -> str:
-    """The funnel for a terminal; zero losses are left out, what is outdated says so."""
-    return "\n".join(_lines(steps, outdated))
-
-
-def _lines(steps: Sequence[FunnelStep], outdated: Mapping[str, str]) -> Iterator[str]:
+    """The funnel for a terminal; absent steps and zero losses are left out, what is outdated says so."""
+    lines = []
     for step in steps:
         lost = ", ".join(f"{reason} {n}" for reason, n in sorted(step.lost.items(), key=lambda e: -e[1]) if n)
-        yield (
-            f"  {step.what:<20}{step.n:>8,}"
-            + (f"   lost: {lost}" if lost else "")
-            + (f"   (paper: {step.paper:,})" if step.paper else "")
-            + ("   OUTDATED" if step.dataset in outdated else "")
+        line = f"  {step.what:<20}{step.n or 0:>8,}" + (f"   lost: {lost}" if lost else "")
+        line += (f"   (paper: {step.paper:,})" if step.paper else "") + "   OUTDATED" * (
+            step.dataset in outdated
         )
+        lines += [line] if step.n is not None else []
+    return "\n".join(lines)

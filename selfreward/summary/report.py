@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from selfreward.cli.output import format_table
@@ -92,7 +92,7 @@ def _steps(summary: Summary) -> list[Step]:
 
 
 def _funnel_values(summary: Summary, steps: Sequence[FunnelStep]) -> JsonObject:
-    rows = [{key: value for key, value in asdict(step).items() if key != "share"} for step in steps]
+    rows = [{"what": s.what, "n": s.n, "lost": s.lost, "paper": s.paper} for s in steps if s.n is not None]
     return {"funnel": rows, "funnel_text": format_funnel(steps, summary.outdated)}
 
 

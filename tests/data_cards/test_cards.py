@@ -133,7 +133,7 @@ def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
     assert {
         p.relative_to(tmp_path / "dry"): p.read_bytes() for p in (tmp_path / "dry").rglob("*") if p.is_file()
     } == files
-    pictures = facts_of(other).iterations[0]
+    pictures = facts_of(other).summary.iterations[0]
     drawn = draw_plots(pictures, tmp_path / "plots", (0, 5))
     assert [(tmp_path / "plots" / p).read_bytes() == files[Path(p)] for p in drawn] == [True, True]
 

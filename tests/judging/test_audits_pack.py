@@ -11,7 +11,6 @@ from sample_run import changed, every, make_sample_run, publish_rows
 from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import GateError, InputError, UsageError
-from selfreward.judging.audits.funnel import format_funnel_rows, funnel_rows
 from selfreward.judging.audits.pack import BUILT_IN, load_pack, read_audit
 from selfreward.judging.audits.report import format_report
 from selfreward.judging.audits.runner import MAX_SAVED, gate, run_audits
@@ -20,6 +19,7 @@ from selfreward.sql.views import OpenRun
 from selfreward.steps.step import Job
 from selfreward.store.run import Recipe, Run
 from selfreward.summary.facts import summarize
+from selfreward.summary.funnel import format_funnel
 from selfreward.tables import Candidate, JudgeEval
 from selfreward.training.launch import Gate, ask_gate
 
@@ -268,13 +268,13 @@ def test_a_sample_of_judgements_is_those_with_the_lowest_hashes(run: Run, seed: 
 
 
 def test_the_funnel_is_counted_from_rows_beside_the_papers(run: Run) -> None:
-    rows = {(row.iteration, row.step): row for row in funnel_rows(summarize(run))}
+    rows = {(i.number, step.what): step for i in summarize(run).iterations for step in i.funnel}
     assert [
-        rows[1, step].n for step in ("prompts_generated", "prompts_kept", "candidates", "judgements")
+        rows[1, step].n for step in ("prompts generated", "prompts kept", "candidates", "judgements")
     ] == [30, 24, 96, 288]
     assert (rows[1, "pairs"].n, rows[1, "pairs"].paper, rows[2, "pairs"].paper) == (24, 3964, 6942)
-    assert rows[1, "prompts_kept"].share == 0.8
-    assert "3,964" in format_funnel_rows(list(rows.values()))
+    assert rows[1, "prompts kept"].share == 0.8
+    assert "3,964" in format_funnel(list(rows.values()), {})
 
 
 # -- the gate ------------------------------------------------------------------------------------------------

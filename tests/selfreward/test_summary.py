@@ -15,7 +15,6 @@ from scripted_run import cli, config_for, write_script
 from selfreward.config.run import load_config
 from selfreward.data_cards.preview import write_cards
 from selfreward.evaluation.paper.run_figures import run_figures
-from selfreward.judging.audits.funnel import format_funnel_rows, funnel_rows
 from selfreward.judging.audits.report import format_report as format_audits
 from selfreward.judging.audits.runner import run_audits
 from selfreward.steps.pipeline import run_pipeline
@@ -23,6 +22,7 @@ from selfreward.steps.status import run_status
 from selfreward.store.exchange import import_file
 from selfreward.store.run import Run
 from selfreward.summary.facts import summarize
+from selfreward.summary.funnel import format_funnel
 from selfreward.summary.report import as_plain, format_report, report_run
 from selfreward.summary.settings import settings_of
 
@@ -53,7 +53,7 @@ def mixed(old) -> Path:
 
 def steps_of(run: Run, number: int) -> dict[str, tuple[int, dict[str, int]]]:
     (iteration,) = [i for i in summarize(run).iterations if i.number == number]
-    return {step.what: (step.n, {k: n for k, n in step.lost.items() if n}) for step in iteration.funnel}
+    return {step.what: (step.n or 0, {k: n for k, n in step.lost.items() if n}) for step in iteration.funnel}
 
 
 # -- the funnel ----------------------------------------------------------------------------------------------
@@ -100,17 +100,15 @@ def test_the_funnel_and_the_accounting_of_pairs_are_one(tmp_path):
 
 def test_the_audits_funnel_keeps_its_rows_also_for_what_is_absent(tmp_path):
     run = make_sample_run(tmp_path / "run", 1, iter1_judgements=lambda rows: [])
-    rows = {row.step: row for row in funnel_rows(summarize(run))}
+    (iteration,) = summarize(run).iterations
+    rows = {row["step"]: row for row in (step.described() for step in iteration.funnel)}
     assert list(rows) == [
         "prompts_generated", "prompts_kept", "candidates", "candidates_whole", "judgements", "judgements_scored",
         "candidates_scored", "prompts_comparable", "prompts_not_tied", "pairs",
     ]  # fmt: skip
-    assert (rows["judgements"].n, rows["prompts_kept"].share, rows["prompts_kept"].lost) == (
-        None,
-        0.8,
-        {"not_novel": 6},
-    )
-    assert "judgements" not in format_funnel_rows(list(rows.values()))
+    assert rows["judgements"] == {"step": "judgements", "n": None, "share": None, "paper": None, "lost": {}}
+    assert (rows["prompts_kept"]["share"], rows["prompts_kept"]["lost"]) == (0.8, {"not_novel": 6})
+    assert "judgements" not in format_funnel(iteration.funnel, {})
 
 
 def test_imported_prompts_have_no_notes_and_the_run_and_its_report_go_on(tmp_path):

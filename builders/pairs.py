@@ -20,7 +20,7 @@ from typing import Any
 
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
-from selfreward.notes import PairsNotes
+from selfreward.steps.notes import PairsNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Message, Pair, row_id, to_table

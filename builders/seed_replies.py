@@ -14,7 +14,6 @@ from typing import Any
 
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError
-from selfreward.notes import SeedsNotes
 from selfreward.reading.oasst import (
     EMBEDDED,
     SeedReading,
@@ -24,6 +23,7 @@ from selfreward.reading.oasst import (
     read_table,
     read_trees,
 )
+from selfreward.steps.notes import SeedsNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Seed, to_table

@@ -17,6 +17,7 @@ from selfreward.data_cards.cards.audits import audit_run
 from selfreward.data_cards.cards.base_models import require_base_licence
 from selfreward.data_cards.cards.facts import Origin, gather, seed_origin
 from selfreward.data_cards.cards.licences import choose_licence
+from selfreward.data_cards.cards.redact import secret_in
 from selfreward.data_cards.hub.account import connect, require_writer
 from selfreward.data_cards.hub.failures import HubError, Patience
 from selfreward.data_cards.hub.push import Pushed, push
@@ -34,6 +35,9 @@ from selfreward.store import durable
 from selfreward.store.run import Run
 from selfreward.store.version import Version
 from selfreward.summary.settings import Settings, settings_of
+
+_PACKED = (".parquet", ".safetensors", ".png")
+"""Files without readable text; rows are searched where the store holds them, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
     with _scratch(chosen.run) as scratch:
         repo = HubRepo(api, options.repo, "dataset", patience)
         staged = _staged(chosen, options, repo.url, scratch)
-        refuse_secrets(staged.tree)
+        refuse_secrets(staged.tree, chosen.selection.datasets)
         pushed = [
             push(
                 repo,
@@ -107,7 +111,7 @@ def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
             tree = _model_tree(chosen, staged, version, url, staged.tag, scratch)
             trees[folder.with_name(f"{folder.name}-{version.name}")] = tree
         for tree in trees.values():
-            refuse_secrets(tree)
+            refuse_secrets(tree, chosen.selection.datasets)
         write_dry_run(trees)
     return list(trees)
 
@@ -169,17 +173,15 @@ def _compare_rows(staged: Staged, folder: Path) -> None:
         read_dataset(data, folder)
 
 
-def refuse_secrets(tree: Tree) -> None:
-    """HubError where the user's own token stands in a text that would be published."""
-    from huggingface_hub import get_token
-
-    token = (get_token() or "").encode()
-    for path, source in tree.files.items():
-        is_text = source.suffix in (".md", ".json", ".yaml", ".jinja", ".txt")
-        if token and is_text and token in source.read_bytes():
-            raise HubError(
-                f"{path}: holds your Hugging Face token; nothing was sent. Take it out of the run and revoke it"
-            )
+def refuse_secrets(tree: Tree, rows: Sequence[Version] = ()) -> None:
+    """HubError where a secret of the user's stands in what would be published: in a text, or in rows of a dataset."""
+    texts = {path: source for path, source in tree.files.items() if source.suffix not in _PACKED}
+    stored = {
+        f"{v.name}, {entry['name']}": v.folder / entry["name"] for v in rows for entry in v.manifest["files"]
+    }
+    for path, source in (texts | stored).items():
+        if secret := secret_in(source):
+            raise HubError(f"{path}: holds {secret}; nothing was sent. Take it out of the run and revoke it")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from selfreward.config.run import dump_config
 from selfreward.data_cards.cards.audits import AUDITS_DATASET, Audits
 from selfreward.data_cards.cards.croissant import croissant
 from selfreward.data_cards.cards.facts import RunFacts
-from selfreward.data_cards.cards.redact import public_config
+from selfreward.data_cards.cards.redact import left_out, public_config
 from selfreward.data_cards.cards.render import ModelLink, write_dataset_card
 from selfreward.data_cards.tree.layout import (
     AUDITS,
@@ -33,7 +33,7 @@ from selfreward.data_cards.tree.layout import (
 from selfreward.data_cards.tree.parquet import DatasetFiles, write_dataset
 from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import UsageError
-from selfreward.notes import JsonObject
+from selfreward.steps.notes import JsonObject
 from selfreward.store.run import Run, is_model
 from selfreward.store.sealed import seal
 from selfreward.store.state import Current
@@ -122,7 +122,9 @@ def stage_datasets(
         ).encode(),
     }
     if config := public_config(facts.config):
-        texts[CONFIG] = dump_config(config).encode()
+        names = left_out(facts.config)
+        note = f"# not published: {', '.join(names)}\n" if names else ""
+        texts[CONFIG] = (note + dump_config(config)).encode()
     paths |= write_texts(folder, texts)
     links = [ModelLink(v.name, model_repo(repo, v.name), _model_url(url, v.name)) for v in selection.models]
     paths |= write_dataset_card(folder, repo, selection.tag, licence, facts, described, audits, links)

@@ -101,10 +101,9 @@ def _of_evaluation(facts: RunFacts) -> Iterator[str]:
     for rate in facts.summary.win_rates:
         n = rate.figures.n_annotated
         if n == 0:
-            lost = ", ".join(f"{reason} {count}" for reason, count in (rate.figures.n_lost or {}).items())
+            failed = f" ({rate.notes.failures})" if rate.notes.failures else ""
             yield (
-                f"{rate.model} has no win rate: none of the judge's {rate.figures.n_total} verdicts could be read"
-                + (f" ({lost})." if lost else ".")
+                f"{rate.model} has no win rate: none of the judge's {rate.figures.n_total} verdicts could be read{failed}."
             )
         elif n is not None and n < _FEW_PROMPTS:
             yield f"The win rate of {rate.model} rests on {n} prompts; read its interval, not the figure."

@@ -32,6 +32,7 @@ from selfreward.evaluation.ask.requests import Terms, asking, failed
 from selfreward.store.run import Run, is_model
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
+from selfreward.trust import require_trust
 
 COLUMNS = ("instruction", "prompt", "question")
 FILE_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
@@ -69,6 +70,7 @@ class Models:
             if not path.is_file():
                 raise UsageError(f"{self.run.path}: holds no config.yaml, so it is not known what M0 is")
             self._config = load_config(path)
+            require_trust(path, self._config)
         return self._config
 
     def ref(self, name: str) -> ModelRef:

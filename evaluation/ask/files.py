@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import InputError
+from selfreward.text import shorten
 
 Row = Mapping[str, Any]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -134,7 +135,7 @@ class Offenders:
 
     def add(self, number: int, instruction: str) -> None:
         self.count += 1
-        self.first = self.first or f"first is {self.unit} {number}, {short(instruction)}"
+        self.first = self.first or f"first is {self.unit} {number}, {shorten(instruction, 60)!r}"
 
     def sentence(self, source: str, what: str) -> str:
         return f"{source}: {self.count} {self.unit}{'s' * (self.count != 1)} {what} ({self.first})"
@@ -142,12 +143,6 @@ class Offenders:
     def refuse(self, source: str, what: str) -> None:
         if self.count:
             raise InputError(self.sentence(source, what))
-
-
-def short(text: str, n_chars: int = 60) -> str:
-    """The start of a text in quotes, on one line."""
-    line = " ".join(text.split())
-    return repr(line if len(line) <= n_chars else f"{line[:n_chars]}…")
 
 
 def text_of(row: Row, column: str, source: str, number: int) -> str | None:

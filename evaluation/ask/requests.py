@@ -28,9 +28,9 @@ from selfreward.engines.base import Completion, Engine, EngineOptions, Request
 from selfreward.engines.openai.usage import Usage
 from selfreward.engines.references import ModelRef
 from selfreward.errors import CostLimitError, UsageError
-from selfreward.notes import GenerationNotes
 from selfreward.progress import say
 from selfreward.steps.generation import Completions, Generation
+from selfreward.steps.notes import GenerationNotes
 from selfreward.store.sealed import digest
 from selfreward.unkeyed import marks
 
@@ -123,10 +123,12 @@ class Asking(Generation):
         self._answered |= completions
         return completions
 
+    def _errors(self) -> list[str]:
+        return [c.error or "unknown" for c in self._answered.values() if failed(c)]
+
     def notes(self) -> GenerationNotes:
         """Counts over what this command asked for, cached answers included."""
-        answered = list(self._answered.values())
-        errors = [c.error or "unknown" for c in answered if c.finish_reason == "error"]
+        answered, errors = list(self._answered.values()), self._errors()
         return replace(
             super().notes(),
             completions=len(answered),
@@ -201,7 +203,8 @@ def _place(request_id: str, sample: int) -> tuple[tuple[str, int], int]:
 
 
 def _n_bytes(request: Request) -> int:
-    return sum(len(message.content.encode()) for message in request.messages) + len(request.prefix.encode())
+    texts = [*(message.content for message in request.messages), request.prefix]
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts)
 
 
 def failed(completion: Completion) -> bool:

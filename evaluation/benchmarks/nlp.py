@@ -186,7 +186,7 @@ def publish_nlp(run: Run, job: NlpJob, scores: Sequence[NlpScore]) -> None:
 
 def format_nlp(scores: Sequence[NlpScore], limit: int | None) -> str:
     """For a terminal."""
-    from selfreward.cli.output import format_table
+    from selfreward.text import format_table
 
     rows = [
         (s.label, s.value, s.standard_error, s.n_questions, s.n_shots, s.metric, s.reason or "")

@@ -18,6 +18,7 @@ from selfreward.evaluation.cli.options import (
     RunOption,
     terms,
 )
+from selfreward.text import printable
 
 if TYPE_CHECKING:
     from selfreward.evaluation.alpaca.result import AlpacaResult
@@ -135,7 +136,7 @@ def _print(result: AlpacaResult, board: Path | None, sort: str, as_json: bool) -
     if as_json:
         print_json(result.to_dict())
         return
-    print(format_result(result))
+    print(printable(format_result(result)))
     comparable = (result.annotator, result.reference) == (PUBLISHED_ANNOTATOR, PUBLISHED_REFERENCE)
     if board is None and not comparable:
         print(
@@ -146,7 +147,7 @@ def _print(result: AlpacaResult, board: Path | None, sort: str, as_json: bool) -
         return
     mine = {key: value for key, value in result.to_dict().items() if key in _BOARD_COLUMNS}
     mine["n_total"] = result.n_annotated  # the leaderboard counts only what was annotated
-    print("\n" + format_leaderboard(read(board), sort, 20, {result.model: mine}))
+    print(printable("\n" + format_leaderboard(read(board), sort, 20, {result.model: mine})))
 
 
 _BOARD_COLUMNS = (

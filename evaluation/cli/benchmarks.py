@@ -100,7 +100,6 @@ def nlp(
     as_json: Json = False,
 ) -> None:
     """The paper's nine NLP benchmarks through lm-eval.  Example: selfreward evaluate nlp --run runs/x --model M2 --out nlp"""
-    from selfreward.cli.output import format_table
     from selfreward.errors import UsageError
     from selfreward.evaluation.ask.answers import Models
     from selfreward.evaluation.benchmarks.nlp import (
@@ -111,6 +110,7 @@ def nlp(
         format_nlp,
         publish_nlp,
     )
+    from selfreward.text import format_table
 
     if check:
         found = check_datasets()

@@ -10,6 +10,7 @@ import typer
 
 from selfreward.cli.output import Json, print_json
 from selfreward.evaluation.cli.options import JudgeEngine, MaxCost, Out, RunOption, terms
+from selfreward.text import printable
 
 
 def judge(
@@ -102,7 +103,7 @@ def judge(
         print_json(values[job.model] if len(jobs) == 1 else values)
         return
     everything = [result for found in results.values() for result in found.values()]
-    print("\n\n".join(format_judge_run(result) for result in everything))
+    print(printable("\n\n".join(format_judge_run(result) for result in everything)))
     if len(everything) > 1:
         print(f"\n{format_comparison(everything)}")
 

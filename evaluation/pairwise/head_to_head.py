@@ -24,13 +24,14 @@ from selfreward.evaluation.alpaca.annotators import JudgeTemplate, load_annotato
 from selfreward.evaluation.alpaca.judge import annotation_rows, plan_annotations, require_logprobs
 from selfreward.evaluation.alpaca.run import DEFAULT_ANNOTATOR, annotator_name
 from selfreward.evaluation.ask.answers import GREEDY, Models, Prompts, answers_of, output_rows
-from selfreward.evaluation.ask.files import Answers, short
+from selfreward.evaluation.ask.files import Answers
 from selfreward.evaluation.ask.requests import Asking, Terms, asking
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish, write_rows
 from selfreward.evaluation.pairwise.result import HeadToHead, HeadToHeadRow, sign, summarise, verdict_of
 from selfreward.store import durable, lock
 from selfreward.store.run import Run
 from selfreward.tables import row_id
+from selfreward.text import shorten
 
 TABLE = "head_to_head"
 
@@ -82,7 +83,7 @@ def compare(
         strangers = a.outputs.keys() ^ b.outputs.keys()
         raise InputError(
             f"{a.source} and {b.source} answer different prompts: {len(strangers)} are only in one of them, "
-            f"such as {short(min(strangers))}"
+            f"such as {shorten(min(strangers), 60)!r}"
         )
     names = (a.generator or "a", b.generator or "b")
     if names[0] == names[1]:

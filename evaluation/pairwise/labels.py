@@ -155,7 +155,7 @@ def publish_labels(run: Run, labels: Sequence[PromptLabel], source: str) -> None
 
 def format_labels(labels: Sequence[PromptLabel]) -> str:
     """How many prompts of each kind, for a terminal."""
-    from selfreward.cli.output import format_table
+    from selfreward.text import format_table
 
     rows = []
     for name in ("category", "complexity", "expected_length", "status"):

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.output import Json, format_table, print_json
+from selfreward.cli.output import Json, print_json
 from selfreward.cli.runs import RunFolder
+from selfreward.text import format_table
 
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="ift, eft, iter1/prompts, iter2/pairs, M1, …")

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.costs import MONEY
 from selfreward.errors import ConfigError
+from selfreward.text import shorten
 from selfreward.unkeyed import Count, KeyedApart, Section, Share, Unkeyed
 
 
@@ -301,8 +302,7 @@ def _explain(where: str, problem: Any) -> str:
             else f"known: {', '.join(known)}"
         )
         return f"{where}: unknown key {place!r}; {hint}"
-    found = repr(problem.get("input"))
-    found = found if len(found) <= 60 else found[:57] + "…"
+    found = shorten(repr(problem.get("input")), 60)
     if problem["type"] == "value_error":
         return f"{where}: {place + ': ' if place else ''}{problem['ctx']['error']}"
     return f"{where}: {place}: found {found}; {problem['msg'][0].lower()}{problem['msg'][1:]}"

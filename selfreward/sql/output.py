@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from selfreward.errors import SelfrewardError, UsageError
-from selfreward.sql.views import OpenRun, one_line, open_run, read_stream
+from selfreward.sql.views import OpenRun, open_run, read_stream
 from selfreward.store import durable
+from selfreward.text import format_table, one_line, printable, shorten
 
 Format = Literal["table", "json", "csv"]
 FORMATS = ("table", "json", "csv")
@@ -79,12 +80,12 @@ def repl(run_path: Path, stream: TextIO | None = None) -> None:
         print(f"{run_path}: {len(run.views())} views; .tables lists them, a query ends with ;", file=stream)
         for command in _commands():
             if command == ".tables":
-                print("\n".join(run.views()), file=stream)
+                print(printable("\n".join(run.views())), file=stream)
                 continue
             try:
                 print_rows(run, command, "table", stream)
             except SelfrewardError as error:
-                print(error, file=stream)
+                print(printable(str(error)), file=stream)
 
 
 def _commands() -> Iterator[str]:
@@ -153,31 +154,32 @@ def _print_json(names: list[str], rows: Iterator[tuple[Any, ...]], stream: TextI
     stream.write("[")
     for n_rows, row in enumerate(rows, 1):
         separator = ",\n " if n_rows > 1 else "\n "
-        stream.write(separator + json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
+        stream.write(
+            separator + printable(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
+        )
     stream.write("\n]\n" if n_rows else "]\n")
     return n_rows
 
 
 def _print_csv(names: list[str], rows: Iterator[tuple[Any, ...]], stream: TextIO) -> int:
+    shown = printable if stream.isatty() else str  # programs get the text as it is
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow(map(shown, names))
     n_rows = 0
     for row in rows:
         n_rows += 1
-        writer.writerow([_text(value) if isinstance(value, list | dict) else value for value in row])
+        writer.writerow([shown(_text(v)) if isinstance(v, list | dict | str) else v for v in row])
     return n_rows
 
 
 def _print_table(names: list[str], rows: Iterator[tuple[Any, ...]], stream: TextIO, max_rows: int) -> int:
-    from selfreward.cli.output import format_table
-
     shown: list[tuple[Any, ...]] = []
     n_rows = 0
     for n_rows, row in enumerate(rows, 1):
         if n_rows <= max_rows:
             shown.append(row)
     if names == ["explain_key", "explain_value"]:
-        stream.write("".join(f"{text}\n" for _, text in shown))
+        stream.write("".join(f"{printable(text)}\n" for _, text in shown))
         return n_rows
     width = shutil.get_terminal_size((120, 40)).columns
     n_columns, cell = _fit(names, shown, width)
@@ -187,7 +189,7 @@ def _print_table(names: list[str], rows: Iterator[tuple[Any, ...]], stream: Text
     if n_rows > len(shown):
         notes.append(f"{n_rows - len(shown):,} of them not shown")
     if n_columns < len(names):
-        notes.append(f"columns not shown: {', '.join(names[n_columns:])}")
+        notes.append(f"columns not shown: {printable(', '.join(names[n_columns:]))}")
     stream.write(f"({', '.join(notes)})\n")
     return n_rows
 
@@ -208,10 +210,7 @@ def _fit(names: list[str], rows: list[tuple[Any, ...]], width: int) -> tuple[int
 
 
 def _cut(value: Any, width: int) -> Any:
-    if value is None or isinstance(value, int | float):
-        return value
-    text = _text(value).replace("\r", "").replace("\n", "↵")
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return value if value is None or isinstance(value, int | float) else shorten(value, width)
 
 
 def _text(value: Any) -> str:

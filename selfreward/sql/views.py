@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import UsageError
 from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
 from selfreward.store.run import Run, is_model
+from selfreward.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -327,12 +328,6 @@ def _dotted(table: dict[str, Any]) -> str:
 def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     return f"nearest: {', '.join(near)}" if near else f"there are {', '.join(known) or 'none'}"
-
-
-def one_line(error: Exception) -> str:
-    """A library's message, which may span lines (and DuckDB's quote whole rows), as one line of bearable length."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:200]} … {text[-80:]}"
 
 
 def _dicts(tree: Any) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,8 @@ from types import TracebackType
 from selfreward.costs import Ledger
 from selfreward.engines.base import Completion, Engine, Request
 from selfreward.errors import EngineError
-from selfreward.notes import GenerationNotes
 from selfreward.progress import bar, say
+from selfreward.steps.notes import GenerationNotes
 from selfreward.store.journal import Journal
 
 Completions = dict[tuple[str, int], Completion]
@@ -45,23 +45,34 @@ class Generation:
 
     def __enter__(self) -> Generation:
         self._journal.__enter__()
+        n_unusable = 0
         for unit in self._journal.units():
             for values in unit:
-                completion = Completion(**values)
+                try:
+                    completion = Completion(**values)
+                except (TypeError, ValueError):  # no answer that could be used: it is asked for again
+                    n_unusable += 1
+                    continue
                 if completion.finish_reason == "error" and self._asks_failed_again:
                     continue
                 self._done.setdefault((completion.request_id, completion.sample), completion)
         self._n_resumed = len(self._done)
-        if self._done or self._journal.n_damaged:
-            damaged = (
-                f", {self._journal.n_damaged} damaged lines done again" if self._journal.n_damaged else ""
-            )
+        n_damaged = self._journal.n_damaged + n_unusable
+        if self._done or n_damaged:
+            damaged = f", {n_damaged} damaged ones are done again" if n_damaged else ""
             say(f"{self._name}: resuming, {len(self._done)} completions were already written{damaged}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        errors = self._errors()
+        if errors and error is None:
+            reasons = len(set(errors))
+            say(
+                f"{self._name}: {self.notes().failures}"
+                + (f" ({reasons} different reasons)" if reasons > 1 else "")
+            )
         self._ledger.note()  # also where the engine failed: answers that were lost may have been billed
         self._journal.__exit__(kind, error, trace)
 
@@ -101,9 +112,12 @@ class Generation:
         self._n_tokens += sum(completion.n_tokens for completion in fresh.values())
         return len(fresh)
 
+    def _errors(self) -> list[str]:
+        return [c.error or "unknown" for c in self._done.values() if c.finish_reason == "error"]
+
     def notes(self) -> GenerationNotes:
         """Counts for the manifest."""
-        errors = [c.error or "unknown" for c in self._done.values() if c.finish_reason == "error"]
+        errors = self._errors()
         return GenerationNotes(
             completions=len(self._done),
             truncated=sum(c.finish_reason == "length" for c in self._done.values()),

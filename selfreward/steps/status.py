@@ -11,7 +11,7 @@ from pathlib import Path
 
 from selfreward.config.run import RunConfig, load_config
 from selfreward.errors import SelfrewardError, UsageError
-from selfreward.steps.pipeline import resolve_plan
+from selfreward.steps.pipeline import find_version, resolve_plan
 from selfreward.steps.step import Plan, plan_run
 from selfreward.store.exchange import is_imported
 from selfreward.store.journal import Journal
@@ -64,7 +64,7 @@ def _status(run: Run, config: RunConfig, plan: Plan, waits_for: list[str], unbui
         return line("outdated", f"waits for {waits_for[0]}") if current else line("to do")
     try:
         recipe, _, _ = resolve_plan(run, config, plan)
-        version = run.find(recipe)
+        version = find_version(run, plan, recipe)
     except SelfrewardError as error:
         return line("blocked", str(error))
     if version is not None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-    from selfreward.notes import Notes
+    from selfreward.steps.notes import Notes
 
 NotesT = TypeVar("NotesT", bound="Notes")
 MANIFEST = "manifest.json"

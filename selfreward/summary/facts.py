@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from selfreward.costs import spent
-from selfreward.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
 from selfreward.statistics import Figure
+from selfreward.steps.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
 from selfreward.steps.status import outdated_versions
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version

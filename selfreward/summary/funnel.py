@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from selfreward.notes import JsonObject
+from selfreward.steps.notes import JsonObject
 from selfreward.summary.paper import paper_count
 
 if TYPE_CHECKING:

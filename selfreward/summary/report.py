@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward.cli.output import format_table
-from selfreward.notes import Histogram, JsonObject
+from selfreward.steps.notes import JsonObject
 from selfreward.steps.pipeline import Step
 from selfreward.store import durable
 from selfreward.store.exchange import is_imported
 from selfreward.store.run import Run, is_model
 from selfreward.summary.facts import Iteration, Judge, Summary, Trained, WinRate, summarize
 from selfreward.summary.funnel import FunnelStep, format_funnel
+from selfreward.text import format_histogram, format_table, printable
 
 PAGE = "report.html"
 
@@ -69,7 +69,7 @@ def as_plain(report: Report) -> JsonObject:
              "judgements_by_status": i.statuses} for i in summary.iterations
         ],
         "training": [{"model": trained.model, **trained.notes.stored()} for trained in summary.trained],
-        "alpaca": [{**(row.notes.alpaca or {}), "model_name": row.model} for row in summary.win_rates],
+        "alpaca": [{**(row.notes.alpaca or {}), "failed": row.notes.failures, "model_name": row.model} for row in summary.win_rates],
         "spent": summary.spent,
         "next": report.next,
     }  # fmt: skip
@@ -103,6 +103,7 @@ def _judge_values(judge: Judge) -> JsonObject:
         "scored": judge.scored,
         "scored_share": judge.scored / judge.judgements if judge.judgements else None,
         "by_status": judge.statuses,
+        "failed": judge.notes.failures,
         "histogram": judge.histogram,
         "agreement": judge.notes.agreement,
     }
@@ -150,7 +151,7 @@ def format_report(report: Report) -> str:
     parts.append("Next\n" + "\n".join(f"  {line}" for line in report.next))
     took = "" if report.seconds is None else f"{report.seconds:.0f} s in all; "
     parts.append(f"{took}run folder {report.path}, page {report.path / PAGE}")
-    return "\n\n".join(parts)
+    return printable("\n\n".join(parts))
 
 
 def format_unchanged(path: Path, steps: Sequence[Step], seconds: float) -> str:
@@ -186,6 +187,7 @@ def _format_judges(summary: Summary, judges: Iterable[Judge]) -> str:
         lines.append("M0 is the model before any training, M1 after SFT on IFT and EFT.")
     elif not any(is_model(judge.model) for judge in judges):
         lines.append("No model was trained in this run; this is the judge that gave the scores.")
+    lines += [f"{judge.model}: {judge.notes.failures}" for judge in judges if judge.notes.failures]
     for judge in judges:
         if judge.histogram:
             title = f"Scores given by {_marked(summary, judge.model, judge.dataset)}:"
@@ -246,17 +248,10 @@ def _format_win_rates(summary: Summary, rates: Sequence[WinRate]) -> str:
         )  # fmt: skip
     head = ("model", "win rate %", "95 % interval", "judged", "characters", "order-dependent")
     first = rates[0].figures
+    failed = "".join(f"{rate.model}: {rate.notes.failures}\n" for rate in rates if rate.notes.failures)
     return (
-        f"alpaca-eval against {first.reference} answers, judged by {first.annotator}\n{format_table(head, lines)}\n"
+        f"alpaca-eval against {first.reference} answers, judged by {first.annotator}\n{format_table(head, lines)}\n{failed}"
         "With a judge and prompts of this size the figure shows that the harness works, not how good the model is."
-    )
-
-
-def format_histogram(histogram: Sequence[tuple[float, int]] | Histogram) -> str:
-    """Score counts as bars."""
-    widest = max((n for _, n in histogram), default=1)
-    return "\n".join(
-        f"  {score:>5.3g} {'█' * max(1, round(40 * n / widest))} {n:,}" for score, n in histogram
     )
 
 

@@ -152,7 +152,9 @@ def test_a_finished_run_has_nothing_outdated(old):
 def test_status_says_so_and_knows_what_is_not_affected(mixed):
     states = {line.name: line.state for line in run_status(mixed)}
     assert {states[name] for name in STALE} == {"outdated"}
-    assert [states[name] for name in ("M1", "iter1/pairs", "iter1/model_outputs", "iter1/annotations")] == ["done"] * 4
+    assert [states[name] for name in ("M1", "iter1/pairs", "iter1/model_outputs", "iter1/annotations")] == [
+        "done"
+    ] * 4
     lines = {line.name: line for line in run_status(mixed)}
     assert (lines["iter2/judge_eval"].rows, lines["iter2/judge_eval"].detail) == (6, "waits for M2")
 

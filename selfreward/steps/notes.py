@@ -58,12 +58,24 @@ class GenerationNotes(Notes):
     resumed: int | None
     tokens_per_second: float | None
 
+    @property
+    def failures(self) -> str:
+        """How many answers have no text and why the first has none; empty where all have one."""
+        if not self.engine_errors:
+            return ""
+        return f"{self.engine_errors:,} of {self.completions:,} answers failed, the first: {self.first_engine_error}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generated(Notes):
     """Notes of a step that asks a model and has nothing else to note."""
 
     generation: GenerationNotes | None = None
+
+    @property
+    def failures(self) -> str:
+        """See `GenerationNotes`."""
+        return self.generation.failures if self.generation else ""
 
 
 @dataclass(frozen=True)

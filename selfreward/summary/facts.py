@@ -11,9 +11,9 @@ earlier versions of their inputs; whoever shows their figures says so.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from selfreward.costs import spent
 from selfreward.statistics import Figure
@@ -21,7 +21,7 @@ from selfreward.steps.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard
 from selfreward.steps.status import outdated_versions
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
-from selfreward.summary.funnel import COLUMNS, EFT_COLUMNS, FunnelStep, eft_funnel, iteration_funnel
+from selfreward.summary.funnel import COLUMNS, EFT_COLUMNS, FunnelStep, counted, eft_funnel, iteration_funnel
 
 
 @dataclass(frozen=True)
@@ -192,46 +192,33 @@ def _eft(version: Version) -> Sequence[FunnelStep]:
 def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
     found = {kind: versions[name] for kind in COLUMNS if (name := f"iter{number}/{kind}") in versions}
     tables = {kind: version.table(COLUMNS[kind]) for kind, version in found.items()}
-    columns = {
-        (kind, column): table[column].to_pylist()
-        for kind, table in tables.items()
-        for column in table.column_names
-        if column not in ("response", "candidate_id", "prompt_id")
-    }
+
+    def values(kind: str, column: str) -> list[Any]:
+        return tables[kind][column].drop_null().to_pylist() if kind in tables else []
+
     no_pair = found["pairs"].manifest["counts"]["dropped"] if "pairs" in found else {}
-    given = [score for score in columns.get(("judgements", "score"), []) if score is not None]
+    chosen, rejected = (
+        [sum(len(message["content"]) for message in messages) for messages in values("pairs", side)]
+        for side in ("chosen", "rejected")
+    )
     return Iteration(
         number=number,
         funnel=iteration_funnel(tables, number, no_pair),
-        statuses=Counter(columns.get(("judgements", "status"), [])),
-        histogram=sorted(Counter(given).items()),
-        scores=[score for score in columns.get(("scores", "score"), []) if score is not None],
-        lengths=Lengths(
-            columns.get(("candidates", "n_chars"), []),
-            *([sum(len(message["content"]) for message in messages) for messages in columns.get(("pairs", side), [])]
-              for side in ("chosen", "rejected")),
-        ),
-    )  # fmt: skip
+        statuses=counted(tables.get("judgements"), "status"),
+        histogram=sorted(counted(tables.get("judgements"), "score").items()),
+        scores=values("scores", "score"),
+        lengths=Lengths(values("candidates", "n_chars"), chosen, rejected),
+    )
 
 
 def _judge(version: Version) -> Judge:
-    rows = version.table(["status", "score"])
-    given = [score for score in rows["score"].to_pylist() if score is not None]
-    return Judge(
-        dataset=version.name,
-        model=_measured(version),
-        statuses=Counter(rows["status"].to_pylist()),
-        histogram=sorted(Counter(given).items()),
-        notes=version.notes(JudgeEvalNotes),
-    )
+    rows, notes = version.table(["status", "score"]), version.notes(JudgeEvalNotes)
+    model = model_label(version.manifest["inputs"].get("model", {}).get("name"), iteration_of(version.name))
+    histogram = sorted(counted(rows, "score").items())
+    return Judge(version.name, model, counted(rows, "status"), histogram, notes)
 
 
 def _win_rate(version: Version) -> WinRate:
     notes = version.notes(AnnotationsNotes)
     figures = Leaderboard.read(notes.alpaca or {})
     return WinRate(version.name, model_label(figures.model, iteration_of(version.name)), figures, notes)
-
-
-def _measured(version: Version) -> str:
-    named = version.manifest["inputs"].get("model", {}).get("name")
-    return model_label(named, iteration_of(version.name))

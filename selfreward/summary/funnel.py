@@ -6,10 +6,9 @@ made. Only why a prompt gave no pair is in no row: that is read from the account
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfreward.steps.notes import JsonObject
 from selfreward.summary.paper import paper_count
@@ -59,14 +58,16 @@ class FunnelStep:
 
 def eft_funnel(eft: pa.Table, n_in: int, dropped: dict[str, int]) -> tuple[FunnelStep, ...]:
     """From the seeds' replies to what the judge is trained on and measured with."""
-    rows = Counter(zip(eft["split"].to_pylist(), eft["accepted"].to_pylist(), strict=True))
-    train = eft.filter([split == "train" for split in eft["split"].to_pylist()])
+    import pyarrow.compute as pc
+
+    train = eft.filter(pc.equal(eft["split"], "train"))
+    accepted = sum(train["accepted"].to_pylist())
     return (
         FunnelStep("seed replies", n_in, dataset="eft"),
         FunnelStep("EFT replies", len(eft), dropped, dataset="eft"),
-        FunnelStep("EFT rows, train", rows["train", True], _counted(train, "reason"),
+        FunnelStep("EFT rows, train", accepted, counted(train, "reason"),
                    paper_count("eft rows, train", "M1"), "eft"),
-        FunnelStep("EFT rows, eval", rows["eval", True] + rows["eval", False], {},
+        FunnelStep("EFT rows, eval", len(eft) - len(train), {},
                    paper_count("eft rows, eval", "M1"), "eft"),
     )  # fmt: skip
 
@@ -85,14 +86,14 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
         prompts = tables["prompts"]
         step("prompts", "prompts generated", len(prompts), {}, "prompts generated")
         kept = sum(prompts["kept"].to_pylist())
-        step("prompts", "prompts kept", kept, _counted(prompts, "reason"), "prompts generated")
+        step("prompts", "prompts kept", kept, counted(prompts, "reason"), "prompts generated")
     if "candidates" in tables:
-        ended = _counted(tables["candidates"], "finish_reason")
+        ended = counted(tables["candidates"], "finish_reason")
         lost = {"truncated": ended.get("length", 0), "failed": ended.get("error", 0)}
         step("candidates", "candidates", len(tables["candidates"]), {}, "candidates")
         step("candidates", "candidates whole", ended.get("stop", 0), lost, "candidates")
     if "judgements" in tables:
-        statuses = _counted(tables["judgements"], "status")
+        statuses = counted(tables["judgements"], "status")
         step("judgements", "judgements", len(tables["judgements"]), {}, "judgements")
         step("judgements", "judgements scored", statuses.pop("ok", 0), statuses, "judgements")
     if "scores" in tables:
@@ -102,8 +103,9 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
     if {"prompts", "candidates", "scores"} <= tables.keys():
         n_comparable, n_differing = _comparable(tables["candidates"], tables["scores"])
         too_few = {reason: no_pair[reason] for reason in _TOO_FEW if reason in no_pair}
-        unexplained = {_TOO_FEW[-1]: kept - n_comparable}
-        step("scores", "prompts comparable", n_comparable, too_few or unexplained, "prompts kept")
+        if sum(too_few.values()) != kept - n_comparable:  # imported pairs, or pairs of earlier scores
+            too_few = {_TOO_FEW[-1]: kept - n_comparable}
+        step("scores", "prompts comparable", n_comparable, too_few, "prompts kept")
         tied = {"tied": n_comparable - n_differing}
         step("scores", "prompts not tied", n_differing, tied, "prompts kept")
     if "pairs" in tables:
@@ -113,9 +115,10 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
     return tuple(found.get(what, FunnelStep(what, None)) for what in ITERATION_STEPS)
 
 
-def _counted(table: pa.Table, column: str) -> dict[str, int]:
-    """Value -> rows, most frequent first; NULL is not counted."""
-    return {value: n for value, n in Counter(table[column].to_pylist()).most_common() if value is not None}
+def counted(table: pa.Table | None, column: str) -> dict[Any, int]:
+    """Value -> rows, most frequent first; NULL is not counted, and nothing is of a table that is absent."""
+    pairs = table[column].drop_null().value_counts().to_pylist() if table is not None else []
+    return {p["values"]: p["counts"] for p in sorted(pairs, key=lambda pair: -pair["counts"])}
 
 
 def _comparable(candidates: pa.Table, scores: pa.Table) -> tuple[int, int]:
@@ -137,9 +140,8 @@ def format_funnel(steps: Sequence[FunnelStep], outdated: Mapping[str, str]) -> s
     lines = []
     for step in steps:
         lost = ", ".join(f"{reason} {n}" for reason, n in sorted(step.lost.items(), key=lambda e: -e[1]) if n)
-        line = f"  {step.what:<20}{step.n or 0:>8,}" + (f"   lost: {lost}" if lost else "")
-        line += (f"   (paper: {step.paper:,})" if step.paper else "") + "   OUTDATED" * (
-            step.dataset in outdated
-        )
+        line = f"  {step.what:<20}{step.n or 0:>8,}" + f"   lost: {lost}" * bool(lost)
+        line += f"   (paper: {step.paper:,})" if step.paper else ""
+        line += "   OUTDATED" * (step.dataset in outdated)
         lines += [line] if step.n is not None else []
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfreward.errors import UsageError
 from selfreward.steps.notes import JsonObject
 from selfreward.steps.pipeline import Step
 from selfreward.store import durable
@@ -40,6 +41,10 @@ def report_run(path: Path, steps: Sequence[Step] | None = None, seconds: float |
     """The report of a run as it is now; `steps` and `seconds` as `run` had them. UsageError where nothing was made."""
     run = Run(path)
     summary = summarize(run)
+    if not summary.versions:
+        raise UsageError(
+            f"{path}: nothing has been made in this run yet; `selfreward run CONFIG --run {path}` makes it"
+        )
     return Report(path, _steps(summary) if steps is None else steps, seconds, summary, _next(run, summary))
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from selfreward.config.run import RunConfig
+from selfreward.data_cards.cards.redact import public_text
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.errors import SelfrewardError
 from selfreward.store.exchange import is_imported
@@ -91,7 +92,7 @@ def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Or
         summary=summary,
         datasets=[_dataset(v) for v in datasets],
         models=[_dataset(v) for v in versions if is_model(v.name)],
-        settings=settings,
+        settings=replace(settings, differences=tuple(map(public_text, settings.differences))),
         origin=origin,
         generators=_generators(datasets),
         template=template,
@@ -129,26 +130,29 @@ def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple
     """
     from selfreward.judging.prompts.templates import RANGES, load_template
 
-    hashes = [entry["content_sha256"] for version in versions.values()
-              if (entry := version.manifest["inputs"].get("template"))]  # fmt: skip
+    judged = [version for name, version in versions.items() if name.endswith("/judgements")]
+    hashes = [
+        v.manifest["inputs"]["template"]["content_sha256"]
+        for v in judged
+        if "template" in v.manifest["inputs"]
+    ]
     config = settings.config
     if config is None:
         return settings, None
-    named = config.judging.template
+    named, texts = config.judging.template, {}
     for name in (named, *RANGES):
         with suppress(SelfrewardError):
-            text = load_template(name).text
-            if not hashes or text_input(name, text)["content_sha256"] == hashes[-1]:
-                difference = f"the judge was given the template {name!r}, not {named!r}"
-                judging = config.judging.model_copy(update={"template": name})
-                settings = Settings(
-                    config.model_copy(update={"judging": judging}),
-                    (*settings.differences, *([] if name == named else [difference])),
-                )
-                return settings, text
-    return replace(
-        settings, differences=(*settings.differences, f"the judge's template was not {named!r}")
-    ), None
+            texts[name] = load_template(name).text
+    used = named
+    if hashes and named in texts:
+        hashed = {text_input(name, text)["content_sha256"]: name for name, text in reversed(texts.items())}
+        used = hashed.get(hashes[-1], "another file")
+    if used == named:
+        return settings, texts.get(named)
+    judging = config.judging.model_copy(update={"template": used})
+    difference = f"the judge was given the template {used!r}, not {named!r}"
+    config = config.model_copy(update={"judging": judging})
+    return Settings(config, (*settings.differences, difference)), texts.get(used)
 
 
 def _dataset(version: Version) -> DatasetFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -187,6 +188,9 @@ def audit(
     against: Annotated[
         list[Path] | None, typer.Option(help="Evaluation prompts to look for, beside the configured ones.")
     ] = None,
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Save the offending rows as the dataset `audits`.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Is the data fit to train on and publish? Exit 1 on any fail.  Example: selfreward audit runs/demo"""
@@ -204,6 +208,7 @@ def audit(
         thresholds=_thresholds(threshold or []),
         iteration=iteration,
         against=against or [],
+        save=save,
     )
     summary = summarize(run)
     if as_json:
@@ -211,10 +216,14 @@ def audit(
             {"iteration": i.number, **step.described()} for i in summary.iterations for step in i.funnel
         ]
         print_json({**report.to_dict(), "exit_code": report.exit_code, "funnel": funnel})
-        raise typer.Exit(report.exit_code)
-    print(format_report(report))
-    for i in summary.iterations:
-        print(f"\nIteration {i.number}\n{format_funnel(i.funnel, summary.outdated)}")
+    else:
+        print(format_report(report))
+        for i in summary.iterations:
+            print(f"\nIteration {i.number}\n{format_funnel(i.funnel, summary.outdated)}")
+    if report.not_saved:
+        print(
+            f"the offending rows were not saved (--no-save does not try): {report.not_saved}", file=sys.stderr
+        )
     raise typer.Exit(report.exit_code)
 
 

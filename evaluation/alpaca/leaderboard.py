@@ -18,7 +18,7 @@ from pathlib import Path
 
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.harness import alpaca_eval_folder
-from selfreward.evaluation.ask.files import read_text
+from selfreward.reading.opening import read_text
 
 PUBLISHED_ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 PUBLISHED_REFERENCE = "gpt4_1106_preview"

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError
 from selfreward.evaluation.alpaca.harness import contained, import_alpaca_eval
-from selfreward.evaluation.ask.files import read_text
+from selfreward.reading.opening import read_text
 from selfreward.text import shorten
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from selfreward.tables import Message, row_id
 from selfreward.trust import require_trust
 
 COLUMNS = ("instruction", "prompt", "question")
-FILE_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+FILE_ENDINGS = tuple(f".{kind}{gz}" for kind in ("json", "jsonl", "csv", "parquet") for gz in ("", ".gz"))
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=1024)
 
 
@@ -93,7 +93,7 @@ class Models:
 
 
 def read_prompts(path: Path, n_max: int | None = None) -> Prompts:
-    """JSON or JSON lines (.gz too) with a column `instruction`, `prompt` or `question`."""
+    """A file of any usual form with a column `instruction`, `prompt` or `question`."""
     texts: dict[str, None] = {}
     repeated = Offenders()
     for number, row in enumerate(read_rows(path), start=1):

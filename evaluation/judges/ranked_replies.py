@@ -14,9 +14,7 @@ A reply without a rank, or the only one to its prompt, cannot be compared with a
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +28,16 @@ from selfreward.judging.agreement.human import (
     preference_rows,
     read_pandalm,
 )
-from selfreward.reading.oasst import SeedReading, looks_like_trees, read_lines, read_messages, read_trees
+from selfreward.reading.files import read_rows
+from selfreward.reading.oasst import (
+    SeedReading,
+    looks_like_messages,
+    looks_like_trees,
+    number_of,
+    read_messages,
+    read_trees,
+)
+from selfreward.reading.opening import kind_of
 from selfreward.tables import row_id
 
 if TYPE_CHECKING:
@@ -41,7 +48,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _NEEDED = ("prompt", "response")
 _HUMAN = ("human_rank", "human_score")
-_TABLES = (".csv", ".csv.gz", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +113,29 @@ def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
 
 
 def _file_rows(path: Path, lang: str) -> tuple[list[Row], Counter[str]]:
-    if path.name.endswith(_TABLES):
-        return _table_rows(_pandas_rows(path), path.name), Counter()
-    if _starts_a_list(path):
-        records = _json_list(path)
-        if records and "cmp_key" in records[0]:
-            return _records(pair_rows(read_pandalm(path))), Counter()
-        return _table_rows(records, path.name), Counter()
-    lines = list(read_lines(path))
+    name = path.name
+    lines = list(read_rows(path, name))
     if not lines:
-        raise InputError(f"{path.name}: holds no rows")
+        raise InputError(f"{name}: holds no rows")
     first = lines[0][1]
     if looks_like_trees(first):
-        return _of_seeds(read_trees(lines, path.name, lang, path.name))
-    if "message_id" in first and "role" in first:
-        return _of_seeds(read_messages(lines, path.name, lang, path.name))
-    return _table_rows([record for _, record in lines], path.name), Counter()
+        return _of_seeds(read_trees(lines, name, lang, name))
+    if looks_like_messages(first):
+        return _of_seeds(read_messages(lines, name, lang, name))
+    if "cmp_key" in first:
+        return _records(pair_rows(read_pandalm(path))), Counter()
+    if kind_of(path) == "csv":  # which has no numbers, only texts
+        lines = [
+            (
+                n,
+                {
+                    key: number_of(cell, f"{name}, row {n}", key) if key in _HUMAN else cell
+                    for key, cell in row.items()
+                },
+            )
+            for n, row in lines
+        ]
+    return _table_rows([record for _, record in lines], name), Counter()
 
 
 def _of_seeds(reading: SeedReading) -> tuple[list[Row], Counter[str]]:
@@ -161,6 +174,9 @@ def _table_rows(records: list[Row], name: str) -> list[Row]:
             if not isinstance(record.get(column), str):
                 found = f"{record.get(column)!r:.60}"
                 raise InputError(f"{name}, row {number}: column {column} holds {found}, expected a text")
+        rating = record.get(human)
+        if rating is not None and (isinstance(rating, bool) or not isinstance(rating, int | float)):
+            raise InputError(f"{name}, row {number}: column {human} holds {rating!r:.60}, expected a number")
         prompt_id = str(record.get("prompt_id") or row_id("q", record["prompt"]))
         rows.append(
             {
@@ -216,35 +232,8 @@ def _words(dropped: Counter[str]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "nothing was dropped"
 
 
-def _starts_a_list(path: Path) -> bool:
-    """By its first character, whatever the file is called."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig") as text:
-            return text.read(64).lstrip().startswith("[")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-
-
 def _records(frame: pd.DataFrame) -> list[Row]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _json_list(path: Path) -> list[Row]:
-    from selfreward.evaluation.ask.files import read_rows
-
-    return [dict(row) for row in read_rows(path)]
-
-
-def _pandas_rows(path: Path) -> list[Row]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path.name}: cannot be read as a table: {error}") from error
-    records = json.loads(frame.to_json(orient="records"))  # NaN becomes None, numpy's types Python's
-    return [dict(record) for record in records]
 
 
 def _folder_rows(path: Path) -> list[Row]:

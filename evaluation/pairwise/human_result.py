@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from selfreward.errors import InputError
-from selfreward.evaluation.ask.files import Offenders, read_text
+from selfreward.evaluation.ask.files import Offenders
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish
 from selfreward.evaluation.pairwise.human_sheet import Key, KeyItem, cells_sha256
 from selfreward.evaluation.pairwise.result import open_share, percent
 from selfreward.judging.parsing.verdicts import Ceiling, annotator_ceiling
+from selfreward.reading.opening import read_text
 from selfreward.statistics import Figure
 from selfreward.store.run import Run
 from selfreward.store.sealed import digest

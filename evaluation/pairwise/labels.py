@@ -27,7 +27,7 @@ from selfreward.evaluation.ask.requests import Terms, asking
 from selfreward.evaluation.ask.results import Evaluation, publish, write_rows
 from selfreward.judging.parsing.scores import own_words
 from selfreward.judging.prompts.markers import fill
-from selfreward.reading.oasst import read_lines
+from selfreward.reading.files import read_rows
 from selfreward.store import durable, lock
 from selfreward.store.run import Run
 from selfreward.store.sealed import digest
@@ -123,7 +123,7 @@ def read_label(instruction: str, completion: Completion, judge: str) -> PromptLa
 def read_labels(path: Path) -> list[PromptLabel]:
     """Labels of one's own, or those that `label_prompts` wrote: jsonl. Raises InputError."""
     labels: dict[str, PromptLabel] = {}
-    for number, row in read_lines(path):
+    for number, row in read_rows(path):
         where = f"{path.name}, row {number}"
         instruction = row.get("instruction")
         if not isinstance(instruction, str):

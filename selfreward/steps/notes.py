@@ -83,6 +83,8 @@ class SeedsNotes(Notes):
     """Of `seeds`."""
 
     prompts: int | None
+    unranked: int | None = None
+    """Replies without a rank."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from selfreward.costs import spent
 from selfreward.statistics import Figure
 from selfreward.steps.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
 from selfreward.steps.status import outdated_versions
+from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
 from selfreward.summary.funnel import COLUMNS, EFT_COLUMNS, FunnelStep, counted, eft_funnel, iteration_funnel
@@ -164,13 +165,8 @@ def as_made(name: str) -> tuple[int, int, str]:
 
 
 def iteration_of(name: str) -> int:
-    """The number of a dataset's iteration; 0 for one of none.
-
-    >>> iteration_of("iter12/pairs"), iteration_of("ift")
-    (12, 0)
-    """
-    found = re.match(r"iter(\d+)/", name)
-    return int(found[1]) if found else 0
+    """The number of a dataset's iteration; 0 for one of none."""
+    return DatasetName.parse(name).iteration or 0
 
 
 def model_label(named: str | None, number: int) -> str:

@@ -21,14 +21,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
-from selfreward.config.run import RunConfig, dump_config
+from selfreward.config.run import RunConfig, dump_config, load_config
 from selfreward.costs import spent
 from selfreward.engines.base import EngineOptions
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
-from selfreward.errors import UsageError
+from selfreward.errors import ConfigError, UsageError
 from selfreward.progress import say
 from selfreward.secrets import mask_tree
 from selfreward.steps.model_checks import check_models
@@ -219,20 +217,20 @@ def _write_config(run: Run, config: RunConfig) -> None:
     path = run.path / "config.yaml"
     if path.is_file() and path.read_bytes() == content:
         return
-    if path.is_file():
-        changes = changed_settings(path, config)
+    if path.is_file() and (changes := _changed_settings(path, config)):
         say(
             f"{run.path}: made with another configuration so far; what depends on it is built again: {changes}"
         )
     durable.replace_file(path, content)
 
 
-def changed_settings(path: Path, config: RunConfig) -> str:
-    """How a configuration differs from the one in a file, as `candidates.n 9 (was 4)`."""
-    before, now = (
-        flat_settings(yaml.safe_load(path.read_text(encoding="utf-8"))),
-        flat_settings(config.model_dump(mode="json")),
-    )
+def _changed_settings(path: Path, config: RunConfig) -> str:
+    """How a configuration differs from the one in a file, as `candidates.n 9 (was 4)`; empty where it does not."""
+    try:
+        before = flat_settings(load_config(path).model_dump(mode="json"))
+    except ConfigError as error:
+        return f"the one before cannot be read ({error})"
+    now = flat_settings(config.model_dump(mode="json"))
     keys = [key for key in before | now if key != "run" and before.get(key) != now.get(key)]
     return ", ".join(f"{key} {now.get(key)!r} (was {before.get(key)!r})" for key in keys)
 

@@ -227,6 +227,14 @@ def test_another_configuration_is_announced_and_the_card_states_the_rows_own(
     assert "iter1/candidates was made with candidates.n 3, not 9" in card
 
 
+def test_a_configuration_that_cannot_be_read_any_more_is_replaced_and_said(old, capsys, monkeypatch):
+    monkeypatch.delenv("SELFREWARD_QUIET", raising=False)
+    (old / "config.yaml").write_text("seed: [")
+    run_pipeline(load_config(Path("config.yaml")), old, until="ift")
+    assert "the one before cannot be read" in capsys.readouterr().err
+    assert load_config(old / "config.yaml").candidates.n == 3
+
+
 def test_a_configuration_that_made_the_rows_has_no_differences(old):
     run = Run(old)
     assert settings_of(run.path, {name: run.current(name) for name in run.names()}).differences == ()

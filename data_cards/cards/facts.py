@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from selfreward.config.run import RunConfig
-from selfreward.data_cards.cards.redact import public_text
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.errors import SelfrewardError
 from selfreward.store.exchange import is_imported
@@ -92,7 +91,7 @@ def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Or
         summary=summary,
         datasets=[_dataset(v) for v in datasets],
         models=[_dataset(v) for v in versions if is_model(v.name)],
-        settings=replace(settings, differences=tuple(map(public_text, settings.differences))),
+        settings=settings,
         origin=origin,
         generators=_generators(datasets),
         template=template,
@@ -150,9 +149,7 @@ def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple
     if used == named:
         return settings, texts.get(named)
     judging = config.judging.model_copy(update={"template": used})
-    difference = f"the judge was given the template {used!r}, not {named!r}"
-    config = config.model_copy(update={"judging": judging})
-    return Settings(config, (*settings.differences, difference)), texts.get(used)
+    return replace(settings, config=config.model_copy(update={"judging": judging})), texts.get(used)
 
 
 def _dataset(version: Version) -> DatasetFacts:

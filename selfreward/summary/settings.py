@@ -37,7 +37,7 @@ class Settings:
     config: RunConfig | None
     """None for a run of imported datasets."""
     differences: tuple[str, ...] = ()
-    """Where the run folder's configuration, or an earlier iteration, says something else: `candidates.n is 9, not 4`."""
+    """Where iterations differ; the last one counts."""
 
 
 def settings_of(run: Path, versions: Mapping[str, Version]) -> Settings:
@@ -47,21 +47,22 @@ def settings_of(run: Path, versions: Mapping[str, Version]) -> Settings:
         return Settings(None)
     config = load_config(path)
     values = config.model_dump(mode="json")
-    differences: dict[str, str] = {}
+    recorded: dict[str, tuple[str, object]] = {}
+    differences = []
     for name in sorted(versions, key=as_made):
         for key, value in _recorded(name, versions[name], config):
+            earlier, before = recorded.get(key, (name, value))
+            if before != value:
+                differences.append(f"{earlier} was made with {key} {before!r}, {name} with {value!r}")
+            recorded[key] = (name, value)
             section, _, setting = key.rpartition(".")
             place = _section(values, section)
-            # A path in the configuration is its stem in a manifest; a setting of a later release is in no configuration.
-            if setting in place and place[setting] != value:
-                differences[key] = f"{name} was made with {key} {value!r}, not {place[setting]!r}"
+            if setting in place:  # what is not was a setting of another release
                 place[setting] = value
     try:
-        return Settings(RunConfig.model_validate(values), tuple(differences.values()))
-    except (
-        ValidationError
-    ):  # as if the versions were of two configurations; each difference is named all the same
-        return Settings(config, tuple(differences.values()))
+        return Settings(RunConfig.model_validate(values), tuple(differences))
+    except ValidationError:  # the versions are of configurations that no single one can be
+        return Settings(config, tuple(differences))
 
 
 def _recorded(name: str, version: Version, config: RunConfig) -> list[tuple[str, object]]:

@@ -322,15 +322,14 @@ def test_the_command_line_says_how_to_go_on_after_sigterm(finished, tmp_path):
 @pytest.mark.parametrize("first", ["prompts", "candidates", "judgements", "scores", "pairs"])
 def test_a_run_goes_on_from_imported_rows_to_its_report(finished, tmp_path, first):
     """Rows of one's own have no builder's notes; what the report says of them is counted from the rows."""
-    from selfreward.report import format_report, report_run
-
     from selfreward.exchange.exporting import export_file
     from selfreward.store.exchange import import_file
+    from selfreward.summary.report import as_plain, format_report, report_run
 
     path, config, _ = finished
     shutil.copytree(path, tmp_path / "run", symlinks=True)
     run = Run(tmp_path / "run")
-    before = report_run(run.path, [], 0)["iterations"]
+    before = as_plain(report_run(run.path))["iterations"]
     for name in ("prompts", "candidates", "judgements", "scores", "pairs"):
         export_file(run, f"iter1/{name}", tmp_path / f"{name}.jsonl")
         if name == first:
@@ -338,4 +337,4 @@ def test_a_run_goes_on_from_imported_rows_to_its_report(finished, tmp_path, firs
     steps = run_pipeline(config, run.path)
     report = report_run(run.path, steps, 1)
     assert format_report(report)
-    assert report["iterations"][0]["funnel"] == before[0]["funnel"] or first == "pairs"
+    assert as_plain(report)["iterations"][0]["funnel"] == before[0]["funnel"] or first == "pairs"

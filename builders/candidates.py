@@ -16,8 +16,8 @@ from typing import Any
 from selfreward.config.run import CandidatesConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.estimate.requests import Known, Range, Requests
+from selfreward.notes import Generated
 from selfreward.steps.generation import Generation
-from selfreward.steps.notes import Generated
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.store.version import Version

@@ -27,9 +27,9 @@ from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.notes import EftNotes, GenerationNotes
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Generation
-from selfreward.steps.notes import EftNotes, GenerationNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
+from selfreward.notes import PairsNotes
 from selfreward.sql.queries import check_reads, connect, quoted
-from selfreward.steps.notes import PairsNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts

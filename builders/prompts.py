@@ -22,10 +22,10 @@ from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request, Sampling
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Range, Requests
+from selfreward.notes import PromptsNotes
 from selfreward.progress import say
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Completions, Generation
-from selfreward.steps.notes import PromptsNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Message, Prompt, row_id, to_table

@@ -33,7 +33,7 @@ from selfreward.data_cards.tree.layout import (
 from selfreward.data_cards.tree.parquet import DatasetFiles, write_dataset
 from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import UsageError
-from selfreward.steps.notes import JsonObject
+from selfreward.notes import JsonObject
 from selfreward.store.run import Run, is_model
 from selfreward.store.sealed import seal
 from selfreward.store.state import Current

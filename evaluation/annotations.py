@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from selfreward.config.run import AlpacaConfig, RunConfig
 from selfreward.estimate.requests import Known, Requests
 from selfreward.evaluation.model_outputs import planned_prompts
+from selfreward.notes import AnnotationsNotes, JsonObject
 from selfreward.steps.generation import Generation
-from selfreward.steps.notes import AnnotationsNotes, JsonObject
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store import durable
 from selfreward.store.run import Counts

@@ -21,8 +21,8 @@ from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.notes import JsonObject, JudgeEvalNotes
 from selfreward.steps.generation import Generation
-from selfreward.steps.notes import JsonObject, JudgeEvalNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run

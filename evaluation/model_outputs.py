@@ -16,8 +16,8 @@ from selfreward.config.run import AlpacaConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Requests
+from selfreward.notes import OutputsNotes
 from selfreward.steps.generation import Generation
-from selfreward.steps.notes import OutputsNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.store.version import Version

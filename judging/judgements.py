@@ -23,9 +23,9 @@ from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.notes import JudgementsNotes
 from selfreward.progress import say
 from selfreward.steps.generation import Generation
-from selfreward.steps.notes import JudgementsNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.notes import JudgementsNotes, ScoresNotes
 from selfreward.sql.queries import connect
-from selfreward.steps.notes import JudgementsNotes, ScoresNotes
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema

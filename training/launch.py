@@ -23,8 +23,8 @@ from pydantic import BaseModel
 
 from selfreward.engines.openmp import as_the_user_set
 from selfreward.errors import StoreError, TrainingError
+from selfreward.notes import JsonObject
 from selfreward.progress import say
-from selfreward.steps.notes import JsonObject
 from selfreward.steps.step import Job
 from selfreward.store import durable
 from selfreward.store.version import Version

@@ -7,7 +7,7 @@ from pathlib import Path
 from selfreward.config.run import RunConfig
 from selfreward.config.training import SftConfig
 from selfreward.engines.references import trainable
-from selfreward.steps.notes import JsonObject, TrainingNotes
+from selfreward.notes import JsonObject, TrainingNotes
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
 from selfreward.training.launch import Gate, ask_gate, train

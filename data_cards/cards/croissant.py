@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
-from selfreward.steps.notes import JsonObject
+from selfreward.notes import JsonObject
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from selfreward.config.run import RunConfig
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.errors import SelfrewardError
-from selfreward.store.exchange import is_imported
+from selfreward.exchange.importing import is_imported
 from selfreward.store.run import Run, is_model, text_input
 from selfreward.store.version import Version
 from selfreward.summary.facts import Summary, summarize

@@ -14,7 +14,7 @@ from selfreward.data_cards.cards.facts import RunFacts
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
 from selfreward.errors import StoreError
-from selfreward.steps.notes import JsonObject
+from selfreward.notes import JsonObject
 from selfreward.summary.facts import Judge, WinRate
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from selfreward.data_cards.cards.redact import public_config
 from selfreward.data_cards.cards.weaknesses import weaknesses
 from selfreward.data_cards.tree.layout import CARD, config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
-from selfreward.steps.notes import TrainingNotes
+from selfreward.notes import TrainingNotes
 from selfreward.store.version import Version
 from selfreward.summary.facts import Judge, WinRate
 

@@ -29,10 +29,10 @@ from selfreward.evaluation.ask.files import (
     text_of,
 )
 from selfreward.evaluation.ask.requests import Terms, asking, failed
+from selfreward.steps.trust import require_trust
 from selfreward.store.run import Run, is_model
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
-from selfreward.trust import require_trust
 
 COLUMNS = ("instruction", "prompt", "question")
 FILE_ENDINGS = tuple(f".{kind}{gz}" for kind in ("json", "jsonl", "csv", "parquet") for gz in ("", ".gz"))

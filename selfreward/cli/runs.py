@@ -67,8 +67,8 @@ def run(
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
     from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.steps.trust import require_trust
     from selfreward.summary import report as reporting
-    from selfreward.trust import require_trust
 
     started = time.monotonic()
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])

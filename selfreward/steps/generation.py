@@ -18,11 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from selfreward.costs import Ledger
 from selfreward.engines.base import Completion, Engine, Request
 from selfreward.errors import EngineError
+from selfreward.notes import GenerationNotes
 from selfreward.progress import bar, say
-from selfreward.steps.notes import GenerationNotes
+from selfreward.steps.costs import Ledger
 from selfreward.store.journal import Journal
 
 Completions = dict[tuple[str, int], Completion]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from selfreward.config.run import RunConfig, load_config
 from selfreward.errors import SelfrewardError, UsageError
+from selfreward.exchange.importing import is_imported
 from selfreward.steps.pipeline import find_version, resolve_plan
 from selfreward.steps.step import Plan, plan_run
-from selfreward.store.exchange import is_imported
 from selfreward.store.journal import Journal
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version

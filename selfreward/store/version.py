@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-    from selfreward.steps.notes import Notes
+    from selfreward.notes import Notes
 
 NotesT = TypeVar("NotesT", bound="Notes")
 MANIFEST = "manifest.json"

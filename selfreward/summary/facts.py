@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfreward.costs import spent
+from selfreward.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
 from selfreward.statistics import Figure
-from selfreward.steps.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
+from selfreward.steps.costs import spent
 from selfreward.steps.status import outdated_versions
 from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model

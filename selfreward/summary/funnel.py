@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from selfreward.steps.notes import JsonObject
+from selfreward.notes import JsonObject
 from selfreward.summary.paper import paper_count
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfreward.errors import UsageError
-from selfreward.steps.notes import JsonObject
+from selfreward.exchange.importing import is_imported
+from selfreward.notes import JsonObject
 from selfreward.steps.pipeline import Step
 from selfreward.store import durable
-from selfreward.store.exchange import is_imported
 from selfreward.store.run import Run, is_model
 from selfreward.summary.facts import Iteration, Judge, Summary, Trained, WinRate, summarize
 from selfreward.summary.funnel import FunnelStep, format_funnel

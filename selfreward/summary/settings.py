@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from selfreward.config.run import RunConfig, load_config
-from selfreward.steps.notes import JsonObject
+from selfreward.notes import JsonObject
 from selfreward.steps.pipeline import flat_settings
 from selfreward.store.run import is_model
 from selfreward.store.version import Version

@@ -277,7 +277,7 @@ def repeat(name):
         ),
         pytest.param(
             edit("outputs", 2, instruction="p2 "),
-            "White space .* is all that 1 of them differ in .*row 3, 'p2'",
+            "White space .* is all that 1 of them differ in .*row 3, 'p2 '",
             id="a blank too many",
         ),
         pytest.param(repeat("outputs"), "1 row repeating an instruction.*row 5, 'p2'", id="repeated output"),

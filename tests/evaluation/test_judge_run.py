@@ -202,7 +202,7 @@ def test_tables_of_any_kind_are_read(tmp_path, name):
 def test_a_rating_that_is_no_number_is_refused_before_the_judge_is_asked(tmp_path, template, value):
     rows = [{"prompt": "Why?", "response": text, "human_score": n} for n, text in ((1, "a"), (value, "b"))]
     job = JudgeJob("scripted:nobody.yaml", lines(tmp_path / "r.jsonl", rows), tmp_path / "out", (template,))
-    with pytest.raises(InputError, match=r"column human_score of response_id .* expected a number"):
+    with pytest.raises(InputError, match=r"row 2: column human_score holds .* expected a number"):
         evaluate_judge(job)
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.steps.notes import (
+from selfreward.notes import (
     EftNotes,
     GenerationNotes,
     JudgeEvalNotes,

@@ -15,11 +15,11 @@ from scripted_run import cli, config_for, write_script
 from selfreward.config.run import load_config
 from selfreward.data_cards.preview import write_cards
 from selfreward.evaluation.paper.run_figures import run_figures
+from selfreward.exchange.importing import import_file
 from selfreward.judging.audits.report import format_report as format_audits
 from selfreward.judging.audits.runner import run_audits
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.steps.status import run_status
-from selfreward.store.exchange import import_file
 from selfreward.store.run import Run
 from selfreward.summary.facts import summarize
 from selfreward.summary.funnel import format_funnel

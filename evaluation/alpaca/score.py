@@ -1,7 +1,7 @@
 """AlpacaEval from files, offline: alpaca-eval's win rate and length control, every lost prompt in the open.
 
     result = evaluate_files(outputs, reference, annotations, difficulty, gamed)
-    print(format_result(result))
+    print(result.text())
 
 How the figures are defined:
 
@@ -24,6 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.baselines import baselines
 from selfreward.evaluation.alpaca.harness import contained, import_alpaca_eval
@@ -36,9 +38,18 @@ from selfreward.evaluation.alpaca.length_control import (
     read_difficulty,
     read_gamed,
 )
-from selfreward.evaluation.alpaca.result import AlpacaResult, PromptResult, Slice, format_result
-from selfreward.evaluation.alpaca.verdicts import Verdict, Verdicts, verdicts_from_rows
-from selfreward.evaluation.ask.files import Answers, Offenders, Prompt, Row, match, read_answers, read_rows
+from selfreward.evaluation.alpaca.result import AlpacaResult, PromptResult, Slice
+from selfreward.evaluation.alpaca.verdicts import JudgeVerdict, JudgeVerdicts, verdicts_from_rows
+from selfreward.evaluation.ask.files import (
+    Answers,
+    JsonRow,
+    Offenders,
+    PromptPair,
+    match,
+    read_answers,
+    read_rows,
+)
+from selfreward.statistics import open_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +103,7 @@ def evaluate_files(
 
 
 def summarise_rows(
-    rows: Iterable[Row],
+    rows: Iterable[JsonRow],
     references: Answers,
     answers: Answers,
     length_data: LengthData | None = None,
@@ -129,7 +140,7 @@ def read_length_data(difficulty: Path | None, gamed: Path | None, instructions: 
 def summarise(
     references: Answers,
     answers: Answers,
-    verdicts: Verdicts,
+    verdicts: JudgeVerdicts,
     length_data: LengthData,
     *,
     strict: bool,
@@ -181,11 +192,11 @@ def summarise(
     )
 
 
-def _prompt_result(prompt: Prompt, verdicts: Verdicts, length_data: LengthData) -> PromptResult:
+def _prompt_result(prompt: PromptPair, verdicts: JudgeVerdicts, length_data: LengthData) -> PromptResult:
     """One prompt with its verdict. A verdict on an answer that is not there counts as no verdict."""
-    verdict = verdicts.by_instruction.get(prompt.instruction, Verdict(None, "not_annotated"))
+    verdict = verdicts.by_instruction.get(prompt.instruction, JudgeVerdict(None, "not_annotated"))
     if prompt.output is None:
-        verdict = Verdict(None, "missing_output")
+        verdict = replace(verdict, preference=None, status="missing_output")
     return PromptResult(
         instruction=prompt.instruction,
         dataset=prompt.dataset,
@@ -194,16 +205,17 @@ def _prompt_result(prompt: Prompt, verdicts: Verdicts, length_data: LengthData) 
         preference=verdict.preference,
         status=verdict.status,
         difficulty=(length_data.difficulty or {}).get(prompt.instruction),
-        glm_preference=None,
+        order=verdict.order,
+        disagree=verdict.disagree,
     )
 
 
-def _is_empty(prompt: Prompt) -> bool:
+def _is_empty(prompt: PromptPair) -> bool:
     return prompt.output is not None and not prompt.output.strip()
 
 
 def _problems(
-    prompts: Sequence[Prompt], table: Sequence[PromptResult], verdicts: Verdicts, source: str
+    prompts: Sequence[PromptPair], table: Sequence[PromptResult], verdicts: JudgeVerdicts, source: str
 ) -> list[str]:
     """Everything that keeps a prompt from a plain verdict: one counted sentence each, first offender named."""
     words = {
@@ -242,7 +254,7 @@ def _null_if_nan(value: Any) -> float | None:
 
 
 def _control_length(
-    prompts: Sequence[Prompt], table: Sequence[PromptResult], length_data: LengthData
+    prompts: Sequence[PromptPair], table: Sequence[PromptResult], length_data: LengthData
 ) -> LengthControl:
     pairs = [
         JudgedPair(row.instruction, row.reference_length, row.output_length or 0, row.preference)
@@ -272,16 +284,14 @@ def _control_warnings(figures: dict[str, Any], control: LengthControl) -> list[s
 
 def _bootstrap_interval(table: Sequence[PromptResult]) -> tuple[float | None, float | None]:
     """95 % over all prompts; see the module's text for what a prompt without a verdict counts."""
-    import numpy as np
-
     if all(row.preference is None for row in table):
         return None, None
-    drawn = np.random.default_rng(0).integers(len(table), size=(BOOTSTRAP_ROUNDS, len(table)), dtype=np.int32)
-    ends = []
-    for lost, percentile in ((0.0, 2.5), (1.0, 97.5)):
-        won = np.array([lost if row.preference is None else row.preference - 1 for row in table])
-        ends.append(float(np.percentile(100 * won[drawn].mean(axis=1), percentile)))
-    return ends[0], ends[1]
+    least, most = (
+        np.array([lost if row.preference is None else row.preference - 1 for row in table])
+        for lost in (0.0, 1.0)
+    )
+    low, high = open_interval(least, most, BOOTSTRAP_ROUNDS)
+    return 100 * low, 100 * high
 
 
 def _longer_preferred(table: Sequence[PromptResult]) -> float | None:
@@ -305,12 +315,12 @@ def _by_dataset(table: Sequence[PromptResult]) -> tuple[Slice, ...]:
     return tuple(slices)
 
 
-def _count_disagreements(rows: Sequence[Row]) -> int | None:
+def _count_disagreements(rows: Sequence[JsonRow]) -> int | None:
     turned = [row["disagree"] for row in rows if row.get("disagree") is not None]
     return sum(turned) if turned else None
 
 
-def _row_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+def _row_notes(rows: Sequence[JsonRow]) -> tuple[str, ...]:
     """What the judging says about its own verdicts, counted."""
     masses = [row["choice_mass"] for row in rows if row.get("choice_mass") is not None]
     counts = {
@@ -325,13 +335,3 @@ def _row_notes(rows: Sequence[Row]) -> tuple[str, ...]:
         ),
     }
     return tuple(f"annotations: {count} {what}" for what, count in counts.items() if count)
-
-
-__all__ = [
-    "AlpacaResult",
-    "LengthData",
-    "evaluate_files",
-    "format_result",
-    "read_length_data",
-    "summarise_rows",
-]

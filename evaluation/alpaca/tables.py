@@ -1,16 +1,16 @@
-"""AlpacaEval's verdicts and figures as tables of a run: `alpaca_annotations` and `evaluation_figures`."""
+"""AlpacaEval's verdicts and figures as tables of a run: `alpaca_annotations` and `evaluation_figures`.
+
+A table of its own beside the iterations' `annotations`: here prompts without a verdict are rows too, and length control
+has a column.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from selfreward.evaluation.alpaca.result import AlpacaResult
-from selfreward.evaluation.ask.files import read_rows
-from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish
-from selfreward.store.run import Run
-from selfreward.store.sealed import digest
+from selfreward.evaluation.ask.answers import prompts_sha256
+from selfreward.evaluation.ask.results import Evaluation, Tables
 
 ANNOTATIONS = "alpaca_annotations"
 
@@ -39,9 +39,9 @@ class AlpacaAnnotation:
     disagree: bool | None
 
 
-def publish_alpaca(run: Run, result: AlpacaResult, annotations: Path) -> Evaluation:
-    """Put a result into the run; the same evaluation again replaces its rows."""
-    by_instruction = {row["instruction"]: row for row in read_rows(annotations)}
+def alpaca_tables(result: AlpacaResult) -> Tables:
+    """The rows and figures of one model before one judge; the same evaluation again replaces them."""
+    n = result.n_annotated
     evaluation = Evaluation(
         measure="alpaca",
         model=result.model,
@@ -49,11 +49,11 @@ def publish_alpaca(run: Run, result: AlpacaResult, annotations: Path) -> Evaluat
         judge=result.annotator,
         prompts=f"{result.n_total} prompts with reference answers",
         n_prompts=result.n_total,
-        settings={"prompts": digest(sorted(row.instruction for row in result.prompts))},
+        settings={"prompts": prompts_sha256(row.instruction for row in result.prompts)},
     )
     rows = [
         AlpacaAnnotation(
-            evaluation_id=evaluation.id,
+            evaluation_id="",
             instruction=row.instruction,
             dataset=row.dataset,
             model=result.model,
@@ -64,42 +64,18 @@ def publish_alpaca(run: Run, result: AlpacaResult, annotations: Path) -> Evaluat
             preference=row.preference,
             status=row.status,
             glm_preference=row.glm_preference,
-            order=_order(by_instruction.get(row.instruction)),
-            disagree=_disagree(by_instruction.get(row.instruction)),
+            order=row.order,
+            disagree=row.disagree,
         )
         for row in result.prompts
     ]
-    publish(
-        run,
-        evaluation,
-        {ANNOTATIONS: (rows, AlpacaAnnotation), FIGURES: (_figures(evaluation, result), EvaluationFigure)},
-    )
-    return evaluation
-
-
-def _figures(evaluation: Evaluation, result: AlpacaResult) -> list[EvaluationFigure]:
-    n = result.n_annotated
-    return [
-        evaluation.figure(
-            "win_rate",
-            result.win_rate,
-            low=result.win_rate_ci_low,
-            high=result.win_rate_ci_high,
-            n=n,
-            of="prompts",
-        ),
-        evaluation.figure("length_controlled_winrate", result.length_controlled_winrate, n=n, of="prompts"),
-        evaluation.figure("discrete_win_rate", result.discrete_win_rate, n=n, of="prompts"),
-        evaluation.figure("avg_length", result.avg_length, n=result.n_total, of="prompts", unit="characters"),
-        evaluation.figure("n_annotated", n, n=result.n_total, of="prompts", unit="count"),
+    interval = {"low": result.win_rate_ci_low, "high": result.win_rate_ci_high}
+    figure = evaluation.figure
+    figures = [
+        figure("win_rate", result.win_rate, n=n, of="prompts", **interval),
+        figure("length_controlled_winrate", result.length_controlled_winrate, n=n, of="prompts"),
+        figure("discrete_win_rate", result.discrete_win_rate, n=n, of="prompts"),
+        figure("avg_length", result.avg_length, n=result.n_total, of="prompts", unit="characters"),
+        figure("n_annotated", n, n=result.n_total, of="prompts", unit="count"),
     ]
-
-
-def _order(row: Any) -> str | None:
-    order = row.get("order") if row else None
-    return order if isinstance(order, str) else None
-
-
-def _disagree(row: Any) -> bool | None:
-    turned = row.get("disagree") if row else None
-    return turned if isinstance(turned, bool) else None
+    return Tables(evaluation, figures, {ANNOTATIONS: rows})

@@ -24,7 +24,7 @@ from typing import Any
 
 from selfreward.errors import InputError
 
-Row = Mapping[str, Any]
+JsonRow = Mapping[str, Any]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -42,7 +42,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptPair:
     """One prompt of the reference with both answers; `output` is None where the model gave none."""
 
     instruction: str
@@ -56,7 +56,7 @@ def read_answers(path: Path) -> Answers:
     return answers_from_rows(read_rows(path), path.name)
 
 
-def answers_from_rows(rows: Iterable[Row], source: str) -> Answers:
+def answers_from_rows(rows: Iterable[JsonRow], source: str) -> Answers:
     """Rows as written in the file, checked and keyed by instruction."""
     outputs: dict[str, str | None] = {}
     datasets: dict[str, str | None] = {}
@@ -83,7 +83,7 @@ def answers_from_rows(rows: Iterable[Row], source: str) -> Answers:
     return Answers(source, next(iter(generators), None), outputs, datasets)
 
 
-def match(references: Answers, outputs: Answers) -> list[Prompt]:
+def match(references: Answers, outputs: Answers) -> list[PromptPair]:
     """The prompts of the reference, in its order, with the model's answers.
 
     Raises `InputError` where the reference lacks an answer or the outputs answer other prompts.
@@ -101,7 +101,9 @@ def match(references: Answers, outputs: Answers) -> list[Prompt]:
         f"for an instruction that {references.source} does not have; give the reference they belong to",
     )
     return [
-        Prompt(instruction, references.datasets[instruction], text or "", outputs.outputs.get(instruction))
+        PromptPair(
+            instruction, references.datasets[instruction], text or "", outputs.outputs.get(instruction)
+        )
         for instruction, text in references.outputs.items()
     ]
 
@@ -150,7 +152,7 @@ def short(text: str, n_chars: int = 60) -> str:
     return repr(line if len(line) <= n_chars else f"{line[:n_chars]}…")
 
 
-def text_of(row: Row, column: str, source: str, number: int) -> str | None:
+def text_of(row: JsonRow, column: str, source: str, number: int) -> str | None:
     """A text column of a row; None where it is absent, null or NaN (what pandas writes for a missing text).
 
     Halves of surrogate pairs (an emoji cut by a token limit) become U+FFFD, one character for one: neither
@@ -164,7 +166,7 @@ def text_of(row: Row, column: str, source: str, number: int) -> str | None:
     return LONE_SURROGATE.sub("\ufffd", value)
 
 
-def instruction_of(row: Row, source: str, number: int) -> str:
+def instruction_of(row: JsonRow, source: str, number: int) -> str:
     """The text that everything is joined by; a row without one is refused."""
     instruction = text_of(row, "instruction", source, number)
     if instruction is None:
@@ -172,7 +174,7 @@ def instruction_of(row: Row, source: str, number: int) -> str:
     return instruction
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[JsonRow]:
     """A JSON array of objects or JSON lines, plain or gzip."""
     text = read_text(path)
     try:

@@ -1,8 +1,5 @@
 """A pairwise judge against people: every pair in both orders, its verdicts beside theirs, and how often place decides.
 
-    run = evaluate_pairwise(JudgeJob(model="hf:M1", data="pandalm.json.gz", out=Path("judge")), "selfreward_weighted")
-    print(format_pairwise_run(run))
-
 Pairs are all pairs of replies to one prompt, two of equal human rank included (people's verdict is then a tie). Who
 wins in both orders wins, everything else is a tie, as in the paper's head-to-head; a pair with a verdict missing has
 none, and is counted. Two equal texts are a tie without asking. OUT gets `pairwise-<annotator>.jsonl`, a row for
@@ -13,7 +10,6 @@ Intervals are over pairs: where a prompt has more than two replies its pairs han
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,28 +19,37 @@ from typing import Any
 
 from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError
-from selfreward.evaluation.alpaca.annotators import JudgeTemplate, load_annotator
+from selfreward.evaluation.alpaca.annotators import PairwiseTemplate
 from selfreward.evaluation.alpaca.judge import require_logprobs
-from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, Key, parse_replies
-from selfreward.evaluation.ask.files import Prompt
-from selfreward.evaluation.ask.requests import asking
-from selfreward.evaluation.ask.results import write_rows
-from selfreward.evaluation.judges.ranked_replies import Row
-from selfreward.evaluation.judges.run import JudgeJob, replies_of
+from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, Comparison, parse_replies
+from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.ask.files import PromptPair
+from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies
 from selfreward.evaluation.pairwise.result import sign
 from selfreward.judging.parsing.verdicts import (
-    Ceiling,
+    AnnotatorAgreement,
     PositionFlips,
     Verdict,
     VerdictAgreement,
     position_flips,
     verdict_agreement,
 )
-from selfreward.progress import say
-from selfreward.store import durable, lock
 from selfreward.tables import row_id
 
 _FIRST, _SECOND = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPairs:
+    """Every pair of replies with a judge's verdicts in both orders."""
+
+    model: str
+    """The judge as the user calls it."""
+    judge: str
+    replies: RankedReplies
+    rows: list[JsonRow]
+    path: Path
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class PairwiseRun:
     judge: str
     verdicts: VerdictAgreement
     flips: PositionFlips
-    ceiling: Ceiling | None
+    annotators: AnnotatorAgreement | None
     by_status: dict[str, int]
     """Of the pairs in each order: `ok`, `same_text` (not asked), `no_verdict`, `engine_error`."""
     rows: Path
@@ -67,7 +72,7 @@ class PairwiseRun:
             "judge": self.judge,
             "verdicts": self.verdicts.to_dict(),
             "position": self.flips.to_dict(),
-            "annotators": None if self.ceiling is None else self.ceiling.to_dict(),
+            "annotators": None if self.annotators is None else self.annotators.to_dict(),
             "by_status": self.by_status,
             "rows": str(self.rows),
             "source": self.source,
@@ -80,46 +85,46 @@ class _Pair:
     """Two replies to one prompt, in the order of the data, and what people say of them."""
 
     id: str
-    first: Row
-    second: Row
+    first: JsonRow
+    second: JsonRow
     people: int
 
 
-def evaluate_pairwise(job: JudgeJob, annotator: str) -> PairwiseRun:
-    """Ask for every pair in both orders; what was left out of the data is said on stderr."""
-    template = load_annotator(annotator)
-    replies = replies_of(job)
-    say(replies.sentence)
+def judge_pairs_of(
+    ask: Ask, model: str, replies: RankedReplies, template: PairwiseTemplate, seed: int
+) -> JudgedPairs:
+    """Ask for every pair in both orders; OUT gets a row for each."""
     pairs = _pairs(replies.rows, replies.source)
-    ref = job.models.ref(job.model)
-    requests = _requests(pairs, template, job.seed)
-    durable.make_folder(job.out)
-    with (
-        lock.hold(job.out, "selfreward evaluate judge"),
-        asking(ref, job.out / ".work", "verdicts", job.models.terms_for(job.model, job.terms)) as asked,
-    ):
-        require_logprobs(asked.engine, list(requests.values()))
-        completions = asked.complete(list(requests.values()), f"by {ref.name}")
+    requests = _requests(pairs, template, seed)
+    judge = ask.models.ref(model).name
+    with ask.judge(model) as generation:
+        require_logprobs(generation.engine, list(requests.values()))
+        completions = generation.complete(list(requests.values()), f"by {judge}")
     found = {key: completions[request.id, 0] for key, request in requests.items()}
-    places = _places(pairs, template, found, job.seed)
+    places = _places(pairs, template, found, seed)
     rows = [_row(pair, places[pair.id], found) for pair in pairs]
-    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    path = ask.write(f"pairwise-{template.name}.jsonl", rows)
+    return JudgedPairs(model, f"{template.name}:{judge}", replies, rows, path, seed)
+
+
+def measure_pairwise(judged: JudgedPairs) -> PairwiseRun:
+    """Verdicts against people's, and how often the order turns them."""
+    rows = judged.rows
+    in_order, swapped = ([row[place] for row in rows] for place in ("place_in_order", "place_swapped"))
     return PairwiseRun(
-        judge=f"{template.name}:{ref.name}",
-        verdicts=verdict_agreement([row["verdict"] for row in rows], [pair.people for pair in pairs]),
-        flips=position_flips(
-            [places[pair.id][0] for pair in pairs], [places[pair.id][1] for pair in pairs], seed=job.seed
-        ),
-        ceiling=replies.ceiling,
+        judge=judged.judge,
+        verdicts=verdict_agreement([row["verdict"] for row in rows], [row["people"] for row in rows]),
+        flips=position_flips(in_order, swapped, seed=judged.seed),
+        annotators=judged.replies.annotators,
         by_status=dict(Counter(status for row in rows for status in row["statuses"]).most_common()),
-        rows=write_rows(job.out / f"pairwise-{template.name}.jsonl", text),
-        source=replies.source,
-        dropped=replies.dropped,
+        rows=judged.path,
+        source=judged.replies.source,
+        dropped=judged.replies.dropped,
     )
 
 
-def _pairs(rows: Sequence[Row], source: str) -> list[_Pair]:
-    by_prompt: dict[str, list[Row]] = {}
+def _pairs(rows: Sequence[JsonRow], source: str) -> list[_Pair]:
+    by_prompt: dict[str, list[JsonRow]] = {}
     for row in rows:
         by_prompt.setdefault(row["prompt_id"], []).append(row)
     pairs = [
@@ -133,7 +138,7 @@ def _pairs(rows: Sequence[Row], source: str) -> list[_Pair]:
     return pairs
 
 
-def _people(one: Row, other: Row) -> int:
+def _people(one: JsonRow, other: JsonRow) -> int:
     """Whose rank is lower (or score higher) wins; equal is a tie."""
     better = [
         -row["human_rank"] if row.get("human_rank") is not None else row["human_score"]
@@ -142,7 +147,7 @@ def _people(one: Row, other: Row) -> int:
     return 0 if better[0] == better[1] else _FIRST if better[0] > better[1] else _SECOND
 
 
-def _requests(pairs: Sequence[_Pair], template: JudgeTemplate, seed: int) -> dict[Key, Request]:
+def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> dict[Comparison, Request]:
     """(pair, order) -> what is asked; nothing for two equal texts."""
     sampling = Sampling(template.temperature, 1.0, template.max_tokens)
     requests = {}
@@ -162,16 +167,16 @@ def _requests(pairs: Sequence[_Pair], template: JudgeTemplate, seed: int) -> dic
 
 
 def _places(
-    pairs: Sequence[_Pair], template: JudgeTemplate, found: dict[Key, Completion], seed: int
+    pairs: Sequence[_Pair], template: PairwiseTemplate, found: dict[Comparison, Completion], seed: int
 ) -> dict[str, tuple[Verdict, Verdict]]:
     """For each pair the *place* that won in either order (1: shown first), as alpaca-eval's parsers read it."""
     # Repeated instructions would be one to alpaca-eval; it sees the pair's id, and the texts stay outside anyway.
     prompts = [
-        Prompt(pair.id, None, pair.first["response"], pair.second["response"])
+        PromptPair(pair.id, None, pair.first["response"], pair.second["response"])
         for pair in pairs
         if (pair.id, MODEL_FIRST) in found
     ]
-    preferences: dict[Key, float] = {}
+    preferences: dict[Comparison, float] = {}
     for order in (REFERENCE_FIRST, MODEL_FIRST):
         preferences |= parse_replies(template, prompts, found, order, seed)
     places: dict[str, tuple[Verdict, Verdict]] = {pair.id: (0, 0) for pair in pairs}
@@ -189,7 +194,7 @@ def _place(preference: float | None, direction: int) -> Verdict:
     return {0: 0, -1: _FIRST, 1: _SECOND}[direction * sign(preference)]
 
 
-def _row(pair: _Pair, places: tuple[Verdict, Verdict], found: dict[Key, Completion]) -> dict[str, Any]:
+def _row(pair: _Pair, places: tuple[Verdict, Verdict], found: dict[Comparison, Completion]) -> dict[str, Any]:
     shown = [found.get((pair.id, order)) for order in (REFERENCE_FIRST, MODEL_FIRST)]
     return {
         "prompt_id": pair.first["prompt_id"],

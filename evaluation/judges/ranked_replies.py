@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.judging.agreement.human import (
-    Ceiling,
-    annotator_ceiling,
+    AnnotatorAgreement,
+    annotator_agreement,
     pair_rows,
     preference_rows,
     read_pandalm,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from selfreward.store.run import Run
 
-Row = dict[str, Any]
+JsonRow = dict[str, Any]
 _NEEDED = ("prompt", "response")
 _HUMAN = ("human_rank", "human_score")
 _TABLES = (".csv", ".csv.gz", ".parquet")
@@ -49,7 +49,7 @@ class RankedReplies:
     """Rows with `prompt_id`, `response_id`, `prompt`, `response` and a human rank or score; what was left out."""
 
     source: str
-    rows: tuple[Row, ...]
+    rows: tuple[JsonRow, ...]
     dropped: dict[str, int]
 
     @property
@@ -65,10 +65,10 @@ class RankedReplies:
         return f"{kept}; left out: {dropped}" if dropped else kept
 
     @property
-    def ceiling(self) -> Ceiling | None:
+    def annotators(self) -> AnnotatorAgreement | None:
         """How far the people agree with each other, where each pair comes with the verdicts of several of them."""
         verdicts = {row["prompt_id"]: row["verdicts"] for row in self.rows if "verdicts" in row}
-        return annotator_ceiling(list(verdicts.values())) if verdicts else None
+        return annotator_agreement(list(verdicts.values())) if verdicts else None
 
 
 def read_ranked(
@@ -106,7 +106,7 @@ def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
     return RankedReplies("eft eval split", tuple(kept), dict(dropped))
 
 
-def _file_rows(path: Path, lang: str) -> tuple[list[Row], Counter[str]]:
+def _file_rows(path: Path, lang: str) -> tuple[list[JsonRow], Counter[str]]:
     if path.name.endswith(_TABLES):
         return _table_rows(_pandas_rows(path), path.name), Counter()
     if _starts_a_list(path):
@@ -125,7 +125,7 @@ def _file_rows(path: Path, lang: str) -> tuple[list[Row], Counter[str]]:
     return _table_rows([record for _, record in lines], path.name), Counter()
 
 
-def _of_seeds(reading: SeedReading) -> tuple[list[Row], Counter[str]]:
+def _of_seeds(reading: SeedReading) -> tuple[list[JsonRow], Counter[str]]:
     rows = [
         {
             "prompt_id": seed.prompt_id,
@@ -139,7 +139,7 @@ def _of_seeds(reading: SeedReading) -> tuple[list[Row], Counter[str]]:
     return rows, Counter(reading.dropped)
 
 
-def _table_rows(records: list[Row], name: str) -> list[Row]:
+def _table_rows(records: list[JsonRow], name: str) -> list[JsonRow]:
     """Rows of a table; ids are made where it has none. Chosen / rejected tables become two rows each."""
     if not records:
         raise InputError(f"{name}: holds no rows")
@@ -174,20 +174,20 @@ def _table_rows(records: list[Row], name: str) -> list[Row]:
     return rows
 
 
-def _ranked_only(rows: list[Row], dropped: Counter[str]) -> list[Row]:
+def _ranked_only(rows: list[JsonRow], dropped: Counter[str]) -> list[JsonRow]:
     kept = [row for row in rows if any(row.get(column) == row.get(column) is not None for column in _HUMAN)]
     _count(dropped, "no_human_rank", len(rows) - len(kept))
     return kept
 
 
-def _several_replies_only(rows: list[Row], dropped: Counter[str]) -> list[Row]:
+def _several_replies_only(rows: list[JsonRow], dropped: Counter[str]) -> list[JsonRow]:
     sizes = Counter(row["prompt_id"] for row in rows)
     kept = [row for row in rows if sizes[row["prompt_id"]] > 1]
     _count(dropped, "only_ranked_reply", len(rows) - len(kept))
     return kept
 
 
-def _draw(rows: list[Row], n_prompts: int | None, dropped: Counter[str]) -> list[Row]:
+def _draw(rows: list[JsonRow], n_prompts: int | None, dropped: Counter[str]) -> list[JsonRow]:
     if n_prompts is None:
         return rows
     ids = sorted({row["prompt_id"] for row in rows}, key=lambda i: hashlib.sha256(str(i).encode()).digest())
@@ -197,7 +197,7 @@ def _draw(rows: list[Row], n_prompts: int | None, dropped: Counter[str]) -> list
     return kept
 
 
-def _refuse_repeated_ids(rows: list[Row], name: str) -> None:
+def _refuse_repeated_ids(rows: list[JsonRow], name: str) -> None:
     seen = Counter((row["prompt_id"], row["response_id"]) for row in rows)
     repeated = [key for key, n in seen.items() if n > 1]
     if repeated:
@@ -226,17 +226,17 @@ def _starts_a_list(path: Path) -> bool:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
 
-def _records(frame: pd.DataFrame) -> list[Row]:
+def _records(frame: pd.DataFrame) -> list[JsonRow]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _json_list(path: Path) -> list[Row]:
+def _json_list(path: Path) -> list[JsonRow]:
     from selfreward.evaluation.ask.files import read_rows
 
     return [dict(row) for row in read_rows(path)]
 
 
-def _pandas_rows(path: Path) -> list[Row]:
+def _pandas_rows(path: Path) -> list[JsonRow]:
     import pandas as pd
 
     try:
@@ -247,13 +247,13 @@ def _pandas_rows(path: Path) -> list[Row]:
     return [dict(record) for record in records]
 
 
-def _folder_rows(path: Path) -> list[Row]:
+def _folder_rows(path: Path) -> list[JsonRow]:
     from selfreward.store.run import load_rows
 
     return [dict(row) for row in load_rows(path)]
 
 
-def _hub_rows(name: str, split: str) -> list[Row]:
+def _hub_rows(name: str, split: str) -> list[JsonRow]:
     """The rows of a Hub dataset; the download goes into the Hub's own cache."""
     import datasets
 

@@ -9,7 +9,7 @@ from selfreward.evaluation.judges.pairwise import PairwiseRun
 from selfreward.evaluation.judges.run import JudgeRun
 from selfreward.evaluation.pairwise.result import percent
 from selfreward.judging.agreement.agreement import format_agreement
-from selfreward.judging.parsing.verdicts import Ceiling, VerdictAgreement
+from selfreward.judging.parsing.verdicts import AnnotatorAgreement, VerdictAgreement
 from selfreward.statistics import Figure
 
 
@@ -22,8 +22,8 @@ def format_judge_run(run: JudgeRun) -> str:
     ]
     if run.pairs is not None:
         lines += ["", format_verdicts(run.pairs)]
-    if run.ceiling is not None:
-        lines += ["", format_ceiling(run.ceiling)]
+    if run.annotators is not None:
+        lines += ["", format_annotators(run.annotators)]
     return "\n".join([*lines, f"scored rows: {run.scored}"])
 
 
@@ -40,8 +40,8 @@ def format_pairwise_run(run: PairwiseRun) -> str:
         f"  the one shown second wins twice  {percent(flips.second_twice)}",
         f"  a tie in one of the orders       {percent(flips.tie_once)}",
     ]
-    if run.ceiling is not None:
-        lines += ["", format_ceiling(run.ceiling)]
+    if run.annotators is not None:
+        lines += ["", format_annotators(run.annotators)]
     return "\n".join([*lines, f"rows: {run.rows}"])
 
 
@@ -63,17 +63,17 @@ def format_verdicts(verdicts: VerdictAgreement) -> str:
     )
 
 
-def format_ceiling(ceiling: Ceiling) -> str:
+def format_annotators(annotators: AnnotatorAgreement) -> str:
     """What a judge can be expected to reach."""
     return "\n".join(
         [
-            f"the {ceiling.n_annotators} annotators with each other ({ceiling.n_pairs} pairs; "
-            f"{ceiling.n_no_majority} without a majority, taken as ties)",
-            f"  one against the others' majority {percent(ceiling.leave_one_out)}",
-            f"  the same, split others left out  {percent(ceiling.leave_one_out_decided)}",
-            f"  any two of them                  {percent(ceiling.pairwise)}",
-            f"  all of them                      {percent(ceiling.unanimous)}",
-            f"  Krippendorff's alpha, nominal    {_plain(ceiling.alpha)}",
+            f"the {annotators.n_annotators} annotators with each other ({annotators.n_pairs} pairs; "
+            f"{annotators.n_no_majority} without a majority, taken as ties)",
+            f"  one against the others' majority {percent(annotators.leave_one_out)}",
+            f"  the same, split others left out  {percent(annotators.leave_one_out_decided)}",
+            f"  any two of them                  {percent(annotators.pairwise)}",
+            f"  all of them                      {percent(annotators.unanimous)}",
+            f"  Krippendorff's alpha, nominal    {_plain(annotators.alpha)}",
         ]
     )
 

@@ -13,7 +13,7 @@ from selfreward.statistics import Figure
 
 if TYPE_CHECKING:
     from selfreward.judging.agreement.agreement import Agreement, Counts, Measures
-    from selfreward.judging.agreement.reliability import SelfConsistency
+    from selfreward.statistics import SelfConsistency
 
 PAPER_M1 = {
     "pairwise_ties_left_out": 0.787,

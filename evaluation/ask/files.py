@@ -17,7 +17,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,24 +105,6 @@ def match(references: Answers, outputs: Answers) -> list[PromptPair]:
             instruction, references.datasets[instruction], text or "", outputs.outputs.get(instruction)
         )
         for instruction, text in references.outputs.items()
-    ]
-
-
-def model_outputs(
-    prompts: Sequence[tuple[str, str | None]], answers: Mapping[str, str], model: str
-) -> list[dict[str, Any]]:
-    """Rows of a submittable `model_outputs.json`: (instruction, dataset) of each prompt and its answer.
-
-    A prompt without an answer gets `output` null, so that it is counted as missing and not forgotten.
-    """
-    return [
-        {
-            "dataset": dataset,
-            "instruction": instruction,
-            "output": answers.get(instruction),
-            "generator": model,
-        }
-        for instruction, dataset in prompts
     ]
 
 

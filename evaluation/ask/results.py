@@ -71,8 +71,10 @@ class Evaluation:
 
     def figure(self, name: str, value: float | None, **rest: Any) -> EvaluationFigure:
         """A number of this evaluation; `rest` are the other columns of `EvaluationFigure`, percent unless said."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
-        optional = dict.fromkeys(("part", "low", "high", "n", "of")) | {"unit": "percent"} | rest
+        own: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
+        optional: dict[str, Any] = (
+            dict.fromkeys(("part", "low", "high", "n", "of")) | {"unit": "percent"} | rest
+        )
         number = None if value is None else float(value)
         return EvaluationFigure(evaluation_id=self.id, figure=name, value=number, **own, **optional)
 

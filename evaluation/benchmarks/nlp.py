@@ -27,7 +27,6 @@ from selfreward.engines.references import ModelRef
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
 from selfreward.evaluation.ask.answers import Ask, write_text
-from selfreward.evaluation.ask.models import Models
 from selfreward.evaluation.ask.results import Evaluation, EvaluationFigure, Tables
 from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
 from selfreward.progress import say
@@ -91,6 +90,7 @@ class NlpScore:
 class NlpResult(Result):
     """The scores in the order asked for."""
 
+    model: str
     scores: tuple[NlpScore, ...]
     limit: int | None
 
@@ -187,7 +187,7 @@ class Nlp(Measure[NlpResult | DatasetsCheck, NlpResult | DatasetsCheck]):
             if score.reason is None:
                 write_text(path, json.dumps(asdict(score), indent=1))
             scores.append(score)
-        return NlpResult(tuple(scores), self.limit)
+        return NlpResult(ref.name, tuple(scores), self.limit)
 
     def figures(self, rows: NlpResult | DatasetsCheck) -> NlpResult | DatasetsCheck:
         """lm-eval has worked them out."""
@@ -199,7 +199,7 @@ class Nlp(Measure[NlpResult | DatasetsCheck, NlpResult | DatasetsCheck]):
             return
         evaluation = Evaluation(
             measure="nlp",
-            model=Models(self.run).ref(str(self.model)).name,
+            model=result.model,
             against=None,
             judge=None,
             prompts="lm-eval",

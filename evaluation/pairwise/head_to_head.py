@@ -82,9 +82,9 @@ class HeadToHead(Measure[list[HeadToHeadRow], HeadToHeadResult]):
 
     def rows(self, ask: Ask) -> list[HeadToHeadRow]:
         """Answer, judge; OUT gets `answers_a.json`, `answers_b.json` and `verdicts.json`."""
+        prompts = ask.prompts(self.prompts, self.n_max)
         template = load_annotator(self.annotator or DEFAULT_ANNOTATOR)
         name = annotator_name(template, ask.models.ref(self.judge))
-        prompts = ask.prompts(self.prompts, self.n_max)
         answers = []
         for side, source in (("a", self.a), ("b", self.b)):
             answers.append(ask.answers(source, prompts, greedy(self.max_tokens, self.temperature)))

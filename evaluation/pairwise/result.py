@@ -125,8 +125,8 @@ def percent(figure: Figure) -> str:
     """`55.5 % [49.2, 61.7]`, or what is missing."""
     if figure.value is None:
         return "n/a"
-    open_ended = figure.low is None or figure.high is None
-    interval = "" if open_ended else f" [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+    ends = [f"{100 * end:.1f}" for end in (figure.low, figure.high) if end is not None]
+    interval = f" [{', '.join(ends)}]" if ends else ""
     return f"{100 * figure.value:.1f} %{interval} (n = {figure.n})"
 
 

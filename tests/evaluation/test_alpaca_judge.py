@@ -20,12 +20,13 @@ from selfreward.evaluation.alpaca.judge import (
     JudgeReply,
     annotate,
     annotation_rows,
-    judge_with_engine,
     plan_annotations,
     prompt_text,
+    require_logprobs,
 )
 from selfreward.evaluation.alpaca.score import evaluate_files, summarise_rows
-from selfreward.evaluation.ask.files import answers_from_rows, model_outputs
+from selfreward.evaluation.ask.answers import output_rows
+from selfreward.evaluation.ask.files import answers_from_rows
 
 TEXT, WEIGHTED = load_annotator("selfreward_pairwise"), load_annotator("selfreward_weighted")
 OFFICIAL = load_annotator("weighted_alpaca_eval_gpt4_turbo")
@@ -77,7 +78,8 @@ class FakeEngine(BaseEngine):
 
 
 def run(engine, plan):
-    return [completion for group in judge_with_engine(engine, plan.requests) for completion in group]
+    require_logprobs(engine, plan.requests)
+    return [completion for group in engine.generate(plan.requests) for completion in group]
 
 
 def test_a_judge_that_reads_prefers_the_ruby_answer_wherever_it_is_shown():
@@ -278,7 +280,7 @@ def test_a_resumed_judge_sees_only_what_is_not_done_and_plans_repeat_themselves(
     plan, again = (plan_annotations(REFERENCE, MINE, WEIGHTED, both_orders=True) for _ in range(2))
     assert plan == again
     done = {(request.id, 0) for request in plan.requests[:5]}
-    rest = [c for group in judge_with_engine(FakeEngine(), plan.requests, done) for c in group]
+    rest = [c for group in FakeEngine().generate(plan.requests, done) for c in group]
     assert len(rest) == 2 * N - 5
     assert len({request.id for request in plan.requests}) == 2 * N
 
@@ -286,14 +288,10 @@ def test_a_resumed_judge_sees_only_what_is_not_done_and_plans_repeat_themselves(
 def test_rows_go_through_a_file_and_come_back_as_the_same_figures(tmp_path):
     """`annotations.json` and `model_outputs.json` as they would be submitted."""
     rows = annotate(REFERENCE, MINE, TEXT, always_first)
-    made = model_outputs([(k, "oasst") for k in MINE.outputs], MINE.outputs, "mine")
     paths = []
     for name, content in (
-        ("model_outputs.json", made),
-        (
-            "reference.json",
-            model_outputs([(k, "oasst") for k in REFERENCE.outputs], REFERENCE.outputs, "ref"),
-        ),
+        ("model_outputs.json", output_rows(MINE)),
+        ("reference.json", output_rows(REFERENCE)),
         ("annotations.json", rows),
     ):
         paths.append(tmp_path / name)

@@ -45,6 +45,10 @@ from selfreward.store import durable, lock
 ModelName = Annotated[str, Field(title="MODEL")]
 File = Annotated[Path, Field(title="FILE")]
 Folder = Annotated[Path, Field(title="DIR")]
+Seed = Annotated[int, Field(ge=0)]
+Options = Annotated[tuple[str, ...], Field(title="KEY=VALUE")]
+Out = Annotated[Folder, Field(description="Folder for the files and the journal.")]
+Judge = Annotated[ModelName, Field(description="The judge: hf:NAME_OR_PATH, openai:URL#MODEL, …")]
 Annotator = Annotated[
     str,
     Field(
@@ -52,29 +56,11 @@ Annotator = Annotated[
         description="selfreward_weighted (default), selfreward_pairwise (text), one of alpaca-eval's, or a folder.",
     ),
 ]
-Out = Annotated[Folder, Field(description="Folder for the files and the journal.")]
-Judge = Annotated[ModelName, Field(description="The judge: hf:NAME_OR_PATH, openai:URL#MODEL, …")]
 NMax = Annotated[Count, Field(description="Only this many prompts: a fixed draw, not the first ones.")]
-MaxTokens = Annotated[Count, Field(description="New tokens of an answer.")]
-Temperature = Annotated[float, Field(ge=0, description="Of the answers; 0 is greedy.")]
 PromptsFile = Annotated[
     File, Field(description="json or jsonl with instruction or prompt; default: the run's EFT eval split.")
 ]
-Engine = Annotated[
-    tuple[str, ...],
-    Field(
-        title="KEY=VALUE",
-        description="Engine of the answering models: batch_size=8, dtype=float32, …",
-    ),
-]
-JudgeEngine = Annotated[
-    tuple[str, ...],
-    Field(title="KEY=VALUE", description="Engine of the judge: price_per_million_in=2.5, …"),
-]
-MaxCost = Annotated[
-    float,
-    Field(ge=0, description="Most to spend on priced servers from this folder, in the prices' currency."),
-]
+Temperature = Annotated[float, Field(ge=0, description="Of the answers; 0 is greedy.")]
 
 DEFAULT_ANNOTATOR = "selfreward_weighted"
 RowsT = TypeVar("RowsT")
@@ -108,8 +94,13 @@ class Measure(ABC, Generic[RowsT, ResultT]):
     name: ClassVar[str]
     """The command."""
 
-    run: Annotated[Path, Field(title="RUN")] | None = None
-    """A run folder: its models (M1, SFT, …) and a place for results."""
+    run: (
+        Annotated[
+            Path,
+            Field(title="RUN", description="A run folder: its models (M1, SFT, …) and a place for results."),
+        ]
+        | None
+    ) = None
 
     @abstractmethod
     def rows(self, ask: Ask) -> RowsT:
@@ -126,6 +117,40 @@ class Measure(ABC, Generic[RowsT, ResultT]):
     def text(self, result: ResultT) -> str:
         """For a terminal."""
         return result.text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced(Measure[RowsT, ResultT]):
+    """A measure that may ask priced servers."""
+
+    max_cost: (
+        Annotated[
+            float,
+            Field(
+                ge=0, description="Most to spend on priced servers from this folder, in the prices' currency."
+            ),
+        ]
+        | None
+    ) = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered(Priced[RowsT, ResultT]):
+    """A measure of models' answers."""
+
+    max_tokens: Annotated[Count, Field(description="New tokens of an answer.")] = 1024
+    engine: Annotated[
+        Options, Field(description="Engine of the answering models: batch_size=8, dtype=float32, …")
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged(Priced[RowsT, ResultT]):
+    """A measure with a judge."""
+
+    judge_engine: Annotated[
+        Options, Field(description="Engine of the judge: price_per_million_in=2.5, …")
+    ] = ()
 
 
 def measure(settings: Measure[Any, ResultT]) -> ResultT:
@@ -166,7 +191,8 @@ def command(measured: type[Measure[Any, Any]]) -> Callable[..., None]:
         if result.failed:
             raise typer.Exit(1)
 
-    flags = sorted(_flags(measured), key=lambda flag: (flag.default is not flag.empty, flag.name == "run"))
+    own = measured.__annotations__
+    flags = sorted(_flags(measured), key=lambda flag: (flag.default is not flag.empty, flag.name not in own))
     as_json = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
     call.__signature__ = inspect.Signature([*flags, as_json])  # type: ignore[attr-defined]
     return call

@@ -34,13 +34,10 @@ from selfreward.evaluation.ask.results import Tables
 from selfreward.evaluation.measure import (
     DEFAULT_ANNOTATOR,
     Annotator,
-    Engine,
+    Answered,
     File,
     Folder,
-    JudgeEngine,
-    MaxCost,
-    MaxTokens,
-    Measure,
+    Judged,
     ModelName,
     NMax,
     Temperature,
@@ -60,7 +57,7 @@ class AlpacaFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlpacaEval(Measure[AlpacaFiles, AlpacaResult]):
+class AlpacaEval(Answered[AlpacaFiles, AlpacaResult], Judged[AlpacaFiles, AlpacaResult]):
     """Win rate against reference answers, length-controlled, as on the AlpacaEval leaderboard."""
 
     name = "alpaca"
@@ -88,11 +85,7 @@ class AlpacaEval(Measure[AlpacaFiles, AlpacaResult]):
     out: Folder | None = None
     """Folder for model_outputs.json, annotations.json and the journal."""
     n_max: NMax | None = None
-    max_tokens: MaxTokens = 1024
     temperature: Temperature = 0.0
-    engine: Engine = ()
-    judge_engine: JudgeEngine = ()
-    max_cost: MaxCost | None = None
     strict: bool = False
     """Missing, empty or lost rows are an error."""
     leaderboard: File | None = None

@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from selfreward.engines.base import Completion, Request, Sampling
@@ -40,15 +39,13 @@ from selfreward.evaluation.benchmarks.mt_bench_result import (
     summarise,
 )
 from selfreward.evaluation.measure import (
-    Engine,
+    Answered,
     File,
     Judge,
-    JudgeEngine,
-    MaxCost,
-    MaxTokens,
-    Measure,
+    Judged,
     ModelName,
     Out,
+    Seed,
 )
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
@@ -62,7 +59,7 @@ Texts = dict[str, tuple[str | None, str | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MtBench(Measure[list[MtBenchRow], MtBenchResult]):
+class MtBench(Answered[list[MtBenchRow], MtBenchResult], Judged[list[MtBenchRow], MtBenchResult]):
     """Who answers (or a file of answers), who judges, and the benchmark's files."""
 
     name = "mt-bench"
@@ -78,12 +75,8 @@ class MtBench(Measure[list[MtBenchRow], MtBenchResult]):
     """Who answers: hf:…, M2 of --run, …"""
     answers: File | None = None
     """Or answers in FastChat's form."""
-    max_tokens: MaxTokens = 1024
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of the sampled answers."""
-    engine: Engine = ()
-    judge_engine: JudgeEngine = ()
-    max_cost: MaxCost | None = None
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.answers is None):

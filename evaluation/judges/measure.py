@@ -28,7 +28,7 @@ from selfreward.evaluation.judges.run import (
     judge_tables,
     measure_judge,
 )
-from selfreward.evaluation.measure import JudgeEngine, MaxCost, Measure, Out, Result
+from selfreward.evaluation.measure import Judged, Out, Result, Seed
 from selfreward.judging.files import template_settings
 from selfreward.judging.prompts.templates import load_template
 from selfreward.progress import say
@@ -61,7 +61,7 @@ class JudgeRuns(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeMeasure(Measure[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
+class JudgeMeasure(Judged[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
     """Run a judge over human-ranked replies and measure it."""
 
     name = "judge"
@@ -91,10 +91,8 @@ class JudgeMeasure(Measure[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
     """Language of the replies, in oasst exports."""
     split: str = "train"
     """Split of a Hub dataset."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of sampled judgements."""
-    judge_engine: JudgeEngine = ()
-    max_cost: MaxCost | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("sampled", "expected"):

@@ -26,27 +26,12 @@ from pydantic.dataclasses import dataclass
 from selfreward.errors import EmptyResultError, UsageError
 from selfreward.evaluation.alpaca.annotators import PairwiseTemplate, load_annotator
 from selfreward.evaluation.alpaca.judge import annotator_name
-from selfreward.evaluation.ask.answers import Ask, greedy
+from selfreward.evaluation.ask.answers import Ask
 from selfreward.evaluation.ask.files import Answers
 from selfreward.evaluation.ask.requests import CachedGeneration
 from selfreward.evaluation.ask.results import Tables
-from selfreward.evaluation.measure import (
-    DEFAULT_ANNOTATOR,
-    Annotator,
-    Engine,
-    Judge,
-    JudgeEngine,
-    MaxCost,
-    MaxTokens,
-    Measure,
-    ModelName,
-    NMax,
-    Out,
-    PromptsFile,
-    Result,
-    Temperature,
-)
-from selfreward.evaluation.pairwise.head_to_head import compare, head_to_head_tables
+from selfreward.evaluation.measure import DEFAULT_ANNOTATOR, ModelName, Result
+from selfreward.evaluation.pairwise.head_to_head import Compared, compare
 from selfreward.evaluation.pairwise.result import HeadToHeadResult, summarise
 from selfreward.statistics import Figure, Resampler, Share, share_figures
 
@@ -157,29 +142,18 @@ def judge_with(generation: CachedGeneration, template: PairwiseTemplate, judge: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoints(Measure[CheckpointSelection, CheckpointSelection]):
+class Checkpoints(Compared[CheckpointSelection, CheckpointSelection]):
     """Each checkpoint against the one before, until it no longer wins."""
 
     name = "checkpoints"
     folders: Annotated[tuple[str, ...], Field(title="CHECKPOINT…")]
     """Model folders, model strings or files of answers, in order; or one folder of checkpoint-N."""
-    judge: Judge
-    out: Out
     start: ModelName | None = None
     """The model training started from, for the first one."""
-    prompts: PromptsFile | None = None
-    annotator: Annotator | None = None
-    n_max: NMax | None = None
-    max_tokens: MaxTokens = 1024
-    temperature: Temperature = 0.0
-    engine: Engine = ()
-    judge_engine: JudgeEngine = ()
-    max_cost: MaxCost | None = None
 
     def rows(self, ask: Ask) -> CheckpointSelection:
         """Answer for and compare one checkpoint after the other."""
         prompts = ask.prompts(self.prompts, self.n_max)
-        sampling = greedy(self.max_tokens, self.temperature)
         template = load_annotator(self.annotator or DEFAULT_ANNOTATOR)
         name = annotator_name(template, ask.models.ref(self.judge))
 
@@ -188,8 +162,8 @@ class Checkpoints(Measure[CheckpointSelection, CheckpointSelection]):
             with ask.judge(self.judge) as generation:
                 return judge_with(generation, template, name)(previous, new)
 
-        start = ask.answers(self.start, prompts, sampling) if self.start else None
-        each = (ask.answers(source, prompts, sampling) for source in expand(self.folders))
+        start = ask.answers(self.start, prompts, self.sampling) if self.start else None
+        each = (ask.answers(source, prompts, self.sampling) for source in expand(self.folders))
         return select_checkpoint(each, judged, start)
 
     def figures(self, rows: CheckpointSelection) -> CheckpointSelection:
@@ -200,9 +174,7 @@ class Checkpoints(Measure[CheckpointSelection, CheckpointSelection]):
         """`head_to_head`, a row for each prompt of each comparison."""
         for step in result.steps:
             if step.result is not None:
-                yield head_to_head_tables(
-                    step.result, self.name, self.prompts, self.max_tokens, self.temperature
-                )
+                yield self.tables_of(step.result, self.name)
 
 
 def expand(sources: Iterable[str]) -> list[str]:

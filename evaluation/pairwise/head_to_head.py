@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from selfreward.engines.base import Sampling
 from selfreward.errors import InputError
 from selfreward.evaluation.alpaca.annotators import PairwiseTemplate, load_annotator
 from selfreward.evaluation.alpaca.judge import annotator_name, judge_pairs, plan_annotations
@@ -36,16 +36,15 @@ from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import (
     DEFAULT_ANNOTATOR,
     Annotator,
-    Engine,
+    Answered,
     Judge,
-    JudgeEngine,
-    MaxCost,
-    MaxTokens,
-    Measure,
+    Judged,
     ModelName,
     NMax,
     Out,
     PromptsFile,
+    ResultT,
+    RowsT,
     Temperature,
 )
 from selfreward.evaluation.pairwise.result import (
@@ -61,24 +60,53 @@ TABLE = "head_to_head"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadToHead(Measure[list[HeadToHeadRow], HeadToHeadResult]):
-    """Two models, models of a run, or files of answers, on the same prompts."""
+class Compared(Answered[RowsT, ResultT], Judged[RowsT, ResultT]):
+    """What all comparisons of models by a judge are set by."""
 
-    name = TABLE.replace("_", "-")
-    a: ModelName
-    """A model, M1 of --run, or a file of answers."""
-    b: ModelName
-    """Who it is compared with."""
     judge: Judge
     out: Out
     prompts: PromptsFile | None = None
     annotator: Annotator | None = None
     n_max: NMax | None = None
-    max_tokens: MaxTokens = 1024
     temperature: Temperature = 0.0
-    engine: Engine = ()
-    judge_engine: JudgeEngine = ()
-    max_cost: MaxCost | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """Of the answers."""
+        return greedy(self.max_tokens, self.temperature)
+
+    def tables_of(self, result: HeadToHeadResult, measure: str) -> Tables:
+        """Rows and figures of one comparison."""
+        evaluation = Evaluation(
+            measure=measure,
+            model=result.model_a,
+            against=result.model_b,
+            judge=result.judge,
+            prompts=self.prompts.name if self.prompts else EFT_EVAL_SPLIT,
+            n_prompts=result.n_prompts,
+            settings={
+                "prompts": prompts_sha256(row.prompt for row in result.rows),
+                "max_tokens": self.max_tokens,
+                "temperature": self.temperature,
+            },
+        )
+        figures = [
+            *evaluation.shares(result, "win", "tie", "loss", "order_decided"),
+            evaluation.figure("avg_length", result.avg_length_a, unit="characters", part="model"),
+            evaluation.figure("avg_length", result.avg_length_b, unit="characters", part="against"),
+        ]
+        return Tables(evaluation, figures, {TABLE: result.rows})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadToHead(Compared[list[HeadToHeadRow], HeadToHeadResult]):
+    """Two models, models of a run, or files of answers, on the same prompts."""
+
+    name = "head-to-head"
+    a: ModelName
+    """A model, M1 of --run, or a file of answers."""
+    b: ModelName
+    """Who it is compared with."""
 
     def rows(self, ask: Ask) -> list[HeadToHeadRow]:
         """Answer, judge; OUT gets `answers_a.json`, `answers_b.json` and `verdicts.json`."""
@@ -87,7 +115,7 @@ class HeadToHead(Measure[list[HeadToHeadRow], HeadToHeadResult]):
         name = annotator_name(template, ask.models.ref(self.judge))
         answers = []
         for side, source in (("a", self.a), ("b", self.b)):
-            answers.append(ask.answers(source, prompts, greedy(self.max_tokens, self.temperature)))
+            answers.append(ask.answers(source, prompts, self.sampling))
             ask.write(f"answers_{side}.json", output_rows(answers[-1]))
         with ask.judge(self.judge) as generation:
             rows = compare(answers[0], answers[1], template, generation, name)
@@ -100,7 +128,7 @@ class HeadToHead(Measure[list[HeadToHeadRow], HeadToHeadResult]):
 
     def tables(self, result: HeadToHeadResult) -> Iterable[Tables]:
         """`head_to_head`, a row for each prompt."""
-        yield head_to_head_tables(result, TABLE, self.prompts, self.max_tokens, self.temperature)
+        yield self.tables_of(result, TABLE)
 
 
 def compare(
@@ -130,31 +158,6 @@ def compare(
         _row(prompt, a.outputs[prompt], b.outputs[prompt], annotations.get(prompt), names, judge_shown)
         for prompt in a.outputs
     ]
-
-
-def head_to_head_tables(
-    result: HeadToHeadResult, measure: str, prompts: Path | None, max_tokens: int, temperature: float
-) -> Tables:
-    """Rows and figures of one comparison."""
-    evaluation = Evaluation(
-        measure=measure,
-        model=result.model_a,
-        against=result.model_b,
-        judge=result.judge,
-        prompts=prompts.name if prompts else EFT_EVAL_SPLIT,
-        n_prompts=result.n_prompts,
-        settings={
-            "prompts": prompts_sha256(row.prompt for row in result.rows),
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-        },
-    )
-    figures = [
-        *evaluation.shares(result, "win", "tie", "loss", "order_decided"),
-        evaluation.figure("avg_length", result.avg_length_a, unit="characters", part="model"),
-        evaluation.figure("avg_length", result.avg_length_b, unit="characters", part="against"),
-    ]
-    return Tables(evaluation, figures, {TABLE: result.rows})
 
 
 def _row(

@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from selfreward.config.run import Count
@@ -31,14 +30,12 @@ from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Ask, greedy, write_text
 from selfreward.evaluation.ask.files import Answers
 from selfreward.evaluation.measure import (
-    Engine,
-    MaxCost,
-    MaxTokens,
-    Measure,
+    Answered,
     ModelName,
     Out,
     PromptsFile,
     Result,
+    Seed,
     Temperature,
 )
 from selfreward.tables import row_id
@@ -117,7 +114,7 @@ class HumanSheets(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanExport(Measure[HumanSheets, HumanSheets]):
+class HumanExport(Answered[HumanSheets, HumanSheets]):
     """Write blind sheets for people."""
 
     name = "human-export"
@@ -131,12 +128,9 @@ class HumanExport(Measure[HumanSheets, HumanSheets]):
     """Prompts on each sheet."""
     annotators: Count = 3
     """People, one sheet each."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Of the draw, the order and the sides."""
-    max_tokens: MaxTokens = 1024
     temperature: Temperature = 0.0
-    engine: Engine = ()
-    max_cost: MaxCost | None = None
 
     def rows(self, ask: Ask) -> HumanSheets:
         """Draw, answer and write; the draw comes first, so that nothing is answered in vain."""

@@ -29,9 +29,7 @@ from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import (
     File,
     Folder,
-    JudgeEngine,
-    MaxCost,
-    Measure,
+    Judged,
     ModelName,
     NMax,
     Result,
@@ -108,7 +106,7 @@ class PromptLabels(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPrompts(Measure[PromptLabels, PromptLabels]):
+class LabelPrompts(Judged[PromptLabels, PromptLabels]):
     """Category, complexity and expected length of prompts, for breakdowns."""
 
     name = "label-prompts"
@@ -121,8 +119,6 @@ class LabelPrompts(Measure[PromptLabels, PromptLabels]):
     labels: File | None = None
     """Or labels that exist (jsonl), to put into --run."""
     n_max: NMax | None = None
-    judge_engine: JudgeEngine = ()
-    max_cost: MaxCost | None = None
 
     def __post_init__(self) -> None:
         if self.labels is None and None in (self.prompts, self.judge, self.out):

@@ -19,7 +19,7 @@ near 0, a weighted preference is noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from typing import Any
 
 from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.engines.references import ModelRef
-from selfreward.errors import AccountingError, CapabilityError, InputError
+from selfreward.errors import AccountingError, CapabilityError
 from selfreward.evaluation.alpaca.annotators import SUSPICIOUS, PairwiseTemplate
 from selfreward.evaluation.alpaca.pairwise import (
     MODEL_FIRST,
@@ -41,16 +41,6 @@ from selfreward.evaluation.alpaca.pairwise import (
 from selfreward.evaluation.ask.files import Answers, PromptPair, match
 from selfreward.steps.generation import Generation
 from selfreward.tables import row_id
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeReply:
-    """What a judge given as a function says to one prompt."""
-
-    text: str
-    choice_logprobs: dict[str, float] | None = None
-    finish_reason: str = "stop"
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,44 +129,6 @@ def annotation_rows(plan: AnnotationPlan, completions: Sequence[Completion]) -> 
     for key in plan.keys:
         asked[key[0]].append(key)
     return [_row(plan, prompt, asked[prompt.instruction], replies, parsed) for prompt in plan.prompts]
-
-
-def annotate(
-    references: Answers,
-    answers: Answers,
-    template: PairwiseTemplate,
-    judge: Callable[[list[str]], list[JudgeReply]],
-    name: str | None = None,
-    both_orders: bool = False,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """All of it with a judge that is a plain function of prompt texts. One call, nothing journalled."""
-    plan = plan_annotations(references, answers, template, name, both_orders, seed)
-    replies = judge([prompt_text(request) for request in plan.requests])
-    if len(replies) != len(plan.requests):
-        raise InputError(
-            f"the judge gave {len(replies)} replies to {len(plan.requests)} prompts; expected one to each"
-        )
-    return annotation_rows(
-        plan,
-        [
-            Completion(
-                request.id,
-                0,
-                reply.text,
-                reply.finish_reason,
-                0,
-                error=reply.error,
-                choice_logprobs=reply.choice_logprobs,
-            )
-            for request, reply in zip(plan.requests, replies, strict=True)
-        ],
-    )
-
-
-def prompt_text(request: Request) -> str:
-    """The chat as one text, for judges that take no turns."""
-    return "\n\n".join(message.content for message in request.messages)
 
 
 def _request(

@@ -7,30 +7,44 @@ never zero.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from selfreward.cli.output import format_table
+from selfreward.evaluation.ask.answers import prompts_sha256
+from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import Result
+
+ANNOTATIONS = "alpaca_annotations"
 
 
 @dataclass(frozen=True, slots=True)
-class PromptResult:
-    """One prompt of the reference and what became of it; the per-prompt table behind the figures."""
+class AlpacaAnnotation:
+    """One prompt of the reference and what became of it; row of the table `alpaca_annotations`.
 
+    A table of its own beside the iterations' `annotations`: here prompts without a verdict are rows too.
+    """
+
+    evaluation_id: str
     instruction: str
     dataset: str | None
-    reference_length: int
-    """Characters."""
-    output_length: int | None
+    """Which of AlpacaEval's five sources the prompt is from."""
+    model: str
+    reference: str | None
+    annotator: str | None
+    n_chars: int | None
+    """Of the model's answer; NULL where it is missing."""
+    n_chars_reference: int
     preference: float | None
     """In [1, 2], 2 the model is better; NULL unless `status` is `ok`."""
     status: str
     """`ok`; `missing_output`, `not_annotated`; or why the verdict has no preference (see `judgements.status`)."""
-    difficulty: float | None
-    order: str | None = None
-    disagree: bool | None = None
-    glm_preference: float | None = None
+    glm_preference: float | None
     """In [0, 1], predicted at equal length; NULL where there is no length control."""
+    order: str | None
+    disagree: bool | None
+    difficulty: float | None
+    """Of the instruction, where length control was given it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +104,36 @@ class AlpacaResult(Result):
     baselines: tuple[Baseline, ...]
     by_dataset: tuple[Slice, ...]
     warnings: tuple[str, ...]
-    prompts: tuple[PromptResult, ...]
+    prompts: tuple[AlpacaAnnotation, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the contract's keys first. The per-prompt table (`prompts`) is left out."""
         values = asdict(replace(self, prompts=()))
         values.pop("prompts")
         return values
+
+    def tables(self) -> Tables:
+        """Prompts and figures for a run; the same evaluation again replaces them."""
+        n = self.n_annotated
+        evaluation = Evaluation(
+            measure="alpaca",
+            model=self.model,
+            against=self.reference,
+            judge=self.annotator,
+            prompts=f"{self.n_total} prompts with reference answers",
+            n_prompts=self.n_total,
+            settings={"prompts": prompts_sha256(row.instruction for row in self.prompts)},
+        )
+        interval = {"low": self.win_rate_ci_low, "high": self.win_rate_ci_high}
+        figure = partial(evaluation.figure, of="prompts")
+        figures = [
+            figure("win_rate", self.win_rate, n=n, **interval),
+            figure("length_controlled_winrate", self.length_controlled_winrate, n=n),
+            figure("discrete_win_rate", self.discrete_win_rate, n=n),
+            figure("avg_length", self.avg_length, n=self.n_total, unit="characters"),
+            figure("n_annotated", n, n=self.n_total, unit="count"),
+        ]
+        return Tables(evaluation, figures, {ANNOTATIONS: self.prompts})
 
     def text(self) -> str:
         """The row, its baselines and its warnings."""

@@ -26,7 +26,6 @@ from selfreward.evaluation.alpaca.judge import annotator_name, judge_pairs, plan
 from selfreward.evaluation.alpaca.leaderboard import format_beside
 from selfreward.evaluation.alpaca.result import AlpacaResult, Baseline
 from selfreward.evaluation.alpaca.score import evaluate_files
-from selfreward.evaluation.alpaca.tables import alpaca_tables
 from selfreward.evaluation.ask.answers import Ask, Prompts, greedy, output_rows, restrict
 from selfreward.evaluation.ask.files import Answers, read_answers
 from selfreward.evaluation.ask.requests import CachedGeneration
@@ -159,7 +158,7 @@ class AlpacaEval(Answered[AlpacaFiles, AlpacaResult], Judged[AlpacaFiles, Alpaca
 
     def tables(self, result: AlpacaResult) -> Iterable[Tables]:
         """`alpaca_annotations`, a row for each prompt."""
-        yield alpaca_tables(result)
+        yield result.tables()
 
     def text(self, result: AlpacaResult) -> str:
         """The row, and the leaderboard beside it where it is comparable or asked for."""

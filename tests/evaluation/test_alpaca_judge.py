@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -17,11 +18,8 @@ from selfreward.evaluation.alpaca.annotators import load_annotator
 from selfreward.evaluation.alpaca.baselines import constant_outputs, longest_outputs
 from selfreward.evaluation.alpaca.harness import contained, import_alpaca_eval
 from selfreward.evaluation.alpaca.judge import (
-    JudgeReply,
-    annotate,
     annotation_rows,
     plan_annotations,
-    prompt_text,
     require_logprobs,
 )
 from selfreward.evaluation.alpaca.score import evaluate_files, summarise_rows
@@ -42,6 +40,33 @@ def answers(generator, output, n=N, **changed):
 
 
 REFERENCE, MINE = answers("ref", "plain"), answers("mine", "ruby")
+
+
+class JudgeReply(NamedTuple):
+    """What a judge given as a function says to one prompt."""
+
+    text: str
+    choice_logprobs: dict | None = None
+    finish_reason: str = "stop"
+    error: str | None = None
+
+
+def prompt_text(request):
+    """The chat as one text, for judges that take no turns."""
+    return "\n\n".join(message.content for message in request.messages)
+
+
+def annotate(references, answers, template, judge, name=None, both_orders=False, seed=0):
+    """Rows by a judge that is a plain function of prompt texts."""
+    plan = plan_annotations(references, answers, template, name, both_orders, seed)
+    replies = judge([prompt_text(request) for request in plan.requests])
+    completions = [
+        Completion(
+            request.id, 0, r.text, r.finish_reason, 0, error=r.error, choice_logprobs=r.choice_logprobs
+        )
+        for request, r in zip(plan.requests, replies, strict=True)
+    ]
+    return annotation_rows(plan, completions)
 
 
 def prefers_ruby(prompts):

@@ -12,7 +12,6 @@ from selfreward.cli import app
 from selfreward.engines.base import Completion
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.score import evaluate_files
-from selfreward.evaluation.alpaca.tables import alpaca_tables
 from selfreward.evaluation.cli import evaluate, register
 from selfreward.evaluation.measure import measure
 from selfreward.evaluation.pairwise.labels import LabelPrompts, read_label, read_labels
@@ -135,7 +134,7 @@ def test_a_breakdown_is_a_join_over_the_annotations(tmp_path):
     ]
     files = [write("o.json", outputs), write("r.json", reference), write("a.json", verdicts)]
     run = Run.create(tmp_path / "run")
-    alpaca_tables(evaluate_files(*files)).publish(run)
+    evaluate_files(*files).tables().publish(run)
     labels = tmp_path / "l.jsonl"
     kinds = [("p0", "code"), ("p1", "code"), ("p2", "facts")]
     labels.write_text(

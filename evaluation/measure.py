@@ -26,7 +26,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import typer
 from annotated_types import Ge
@@ -106,9 +106,9 @@ class Measure(ABC, Generic[RowsT, ResultT]):
     def rows(self, ask: Ask) -> RowsT:
         """Ask for what is needed and write it into the folder, which is locked."""
 
-    @abstractmethod
     def figures(self, rows: RowsT) -> ResultT:
-        """Work out the result; nothing is asked."""
+        """Work out the result; nothing is asked. Without figures the rows are the result."""
+        return cast(ResultT, rows)
 
     def tables(self, result: ResultT) -> Iterable[Tables]:
         """What `--run` keeps."""

@@ -122,7 +122,11 @@ def summarise_rows(
         raise InputError("strict: " + "; ".join(problems))
     figures = _win_rate([row.preference for row in table if row.preference is not None])
     control = _control_length(prompts, table, length_data)
-    names: dict[str, Any] = {"model": model, "reference": references.generator, "annotator": verdicts.annotator}
+    names: dict[str, Any] = {
+        "model": model,
+        "reference": references.generator,
+        "annotator": verdicts.annotator,
+    }
     table = [replace(row, glm_preference=control.preferences.get(row.instruction), **names) for row in table]
     low, high = _bootstrap_interval(table)
     lost = Counter(row.status for row in table if row.status not in ("ok", "missing_output"))

@@ -27,7 +27,7 @@ from selfreward.engines.references import ModelRef
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
 from selfreward.evaluation.ask.answers import Ask, write_text
-from selfreward.evaluation.ask.results import Evaluation, EvaluationFigure, Tables
+from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
 from selfreward.progress import say
 from selfreward.store.sealed import digest
@@ -79,32 +79,40 @@ class NlpScore:
     """Its version: tasks change between versions."""
 
     @property
-    def interval(self) -> tuple[float | None, float | None]:
-        """95 %, from the standard error."""
+    def interval(self) -> dict[str, float]:
+        """`low` and `high` of 95 %, from the standard error, if there is one."""
         if self.value is None or self.standard_error is None:
-            return None, None
-        return self.value - 1.96 * self.standard_error, self.value + 1.96 * self.standard_error
+            return {}
+        return {
+            "low": self.value - 1.96 * self.standard_error,
+            "high": self.value + 1.96 * self.standard_error,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class NlpResult(Result):
     """The scores in the order asked for."""
 
-    model: str
-    scores: tuple[NlpScore, ...]
-    limit: int | None
+    model: str = ""
+    scores: tuple[NlpScore, ...] = ()
+    limit: int | None = None
+    checked: dict[str, str | None] | None = None
+    """Of `--check`, instead: why a benchmark's dataset does not load, by label; None where it does."""
 
     @property
     def failed(self) -> bool:
-        """Some benchmark has no score."""
-        return any(score.value is None for score in self.scores)
+        """Some benchmark has no score, or some dataset does not load."""
+        return any(score.value is None for score in self.scores) or any((self.checked or {}).values())
 
-    def to_dict(self) -> list[dict[str, Any]]:
+    def to_dict(self) -> Any:
         """For `--json`."""
-        return [asdict(score) for score in self.scores]
+        return [asdict(score) for score in self.scores] if self.checked is None else self.checked
 
     def text(self) -> str:
         """A line for each benchmark."""
+        if self.checked is not None:
+            datasets = [(label, why or "loads") for label, why in self.checked.items()]
+            return format_table(("benchmark", "dataset"), datasets)
         rows = [
             (s.label, s.value, s.standard_error, s.n_questions, s.n_shots, s.metric, s.reason or "")
             for s in self.scores
@@ -115,30 +123,8 @@ class NlpResult(Result):
         return f"{table}\n{version}{trial if self.limit else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetsCheck(Result):
-    """Why a benchmark's dataset does not load, by label; None where it does."""
-
-    reasons: dict[str, str | None]
-
-    @property
-    def failed(self) -> bool:
-        """Some dataset does not load."""
-        return any(self.reasons.values())
-
-    def to_dict(self) -> dict[str, str | None]:
-        """For `--json`."""
-        return self.reasons
-
-    def text(self) -> str:
-        """A line for each benchmark."""
-        return format_table(
-            ("benchmark", "dataset"), [(n, why or "loads") for n, why in self.reasons.items()]
-        )
-
-
 @pydantic_dataclass(frozen=True, kw_only=True)
-class Nlp(Measure[NlpResult | DatasetsCheck, NlpResult | DatasetsCheck]):
+class Nlp(Measure[NlpResult, NlpResult]):
     """Which model, which benchmarks."""
 
     name = "nlp"
@@ -167,10 +153,10 @@ class Nlp(Measure[NlpResult | DatasetsCheck, NlpResult | DatasetsCheck]):
         if not self.check and (self.model is None or self.out is None):
             raise UsageError("evaluate nlp: expected --model MODEL and --out DIR (or --check)")
 
-    def rows(self, ask: Ask) -> NlpResult | DatasetsCheck:
+    def rows(self, ask: Ask) -> NlpResult:
         """A score for every task, in order; what is in OUT already is not measured again."""
         if self.check:
-            return DatasetsCheck(check_datasets())
+            return NlpResult(checked=check_datasets())
         library = _library()
         ref = ask.models.ref(str(self.model))
         _check(self, ref)
@@ -189,13 +175,9 @@ class Nlp(Measure[NlpResult | DatasetsCheck, NlpResult | DatasetsCheck]):
             scores.append(score)
         return NlpResult(ref.name, tuple(scores), self.limit)
 
-    def figures(self, rows: NlpResult | DatasetsCheck) -> NlpResult | DatasetsCheck:
-        """lm-eval has worked them out."""
-        return rows
-
-    def tables(self, result: NlpResult | DatasetsCheck) -> Iterable[Tables]:
+    def tables(self, result: NlpResult) -> Iterable[Tables]:
         """A figure for each benchmark, NULL where it could not be measured."""
-        if isinstance(result, DatasetsCheck):
+        if result.checked is not None:
             return
         evaluation = Evaluation(
             measure="nlp",
@@ -210,7 +192,11 @@ class Nlp(Measure[NlpResult | DatasetsCheck, NlpResult | DatasetsCheck]):
                 "tasks": list(self.task or BY_TASK),
             },
         )
-        yield Tables(evaluation, [_figure(evaluation, score) for score in result.scores])
+        figures = []
+        for score in result.scores:
+            rest = {"n": score.n_questions, "of": "questions", "part": score.label}
+            figures.append(evaluation.figure(score.metric, score.value, **score.interval, **rest))
+        yield Tables(evaluation, figures)
 
 
 def score_of(results: dict[str, Any], benchmark: Benchmark, version: str) -> NlpScore:
@@ -246,13 +232,6 @@ def check_datasets(benchmarks: Sequence[Benchmark] = PRESET) -> dict[str, str | 
     return found
 
 
-def _figure(evaluation: Evaluation, score: NlpScore) -> EvaluationFigure:
-    low, high = score.interval
-    return evaluation.figure(
-        score.metric, score.value, low=low, high=high, n=score.n_questions, of="questions", part=score.label
-    )
-
-
 def _library() -> Any:
     try:
         import lm_eval
@@ -270,13 +249,10 @@ def _check(nlp: Nlp, ref: ModelRef) -> None:
             f"model {nlp.model!r}: the benchmarks need log-probabilities of given answers, which lm-eval computes itself; "
             "expected a local model: hf:NAME_OR_PATH, vllm:NAME_OR_PATH or a model of a run"
         )
-    if nlp.include is None:
-        unknown = [task for task in nlp.task if task not in BY_TASK]
-        if unknown:
-            known = ", ".join(BY_TASK)
-            raise UsageError(
-                f"--task {unknown[0]!r}: known are {known}; --include DIR adds tasks of your own"
-            )
+    unknown = [task for task in nlp.task if task not in BY_TASK]
+    if unknown and nlp.include is None:
+        known = ", ".join(BY_TASK)
+        raise UsageError(f"--task {unknown[0]!r}: known are {known}; --include DIR adds tasks of your own")
 
 
 def _open(nlp: Nlp, ref: ModelRef) -> Any:
@@ -289,17 +265,14 @@ def _open(nlp: Nlp, ref: ModelRef) -> Any:
         "batch_size": nlp.batch_size,
         "dtype": nlp.dtype,
     }
-    if (
-        nlp.device or engine == "hf"
-    ):  # lm-eval itself asks for CUDA where nothing is said, also where there is none
-        arguments["device"] = nlp.device or _device()
+    if nlp.device:
+        arguments["device"] = nlp.device
+    elif engine == "hf":
+        import torch
+
+        # Left to itself lm-eval asks for CUDA, also where there is none.
+        arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     return get_model(engine)(trust_remote_code=False, **arguments)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _measure(library: Any, model: Any, nlp: Nlp, benchmark: Benchmark) -> NlpScore:
@@ -317,18 +290,10 @@ def _measure(library: Any, model: Any, nlp: Nlp, benchmark: Benchmark) -> NlpSco
             task_manager=TaskManager(include_path=str(nlp.include) if nlp.include else None),
         )
         return score_of(results, benchmark, version)
-    except _FAILURES as error:  # one benchmark that cannot be had does not take the others with it
-        return NlpScore(
-            benchmark.label,
-            benchmark.task,
-            benchmark.metric.split(",")[0],
-            benchmark.n_shots,
-            None,
-            None,
-            None,
-            _reason(error),
-            version,
-        )
+    except _FAILURES as error:  # one benchmark that fails does not take the others with it
+        metric = benchmark.metric.split(",")[0]
+        no_value = (None, None, None, _reason(error), version)
+        return NlpScore(benchmark.label, benchmark.task, metric, benchmark.n_shots, *no_value)
 
 
 def _reason(error: Exception) -> str:

@@ -32,7 +32,7 @@ from selfreward.evaluation.ask.requests import CachedGeneration
 from selfreward.evaluation.ask.results import Tables
 from selfreward.evaluation.measure import DEFAULT_ANNOTATOR, ModelName, Result
 from selfreward.evaluation.pairwise.head_to_head import Compared, compare
-from selfreward.evaluation.pairwise.result import HeadToHeadResult, summarise
+from selfreward.evaluation.pairwise.result import HeadToHeadResult, percent, summarise
 from selfreward.statistics import Figure, Resampler, Share, share_figures
 
 Compare = Callable[[Answers, Answers], HeadToHeadResult]
@@ -44,17 +44,17 @@ class CheckpointStep:
     """One checkpoint and how it did against the one before."""
 
     checkpoint: str
-    against: str | None
-    """None: the first one, kept without a comparison."""
     n_prompts: int
-    n_judged: int
-    n_wins: int
-    n_ties: int
-    n_losses: int
-    net: Figure | None
+    against: str | None = None
+    """None: the first one, kept without a comparison."""
+    n_judged: int = 0
+    n_wins: int = 0
+    n_ties: int = 0
+    n_losses: int = 0
+    net: Figure | None = None
     """(wins - losses) / judged, in [-1, 1], with its interval."""
-    improved: bool
-    result: HeadToHeadResult | None
+    improved: bool = True
+    result: HeadToHeadResult | None = None
 
     @property
     def is_clear(self) -> bool:
@@ -94,7 +94,7 @@ class CheckpointSelection(Result):
             )
         name = answers.generator or answers.source
         if self._last is None:
-            step = CheckpointStep(name, None, len(answers.outputs), 0, 0, 0, 0, None, True, None)
+            step = CheckpointStep(name, len(answers.outputs))
         else:
             step = _step(name, self._last.generator or self._last.source, self._judge(self._last, answers))
         self.steps.append(step)
@@ -117,7 +117,7 @@ class CheckpointSelection(Result):
             clear = "" if step.is_clear else "; within chance"
             lines.append(
                 f"{step.checkpoint} against {step.against}: {step.n_wins} won, {step.n_ties} tied, {step.n_losses} lost "
-                f"of {step.n_judged} judged ({step.n_prompts} prompts), net {_net(step.net)}: {verdict}{clear}"
+                f"of {step.n_judged} judged ({step.n_prompts} prompts), net {percent(step.net, '+')}: {verdict}{clear}"
             )
         return "\n".join([*lines, f"chosen: {self.chosen or 'none'}"])
 
@@ -166,10 +166,6 @@ class Checkpoints(Compared[CheckpointSelection, CheckpointSelection]):
         each = (ask.answers(source, prompts, self.sampling) for source in expand(self.folders))
         return select_checkpoint(each, judged, start)
 
-    def figures(self, rows: CheckpointSelection) -> CheckpointSelection:
-        """The choice was made while asking."""
-        return rows
-
     def tables(self, result: CheckpointSelection) -> Iterable[Tables]:
         """`head_to_head`, a row for each prompt of each comparison."""
         for step in result.steps:
@@ -205,6 +201,8 @@ def _step(name: str, against: str, result: HeadToHeadResult) -> CheckpointStep:
             f"{name} against {against}: no verdict on any of {result.n_prompts} prompts ({unjudged})"
         )
     n_wins, n_losses = verdicts.count("b"), verdicts.count("a")
+    signs = np.array([(verdict == "b") - (verdict == "a") for verdict in verdicts], dtype=float)
+    net = Share(signs, np.ones(len(signs)), "prompts")
     return CheckpointStep(
         checkpoint=name,
         against=against,
@@ -213,22 +211,7 @@ def _step(name: str, against: str, result: HeadToHeadResult) -> CheckpointStep:
         n_wins=n_wins,
         n_ties=verdicts.count("tie"),
         n_losses=n_losses,
-        net=_net_figure(verdicts),
+        net=share_figures({"net": net}, Resampler(len(verdicts), 2000))["net"],
         improved=n_wins > n_losses,
         result=result,
-    )
-
-
-def _net_figure(verdicts: list[str]) -> Figure:
-    signs = np.array([{"a": -1.0, "tie": 0.0, "b": 1.0}[verdict] for verdict in verdicts])
-    share = Share(signs, np.ones(len(signs)), "prompts")
-    return share_figures({"net": share}, Resampler(len(signs), 2000))["net"]
-
-
-def _net(figure: Figure) -> str:
-    value = f"{100 * (figure.value or 0):+.1f} %"
-    return (
-        value
-        if figure.low is None or figure.high is None
-        else f"{value} [{100 * figure.low:+.1f}, {100 * figure.high:+.1f}]"
     )

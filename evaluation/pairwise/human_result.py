@@ -111,10 +111,6 @@ class HumanImport(Measure[HumanResult, HumanResult]):
         """Nobody is asked: people were."""
         return read_sheets(read_key(self.key), self.sheets)
 
-    def figures(self, rows: HumanResult) -> HumanResult:
-        """As read."""
-        return rows
-
     def tables(self, result: HumanResult) -> Iterable[Tables]:
         """`human_verdicts`, a row for each annotator and prompt."""
         evaluation = Evaluation(

@@ -140,10 +140,6 @@ class HumanExport(Answered[HumanSheets, HumanSheets]):
         sheets = export_sheets(a, b, ask.out, self.n, self.annotators, self.seed)
         return replace(sheets, n_not_drawn=prompts.n_in_source - len(prompts.texts))
 
-    def figures(self, rows: HumanSheets) -> HumanSheets:
-        """What was written."""
-        return rows
-
 
 def export_sheets(
     a: Answers, b: Answers, out: Path, n_prompts: int = 50, n_annotators: int = 3, seed: int = 0

@@ -39,22 +39,8 @@ from selfreward.tables import Message, row_id
 
 TABLE = "prompt_labels"
 CATEGORIES = (
-    "writing",
-    "editing",
-    "summary",
-    "ideas",
-    "facts",
-    "explanation",
-    "advice",
-    "instructions",
-    "planning",
-    "maths",
-    "logic",
-    "code",
-    "data",
-    "translation",
-    "roleplay",
-    "other",
+    *("writing", "editing", "summary", "ideas", "facts", "explanation", "advice", "instructions"),
+    *("planning", "maths", "logic", "code", "data", "translation", "roleplay", "other"),
 )
 LENGTHS = ("a sentence", "a few sentences", "one or two paragraphs", "several paragraphs", "a page or more")
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=60)
@@ -131,23 +117,15 @@ class LabelPrompts(Judged[PromptLabels, PromptLabels]):
         if self.labels is not None:
             return PromptLabels(self.labels.name, tuple(read_labels(self.labels)))
         prompts, judge = ask.prompts(self.prompts, self.n_max), str(self.judge)
-        requests = [
-            Request(row_id("label", text), (Message("user", _question(text)),), SAMPLING)
-            for text in prompts.texts
-        ]
+        ids = {text: row_id("label", text) for text in prompts.texts}
+        requests = [Request(i, (Message("user", _question(text)),), SAMPLING) for text, i in ids.items()]
         with ask.judge(judge, "labels") as generation:
             found = generation.complete(requests, f"of {prompts.source}")
-        labels = [
-            read_label(text, found[request.id, 0], ask.models.ref(judge).name)
-            for text, request in zip(prompts.texts, requests, strict=True)
-        ]
-        written = (asdict(label) for label in labels)
+        name = ask.models.ref(judge).name
+        labels = tuple(read_label(text, found[i, 0], name) for text, i in ids.items())
+        written = map(asdict, labels)
         ask.write("labels.jsonl", ({k: v for k, v in row.items() if k != "evaluation_id"} for row in written))
-        return PromptLabels(prompts.source, tuple(labels))
-
-    def figures(self, rows: PromptLabels) -> PromptLabels:
-        """Labels have no figures."""
-        return rows
+        return PromptLabels(prompts.source, labels)
 
     def tables(self, result: PromptLabels) -> Iterable[Tables]:
         """`prompt_labels`, a row for each prompt."""

@@ -91,7 +91,7 @@ def test_a_score_is_read_with_its_metric_and_filter():
         pytest.approx(1.4),
         50,
     )
-    assert score.interval == (pytest.approx(50.7 - 2.744), pytest.approx(50.7 + 2.744))
+    assert score.interval == {"low": pytest.approx(50.7 - 2.744), "high": pytest.approx(50.7 + 2.744)}
 
 
 def test_a_groups_questions_are_those_of_its_parts():
@@ -104,7 +104,7 @@ def test_a_metric_that_is_not_there_is_no_score():
     other = lm_eval_answer("gsm8k", "exact_match,other", 0.5)
     assert score_of(other, BY_TASK["gsm8k"], "x").reason == "lm-eval reports no exact_match,strict-match"
     answer = lm_eval_answer("mmlu", "acc,none", 0.7, error="N/A")
-    assert score_of(answer, BY_TASK["mmlu"], "x").interval == (None, None)
+    assert score_of(answer, BY_TASK["mmlu"], "x").interval == {}
 
 
 def test_all_nine_are_asked_with_their_shots_and_finished_ones_are_kept(library, tmp_path):

@@ -113,11 +113,7 @@ def _one_judge(
         raise InputError(f"{source}: holds no annotations by {annotator!r}; found {found}")
     mine = [(number, row) for number, row in numbered if row.get("annotator") == annotator]
     left = len(numbered) - len(mine)
-    return (
-        mine,
-        annotator,
-        [f"{source}: left aside {left} by other judges than {annotator!r}"] * bool(left),
-    )
+    return (mine, annotator, [f"{source}: left aside {left} by other judges than {annotator!r}"] * bool(left))
 
 
 def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> None:

@@ -38,15 +38,7 @@ from selfreward.evaluation.benchmarks.mt_bench_result import (
     seems_to_grade_itself,
     summarise,
 )
-from selfreward.evaluation.measure import (
-    Answered,
-    File,
-    Judge,
-    Judged,
-    ModelName,
-    Out,
-    Seed,
-)
+from selfreward.evaluation.measure import Answered, File, Judge, Judged, ModelName, Out, Seed
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
 
@@ -169,12 +161,7 @@ def _given(path: Path, questions: Sequence[Question]) -> tuple[str, Texts]:
 
 
 def _row(
-    model: str,
-    judge: str,
-    question: Question,
-    turn: int,
-    texts: Texts,
-    completion: Completion | None,
+    model: str, judge: str, question: Question, turn: int, texts: Texts, completion: Completion | None
 ) -> MtBenchRow:
     answer = texts[question.id][turn - 1]
     rating, status = (None, "missing_answer") if completion is None else parse_rating(completion)

@@ -24,7 +24,7 @@ from selfreward.evaluation.alpaca.judge import require_logprobs
 from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, Comparison, parse_replies
 from selfreward.evaluation.ask.answers import Ask
 from selfreward.evaluation.ask.files import PromptPair
-from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies
+from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies, by_prompt, human_verdict
 from selfreward.evaluation.pairwise.result import sign
 from selfreward.judging.parsing.verdicts import (
     AnnotatorAgreement,
@@ -124,27 +124,15 @@ def measure_pairwise(judged: JudgedPairs) -> PairwiseRun:
 
 
 def _pairs(rows: Sequence[JsonRow], source: str) -> list[_Pair]:
-    by_prompt: dict[str, list[JsonRow]] = {}
-    for row in rows:
-        by_prompt.setdefault(row["prompt_id"], []).append(row)
     pairs = [
         _Pair(row_id("pair", one["prompt_id"], one["response_id"], other["response_id"]), one, other, people)
-        for replies in by_prompt.values()
+        for replies in by_prompt(rows)
         for one, other in combinations(replies, 2)
-        for people in [_people(one, other)]
+        for people in [human_verdict(one, other)]
     ]
     if not any(pair.people for pair in pairs):
         raise InputError(f"{source}: people tell no two replies apart, so there is no verdict to agree with")
     return pairs
-
-
-def _people(one: JsonRow, other: JsonRow) -> int:
-    """Whose rank is lower (or score higher) wins; equal is a tie."""
-    better = [
-        -row["human_rank"] if row.get("human_rank") is not None else row["human_score"]
-        for row in (one, other)
-    ]
-    return 0 if better[0] == better[1] else _FIRST if better[0] > better[1] else _SECOND
 
 
 def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> dict[Comparison, Request]:

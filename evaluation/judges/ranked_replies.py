@@ -15,9 +15,9 @@ A reply without a rank, or the only one to its prompt, cannot be compared with a
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from selfreward.judging.agreement.human import (
     read_pandalm,
 )
 from selfreward.reading.oasst import SeedReading, looks_like_trees, read_lines, read_messages, read_trees
+from selfreward.statistics import drawn
 from selfreward.tables import row_id
 
 if TYPE_CHECKING:
@@ -104,6 +105,23 @@ def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
     if not kept:
         raise InputError(f"{run.path}: its EFT eval split has no prompt with two ranked replies")
     return RankedReplies("eft eval split", tuple(kept), dict(dropped))
+
+
+def by_prompt(rows: Iterable[JsonRow]) -> list[list[JsonRow]]:
+    """The replies of each prompt."""
+    groups: dict[str, list[JsonRow]] = {}
+    for row in rows:
+        groups.setdefault(row["prompt_id"], []).append(row)
+    return list(groups.values())
+
+
+def human_verdict(one: JsonRow, other: JsonRow) -> int:
+    """1 where people rank the first lower or score it higher, 2 the second, 0 where they see no difference."""
+    better = [
+        -row["human_rank"] if row.get("human_rank") is not None else row["human_score"]
+        for row in (one, other)
+    ]
+    return 0 if better[0] == better[1] else 1 if better[0] > better[1] else 2
 
 
 def _file_rows(path: Path, lang: str) -> tuple[list[JsonRow], Counter[str]]:
@@ -190,9 +208,8 @@ def _several_replies_only(rows: list[JsonRow], dropped: Counter[str]) -> list[Js
 def _draw(rows: list[JsonRow], n_prompts: int | None, dropped: Counter[str]) -> list[JsonRow]:
     if n_prompts is None:
         return rows
-    ids = sorted({row["prompt_id"] for row in rows}, key=lambda i: hashlib.sha256(str(i).encode()).digest())
-    chosen = set(ids[:n_prompts])
-    kept = [row for row in rows if row["prompt_id"] in chosen]
+    chosen = drawn((str(row["prompt_id"]) for row in rows), n_prompts)
+    kept = [row for row in rows if str(row["prompt_id"]) in chosen]
     _count(dropped, "beyond_n_prompts", len(rows) - len(kept))
     return kept
 

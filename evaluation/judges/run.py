@@ -16,7 +16,7 @@ from typing import Any
 from selfreward.config.run import JudgingConfig
 from selfreward.evaluation.ask.answers import Ask
 from selfreward.evaluation.ask.results import Evaluation, Tables
-from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies
+from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies, by_prompt, human_verdict
 from selfreward.judging.agreement.agreement import Agreement, measure_agreement
 from selfreward.judging.files import with_judgements
 from selfreward.judging.judge import Item, judge_items
@@ -196,16 +196,10 @@ def _score_row(result: JudgeRun, row: JsonRow) -> JudgeScore:
 
 def _pair_verdicts(rows: Sequence[JsonRow]) -> VerdictAgreement | None:
     """Verdicts on pairs (PandaLM, chosen and rejected), people's ties among them; None for longer rankings."""
-    by_prompt: dict[str, list[JsonRow]] = {}
-    for row in rows:
-        by_prompt.setdefault(row["prompt_id"], []).append(row)
-    pairs = list(by_prompt.values())
+    pairs = by_prompt(rows)
     if any(len(pair) != 2 or "human_rank" not in pair[0] for pair in pairs):
         return None
-    people = [
-        0 if a["human_rank"] == b["human_rank"] else 1 if a["human_rank"] < b["human_rank"] else 2
-        for a, b in pairs
-    ]
+    people = [human_verdict(a, b) for a, b in pairs]
     judge = verdicts_from_scores([a["score"] for a, _ in pairs], [b["score"] for _, b in pairs])
     return verdict_agreement(judge, people)
 

@@ -47,13 +47,7 @@ from selfreward.evaluation.measure import (
     RowsT,
     Temperature,
 )
-from selfreward.evaluation.pairwise.result import (
-    HeadToHeadResult,
-    HeadToHeadRow,
-    sign,
-    summarise,
-    verdict_of,
-)
+from selfreward.evaluation.pairwise.result import HeadToHeadResult, HeadToHeadRow, sign, summarise, verdict_of
 from selfreward.tables import row_id
 
 TABLE = "head_to_head"

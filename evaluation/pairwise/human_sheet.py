@@ -29,15 +29,7 @@ from selfreward.config.run import Count
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Ask, greedy, write_text
 from selfreward.evaluation.ask.files import Answers
-from selfreward.evaluation.measure import (
-    Answered,
-    ModelName,
-    Out,
-    PromptsFile,
-    Result,
-    Seed,
-    Temperature,
-)
+from selfreward.evaluation.measure import Answered, ModelName, Out, PromptsFile, Result, Seed, Temperature
 from selfreward.tables import row_id
 
 COLUMNS = ("item", "prompt", "response_1", "response_2", "verdict", "comment")

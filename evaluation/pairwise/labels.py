@@ -26,14 +26,7 @@ from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Ask, prompts_sha256
 from selfreward.evaluation.ask.results import Evaluation, Tables
-from selfreward.evaluation.measure import (
-    File,
-    Folder,
-    Judged,
-    ModelName,
-    NMax,
-    Result,
-)
+from selfreward.evaluation.measure import File, Folder, Judged, ModelName, NMax, Result
 from selfreward.reading.oasst import read_lines
 from selfreward.tables import Message, row_id
 

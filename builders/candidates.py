@@ -10,13 +10,16 @@ not become a pair is decided in `selfreward.builders.pairs`, and counted there.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from selfreward.config.run import CandidatesConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
+from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
+from selfreward.store.version import Version
 from selfreward.tables import Candidate, Message, row_id, to_table
 
 NAME = "builders.candidates"
@@ -33,19 +36,27 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "candidates": config.candidates.model_dump(),
+            "candidates": config.candidates.keyed(),
             "engine": config.engine.keyed(),
         },
+        requests=partial(_planned, config, iteration),
     )
+
+
+def _planned(config: RunConfig, iteration: int, known: Known) -> list[Requests]:
+    """One for each kept prompt; before there are any, as many as are wanted, measured on IFT's."""
+    if prompts := known.get(f"iter{iteration}/prompts"):
+        return [Requests(_requests(prompts, config.candidates, config.seed))]
+    rows = known["ift"].table(["ift_id", "prompt"]).rename_columns(["prompt_id", "prompt"]).to_pylist()
+    examples = [_request(row, config.candidates, config.seed) for row in rows]
+    wanted = Range.exactly(config.prompts.n)
+    return [Requests(examples, wanted, "all of prompts.n are kept, and are like IFT's")]
 
 
 def build(job: Job) -> Rows:
     """Sample `n` responses for each kept prompt."""
     settings = job.section("candidates", CandidatesConfig)
-    prompts = [
-        row for row in job.table("prompts", ["prompt_id", "prompt", "kept"]).to_pylist() if row["kept"]
-    ]
-    requests = [_request(row, settings, job.seed) for row in prompts]
+    requests = _requests(job.inputs["prompts"], settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "responses")
         notes = generation.notes()
@@ -67,6 +78,11 @@ def build(job: Job) -> Rows:
         for sample in range(request.n)
     ]
     return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes))
+
+
+def _requests(prompts: Version, settings: CandidatesConfig, seed: int) -> list[Request]:
+    rows = prompts.table(["prompt_id", "prompt", "kept"]).to_pylist()
+    return [_request(row, settings, seed) for row in rows if row["kept"]]
 
 
 def _request(row: dict[str, Any], settings: CandidatesConfig, seed: int) -> Request:

@@ -14,12 +14,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from selfreward.builders.split import split_prompts
 from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
+from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
@@ -46,10 +49,12 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each seeds version, split, template, target mode and rule."""
     generated = config.eft.targets == "generated"
     judging = config.judging
+    template = load_for_range(judging.template, judging.min_score).text
+    files = evaluation_files(config.prompts.evaluation_sets)
     params: dict[str, Any] = {
         "seed": config.seed,
-        "split": config.split.model_dump(),
-        "eft": config.eft.model_dump()
+        "split": config.split.keyed(),
+        "eft": config.eft.keyed()
         if generated
         else config.eft.model_dump(include={"targets", "max_share_per_score"}),
         "judging": {"min_score": judging.min_score, "max_score": judging.max_score},
@@ -63,10 +68,17 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         module=__name__,
         inputs={"seeds": "seeds"},
         models={"model": "SFT"} if generated else {},
-        files=evaluation_files(config.prompts.evaluation_sets),
-        texts={"template": load_for_range(judging.template, judging.min_score).text},
+        files=files,
+        texts={"template": template},
         params=params,
+        requests=partial(_planned, config, template, files) if generated else None,
     )
+
+
+def _planned(config: RunConfig, template: str, files: dict[str, Path], known: Known) -> list[Requests]:
+    seeds = from_table(known["seeds"].table(), Seed)
+    rows, _ = _rows(seeds, config.split, config.seed, JudgeTemplate.from_text(template), files)
+    return [Requests(_requests(rows, config.eft, config.seed))]
 
 
 def shortest_request(plan: Plan) -> Request:
@@ -78,7 +90,8 @@ def shortest_request(plan: Plan) -> Request:
 def build(job: Job) -> Rows:
     """Rows of both splits; every seed reply is one or is counted."""
     seeds = from_table(job.table("seeds"), Seed)
-    rows, dropped = _rows(job, seeds)
+    split, template = job.section("split", SplitConfig), JudgeTemplate.from_text(job.texts["template"])
+    rows, dropped = _rows(seeds, split, job.seed, template, job.files)
     settings = job.section("eft", EftConfig)
     notes: dict[str, Any] = {}
     if settings.targets == "written":
@@ -91,20 +104,12 @@ def build(job: Job) -> Rows:
     return Rows(to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), {**_funnel(rows), **notes}))
 
 
-def stand_in(job: Job) -> Rows:
-    """What an estimate goes on with where the judge, still untrained, scores nothing: every training row accepted."""
-    seeds = from_table(job.table("seeds"), Seed)
-    rows, dropped = _rows(job, seeds)
-    target = Target("Score: 3", 3.0, None)
-    rows = [_with_target(row, target) if row.split == "train" else row for row in rows]
-    return Rows(to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped)))
-
-
-def _rows(job: Job, seeds: Sequence[Seed]) -> tuple[list[Eft], Counter[str]]:
+def _rows(
+    seeds: Sequence[Seed], split: SplitConfig, seed_: int, template: JudgeTemplate, files: dict[str, Path]
+) -> tuple[list[Eft], Counter[str]]:
     """The rows of both splits without targets, and why other replies are none."""
-    parts = split_prompts(seeds, job.section("split", SplitConfig), job.seed)
-    template = _template(job)
-    evaluation = load_evaluation_prompts(job.files)
+    parts = split_prompts(seeds, split, seed_)
+    evaluation = load_evaluation_prompts(files)
     dropped: Counter[str] = Counter()
     rows: list[Eft] = []
     for seed in seeds:
@@ -123,10 +128,6 @@ def _rows(job: Job, seeds: Sequence[Seed]) -> tuple[list[Eft], Counter[str]]:
 def seeds_by_id(seeds: Sequence[Seed]) -> dict[str, Seed]:
     """seed_id -> seed."""
     return {seed.seed_id: seed for seed in seeds}
-
-
-def _template(job: Job) -> JudgeTemplate:
-    return JudgeTemplate.from_text(job.texts["template"])
 
 
 def _row(seed: Seed, split: str, template: JudgeTemplate) -> Eft:
@@ -175,11 +176,7 @@ def _generated(
 ) -> tuple[dict[str, Target], dict[str, Any]]:
     """Judgements sampled from the SFT baseline, kept where a prompt's scores agree with its human ranks."""
     train = [row for row in rows if row.split == "train"]
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    requests = [
-        Request(row.eft_id, (Message("user", row.judge_prompt),), sampling, settings.samples, job.seed)
-        for row in train
-    ]
+    requests = _requests(rows, settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "judgements")
         notes = generation.notes()
@@ -194,6 +191,15 @@ def _generated(
             if parsed.score is not None:
                 scored.setdefault(row.eft_id, []).append((parsed.score, completion.text))
     return agreeing_targets(train, scored, settings.agreement), notes
+
+
+def _requests(rows: Sequence[Eft], settings: EftConfig, seed: int) -> list[Request]:
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    return [
+        Request(row.eft_id, (Message("user", row.judge_prompt),), sampling, settings.samples, seed)
+        for row in rows
+        if row.split == "train"
+    ]
 
 
 def agreeing_targets(

@@ -32,8 +32,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         files=evaluation_files(config.prompts.evaluation_sets),
         params={
             "seed": config.seed,
-            "split": config.split.model_dump(),
-            "ift": config.ift.model_dump(),
+            "split": config.split.keyed(),
+            "ift": config.ift.keyed(),
         },
     )
 

@@ -90,10 +90,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "pairs": {
-                **config.pairs.model_dump(exclude={"min_pairs", "rule"}),
-                "rule": Path(config.pairs.rule).stem,
-            },
+            "pairs": {**config.pairs.keyed(), "rule": Path(config.pairs.rule).stem},
         },
     )
 
@@ -134,26 +131,6 @@ def build(job: Job) -> Rows:
         "prompts_with_scores": n_scored_prompts,
     }
     return Rows(to_table(pairs, Pair), Counts(len(outcomes), len(pairs), dropped, notes))
-
-
-def stand_in(job: Job) -> Rows | None:
-    """What an estimate goes on with where nothing is scored: the first two different answers to every kept prompt."""
-    if not {"prompts", "candidates"} <= job.inputs.keys():
-        return None
-    prompts = job.table("prompts").to_pylist()
-    by_prompt: dict[str, dict[str, str]] = {row["prompt_id"]: {} for row in prompts if row["kept"]}
-    for row in job.table("candidates").to_pylist():
-        by_prompt[row["prompt_id"]].setdefault(row["response"], row["candidate_id"])
-    rows = []
-    for prompt in prompts:
-        answers = list(by_prompt.get(prompt["prompt_id"], {}).items())
-        if len(answers) > 1:
-            (chosen, chosen_id), (rejected, rejected_id) = answers[:2]
-            sides = {"chosen": chosen, "chosen_id": chosen_id, "chosen_score": 0.0,
-                     "rejected": rejected, "rejected_id": rejected_id, "rejected_score": 0.0}  # fmt: skip
-            rows.append(_pair(job, {**prompt, **sides}, "stand-in"))
-    n_prompts = len(by_prompt)
-    return Rows(to_table(rows, Pair), Counts(n_prompts, len(rows), {"identical_text": n_prompts - len(rows)}))
 
 
 def _connect(job: Job, settings: PairsConfig) -> Any:

@@ -15,12 +15,13 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request, Sampling
 from selfreward.errors import EmptyResultError
-from selfreward.estimate.ranges import Range, share_range
+from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.progress import say
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Completions, Generation
@@ -29,9 +30,7 @@ from selfreward.store.run import Counts
 from selfreward.tables import Message, Prompt, row_id, to_table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from selfreward.builders.prompt_filters import EvaluationIndex
+    from selfreward.similarity.overlap import EvaluationIndex
 
 NAME = "builders.prompts"
 VERSION = 2
@@ -61,9 +60,10 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "prompts": settings.model_dump(exclude={"generator", "evaluation_sets"}),
+            "prompts": settings.keyed(),
             "engine": config.engine.keyed(),
         },
+        requests=partial(_requests, settings),
     )
 
 
@@ -103,43 +103,56 @@ def requests_in_round(settings: PromptsConfig, n_kept: float, n_answers: int) ->
     return min(settings.round_size, math.ceil(n_wanted / settings.samples_per_draw))
 
 
-def rehearsed(params: dict[str, Any], n_answers: int) -> dict[str, Any]:
-    """The parameters with which the step is tried out: a single round of about `n_answers`."""
-    settings = PromptsConfig.model_validate(params["prompts"])
-    round_size = min(settings.round_size, math.ceil(n_answers / settings.samples_per_draw))
-    return {**params, "prompts": {**params["prompts"], "round_size": round_size, "max_rounds": 1}}
+def requests_needed(settings: PromptsConfig, kept_share: float) -> int:
+    """Requests made until `n` prompts are kept or the rounds are over, at a given yield.
 
-
-def answers_needed(settings: PromptsConfig, kept_share: float) -> tuple[int, float]:
-    """Answers asked for until `n` prompts are kept or the rounds are over, and prompts kept, at a given yield.
-
-    >>> answers_needed(PromptsConfig(n=24, samples_per_draw=4, round_size=32), kept_share=0.4)
-    (60, 24)
+    >>> requests_needed(PromptsConfig(n=24, samples_per_draw=4, round_size=32), kept_share=0.4)
+    15
     """
-    n_answers, n_kept = 0, 0.0
+    n_requests = 0
     for _ in range(settings.max_rounds):
-        n_answers += requests_in_round(settings, n_kept, n_answers) * settings.samples_per_draw
-        n_kept = min(settings.n, kept_share * n_answers)
-        if n_kept == settings.n:
+        n_answers = n_requests * settings.samples_per_draw
+        if kept_share * n_answers >= settings.n:
             break
-    return n_answers, n_kept
+        n_requests += requests_in_round(settings, kept_share * n_answers, n_answers)
+    return n_requests
 
 
-def foreseen(params: dict[str, Any], rehearsed_rows: pa.Table) -> tuple[pa.Table, Range]:
-    """Rows to go on with, kept ones repeated up to the number expected; and how many answers they will take."""
-    import pyarrow as pa
+def _requests(settings: PromptsConfig, known: Known) -> list[Requests]:
+    """Draws of IFT prompts alone; how many are needed depends on how many of their answers are kept."""
+    texts = known["ift"].table(["prompt"])["prompt"].to_pylist()
+    n_shown = _n_shown(settings, len(texts))
+    draws = [random.Random(i).sample(texts, n_shown) for i in range(requests_in_round(settings, 0, 0))]
+    examples = [_request(f"draw-{i}", shown, settings, 0, prefix=True) for i, shown in enumerate(draws)]
+    needed = Range(*(requests_needed(settings, share) for share in (1, 0.5, 0.1)))
+    return [Requests(examples, needed, "kept are all of the answers, one in two, or one in ten")]
 
-    settings = PromptsConfig.model_validate(params["prompts"])
-    rows = rehearsed_rows.to_pylist()
-    kept = [row for row in rows if row["kept"]]
-    share = share_range(sum(row["reason"] in (None, "surplus") for row in rows), len(rows))
-    fewest, likely, most = (answers_needed(settings, one) for one in (share.high, share.likely, share.low))
-    repeated = [
-        {**kept[i % len(kept)], "prompt_id": f"{kept[i % len(kept)]['prompt_id']}-{i}"}
-        for i in range(round(likely[1]))
-    ]
-    table = pa.Table.from_pylist(repeated, schema=rehearsed_rows.schema)
-    return table, Range(fewest[0], likely[0], most[0])
+
+def _n_shown(settings: PromptsConfig, n_ift: int) -> int:
+    """Demonstrations of a request. EmptyResultError where IFT has not even those of the first round."""
+    n_shown = settings.n_demonstrations_ift + settings.n_demonstrations_generated
+    if n_ift < n_shown:
+        raise EmptyResultError(
+            f"prompts: {n_ift} IFT prompts are too few to draw {n_shown} different demonstrations"
+        )
+    return n_shown
+
+
+def _request(
+    request_id: str, shown: Sequence[str], settings: PromptsConfig, seed: int, prefix: bool
+) -> Request:
+    """Shows demonstrations and asks for one more."""
+    from selfreward.builders.prompt_filters import answer_prefix, render_demonstrations, stop_strings
+
+    stop = tuple(stop_strings(settings.n_demonstrations_ift + settings.n_demonstrations_generated))
+    return Request(
+        id=request_id,
+        messages=(Message("user", render_demonstrations(shown)),),
+        sampling=Sampling(settings.temperature, settings.top_p, settings.max_tokens, stop),
+        n=settings.samples_per_draw,
+        seed=seed,
+        prefix=answer_prefix(len(shown)) if prefix else "",
+    )
 
 
 class _Builder:
@@ -155,11 +168,7 @@ class _Builder:
         self._ift = {
             row["ift_id"]: row["prompt"] for row in job.table("ift", ["ift_id", "prompt"]).to_pylist()
         }
-        n_shown = self.settings.n_demonstrations_ift + self.settings.n_demonstrations_generated
-        if len(self._ift) < n_shown:
-            raise EmptyResultError(
-                f"{job.name}: {len(self._ift)} IFT prompts are too few to draw {n_shown} different demonstrations"
-            )
+        _n_shown(self.settings, len(self._ift))
         self._kept: dict[str, str] = {}
         self._novelty = NoveltyIndex()
         for ift_id, text in self._ift.items():
@@ -178,24 +187,11 @@ class _Builder:
 
     def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
         """The requests of a round."""
-        from selfreward.builders.prompt_filters import answer_prefix, render_demonstrations, stop_strings
-
-        settings = self.settings
-        n_requests = requests_in_round(settings, self.n_kept, len(self.rows))
-        n_shown = settings.n_demonstrations_ift + settings.n_demonstrations_generated
-        stop = tuple(stop_strings(n_shown))
-        sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, stop)
+        seed, prefix = self._job.seed + self._job.iteration, engine.capabilities.prefix
         draws = []
-        for number in range(n_requests):
+        for number in range(requests_in_round(self.settings, self.n_kept, len(self.rows))):
             ids, texts = self._demonstrations(round_number, number)
-            request = Request(
-                id=f"round{round_number}-{number}",
-                messages=(Message("user", render_demonstrations(texts)),),
-                sampling=sampling,
-                n=settings.samples_per_draw,
-                seed=self._job.seed + self._job.iteration,
-                prefix=answer_prefix(len(texts)) if engine.capabilities.prefix else "",
-            )
+            request = _request(f"round{round_number}-{number}", texts, self.settings, seed, prefix)
             draws.append(_Draw(request, ids, round_number))
         return draws
 

@@ -35,7 +35,7 @@ _TABLE_SUFFIXES = (".csv", ".parquet", ".csv.gz")
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each source; a local file counts by content, a Hub dataset by name and revision."""
     settings = config.seeds
-    params: dict[str, Any] = {"seeds": settings.model_dump(), "seed": 0}
+    params: dict[str, Any] = {"seeds": settings.keyed(), "seed": 0}
     files: dict[str, Path] = {}
     if settings.source == "embedded":
         files = {path.stem: path for path in sorted(EMBEDDED.glob("*.jsonl"))}

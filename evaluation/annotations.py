@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import AlpacaConfig, RunConfig
+from selfreward.estimate.requests import Known, Requests
+from selfreward.evaluation.model_outputs import planned_prompts
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store import durable
 from selfreward.store.run import Counts
 from selfreward.tables import Annotation, row_id, to_table
+
+if TYPE_CHECKING:
+    from selfreward.evaluation.alpaca.judge import AnnotationPlan
+    from selfreward.evaluation.ask.files import Answers
 
 NAME = "evaluation.annotations"
 VERSION = 1
@@ -46,32 +53,54 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             "alpaca": alpaca.model_dump(include={"mode", "both_orders"}),
             "engine": config.engine.keyed(),
         },
+        requests=partial(_planned, alpaca, iteration, config.seed),
     )
 
 
-def build(job: Job) -> Rows:
-    """Judge each answer against its reference, then let alpaca-eval make the leaderboard row."""
+def _planned(alpaca: AlpacaConfig, iteration: int, seed: int, known: Known) -> list[Requests] | None:
+    """The answers' comparisons; before there are any, the references are compared with what is as long as they are."""
+    if outputs := known.get(f"iter{iteration}/model_outputs"):
+        plan, _, _ = _comparisons(outputs.table().to_pylist(), alpaca, "judge", seed)
+        return [Requests(plan.requests)]
+    prompts = planned_prompts(alpaca, known)
+    if prompts is None:
+        return None
+    rows = [
+        {**prompt, "reference": prompt["output"], "output": f"{prompt['output']} …",
+         "reference_generator": "reference", "generator": "model"}
+        for prompt in prompts
+    ]  # fmt: skip
+    plan, _, _ = _comparisons(rows, alpaca, "judge", seed)
+    return [Requests(plan.requests, assumed="answers are as long as the references")]
+
+
+def _comparisons(
+    outputs: list[dict[str, Any]], settings: AlpacaConfig, judge: str, seed: int
+) -> tuple[AnnotationPlan, Answers, Answers]:
+    """What is to be judged, of which references and answers."""
     from selfreward.evaluation.alpaca.annotators import load_annotator
-    from selfreward.evaluation.alpaca.judge import annotation_rows, plan_annotations
-    from selfreward.evaluation.alpaca.score import summarise_rows
+    from selfreward.evaluation.alpaca.judge import plan_annotations
     from selfreward.evaluation.ask.files import answers_from_rows
 
-    settings = job.section("alpaca", AlpacaConfig)
-    outputs = job.table("outputs").to_pylist()
     references = answers_from_rows(
         (_answer(row, "reference", row["reference_generator"]) for row in outputs), "references"
     )
     answers = answers_from_rows(
         (_answer(row, "output", row["generator"]) for row in outputs), "model_outputs"
     )
-    annotations = plan_annotations(
-        references,
-        answers,
-        load_annotator(_ANNOTATORS[settings.mode]),
-        job.models["model"].name,
-        settings.both_orders,
-        job.seed,
-    )
+    annotator = load_annotator(_ANNOTATORS[settings.mode])
+    plan = plan_annotations(references, answers, annotator, judge, settings.both_orders, seed)
+    return plan, references, answers
+
+
+def build(job: Job) -> Rows:
+    """Judge each answer against its reference, then let alpaca-eval make the leaderboard row."""
+    from selfreward.evaluation.alpaca.judge import annotation_rows
+    from selfreward.evaluation.alpaca.score import summarise_rows
+
+    settings = job.section("alpaca", AlpacaConfig)
+    outputs = job.table("outputs").to_pylist()
+    annotations, references, answers = _comparisons(outputs, settings, job.models["model"].name, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(annotations.requests, "verdicts")
         notes = generation.notes()

@@ -10,11 +10,13 @@ because the share of them is the first thing to know about a small judge.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.engines.base import Request
-from selfreward.judging.judge import Item, Judged, judge_items
+from selfreward.estimate.requests import Known, Requests
+from selfreward.judging.judge import Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
@@ -22,6 +24,9 @@ from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import JudgeEval, row_id, to_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAME = "evaluation.judge_eval"
 VERSION = 1
@@ -32,22 +37,33 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     if config.evaluate.judge is None:
         return None
     settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
+    template = load_for_range(settings.template, settings.min_score).text
     return Plan(
         name=f"iter{iteration}/judge_eval",
         module=__name__,
         inputs={"eft": "eft"},
         models={"model": f"M{iteration}"},
-        texts={"template": load_for_range(settings.template, settings.min_score).text},
+        texts={"template": template},
         params={
             "iteration": iteration,
             "seed": config.seed,
             "judging": judging_params(settings),
-            "judge_eval": config.evaluate.judge.model_dump(),
+            "judge_eval": config.evaluate.judge.keyed(),
             "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
+        requests=partial(_planned, settings, config.evaluate.judge, template, config.seed),
     )
+
+
+def _planned(
+    settings: JudgingConfig, limits: JudgeEvalConfig, template: str, seed: int, known: Known
+) -> list[Requests] | None:
+    if "eft" not in known:
+        return None
+    items = _items(_whole_prompts(_eval_rows(known["eft"].table()), limits.n_max))
+    return planned_requests(items, JudgeTemplate.from_text(template), settings, seed)
 
 
 def shortest_request(plan: Plan) -> Request:
@@ -59,10 +75,10 @@ def shortest_request(plan: Plan) -> Request:
 def build(job: Job) -> Rows:
     """Judge the eval split and measure agreement with the human ranks."""
     settings = job.section("judging", JudgingConfig)
-    eval_rows = [row for row in job.table("eft").to_pylist() if row["split"] == "eval"]
+    eval_rows = _eval_rows(job.table("eft"))
     kept = _whole_prompts(eval_rows, job.section("judge_eval", JudgeEvalConfig).n_max)
     template = JudgeTemplate.from_text(job.texts["template"])
-    items = [Item(row["eft_id"], row["prompt"], row["response"]) for row in kept]
+    items = _items(kept)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         judged = judge_items(generation, engine, items, template, settings, job.seed)
         notes = generation.notes()
@@ -75,6 +91,14 @@ def build(job: Job) -> Rows:
     left_out = len(eval_rows) - len(kept)
     notes["responses_left_out_by_n_max"] = left_out
     return Rows(to_table(rows, JudgeEval), Counts(len(rows), len(rows), notes=notes))
+
+
+def _eval_rows(eft: pa.Table) -> list[dict[str, Any]]:
+    return [row for row in eft.to_pylist() if row["split"] == "eval"]
+
+
+def _items(rows: list[dict[str, Any]]) -> list[Item]:
+    return [Item(row["eft_id"], row["prompt"], row["response"]) for row in rows]
 
 
 def agreement_of(rows: list[JudgeEval]) -> dict[str, Any] | None:

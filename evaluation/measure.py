@@ -25,6 +25,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -35,12 +36,13 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from selfreward.cli.output import Json, print_json
-from selfreward.config.run import Count
+from selfreward.engines.registry import engine_options
 from selfreward.evaluation.ask.answers import Ask
 from selfreward.evaluation.ask.models import Models
-from selfreward.evaluation.ask.requests import EngineSettings, engine_options
+from selfreward.evaluation.ask.requests import EngineSettings
 from selfreward.evaluation.ask.results import Tables
 from selfreward.store import durable, lock
+from selfreward.unkeyed import Count
 
 ModelName = Annotated[str, Field(title="MODEL")]
 File = Annotated[Path, Field(title="FILE")]
@@ -165,7 +167,7 @@ def measure(settings: Measure[Any, ResultT]) -> ResultT:
 
 
 def ask_for_rows(settings: Measure[RowsT, Any], models: Models | None = None) -> RowsT:
-    """The rows alone, asked for under the folder's lock."""
+    """The rows alone, asked for under the folder's lock; a folder is made when something is written into it."""
     out: Path | None = getattr(settings, "out", None)
     max_cost: float | None = getattr(settings, "max_cost", None)
     answering, judging = (
@@ -173,9 +175,14 @@ def ask_for_rows(settings: Measure[RowsT, Any], models: Models | None = None) ->
         for flag in ("engine", "judge_engine")
     )
     with ExitStack() as stack:
-        if out is not None:
-            stack.enter_context(lock.hold(durable.make_folder(out), f"selfreward evaluate {settings.name}"))
-        return settings.rows(Ask(out or Path(), models or Models(settings.run), answering, judging))
+
+        @cache
+        def claim() -> None:
+            if out is not None:
+                held = lock.hold(durable.make_folder(out), f"selfreward evaluate {settings.name}")
+                stack.enter_context(held)
+
+        return settings.rows(Ask(out or Path(), models or Models(settings.run), answering, judging, claim))
 
 
 def command(measured: type[Measure[Any, Any]]) -> Callable[..., None]:

@@ -8,15 +8,18 @@ Greedy, one answer each. An answer the engine failed on is NULL and counted as m
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import AlpacaConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError
+from selfreward.estimate.requests import Known, Requests
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
+from selfreward.store.version import Version
 from selfreward.tables import Message, ModelOutput, row_id, to_table
 
 NAME = "evaluation.model_outputs"
@@ -42,33 +45,42 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             "alpaca": alpaca.model_dump(include={"max_tokens", "n_max"}),
             "engine": config.engine.keyed(),
         },
+        requests=partial(_planned, alpaca, config.seed),
     )
+
+
+def _planned(alpaca: AlpacaConfig, seed: int, known: Known) -> list[Requests] | None:
+    prompts = planned_prompts(alpaca, known)
+    return None if prompts is None else [Requests(_requests(prompts, alpaca, seed))]
+
+
+def planned_prompts(alpaca: AlpacaConfig, known: Known) -> list[dict[str, Any]] | None:
+    """The prompts that will be answered; None as long as they are not known."""
+    file = None if alpaca.prompts == EFT_EVAL else Path(alpaca.prompts)
+    if file is None and "eft" not in known:
+        return None
+    return evaluation_prompts(file, known.get("eft"))[: alpaca.n_max]
 
 
 def build(job: Job) -> Rows:
     """Answer every evaluation prompt."""
     settings = job.section("alpaca", AlpacaConfig)
-    prompts = evaluation_prompts(job)
+    prompts = evaluation_prompts(job.files.get("prompts"), job.inputs.get("eft"))
     left_out = max(0, len(prompts) - settings.n_max) if settings.n_max else 0
     prompts = prompts[: settings.n_max]
     if not prompts:
         raise EmptyResultError(f"{job.name}: there are no evaluation prompts; see evaluate.alpaca.prompts")
-    sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=settings.max_tokens)
-    ids = [row_id("out", prompt["instruction"]) for prompt in prompts]
-    requests = [
-        Request(i, (Message("user", prompt["instruction"]),), sampling, 1, job.seed)
-        for i, prompt in zip(ids, prompts, strict=True)
-    ]
+    requests = _requests(prompts, settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "answers")
         notes = generation.notes()
     rows = []
-    for output_id, prompt in zip(ids, prompts, strict=True):
-        completion = completions[output_id, 0]
+    for request, prompt in zip(requests, prompts, strict=True):
+        completion = completions[request.id, 0]
         failed = completion.finish_reason == "error"
         rows.append(
             ModelOutput(
-                output_id=output_id,
+                output_id=request.id,
                 iteration=job.iteration,
                 instruction=prompt["instruction"],
                 dataset=prompt["dataset"],
@@ -86,12 +98,19 @@ def build(job: Job) -> Rows:
     return Rows(to_table(rows, ModelOutput), Counts(len(rows), len(rows), notes=notes))
 
 
-def evaluation_prompts(job: Job) -> list[dict[str, Any]]:
+def _requests(prompts: list[dict[str, Any]], settings: AlpacaConfig, seed: int) -> list[Request]:
+    """One for each prompt; its id is the output's."""
+    sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=settings.max_tokens)
+    texts = [prompt["instruction"] for prompt in prompts]
+    return [Request(row_id("out", text), (Message("user", text),), sampling, 1, seed) for text in texts]
+
+
+def evaluation_prompts(file: Path | None, eft: Version | None) -> list[dict[str, Any]]:
     """instruction, dataset, output (the reference answer) and generator, one for each prompt."""
-    if "prompts" in job.files:
+    if file is not None:
         from selfreward.evaluation.ask.files import read_answers
 
-        answers = read_answers(job.files["prompts"])
+        answers = read_answers(file)
         return [
             {
                 "instruction": instruction,
@@ -102,7 +121,7 @@ def evaluation_prompts(job: Job) -> list[dict[str, Any]]:
             for instruction, text in answers.outputs.items()
         ]
     best: dict[str, dict[str, Any]] = {}
-    for row in job.table("eft").to_pylist():
+    for row in eft.table().to_pylist() if eft else []:
         known = best.get(row["prompt"])
         if row["split"] == "eval" and (known is None or row["human_rank"] < known["human_rank"]):
             best[row["prompt"]] = row

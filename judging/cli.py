@@ -78,19 +78,34 @@ def score(
     mode: Annotated[str, typer.Option(help="sampled or expected.")] = "sampled",
     justify: Annotated[bool, typer.Option(help="Mode expected: justify before the score.")] = True,
     samples: Annotated[int, typer.Option(min=1, help="Judgements of each response (sampled).")] = 3,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampled judgements.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(help="New tokens of a judgement.")] = 400,
     seed: Annotated[int, typer.Option()] = 0,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge-engine",
+            metavar="KEY=VALUE",
+            help="Engine of the judge: timeout_s=600, max_tokens_field=max_completion_tokens, …",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge the responses of a file; resumable.  Example: selfreward judge score r.jsonl --model hf:runs/demo/models/M1 --out s.jsonl"""
     from selfreward.cli.output import format_table
+    from selfreward.engines.registry import engine_options
     from selfreward.judging.files import score_file
 
-    summary = score_file(file, model, out, template, mode, samples, max_tokens, seed, justify)
+    options = engine_options(engine) if engine else None
+    summary = score_file(
+        file, model, out, template, mode, samples, max_tokens, seed, justify, temperature, options
+    )
     if as_json:
         print_json(summary)
     else:
         print(format_table(("status", "judgements"), list(summary["by_status"].items())))
+        if error := summary.get("first_engine_error"):
+            print(f"the first engine error: {error}")
         print(f"{out}: {summary['responses']:,} responses, {summary['scored_responses']:,} with a score")
 
 

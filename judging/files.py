@@ -9,21 +9,26 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import JudgingConfig
 from selfreward.engines import open_engine
+from selfreward.engines.base import EngineOptions
 from selfreward.errors import InputError
 from selfreward.judging.agreement.rating_files import read_columns
 from selfreward.judging.judge import Item, Judged, judge_items
 from selfreward.judging.parsing.scores import ParsedScore, parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate, load_template
+from selfreward.progress import say
 from selfreward.reading.oasst import read_lines
 from selfreward.steps.generation import Generation
 from selfreward.store import durable
 from selfreward.store.sealed import digest
 
+_ADDED = ("score", "scores", "statuses", "judgements", "finish_reasons", "errors")
+"""What `judge score` writes beside the columns of its input."""
 _TABLES = (".csv", ".csv.gz", ".json", ".json.gz", ".parquet")
 
 
@@ -45,7 +50,8 @@ def parse_file(path: Path, field: str, minimum: float, maximum: float, out: Path
     """Read the score of every row's `field`, a reply or a list of replies; returns counts by status and by score.
 
     A NULL reply is `empty`. Rows with lists (what `judge score` and `evaluate judge` write) get `scores`, `statuses`
-    and their mean as `score`; their `finish_reasons` say which replies were cut.
+    and their mean as `score`; their `finish_reasons` say which replies were cut. A column of the file that says
+    something else stays, and what is read goes under another name.
     """
     records = read_records(path)
     if not any(field in record for record in records):
@@ -56,18 +62,23 @@ def parse_file(path: Path, field: str, minimum: float, maximum: float, out: Path
         replies = record.get(field)
         if isinstance(replies, list):
             ends = record.get("finish_reasons") or ["stop"] * len(replies)
+            if not isinstance(ends, list) or len(ends) != len(replies):
+                raise InputError(
+                    f"{path}: row {number}: column 'finish_reasons' holds {ends!r:.60}, expected a list with one reason "
+                    f"for each of the {len(replies)} replies in {field!r}"
+                )
             parsed = [
                 _parsed(reply, end, minimum, maximum, f"{path}: row {number}: column {field!r}")
                 for reply, end in zip(replies, ends, strict=True)
             ]
-            rows.append({**record, **mean_score([p.score for p in parsed], [p.status for p in parsed])})
+            rows.append(mean_score([p.score for p in parsed], [p.status for p in parsed]))
         else:
             end = record.get("finish_reason")
             parsed = [_parsed(replies, end, minimum, maximum, f"{path}: row {number}: column {field!r}")]
-            rows.append({**record, "score": parsed[0].score, "status": parsed[0].status})
+            rows.append({"score": parsed[0].score, "status": parsed[0].status})
         every += parsed
     if out is not None:
-        write_records(out, rows)
+        write_records(out, _beside(records, rows))
     scores = Counter(p.score for p in every if p.score is not None)
     return {
         "rows": len(records),
@@ -75,6 +86,25 @@ def parse_file(path: Path, field: str, minimum: float, maximum: float, out: Path
         "by_status": dict(Counter(p.status for p in every).most_common()),
         "by_score": {f"{score:g}": n for score, n in sorted(scores.items())},
     }
+
+
+def _beside(records: list[dict[str, Any]], added: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records with columns added, each under a free name where the records have another value under its own."""
+    names = {}
+    for name in dict.fromkeys(name for row in added for name in row):
+        names[name] = name
+        while any(
+            names[name] in record and name in row and record[names[name]] != row[name]
+            for record, row in zip(records, added, strict=True)
+        ):
+            names[name] = f"parsed_{names[name]}"
+    if moved := {name: new for name, new in names.items() if new != name}:
+        kept = ", ".join(f"{name!r} (what was read now is {new!r})" for name, new in moved.items())
+        say(f"columns of the file that were kept: {kept}")
+    return [
+        {**record, **{names[name]: value for name, value in row.items()}}
+        for record, row in zip(records, added, strict=True)
+    ]
 
 
 def _parsed(reply: Any, finish_reason: Any, minimum: float, maximum: float, where: str) -> ParsedScore:
@@ -99,9 +129,17 @@ def score_file(
     max_tokens: int,
     seed: int,
     justify: bool = True,
+    temperature: float = 0.7,
+    options: EngineOptions | None = None,
 ) -> dict[str, Any]:
     """Judge every row's `response` to its `prompt`, and write the rows with `scores`, `score` and the judgements."""
     records = read_records(path)
+    for column in _ADDED:
+        if any(column in record for record in records):
+            raise InputError(
+                f"{path}: has a column {column!r} already, which the judge's would replace; rename it (people's scores "
+                "are called human_score) or leave it out"
+            )
     for number, record in enumerate(records, 1):
         for column in ("prompt", "response"):
             if not isinstance(record.get(column), str):
@@ -110,22 +148,37 @@ def score_file(
                 )
     judge_template = load_template(template)
     settings = template_settings(
-        judge_template, mode=mode, samples=samples, max_tokens=max_tokens, justify=justify
+        judge_template,
+        mode=mode,
+        samples=samples,
+        max_tokens=max_tokens,
+        justify=justify,
+        temperature=temperature,
     )
     items = [Item(f"row{number}", r["prompt"], r["response"]) for number, r in enumerate(records)]
     key = digest({"rows": digest(records), "model": model, "template": judge_template.sha256,
-                  "settings": settings.model_dump(), "seed": seed})  # fmt: skip
+                  "settings": settings.model_dump(), "seed": seed,
+                  **({"engine": asdict(options)} if options else {})})  # fmt: skip
     work = out.with_name(f"{out.name}.work") / key[:16]
-    with open_engine(model_target(model)) as engine, Generation(out.name, work, engine) as generation:
+    with (
+        open_engine(model_target(model), options) as engine,
+        Generation(out.name, work, engine) as generation,
+    ):
         judged = judge_items(generation, engine, items, judge_template, settings, seed)
     rows = with_judgements(records, [item.id for item in items], judged)
     write_records(out, rows)
     durable.remove_tree(work.parent)
-    return {
+    summary = {
         "responses": len(rows),
         "scored_responses": sum(row["score"] is not None for row in rows),
         "by_status": dict(Counter(j.status for j in judged).most_common()),
     }
+    return {**summary, "first_engine_error": first} if (first := first_error(judged)) else summary
+
+
+def first_error(judged: Sequence[Judged]) -> str | None:
+    """Why the first judgement that failed in the engine failed; None where none did."""
+    return next((j.error or "unknown" for j in judged if j.status == "engine_error"), None)
 
 
 def model_target(model: str) -> str:
@@ -144,7 +197,11 @@ def template_settings(template: JudgeTemplate, **settings: Any) -> JudgingConfig
 def with_judgements(
     records: Sequence[dict[str, Any]], item_ids: Sequence[str], judged: Sequence[Judged]
 ) -> list[dict[str, Any]]:
-    """The records with the judgements of their items: `score` (mean), `scores`, `statuses`, `judgements`, …"""
+    """The records with the judgements of their items: `score` (mean), `scores`, `statuses`, `judgements`, …
+
+    `errors` is there where any judgement failed in the engine.
+    """
+    failed = first_error(judged) is not None
     by_item: dict[str, list[Judged]] = {}
     for judgement in judged:
         by_item.setdefault(judgement.item_id, []).append(judgement)
@@ -154,6 +211,7 @@ def with_judgements(
             **mean_score([j.score for j in by_item[item]], [j.status for j in by_item[item]]),
             "judgements": [j.text for j in by_item[item]],
             "finish_reasons": [j.finish_reason for j in by_item[item]],
+            **({"errors": [j.error for j in by_item[item]]} if failed else {}),
         }
         for record, item in zip(records, item_ids, strict=True)
     ]

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfreward.config.run import JudgingConfig
 from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.errors import CapabilityError
+from selfreward.estimate.requests import Range, Requests
 from selfreward.judging.parsing.scores import parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate
 from selfreward.steps.generation import Generation
@@ -53,6 +54,8 @@ class Judged:
     n_tokens: int
     attempts: int
     seed: int
+    error: str | None = None
+    """Why the engine gave no answer."""
 
 
 def judge_items(
@@ -72,8 +75,7 @@ def judge_items(
 def _sampled(
     generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> list[Judged]:
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    requests = [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
+    requests = _sampled_requests(items, template, settings, seed)
     by_id = {item.id: item for item in items}
     judged = {
         (item_id, sample): _judged(item_id, sample, completion, settings, 1)
@@ -85,7 +87,7 @@ def _sampled(
             break
         again = {f"{item_id}#{sample}@{attempt}": (item_id, sample) for item_id, sample in unscored}
         requests = [
-            Request(request_id, _chat(template, by_id[key[0]]), sampling, 1, seed)
+            Request(request_id, _chat(template, by_id[key[0]]), requests[0].sampling, 1, seed)
             for request_id, key in again.items()
         ]
         for (request_id, _), completion in generation.complete(requests, f"attempt {attempt}").items():
@@ -94,10 +96,48 @@ def _sampled(
     return [judged[item.id, sample] for item in items for sample in range(settings.samples)]
 
 
+def planned_requests(
+    items: Sequence[Item],
+    template: JudgeTemplate,
+    settings: JudgingConfig,
+    seed: int,
+    n_items: int | None = None,
+    assumed: str = "",
+) -> list[Requests]:
+    """What judging will ask for: `items`, or `n_items` that are like them."""
+    n = len(items) if n_items is None else n_items
+    once = Range.exactly(n)
+    if settings.mode == "sampled":
+        first = _sampled_requests(items, template, settings, seed)
+        most = n * settings.samples * (settings.max_attempts - 1)
+        again = [replace(request, n=1) for request in first] if most else []
+        some = "judgements without a score are asked for again: none, half, all"
+        return [Requests(first, once, assumed), Requests(again, Range(0, most / 2, most), some)]
+    # without choices: only the engine knows how a score's token is written, and it takes no time
+    scores = [
+        replace(_score_request(item.id, item, None, template, settings, seed, spaced=False), choices=())
+        for item in items
+    ]
+    # one request more finds how a score's token is written
+    last = Requests(scores, Range.exactly(n + 1), assumed)
+    if not settings.justify:
+        return [last]
+    short = "prompt tokens are without the justifications that the score requests repeat"
+    first = _justification_requests(items, template, settings, seed)
+    return [Requests(first, once, assumed), replace(last, assumed=short)]
+
+
 def shortest_request(template: JudgeTemplate, max_tokens: int) -> Request:
     """What a judge is asked at least: the template around an empty prompt and response."""
     empty = Item("shortest", "", "")
     return Request(empty.id, _chat(template, empty), Sampling(max_tokens=max_tokens))
+
+
+def _sampled_requests(
+    items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
+) -> list[Request]:
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
+    return [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
 
 
 def _chat(template: JudgeTemplate, item: Item) -> tuple[Message, ...]:
@@ -118,6 +158,7 @@ def _judged(
         n_tokens=completion.n_tokens,
         attempts=attempts,
         seed=completion.seed,
+        error=completion.error,
     )
 
 
@@ -156,9 +197,15 @@ def _justifications(
     """Greedy justifications up to the score label; none if `justify` is off."""
     if not settings.justify:
         return {}
-    sampling = Sampling(0.0, 1.0, settings.max_tokens, stop=(SCORE_LABEL,))
-    requests = [Request(item.id, _chat(template, item), sampling, 1, seed) for item in items]
+    requests = _justification_requests(items, template, settings, seed)
     return {request_id: c for (request_id, _), c in generation.complete(requests, "justifications").items()}
+
+
+def _justification_requests(
+    items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
+) -> list[Request]:
+    sampling = Sampling(0.0, 1.0, settings.max_tokens, stop=(SCORE_LABEL,))
+    return [Request(item.id, _chat(template, item), sampling, 1, seed) for item in items]
 
 
 def _scores_are_one_token_with_space(
@@ -215,4 +262,5 @@ def _expected_score(item: Item, justification: Completion | None, completion: Co
             text = f"{text}\n{SCORE_LABEL} {score:.4f}".lstrip()
     n_tokens = completion.n_tokens + (justification.n_tokens if justification else 0)
     ended = "error" if failed else justification.finish_reason if justification else "stop"
-    return Judged(item.id, 0, text, score, status, ended, n_tokens, 1, 0)
+    error = completion.error or (justification.error if justification else None)
+    return Judged(item.id, 0, text, score, status, ended, n_tokens, 1, 0, error)

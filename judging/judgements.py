@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
-from selfreward.judging.judge import EXPECTED_VERSION, Item, Judged, judge_items
+from selfreward.estimate.requests import Known, Requests
+from selfreward.judging.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.injection import injection_suspected
@@ -26,6 +28,9 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Judgement, row_id, to_table
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 NAME = "judging.judgements"
 VERSION = 2
 
@@ -34,12 +39,13 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each candidates version, judge, template and judging parameters."""
     settings = config.judging
     judge = f"M{iteration}" if settings.judge == "current" else settings.judge
+    template = load_for_range(settings.template, settings.min_score).text
     return Plan(
         name=f"iter{iteration}/judgements",
         module=__name__,
         inputs={"prompts": f"iter{iteration}/prompts", "candidates": f"iter{iteration}/candidates"},
         models={"model": judge},
-        texts={"template": load_for_range(settings.template, settings.min_score).text},
+        texts={"template": template},
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -48,7 +54,22 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
+        requests=partial(_planned, config, iteration, template),
     )
+
+
+def _planned(config: RunConfig, iteration: int, template_text: str, known: Known) -> list[Requests]:
+    """One for each candidate; before there are any, as many as are wanted, measured on IFT's prompts and responses."""
+    template = JudgeTemplate.from_text(template_text)
+    prompts, candidates = known.get(f"iter{iteration}/prompts"), known.get(f"iter{iteration}/candidates")
+    if prompts and candidates:
+        items = _items(prompts.table(), candidates.table().to_pylist())
+        return planned_requests(items, template, config.judging, config.seed)
+    n_prompts = sum(prompts.table(["kept"])["kept"].to_pylist()) if prompts else config.prompts.n
+    items = [Item(row["ift_id"], row["prompt"], row["response"]) for row in known["ift"].table().to_pylist()]
+    n_items = n_prompts * config.candidates.n
+    assumed = "candidates are like IFT's responses" + ("" if prompts else ", all of prompts.n are kept")
+    return planned_requests(items, template, config.judging, config.seed, n_items, assumed)
 
 
 def shortest_request(plan: Plan) -> Request:
@@ -59,7 +80,7 @@ def shortest_request(plan: Plan) -> Request:
 
 def judging_params(settings: JudgingConfig) -> dict[str, Any]:
     """The settings that can change a judgement, template name included (its text is keyed by itself)."""
-    return settings.model_dump(exclude={"judge", "template", "collapse_share", "collapse_tied_share"})
+    return settings.keyed()
 
 
 def reading_version(settings: JudgingConfig) -> int | str:
@@ -76,15 +97,8 @@ def build(job: Job) -> Rows:
     """Judge all candidates of all kept prompts."""
     settings = job.section("judging", JudgingConfig)
     template = JudgeTemplate.from_text(job.texts["template"])
-    prompts = {
-        row["prompt_id"]: row["prompt"] for row in job.table("prompts", ["prompt_id", "prompt"]).to_pylist()
-    }
     candidates = job.table("candidates").to_pylist()
-    items = [
-        Item(row["candidate_id"], prompts[row["prompt_id"]], row["response"])
-        for row in candidates
-        if row["finish_reason"] != "error"
-    ]
+    items = _items(job.table("prompts"), candidates)
     judged, notes = _read_again(job, settings)
     if judged is None:
         with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
@@ -106,6 +120,16 @@ def build(job: Job) -> Rows:
         "injection_suspected": len({row.candidate_id for row in rows if row.injection_suspected}),
     }
     return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes))
+
+
+def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
+    """What the judge is shown: every candidate that did not fail."""
+    texts = dict(zip(prompts["prompt_id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
+    return [
+        Item(row["candidate_id"], texts[row["prompt_id"]], row["response"])
+        for row in candidates
+        if row["finish_reason"] != "error"
+    ]
 
 
 def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged] | None, dict[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from selfreward.store.journal import Journal
 
-NOT_KEYED = ("max_cost", "spent", "price_per_million_in", "price_per_million_out")
-"""Engine options about money; they change no row."""
+MONEY = ("max_cost", "spent", "price_per_million_in", "price_per_million_out")
+"""Keys of `engine.extra` about money; they change no row and are no part of a key."""
 
 
 def spent(work: Path) -> float:

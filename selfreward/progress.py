@@ -1,38 +1,62 @@
-"""Progress on stderr, one look for the whole project: a tqdm bar with rate and estimate.
+"""Progress on stderr, one look for the whole project: a tqdm bar with rate and estimate, and single lines.
 
-Results go to stdout, progress never does, so pipes work. `SELFREWARD_QUIET=1` turns bars off (tests).
+Results go to stdout, progress never does, so pipes work. Where stderr is no terminal, a bar is one line a minute.
+`SELFREWARD_QUIET=1` turns bars off (tests), `SELFREWARD_QUIET=all` (`selfreward -q`) the lines as well;
+`SELFREWARD_LOG_FILE` (`selfreward --log-file`) names a file to which the lines are appended with their times.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 DELAY = 1.0
 """Seconds before a bar appears: what is done by then needs none."""
+LOG_INTERVAL = 60.0
+"""Seconds between two lines of a bar where stderr is a file or a pipe."""
 
 
 def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
     """A tqdm bar; `unit` is singular (`row`, `token`, `B` with `unit_scale=True`)."""
     from tqdm import tqdm
 
+    terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
         desc=description,
         unit=f" {unit}" if not unit.startswith(" ") else unit,
-        dynamic_ncols=True,
-        file=sys.stderr,
+        dynamic_ncols=terminal,
+        ncols=None if terminal else 100,
+        file=sys.stderr if terminal else _Lines(),
         disable=bool(os.environ.get("SELFREWARD_QUIET")),
         delay=DELAY,
-        mininterval=0.5 if sys.stderr.isatty() else 10,
+        mininterval=0.5 if terminal else LOG_INTERVAL,
+        maxinterval=10 if terminal else LOG_INTERVAL,
         **options,
     )
 
 
 def say(message: str) -> None:
     """One line on stderr, not torn by a bar."""
+    if name := os.environ.get("SELFREWARD_LOG_FILE"):
+        with open(name, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {message}\n")
+    if os.environ.get("SELFREWARD_QUIET") == "all":
+        return
     from tqdm import tqdm
 
     tqdm.write(message, file=sys.stderr)
     sys.stderr.flush()
+
+
+class _Lines:
+    """Stderr for a bar that cannot be drawn over: each state of the bar is a line."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()

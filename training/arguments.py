@@ -8,10 +8,14 @@ Qwen hold no dropout layer, so that dropout acts only through the attention's ow
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import trl.trainer.utils as trl_utils
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from selfreward.config.training import LoraConfig, TrainingConfig
@@ -149,3 +153,20 @@ def adapter(config: TrainingConfig) -> Any:
         lora_dropout=config.dropout if lora.dropout is None else lora.dropout,
         target_modules=modules,
     )
+
+
+@contextmanager
+def targets_only() -> Iterator[None]:
+    """While open, TRL's loss on a CPU is computed at the target positions only; does nothing elsewhere.
+
+    TRL 1.16 multiplies the hidden state of *every* position with the output layer, except on GPUs with Triton, where it
+    takes the target positions only. The loss is the same. Three quarters of an EFT row are prompt, and the output layer
+    of a small model is a fifth of its weights: on two CPU cores a step of SFT is about 1.4 times as fast.
+    """
+    # TRL's own question "may positions be picked?"; a private name: without it every position is multiplied
+    switch = "_use_triton"
+    if processes().device.type != "cpu" or not hasattr(trl_utils, switch):
+        yield
+        return
+    with patch.object(trl_utils, switch, lambda device: True):
+        yield

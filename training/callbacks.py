@@ -1,15 +1,29 @@
-"""What is shown while training (one tqdm bar), what is warned of, and what stops it (a loss that is no number)."""
+"""What happens beside the steps of a training: one progress bar, warnings, the stop on a non-finite loss, checkpoints.
+
+A checkpoint may be resumed from if it is whole and belongs to this very training. The trainer fills `checkpoint-200/`
+file by file; a kill in the middle leaves a folder that looks like a checkpoint. So a seal is written last, when every
+process is done and every file is durable: the names and sizes of all files, and the key of the training. What has
+no seal, or differs from it, is never read.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from transformers import TrainerCallback
 
 from selfreward.errors import TrainingError
 from selfreward.progress import bar, say
+from selfreward.store import durable
+from selfreward.training.ranks import processes
 
+SEAL = "whole.json"
+CURVE_POINTS = 200
+_DPO = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
 FIRST_LOSS_TOLERANCE = 0.1
 """Nats. Without dropout the first loss is ln 2 but for rounding: in bfloat16 less than 0.01 away."""
 
@@ -63,3 +77,75 @@ class WarnOfFirstLoss(TrainerCallback):  # type: ignore[misc]
                 f"{expected:.2f}. Dropout does this: the policy is read with it, the reference without, and the first "
                 "steps go into the difference; set dropout: 0.0 if the pairs are few (docs/experiments.md)"
             )
+
+
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Seals each checkpoint once all processes have written their part."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        distributed = processes()
+        distributed.wait_for_everyone()
+        if distributed.is_main_process:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.key)
+
+
+def seal(folder: Path, key: str) -> None:
+    """Say that a checkpoint is whole."""
+    sizes = _sizes(folder)
+    for name in sizes:
+        durable.sync_file(folder / name)
+    durable.replace_file(folder / SEAL, json.dumps({"key": key, "bytes": sizes}).encode())
+
+
+def last_whole(checkpoints: Path, key: str) -> Path | None:
+    """The latest checkpoint of the training `key` that is whole, None if there is none."""
+    folders = sorted(checkpoints.glob("checkpoint-*"), key=_step, reverse=True)
+    return next((folder for folder in folders if _is_whole(folder, key)), None)
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    try:
+        sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(sealed == {"key": key, "bytes": _sizes(folder)})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+def _step(folder: Path) -> int:
+    number = folder.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def summarize(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """First, last and late values of a trainer's log; means are over the last tenth of the steps.
+
+    >>> logs = [{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 2, "loss": 1.0, "learning_rate": 0.05}]
+    >>> summarize(logs)["loss_last_tenth"]
+    1.0
+    """
+    steps = [entry for entry in history if "loss" in entry]
+    if not steps:
+        return {"steps": 0}
+    late = steps[-max(1, len(steps) // 10) :]
+    stride = -(-len(steps) // CURVE_POINTS)
+    summary = {
+        "steps": steps[-1]["step"],
+        "loss_first": steps[0]["loss"],
+        "loss_last": steps[-1]["loss"],
+        "loss_last_tenth": fmean(entry["loss"] for entry in late),
+        "learning_rate_first": steps[0]["learning_rate"],
+        "learning_rate_last": steps[-1]["learning_rate"],
+        "curve": [[e["step"], e["loss"], e["learning_rate"]] for e in steps[::stride]],
+    }
+    for name in _DPO:
+        if name in steps[-1]:
+            summary[name] = fmean(entry[name] for entry in late)
+    return summary

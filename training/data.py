@@ -10,7 +10,6 @@ Promise: `n_in = len(rows) + sum(dropped.values())`.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError
+from selfreward.store.sealed import unseal
 
 if TYPE_CHECKING:
     import datasets
@@ -47,7 +47,7 @@ def content_sha256(folder: Path) -> str | None:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return None
-    found: str | None = json.loads(manifest.read_text(encoding="utf-8")).get("content_sha256")
+    found: str | None = unseal(manifest.read_bytes(), manifest).get("content_sha256")
     return found
 
 

@@ -20,40 +20,41 @@ from transformers import AutoModelForCausalLM
 from selfreward.engines.hf.dtypes import engine_dtype as resolve_dtype
 from selfreward.errors import TrainingError
 from selfreward.progress import bar
-from selfreward.training.data import Row
-from selfreward.training.preflight import Tokens, tokenize
+from selfreward.training.preflight import Checked, Tokens
 
 LogProbs = dict[str, list[float]]
 """Answer's name -> natural-log probability of the whole answer, a value for each row."""
 
 
+def draw(kept: Sequence[Checked], n: int, seed: int, limit: int | None) -> list[list[Tokens]]:
+    """A seeded sample of the rows trained on, in their order, each answer cut as the trainer cuts it."""
+    sample = sorted(random.Random(seed).sample(range(len(kept)), min(n, len(kept))))
+    return [[_cut(side, limit) for side in kept[i].sides] for i in sample]
+
+
 def measure_effect(
-    start: Path, trained: Path, rows: Sequence[Row], answers: Sequence[str], tokenizer: Any, *,
-    n: int, seed: int, limit: int | None, engine_dtype: str,
+    start: Path, trained: Path, rows: Sequence[Sequence[Tokens]], answers: Sequence[str], *, of: int, engine_dtype: str
 ) -> dict[str, Any]:  # fmt: skip
     """Mean change of log-probability (nats for a whole answer, and for a token) from `start` to `trained`.
 
     For pairs also of the margin, chosen less rejected (the DPO objective's inner difference, arXiv 2305.18290 eq. 7).
-    TrainingError if nothing changed.
+    `rows` is what `draw` gave of the `of` rows trained on. TrainingError if nothing changed.
     """
-    sample = random.Random(seed).sample(range(len(rows)), min(n, len(rows)))
-    chosen = [rows[i] for i in sorted(sample)]
-    sides = [[_cut(side, limit) for side in tokenize(tokenizer, row, answers)] for row in chosen]
-    tokens = {name: [row[i] for row in sides] for i, name in enumerate(answers)}
+    tokens = {name: [row[i] for row in rows] for i, name in enumerate(answers)}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = resolve_dtype(engine_dtype, device)
-    with bar(2 * len(chosen) * len(answers), "effect on the saved weights", "answer") as progress:
+    with bar(2 * len(rows) * len(answers), "effect on the saved weights", "answer") as progress:
         before = answer_log_probs(start, tokens, device, dtype, progress)
         after = answer_log_probs(trained, tokens, device, dtype, progress)
     effect = {
-        "rows": len(chosen),
-        "of": len(rows),
+        "rows": len(rows),
+        "of": of,
         "dtype": str(dtype).removeprefix("torch."),
         "device": device.type,
     }
     if before == after:
         raise TrainingError(
-            f"training had no effect: loaded as {effect['dtype']}, the saved model gives every one of {len(chosen)} "
+            f"training had no effect: loaded as {effect['dtype']}, the saved model gives every one of {len(rows)} "
             "training rows exactly the log-probability that its start model gave; raise the learning rate, or save "
             "and load the weights as float32"
         )

@@ -36,6 +36,14 @@ class Tokens:
         return len(self.prompt) + len(self.answer)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A row that can be trained on, and the token ids of each of its answers."""
+
+    row: Row
+    sides: list[Tokens]
+
+
 @dataclass
 class Preflight:
     """The counts. Rows unless said otherwise; `rows = kept + sum(dropped)`."""
@@ -79,8 +87,8 @@ def tokenize(tokenizer: Any, row: Row, answers: Sequence[str]) -> list[Tokens]:
 
 def check_rows(
     rows: Sequence[Row], answers: Sequence[str], tokenizer: Any, limit: int | None
-) -> tuple[list[Row], Preflight]:
-    """The rows that can be trained on, and the counts. `answers` names the row's answers: completion, or both of a pair."""
+) -> tuple[list[Checked], Preflight]:
+    """The rows that can be trained on as tokens, and the counts. `answers` names the row's answers: completion, or both of a pair."""
     report = Preflight(rows=len(rows), limit=limit)
     dropped: Counter[str] = Counter()
     truncated: Counter[str] = Counter()
@@ -101,7 +109,7 @@ def check_rows(
                 continue
             truncated[row["source"]] += is_cut
             _count(report, sides, tokenizer, limit)
-            kept.append(row)
+            kept.append(Checked(row, sides))
     report.kept, report.dropped, report.truncated = len(kept), dict(dropped), dict(+truncated)
     return kept, report
 

@@ -34,17 +34,15 @@ from selfreward.training.arguments import (
     load_for_training,
     precision,
     split_batch,
+    targets_only,
     trainer_arguments,
 )
-from selfreward.training.callbacks import StepBar, StopOnNan
-from selfreward.training.checkpoints import SealCheckpoints, last_whole
+from selfreward.training.callbacks import SealCheckpoints, StepBar, StopOnNan, last_whole, summarize
 from selfreward.training.data import Row, Rows, content_sha256, load_table
-from selfreward.training.effect import measure_effect
-from selfreward.training.metrics import summarize
+from selfreward.training.effect import draw, measure_effect
 from selfreward.training.model_folder import require_unfinished, save_model, write_report
-from selfreward.training.preflight import Preflight, check_rows, length_limit, refuse
+from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, length_limit, refuse
 from selfreward.training.ranks import on_main, processes
-from selfreward.training.target_head import targets_only
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,8 @@ class Step:
     """What tells SFT from DPO."""
 
     name: str
+    encode: Callable[[Checked], Row]
+    """What TRL is given of a row."""
     collect: Callable[[Iterable[datasets.Dataset]], Rows]
     answers: tuple[str, ...]
     """The row's columns that hold answers."""
@@ -79,6 +79,8 @@ class Prepared:
     n_in: int
     dropped: dict[str, int]
     preflight: Preflight
+    sample: list[list[Tokens]]
+    """The rows that the effect is measured on."""
     key: str
     """Hash of all that goes into the training; a checkpoint of another key is not resumed."""
 
@@ -98,7 +100,14 @@ def run(step: Step, task: Task) -> None:
         return
     save_model(task.model, task.work / "trained", task.out, task.config)
     measured_from = time.monotonic()
-    effect = _effect(step, task, prepared, rows.to_list())
+    effect = measure_effect(
+        task.model,
+        task.out,
+        prepared.sample,
+        step.answers,
+        of=prepared.preflight.kept,
+        engine_dtype=task.engine_dtype,
+    )
     report = {
         "step": step.name,
         "base": {"name": task.model.name, "sha256": model_identity(task.model)["sha256"]},
@@ -131,16 +140,20 @@ def prepare(step: Step, task: Task) -> Prepared:
     _tell(step, collected, preflight)
     refuse(preflight, task.config, step.unit)
     durable.remove_tree(task.work / "rows")
-    datasets.Dataset.from_list(kept).save_to_disk(str(task.work / "rows"))
+    datasets.Dataset.from_list([step.encode(checked) for checked in kept]).save_to_disk(
+        str(task.work / "rows")
+    )
     key = {
         "step": step.name,
         "parameters": task.config.keyed(),
         "base": model_identity(task.model)["sha256"],
-        "rows": digest(kept),
+        "rows": digest([checked.row for checked in kept]),
         "processes": processes().num_processes,
         "versions": library_versions(),
     }
-    return Prepared(collected.n_in, _added(collected.dropped, preflight.dropped), preflight, digest(key))
+    sample = draw(kept, task.config.effect_rows, task.config.seed, limit)
+    dropped = _added(collected.dropped, preflight.dropped)
+    return Prepared(collected.n_in, dropped, preflight, sample, digest(key))
 
 
 def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -> tuple[Any, dict[str, Any]]:
@@ -196,20 +209,6 @@ def _checkpoint(task: Task, key: str) -> Path | None:
         return found
 
     return on_main(find)
-
-
-def _effect(step: Step, task: Task, prepared: Prepared, rows: list[Row]) -> dict[str, Any]:
-    return measure_effect(
-        task.model,
-        task.out,
-        rows,
-        step.answers,
-        _tokenizer(task.model),
-        n=task.config.effect_rows,
-        seed=task.config.seed,
-        limit=prepared.preflight.limit,
-        engine_dtype=task.engine_dtype,
-    )
 
 
 def _tokenizer(folder: Path) -> Any:

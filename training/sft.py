@@ -15,6 +15,8 @@ from selfreward.config.training import SftConfig, TrainingConfig
 from selfreward.training.process import main
 
 if TYPE_CHECKING:
+    from selfreward.training.data import Row
+    from selfreward.training.preflight import Checked
     from selfreward.training.run import Step
 
 
@@ -23,7 +25,16 @@ def step() -> Step:
     from selfreward.training.data import sft_rows
     from selfreward.training.run import Step
 
-    return Step("sft", sft_rows, ("completion",), "row", _trainer)
+    return Step("sft", _encode, sft_rows, ("completion",), "row", _trainer)
+
+
+def _encode(checked: Checked) -> Row:
+    """The preflight's tokens, which TRL takes as they are; the loss is on the completion only."""
+    (side,) = checked.sides
+    return {
+        "input_ids": side.prompt + side.answer,
+        "completion_mask": [0] * len(side.prompt) + [1] * len(side.answer),
+    }
 
 
 def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str, Any]) -> Any:

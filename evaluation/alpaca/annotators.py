@@ -10,8 +10,8 @@ configuration runs through any engine, and the official figures need the officia
 Refused, because an engine cannot do what they need: several judges in one file, several examples in one
 prompt, function calling, and log-probabilities after a chain of thought.
 
-Texts are put in once, in one pass. alpaca-eval substitutes one after another, so that an instruction
-containing `{output_1}` would swallow the answer.
+Texts are put in once, in one pass, and what structures the prompt is neutralised in them (`selfreward.judging.prompts.markers.fill`).
+alpaca-eval substitutes one after another, so that an instruction containing `{output_1}` would swallow the answer.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ import yaml
 
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.harness import alpaca_eval_folder, import_alpaca_eval
+from selfreward.judging.prompts.markers import fill
 from selfreward.tables import Message
 
 OURS = Path(__file__).parent / "configs"
-PLACEHOLDER = re.compile(r"\{(instruction|output_1|output_2)\}")
-SUSPICIOUS = re.compile(r"<\|im_(?:start|end)\|>|\{(?:instruction|output_[12])\}|=== Verdict ===")
-"""Delimiters of templates inside an answer: an accident, or an attack on the judge."""
+_SLOT = r"\{(instruction|output_1|output_2)\}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,7 @@ class PairwiseTemplate:
     def fill(self, instruction: str, output_1: str, output_2: str) -> tuple[Message, ...]:
         """The chat for one comparison."""
         values = {"instruction": instruction, "output_1": output_1, "output_2": output_2}
-        return tuple(
-            Message(message.role, PLACEHOLDER.sub(lambda found: values[found[1]], message.content))
-            for message in self.messages
-        )
+        return tuple(Message(turn.role, fill(turn.content, _SLOT, values)) for turn in self.messages)
 
 
 def load_annotator(name: str) -> PairwiseTemplate:
@@ -136,7 +132,7 @@ def _messages(prompt: str, config: Path) -> tuple[Message, ...]:
         messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)
     else:
         messages = (Message("user", prompt.strip()),)
-    found = {name for message in messages for name in PLACEHOLDER.findall(message.content)}
+    found = {name for message in messages for name in re.findall(_SLOT, message.content)}
     if found != {"instruction", "output_1", "output_2"}:
         raise InputError(
             f"{config}: its prompt needs {{instruction}}, {{output_1}} and {{output_2}}; has {sorted(found)}"

@@ -29,7 +29,7 @@ from typing import Any
 from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.engines.references import ModelRef
 from selfreward.errors import AccountingError, CapabilityError
-from selfreward.evaluation.alpaca.annotators import SUSPICIOUS, PairwiseTemplate
+from selfreward.evaluation.alpaca.annotators import PairwiseTemplate
 from selfreward.evaluation.alpaca.pairwise import (
     MODEL_FIRST,
     REFERENCE_FIRST,
@@ -39,6 +39,7 @@ from selfreward.evaluation.alpaca.pairwise import (
     parse_replies,
 )
 from selfreward.evaluation.ask.files import Answers, PromptPair, match
+from selfreward.judging.prompts.injection import holds_prompt_parts
 from selfreward.steps.generation import Generation
 from selfreward.tables import row_id
 
@@ -207,7 +208,7 @@ def _row(
         "choice_mass": _choice_mass(plan.template, [replies[key] for key in asked if key in replies]),
         "error": next((replies[key].error for key in asked if key in replies and replies[key].error), None),
         "injection_suspected": any(
-            SUSPICIOUS.search(text) for text in (prompt.instruction, prompt.output or "")
+            holds_prompt_parts(text, "pairwise") for text in (prompt.instruction, prompt.output or "")
         ),
     }
 

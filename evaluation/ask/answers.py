@@ -11,7 +11,7 @@ that are to other prompts, are refused with the count and the first offender.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,8 @@ class Ask:
     models: Models = field(default_factory=Models)
     answering: EngineSettings = field(default_factory=EngineSettings)
     judging: EngineSettings = field(default_factory=EngineSettings)
+    claim: Callable[[], None] = lambda: None
+    """Makes and locks the folder, once; called before anything is asked or written."""
 
     def prompts(self, file: Path | None, n_max: int | None) -> Prompts:
         """The prompts of a file, or those of the run that nothing was trained on."""
@@ -71,6 +73,7 @@ class Ask:
         self, model: str, journal: str, settings: EngineSettings
     ) -> AbstractContextManager[CachedGeneration]:
         """Open a model's engine, with its journal in the folder."""
+        self.claim()
         settings = self.models.settings_for(model, settings)
         return open_model(self.models.ref(model), self.out / ".work", journal, settings)
 
@@ -107,6 +110,7 @@ class Ask:
 
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write a file of the folder whole, replacing an old one: `.jsonl` a row a line, `.json` an array."""
+        self.claim()
         if name.endswith(".jsonl"):
             text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
         else:

@@ -32,6 +32,7 @@ from selfreward.errors import CostLimitError, UsageError
 from selfreward.progress import say
 from selfreward.steps.generation import Completions, Generation
 from selfreward.store.sealed import digest
+from selfreward.unkeyed import marks
 
 _BYTES_PER_TOKEN = 4
 """Of English text, roughly; for the lower end of an estimate."""
@@ -159,7 +160,8 @@ class CachedGeneration(Generation):
 def open_model(ref: ModelRef, work: Path, name: str, settings: EngineSettings) -> Iterator[CachedGeneration]:
     """Open the model's engine and its journal under `work`, one journal for each model and its options."""
     priced = ref.model_string.startswith("openai:")
-    keyed = {key: value for key, value in asdict(settings.options).items() if key not in _NOT_KEYED}
+    unkeyed = {"extra", *marks(EngineOptions)}  # `extra` holds prices and a server's own switches
+    keyed = {key: value for key, value in asdict(settings.options).items() if key not in unkeyed}
     folder = work / f"{name}-{digest({'model': ref.content_sha256, 'options': keyed})[:12]}"
     options = _with_limit(ref, settings, work) if priced else settings.options
     with (
@@ -167,10 +169,6 @@ def open_model(ref: ModelRef, work: Path, name: str, settings: EngineSettings) -
         CachedGeneration(name, folder, engine, settings) as generation,
     ):
         yield generation
-
-
-_NOT_KEYED = ("max_in_flight", "timeout_s", "max_retries", "extra")
-"""Options that change no answer; `extra` holds prices and a server's own switches."""
 
 
 def _with_limit(ref: ModelRef, settings: EngineSettings, work: Path) -> EngineOptions:
@@ -205,25 +203,6 @@ def _place(request_id: str, sample: int) -> tuple[tuple[str, int], int]:
 
 def _n_bytes(request: Request) -> int:
     return sum(len(message.content.encode()) for message in request.messages) + len(request.prefix.encode())
-
-
-def engine_options(settings: Sequence[str]) -> EngineOptions:
-    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`, anything else goes to the engine.
-
-    >>> engine_options(["batch_size=8", "price_per_million_in=2.5"]).extra
-    {'price_per_million_in': 2.5}
-    """
-    import yaml
-
-    known = {name for name in EngineOptions.__dataclass_fields__ if name != "extra"}
-    values: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or not name:
-            raise UsageError(f"engine option {setting!r}: expected KEY=VALUE, such as batch_size=8")
-        (values if name in known else extra)[name] = yaml.safe_load(text)
-    return EngineOptions(**values, extra=extra)
 
 
 def failed(completion: Completion) -> bool:

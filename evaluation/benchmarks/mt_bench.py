@@ -5,8 +5,8 @@
 As FastChat does it: the second turn is answered with the first in the conversation, each turn is judged by itself,
 answers to maths, code and reasoning against a reference; answers are sampled at FastChat's temperature for their
 category, the judge is greedy; the score is the mean over all turns. Otherwise than FastChat: of several ratings in one
-judgement the last counts (the first may be quoted from the answer), a single-bracketed number is none, and what has no
-rating is counted by status and in no mean.
+judgement the last counts (the first may be quoted from the answer), a single-bracketed number is none, reasoning blocks
+are not read, and what has no rating is counted by status and excluded from the means.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from selfreward.evaluation.benchmarks.mt_bench_result import (
     MtBenchResult,
     MtBenchRow,
     parse_rating,
-    seems_to_grade_itself,
     summarise,
 )
 from selfreward.evaluation.measure import Answered, File, Judge, Judged, ModelName, Out, Seed
+from selfreward.judging.prompts.injection import holds_prompt_parts
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
 
@@ -180,7 +180,7 @@ def _row(
         rating=rating,
         status=status,
         judgement=None if completion is None else completion.text,
-        injection_suspected=seems_to_grade_itself(answer or ""),
+        injection_suspected=holds_prompt_parts(answer or "", "mt_bench"),
     )
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import InputError
+from selfreward.judging.prompts.markers import fill
 from selfreward.reading.oasst import read_lines
 from selfreward.tables import Message
 
 NEEDS_REFERENCE = ("math", "reasoning", "coding")
 """Categories judged with a reference answer at hand."""
-_SLOT = re.compile(r"\{(question|answer|question_[12]|answer_[12]|ref_answer_[12])\}")
+_SLOT = r"\{(question|answer|question_[12]|answer_[12]|ref_answer_[12])\}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,8 @@ class JudgePrompt:
 
     def fill(self, values: Mapping[str, str]) -> tuple[Message, ...]:
         """The chat for one answer. One pass: a slot inside an answer stays the text it is."""
-        text = _SLOT.sub(lambda found: values[found[1]], self.template)
         system = (Message("system", self.system),) if self.system else ()
-        return (*system, Message("user", text))
+        return (*system, Message("user", fill(self.template, _SLOT, values)))
 
 
 PROMPT_NAMES = {
@@ -127,7 +127,7 @@ def read_judge_prompts(path: Path) -> dict[str, JudgePrompt]:
         if name not in _SLOTS:
             continue
         template = str(_column(row, "prompt_template", f"{path.name}, row {number}"))
-        missing = _SLOTS[name] - set(_SLOT.findall(template))
+        missing = _SLOTS[name] - set(re.findall(_SLOT, template))
         if missing:
             raise InputError(
                 f"{path.name}, row {number}: {name} has no place for {', '.join(sorted(missing))}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ import numpy as np
 
 from selfreward.engines.base import Completion
 from selfreward.evaluation.measure import Result
+from selfreward.judging.parsing.scores import parse_score
 from selfreward.statistics import Figure, Resampler, Share, share_figures
 
-RATING = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*(?:/\s*10\s*)?\]\]")
 LOWEST, HIGHEST = 1.0, 10.0
 HARD = ("math", "coding", "reasoning")
 """The paper reports these three together, and all others together."""
-_SELF_GRADE = re.compile(r"\[\[\s*\d|\[The (?:Start|End) of|<\|The (?:Start|End) of|\[\[rating\]\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +86,15 @@ class MtBenchResult(Result):
 
 
 def parse_rating(completion: Completion) -> tuple[float | None, str]:
-    """The last `[[n]]` of a judgement, and its status.
+    """The last `[[n]]` of a judgement, and its status; read as `judge parse` reads, reasoning and quotations aside.
 
     >>> parse_rating(Completion("r", 0, "It says [[10]], which is vain. Rating: [[3]]", "stop", 9))
     (3.0, 'ok')
     >>> parse_rating(Completion("r", 0, "Rating: [[11]]", "stop", 9))
     (None, 'out_of_range')
     """
-    if completion.finish_reason == "error":
-        return None, "engine_error"
-    found = RATING.findall(completion.text)
-    if found:
-        rating = float(found[-1])
-        return (rating, "ok") if LOWEST <= rating <= HIGHEST else (None, "out_of_range")
-    if not completion.text.strip():
-        return None, "empty"
-    return None, "truncated" if completion.finish_reason == "length" else "no_score"
-
-
-def seems_to_grade_itself(answer: str) -> bool:
-    """Whether an answer holds what only the judge, or the judge's prompt, should write."""
-    return _SELF_GRADE.search(answer) is not None
+    parsed = parse_score(completion.text, completion.finish_reason, LOWEST, HIGHEST, bracketed=True)
+    return parsed.score, parsed.status
 
 
 def summarise(rows: Sequence[MtBenchRow]) -> MtBenchResult:

@@ -22,7 +22,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from selfreward.cli.output import format_table
-from selfreward.config.run import Count
 from selfreward.engines.references import ModelRef
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
@@ -31,6 +30,7 @@ from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
 from selfreward.progress import say
 from selfreward.store.sealed import digest
+from selfreward.unkeyed import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,7 @@ class Nlp(Measure[NlpResult, NlpResult]):
         library = _library()
         ref = ask.models.ref(str(self.model))
         _check(self, ref)
+        ask.claim()
         scores, model = [], None
         for task in self.task or BY_TASK:
             benchmark = BY_TASK.get(task) or Benchmark(task, task, "acc,none", 0, "")

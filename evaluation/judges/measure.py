@@ -12,13 +12,12 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from selfreward.config.run import Count
 from selfreward.errors import UsageError
 from selfreward.evaluation.alpaca.annotators import load_annotator
 from selfreward.evaluation.ask.answers import Ask
 from selfreward.evaluation.ask.results import Tables
 from selfreward.evaluation.judges.pairwise import JudgedPairs, PairwiseRun, judge_pairs_of, measure_pairwise
-from selfreward.evaluation.judges.ranked_replies import RankedReplies, read_ranked, run_replies
+from selfreward.evaluation.judges.ranked_replies import RankedReplies, check_ranks, read_ranked, run_replies
 from selfreward.evaluation.judges.report import format_comparison, format_judge_run, format_pairwise_run
 from selfreward.evaluation.judges.run import (
     JudgedReplies,
@@ -32,7 +31,7 @@ from selfreward.evaluation.measure import Judged, Out, Result, Seed
 from selfreward.judging.files import template_settings
 from selfreward.judging.prompts.templates import load_template
 from selfreward.progress import say
-from selfreward.store import durable
+from selfreward.unkeyed import Count
 
 
 @plain_dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class JudgeMeasure(Judged[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
         say(replies.sentence)
         judged: list[JudgedReplies | JudgedPairs] = []
         for model in self.model:
-            inside = replace(ask, out=durable.make_folder(self._folder(model)))
+            inside = replace(ask, out=self._folder(model))
             if annotator is not None:
                 judged.append(judge_pairs_of(inside, model, replies, annotator, self.seed))
             else:
@@ -133,10 +132,13 @@ class JudgeMeasure(Judged[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
     def _replies(self, ask: Ask) -> RankedReplies:
         """What people ranked: the data given, or the run's own."""
         if self.data is not None:
-            return read_ranked(self.data, self.lang, self.split, self.n_prompts)
-        if ask.models.run is None:
+            replies = read_ranked(self.data, self.lang, self.split, self.n_prompts)
+        elif ask.models.run is not None:
+            replies = run_replies(ask.models.run, self.n_prompts)
+        else:
             raise UsageError("nothing to judge: give --data FILE, or --run RUN for its EFT eval split")
-        return run_replies(ask.models.run, self.n_prompts)
+        check_ranks(replies)
+        return replies
 
     def _judging(self, name: str) -> Judging:
         template = load_template(name)

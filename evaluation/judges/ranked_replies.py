@@ -30,6 +30,7 @@ from selfreward.judging.agreement.human import (
     preference_rows,
     read_pandalm,
 )
+from selfreward.judging.agreement.rating_tables import HUMAN_COLUMNS, check_ratings
 from selfreward.reading.oasst import SeedReading, looks_like_trees, read_lines, read_messages, read_trees
 from selfreward.statistics import drawn
 from selfreward.tables import row_id
@@ -105,6 +106,20 @@ def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
     if not kept:
         raise InputError(f"{run.path}: its EFT eval split has no prompt with two ranked replies")
     return RankedReplies("eft eval split", tuple(kept), dict(dropped))
+
+
+def check_ranks(replies: RankedReplies) -> None:
+    """Check what people said before the first request, as the measures check it afterwards."""
+    for row in replies.rows:
+        for column in HUMAN_COLUMNS:
+            value = row.get(column)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise InputError(
+                    f"{replies.source}: column {column} of response_id {row['response_id']!r} (prompt_id "
+                    f"{row['prompt_id']!r}) holds {value!r:.60}, expected a number"
+                )
+    columns = {name: [row.get(name) for row in replies.rows] for name in replies.rows[0]}
+    check_ratings(columns | {"score": [None] * len(replies.rows)}, where=replies.source)
 
 
 def by_prompt(rows: Iterable[JsonRow]) -> list[list[JsonRow]]:

@@ -18,7 +18,7 @@ from selfreward.evaluation.ask.answers import Ask
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies, by_prompt, human_verdict
 from selfreward.judging.agreement.agreement import Agreement, measure_agreement
-from selfreward.judging.files import with_judgements
+from selfreward.judging.files import first_error, with_judgements
 from selfreward.judging.judge import Item, judge_items
 from selfreward.judging.parsing.verdicts import (
     AnnotatorAgreement,
@@ -27,6 +27,7 @@ from selfreward.judging.parsing.verdicts import (
     verdicts_from_scores,
 )
 from selfreward.judging.prompts.templates import JudgeTemplate
+from selfreward.progress import say
 from selfreward.store.sealed import digest
 
 SCORES = "judge_scores"
@@ -121,6 +122,8 @@ def judge_replies(
             judged = judge_items(generation, generation.engine, items, how.template, how.settings, how.seed)
             records = [{**row, "n_chars": len(row["response"])} for row in replies.rows]
             rows = with_judgements(records, [item.id for item in items], judged)
+            if error := first_error(judged):
+                say(f"{how.name}: the first engine error: {error}")
             path = ask.write(f"{how.name}.jsonl", rows)
             n_tokens = sum(judgement.n_tokens for judgement in judged)
             found.append(JudgedReplies(model, judge, how, replies, rows, path, n_tokens))

@@ -25,12 +25,12 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from selfreward.config.run import Count
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Ask, greedy, write_text
 from selfreward.evaluation.ask.files import Answers
 from selfreward.evaluation.measure import Answered, ModelName, Out, PromptsFile, Result, Seed, Temperature
 from selfreward.tables import row_id
+from selfreward.unkeyed import Count
 
 COLUMNS = ("item", "prompt", "response_1", "response_2", "verdict", "comment")
 INSTRUCTIONS = """For each row read the prompt and both responses, then write into `verdict`:
@@ -129,6 +129,7 @@ class HumanExport(Answered[HumanSheets, HumanSheets]):
         prompts = ask.prompts(self.prompts, self.n)
         sampling = greedy(self.max_tokens, self.temperature)
         a, b = (ask.answers(side, prompts, sampling) for side in (self.a, self.b))
+        ask.claim()
         sheets = export_sheets(a, b, ask.out, self.n, self.annotators, self.seed)
         return replace(sheets, n_not_drawn=prompts.n_in_source - len(prompts.texts))
 

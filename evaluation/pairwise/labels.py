@@ -27,6 +27,8 @@ from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Ask, prompts_sha256
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import File, Folder, Judged, ModelName, NMax, Result
+from selfreward.judging.parsing.scores import own_words
+from selfreward.judging.prompts.markers import fill
 from selfreward.reading.oasst import read_lines
 from selfreward.tables import Message, row_id
 
@@ -137,9 +139,10 @@ def read_label(instruction: str, completion: Completion, judge: str) -> PromptLa
     >>> label.category, label.complexity, label.expected_length, label.status
     ('facts', 3, 'a sentence', 'ok')
     """
-    category = _one_of(CATEGORIES, _line(completion.text, "Category"))
-    length = _one_of(LENGTHS, _line(completion.text, "Length"))
-    number = re.match(r"(\d+)(?!\d|\.\d)", _line(completion.text, "Complexity"))
+    reply = own_words(completion.text)
+    category = _one_of(CATEGORIES, _line(reply, "Category"))
+    length = _one_of(LENGTHS, _line(reply, "Length"))
+    number = re.match(r"(\d+)(?!\d|\.\d)", _line(reply, "Complexity"))
     complexity = int(number[1]) if number and 1 <= int(number[1]) <= 10 else None
     status = "ok"
     if None in (category, length, complexity):
@@ -173,7 +176,7 @@ def read_labels(path: Path) -> list[PromptLabel]:
 
 def _question(request: str) -> str:
     values = {"request": request, "categories": ", ".join(CATEGORIES), "lengths": ", ".join(LENGTHS)}
-    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], _QUESTION)
+    return fill(_QUESTION, r"\{(\w+)\}", values)
 
 
 def _line(text: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """Does anything that is trained on repeat an evaluation prompt? Every training text against every evaluation set.
 
-What counts as repeating is `selfreward.builders.prompt_filters.EvaluationIndex`'s to say (same words, 13 words in a row, ROUGE-L over
+What counts as repeating is `selfreward.similarity.overlap.EvaluationIndex`'s to say (same words, 13 words in a row, ROUGE-L over
 0.7), the rule by which the builders drop such prompts. Asking it about millions of texts would take hours, so numpy asks
 first, with hashes of words and an upper bound of ROUGE-L: whatever the index would find passes this filter, and the
 index decides on what passes. ROUGE-L, which compares whole texts, is looked for in prompts only; answers and judgements
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreward.builders.prompt_filters import EvaluationIndex
 from selfreward.judging.audits.tables import AuditData, Unavailable
 from selfreward.similarity.evaluation_sets import read_prompts
+from selfreward.similarity.overlap import EvaluationIndex
 from selfreward.similarity.rouge import THRESHOLD
 from selfreward.similarity.words import HashSet, Words, chunks, hash_words
 

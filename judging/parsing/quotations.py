@@ -3,8 +3,9 @@
 Promises: linear time, whatever the text; works on lower-cased text; when in doubt a passage counts as quoted,
 because an unscored judgement is counted and resampled, while a wrong score is trained on.
 
-- A reasoning block (`<think>`, `<thinking>`, `[THINK]`) never counts. Left open, it runs to the end. A closing
-  tag without an opening one means that the chat template had opened the block: all before it is reasoning.
+- A reasoning block (`<think>`, `<reasoning>`, `[THINK]`, a harmony channel that is not the final one: see
+  `REASONING_TAGS`) never counts. Left open, it runs to the end. A closing tag without
+  an opening one means that the chat template had opened the block: all before it is reasoning.
 - `<response>…</response>` and `<blockquote>…</blockquote>` are quotations. Left open, they run to the end,
   unless the tag is only mentioned in a sentence ("the <response> is short"). A closing tag alone is ignored.
 - Lines that start with `>` are quotations.
@@ -22,7 +23,13 @@ from collections.abc import Iterator
 
 from selfreward.judging.parsing.words import ANNOUNCED
 
-REASONING_TAGS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]"))
+REASONING_TAGS = (
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")),
+    ("[think]", "[/think]"),
+    ("<|channel>", "<channel|>"),
+    ("<|channel|>", "<|channel|>final<|message|>"),
+)
+"""The last is the harmony form: whatever comes before the final channel, or in another one, is reasoning."""
 QUOTATION_TAGS = (("<response>", "</response>"), ("<blockquote>", "</blockquote>"))
 
 MAX_BLOCKS = 500
@@ -39,7 +46,7 @@ LEAD_CHARS = 160
 
 _QUOTE_PAIRS = (('"', '"'), ("“", "”"), ("„", "“"), ("«", "»"), ("「", "」"))
 _CLOSING_MARK = re.compile("[\"'`”’“»」]")
-_LABEL_ONLY = re.compile(r"[\s*_#(\[]*(?:(?:the|my|final|total|overall)\s+)*[*_]*$")
+_LABEL_ONLY = re.compile(r"[\s*_#(\[]*(?:(?:the|my|final|total|overall|rating|score|점수|평점)[\s:*_]+)*$")
 _SENTENCE_END = re.compile(r"[.!?:;]\s+")
 
 
@@ -48,13 +55,18 @@ class HiddenSpans:
 
     def __init__(self, text: str) -> None:
         spans: list[tuple[int, int]] = []
-        if "<" in text or "[" in text:
+        if ">" in text or "]" in text:
             for opener, closer in REASONING_TAGS:
                 spans += _blocks(text, opener, closer, reasoning=True)
             for opener, closer in QUOTATION_TAGS:
                 spans += _blocks(text, opener, closer, reasoning=False)
         self._spans = _merged(spans)
         self._starts = [start for start, _ in self._spans]
+
+    def cut_from(self, text: str) -> str:
+        """`text`, of which the spans were found, without them; the closing tags stay."""
+        edges = [0, *(edge for span in self._spans for edge in span), len(text)]
+        return "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
 
     def start_of_block_at(self, position: int) -> int | None:
         """Where the block that hides `position` begins; None where the position is visible."""
@@ -124,7 +136,7 @@ def _wraps_whole_reply(text: str, opening: int, end: int) -> bool:
 
 def _blocks(text: str, opener: str, closer: str, *, reasoning: bool) -> Iterator[tuple[int, int]]:
     """The spans of one kind of block, last first; each step looks only at text that no other step looks at."""
-    if opener[1:] not in text:  # the end of both tags: one search instead of two
+    if opener[1:] not in text and (opener[1:] in closer or closer[1:] not in text):  # the end of both
         return
     close = text.rfind(closer)
     opening = _unclosed(text, opener, close + 1, reasoning=reasoning)

@@ -1,24 +1,25 @@
 """Reading one score statement: the words around the mention of a score, and the figure they give.
 
 Promises: looks only at a few hundred characters around the mention, so that its cost is bounded; never guesses.
-Whether the statement is the judge's own is the business of `selfreward.judging.parsing.quotations`; which statement counts, that
-of `selfreward.judging.parsing.scores`. ASCII letters are lower case here.
+Whether the statement is the judge's own is decided in `selfreward.judging.parsing.quotations`, which statement counts in
+`selfreward.judging.parsing.scores`. ASCII letters are lower case here.
 
-A mention is the word score, rating or total (or its like in some other languages), `/5` or `out of 5`. With a
-figure in the right place it is a statement:
+A mention is the word score, rating or total (or its like in some other languages), `[RESULT]`, `[[`, `/5` or
+`out of 5`. With a figure in the right place it is a statement:
 
-    Score: 4     **Score:** 4/5     score is 4.5     total score = 1 + 1 + 1 = 3     <score>4</score>
+    Score: 4     **Score:** 4/5     score is 4.5     total score = 1 + 1 + 1 = 3     <score>4</score>     [[4]]
     {"score": 4}     | Score | 4 |     Score: \\boxed{4}     Score: four     I would rate it 4 out of 5.
 
-Passed over: a placeholder (`Score: <total points>`), a part (`relevance score: 1`), a limit (`maximum score:
-5`), what is weighed or ruled out (`Score: 5 would be too generous`, `not a score of 5`, `if the score is 5`),
-and what is ascribed to the response (`it claims a score of 5`).
+Every statement has a rank (`Rank`), by how plainly it is the verdict. Passed over: a placeholder (`Score: <total
+points>`), a limit (`maximum score: 5`), what is weighed or ruled out (`Score: 5 would be too generous`, `prevents
+it from receiving a score of 5`, `if the score is 5`), and what is ascribed to the response (`it claims a score of 5`).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import IntEnum
 
 from selfreward.judging.parsing import words
 from selfreward.tables import Status
@@ -29,8 +30,6 @@ WINDOW_CHARS = 160
 LEAD_CHARS = 80
 """How much of that is read for negations and for who is speaking: those stand next to the mention."""
 
-_BLANK_CHUNK = 4096
-
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -40,17 +39,35 @@ class Range:
     maximum: float
 
 
+class Rank(IntEnum):
+    """How plainly a statement is the verdict; the highest rank in a reply decides."""
+
+    NAMED = 1
+    """The score of a part, or under a name that may be one: `Empathy score: 1`, `Relevance score: 1`, `Points: 1`."""
+    REMARK = 2
+    """In the course of a sentence: `such a reply earns a score of 4`."""
+    OWN = 3
+    """In a sentence of the judge's own: `I give it a score of 4`."""
+    ALONE = 4
+    """A line that holds nothing else: `4/5`, `[[4]]`, `\\boxed{4}`."""
+    LABEL = 5
+    """`Score: 4` where a line, a cell or a sentence begins; `the total score is 4`, `I lower the score to 4`."""
+    TOTAL = 6
+    """`Total score: 4`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A figure that a judge states; `value` is None where the status is not `ok`."""
+    """A figure that a judge states; `value` is the score where the status is `ok`."""
 
     status: Status
-    value: float | None
+    value: float
     number: int
     """Where the figure begins in the text."""
     end: int
     """Where the figure and its denominator end in the text."""
     has_denominator: bool
+    rank: Rank = Rank.REMARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +75,7 @@ class _Figure:
     """A figure inside a window: `end` is the window's index, `complete` says that a sentence could end here."""
 
     status: Status
-    value: float | None
+    value: float
     end: int
     complete: bool
     has_denominator: bool
@@ -71,7 +88,7 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
     4.0
     """
     end = start + len(word)
-    window, resume = _after(text, end)
+    window = _after(text, end)
     plural = int(word == "score" and window.startswith("s"))
     label = words.LABELLED.match(window, plural) or words.BESIDE.match(window, plural)
     if label is None:
@@ -86,8 +103,56 @@ def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement |
         return None
     if words.RULED_OUT_AFTER.match(window, figure.end) or words.LATER_PART.match(window, figure.end):
         return None
-    number, figure_end = _position(label.start("number"), end, resume), _position(figure.end, end, resume)
-    return Statement(figure.status, figure.value, number, figure_end, figure.has_denominator)
+    status, rank, separator = figure.status, _rank(before, word), label["separator"]
+    if separator == "to" or (rank == Rank.TOTAL and separator[:1].isalpha()):
+        rank = Rank.LABEL  # "this brings the total score to 2": it may go on to rise
+    if words.PART.search(before[-LEAD_CHARS // 2 :]):
+        status, rank = "no_score", Rank.NAMED
+    elif name := words.NAME_BEHIND.match(window):
+        rank = Rank.TOTAL if words.TOTAL.search(name[1]) else Rank.NAMED
+    number, figure_end = end + label.start("number"), end + figure.end
+    return Statement(status, figure.value, number, figure_end, figure.has_denominator, rank)
+
+
+def _rank(before: str, word: str) -> Rank:
+    """Of a statement that follows `before` on its line."""
+    if word in words.TOTAL_WORDS:
+        return Rank.TOTAL
+    if total := words.TOTAL.search(before[-LEAD_CHARS:]):
+        rank = _rank(before[: len(before) - len(total[0])], word)
+        return Rank.REMARK if rank == Rank.REMARK else Rank.TOTAL
+    if word in words.PART_WORDS:
+        return Rank.NAMED
+    clause = words.CLAUSE_END.split(before)[-1].strip() or before
+    if word == "[result]" or words.LABEL_LINE.match(clause) or words.AFTER_SENTENCE.search(before):
+        return Rank.LABEL
+    sentence = words.SENTENCE_END.split(before[-LEAD_CHARS:])[-1]
+    if words.OWN_VERDICT.search(sentence) or words.ANNOUNCED.search(sentence):
+        return Rank.OWN
+    return Rank.NAMED if words.NAMED.match(before) else Rank.REMARK
+
+
+def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement | None:
+    """`[[4]]`, the form that many judge prompts ask for: alone on its line, after a label, or in a sentence."""
+    found = words.BRACKETED.match(text, start + len(word), start + WINDOW_CHARS)
+    if found is None:
+        return None
+    before, window = _before(text, start), _after(text, found.end())
+    if words.RULED_OUT.search(before[-LEAD_CHARS:]) or words.RULED_OUT_AFTER.match(window):
+        return None
+    if words.WEIGHED.search(words.CLAUSE_END.split(before)[-1]) or _is_ascribed(text, start, before):
+        return None
+    alone = words.MARKS_ONLY.match(before) and words.MARKS_ONLY.match(window.partition("\n")[0])
+    over = found if found["over"] else words.OVER.match(window)
+    value, same_scale = _value(found["number"]), not over or _value(over["over"]) == scale.maximum
+    status: Status = _status(value, scale) if same_scale else "out_of_range"
+    if words.MALFORMED.match(window) or words.RANGE.match(window) or words.LISTED.search(before):
+        status = "no_score"
+    rank = Rank.ALONE if alone else _rank(before, word)
+    if rank <= Rank.REMARK and words.UNIT.match(window):
+        rank = Rank.OWN
+    rank = Rank.TOTAL if rank == Rank.LABEL else rank  # nobody writes `Rating: [[4]]` but for the verdict
+    return Statement(status, value, found.start("number"), found.end(), True, rank)
 
 
 def read_over(text: str, start: int, word: str, scale: Range) -> Statement | None:
@@ -98,7 +163,7 @@ def read_over(text: str, start: int, word: str, scale: Range) -> Statement | Non
     """
     before = _before(text, start)
     figure = words.LAST_FIGURE.search(before)
-    window, _ = _after(text, start + len(word))
+    window = _after(text, start + len(word))
     if figure is None or not words.AFTER_OVER.match(window) or words.RULED_OUT_AFTER.match(window):
         return None
     lead = before[: figure.start()]
@@ -106,29 +171,24 @@ def read_over(text: str, start: int, word: str, scale: Range) -> Statement | Non
     given = words.OWN_VERDICT.search(lead) and not words.RULED_OUT.search(lead[-LEAD_CHARS:])
     if not (alone or given) or _is_ascribed(text, start - len(before) + figure.start(), lead):
         return None
-    value = _value(figure["number"])
-    status = _status(value, scale)
-    number = start - len(before) + figure.start("number")
-    return Statement(status, value if status == "ok" else None, number, start + len(word), True)
+    value, number = _value(figure["number"]), start - len(before) + figure.start("number")
+    rank = Rank.ALONE if alone else Rank.OWN
+    return Statement(_status(value, scale), value, number, start + len(word), True, rank)
 
 
 def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
-    """A last line that is nothing but `\\boxed{4}`, as judges trained on mathematics end."""
-    last_line = text[-WINDOW_CHARS:].rstrip().rpartition("\n")[2]
-    box = words.BOXED_LINE.match(last_line)
+    """A last line that is nothing but `\\boxed{4}`, also in display math, as judges trained on mathematics end."""
+    box = words.BOXED_LINE.search(text[-WINDOW_CHARS:])
     if box is None:
         return None
     value = _value(box["number"])
-    status = _status(value, scale)
-    return Statement(status, value if status == "ok" else None, len(text) - 1, len(text), True)
+    return Statement(_status(value, scale), value, len(text) - 1, len(text), True, Rank.ALONE)
 
 
 def has_figure(text: str, start: int, word: str) -> bool:
     """Whether any figure follows the mention: the cheap question, asked first, since most mentions state none."""
     window = text[start + len(word) : start + len(word) + WINDOW_CHARS]
-    if window[-1:].isspace() or words.ANY_DIGIT.search(window):
-        return True
-    return any(number in window for number in words.NUMBER_WORDS)
+    return bool(words.ANY_DIGIT.search(window)) or any(number in window for number in words.NUMBER_WORDS)
 
 
 def is_unfinished(text: str, start: int, word: str) -> bool:
@@ -138,9 +198,9 @@ def is_unfinished(text: str, start: int, word: str) -> bool:
 
 
 def _is_label(before: str, after: str) -> bool:
-    """Neither part of a longer word (`underscore`, `scored`) nor the name of a part or a limit."""
+    """Neither part of a longer word (`underscore`, `scored`) nor the name of a limit."""
     longer = "a" <= after[:1] <= "z" or words.JOINED.search(before[-LEAD_CHARS // 2 :])
-    return not (longer or words.PART_OR_LIMIT.search(before[-LEAD_CHARS // 2 :]))
+    return not (longer or words.LIMIT.search(before[-LEAD_CHARS // 2 :]))
 
 
 def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *, plural: bool) -> bool:
@@ -158,7 +218,9 @@ def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *,
     if plural and not separator and not figure.has_denominator:
         return False
     clause = words.CLAUSE_END.split(before)[-1] if separator.strip(":=|- ") else ""
-    if words.WEIGHED.search(clause) or (separator == "to" and words.MIGHT_CHANGE.search(clause)):
+    if words.WEIGHED.search(clause):
+        return False
+    if separator == "to" and (words.MIGHT_CHANGE.search(clause) or not words.REVISED.search(clause)):
         return False
     if word in words.WEAK_WORDS:
         own = words.LABEL_LINE.match(before) or words.OWN_VERDICT.search(before)
@@ -182,25 +244,25 @@ def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
     if total := words.SUM.match(window, end):
         value, end = _value(total["number"]), total.end()
     if words.MALFORMED.match(window, end) or words.RANGE.match(window, end):
-        return _Figure("no_score", None, end, True, False)
+        return _Figure("no_score", value, end, True, False)
     if half := words.HALF.match(window, end):
         value, end = value + 0.5, half.end()
     unit = words.UNIT.match(window, end)
     after_unit = unit.end() if unit else end
     if over := words.OVER.match(window, after_unit):
-        same_scale = _value(over["number"]) == scale.maximum and not over["more"]
+        same_scale = _value(over["over"]) == scale.maximum and not over["more"]
         status: Status = _status(value, scale) if same_scale else "out_of_range"
         if words.RANGE.match(window, over.end()):
-            return _Figure("no_score", None, over.end(), True, False)
-        complete = words.CLOSED.match(window, over.end()) is not None
-        return _Figure(status, value if status == "ok" else None, over.end(), complete, same_scale)
+            return _Figure("no_score", value, over.end(), True, False)
+        complete = words.AFTER_OVER.match(window, over.end()) is not None
+        return _Figure(status, value, over.end(), complete, same_scale)
     if words.PERCENT.match(window, end) or _names_other_scale(label, scale):
-        return _Figure("out_of_range", None, end, True, False)
+        return _Figure("out_of_range", value, end, True, False)
     if window[end : end + 1].isalpha() and not unit:
         return None
     status = _status(value, scale)
     complete = unit is not None or words.CLOSED.match(window, end) is not None
-    return _Figure(status, value if status == "ok" else None, after_unit, complete, False)
+    return _Figure(status, value, after_unit, complete, False)
 
 
 def _names_other_scale(label: re.Match[str], scale: Range) -> bool:
@@ -233,21 +295,5 @@ def _before(text: str, start: int) -> str:
     return _plain(text[max(0, start - WINDOW_CHARS) : start].rpartition("\n")[2])
 
 
-def _after(text: str, end: int) -> tuple[str, tuple[int, int]]:
-    """What follows the mention, any long run of blanks cut out; and (window index, text index) of the cut's end."""
-    window = text[end : end + WINDOW_CHARS]
-    blanks_from = len(window.rstrip())
-    if len(window) < WINDOW_CHARS or WINDOW_CHARS - blanks_from < WINDOW_CHARS // 2:
-        return _plain(window), (WINDOW_CHARS, end + WINDOW_CHARS)
-    position = end + blanks_from
-    while (chunk := text[position : position + _BLANK_CHUNK]).isspace():
-        position += _BLANK_CHUNK
-    position += len(chunk) - len(chunk.lstrip())
-    window = window[: blanks_from + 1] + text[position : position + WINDOW_CHARS]
-    return _plain(window), (blanks_from + 1, position)
-
-
-def _position(index: int, start: int, resume: tuple[int, int]) -> int:
-    """The text index of a window index."""
-    resume_index, resume_position = resume
-    return start + index if index < resume_index else resume_position + index - resume_index
+def _after(text: str, end: int) -> str:
+    return _plain(text[end : end + WINDOW_CHARS])

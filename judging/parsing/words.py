@@ -10,13 +10,20 @@ from __future__ import annotations
 import re
 
 SCORE_WORDS = (
-    "score", "ｓｃｏｒｅ", "Ｓｃｏｒｅ", "评分", "得分", "分数", "スコア", "점수", "оценка", "Оценка", "puntuación", "punktzahl",
+    "score", "ｓｃｏｒｅ", "Ｓｃｏｒｅ",
+    "评分", "評分", "得分", "分数", "总分", "スコア", "점수", "평점", "총점", "оценка", "Оценка", "puntuación", "punktzahl",
+    "[result]",
 )  # fmt: skip
 """What a score is called, ASCII letters in lower case. Besides English, the words that judges slip into now and
 then; others go unscored."""
 
-WEAK_WORDS = ("rating", "total")
+WEAK_WORDS = ("rating", "total", "points:", "grade:")
 """Words that also name other things: they count at the start of a line, or where the judge gives the figure."""
+
+PART_WORDS = ("points:", "grade:")
+"""Those of them that rubrics use for parts as well."""
+
+TOTAL_WORDS = ("总分", "총점")
 
 PLAIN = str.maketrans(
     dict.fromkeys('*_`~"“”‘«»„「」$\\[]{}<>#\t\r\x0c\x0b\u3000［］｛｝＜＞《》【】', " ")
@@ -40,7 +47,7 @@ _FILLER = (  # words that may stand between label and figure: "score for this re
 )
 LABELLED = re.compile(
     rf" *+(?:\([^()\n]{{0,40}}\) *+)?{_FILLER}{{0,8}}"
-    r"(?P<separator>[:=|]|-+(?= )|(?<! )-(?=\d)|\b(?:is|was|equals|of|to|comes to|(?:should|would) be)\b|[为是は])"
+    r"(?P<separator>[:=|]|-+(?= )|(?<! )-(?=\d)|\b(?:is|was|equals|of|to|comes to|(?:should|would) be)\b|[为是は는은])"
     r" *+[:=|(]*+(?P<gap>\s*+)"
     r"(?:/(?:b|i|u|em|strong|span) +)?(?:[-•] +)?[ (~|]*+(?:(?:boxed|text|score|total points?|b|strong) +){0,4}+"
     rf"{_FILLER}{{0,8}}+[:=]?[ (~]*+"
@@ -54,13 +61,13 @@ STARTED = re.compile(
 
 SUM = re.compile(rf"(?:{_NAME} *+[-+] *+{_NUMBER}){{1,12}}{_NAME}[ )]*+= *+(?P<number>{_NUMBER})")
 RANGE = re.compile(rf"[ )]*+(?:[-~]|\.\.+|(?:to|or|and|bis)\b)[ (]*+{_NUMBER}| +\d")
-MALFORMED = re.compile(r"[.,:]\d| *+\+|, *+\d+ *+(?:,|and\b|\n|$)")
+MALFORMED = re.compile(r"[.,:]\d| *+\+| *+, *+\d+(?:\.\d+)? *+(?:,|and\b|\n|$)")
 HALF = re.compile(r" +and +a +half\b")
 UNIT = re.compile(r"[ )-]*+(?:(?:points?|pts?|stars?|marks?|punkte?|балл\w*)\b|分|점|点)")
 OVER = re.compile(
     r"[ ),]*+\(? *+(?:/|(?:out of|of|over|von|из|de|on a scale (?:of|from) \d+ ?(?:to|-))\b|"
     r"on a scale (?:of|from) \d+ ?-) *+(?:an? )?(?:possible |total |maximum |max )?(?:of )?"
-    rf"(?P<number>{_NUMBER})(?P<more> *+/ *+\d)?"
+    rf"(?P<over>{_NUMBER})(?P<more> *+/ *+\d)?"
 )
 SCALE = re.compile(r"(?:out of|/|-|\bto) ?(?P<number>\d+)\b|\b(?P<points>\d+)-point")
 """The scale that a label names: `Score (0-5):`, `Score out of 10:`."""
@@ -75,19 +82,43 @@ LATER_PART = re.compile(
     r" *+\([^()\n]*\)(?: *+[,;+&]| and) *+\d| *+for\b[^\n]*?(?:\d|\bone|\ban?other) +(?:points? +)?(?:for|more)\b"
 )
 
-PART_OR_LIMIT = re.compile(
-    r"(?:\b(?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|full|possible|passing|top|best|average|mean|relevance|"
-    r"relevancy|clarity|accuracy|completeness|coverage|helpfulness|usefulness|conciseness|depth|tone|style|"
-    r"organi[sz]ation|structure|insight|insightfulness|engagement|substance|correctness|factuality|partial|interim|"
-    r"criterion|credit|test)|\b(?:sub|z|f1|t))[ -]*(?:(?:total|overall|points?) *+)?$"
+_OF_TOTAL = r"[ -]*(?:(?:total|overall|points?) *+)?$"
+LIMIT = re.compile(
+    r"(?:\b(?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|full|possible|passing|top|best|average|mean|credit|test|"
+    rf"confidence|certainty|initial|previous|earlier|preliminary|interim|partial|current|running|out of an?)|\b(?:z|f1|t)){_OF_TOTAL}"
 )
+"""Other figures that are called scores: no verdict, and nothing to set against one."""
+PART = re.compile(
+    r"(?:\b(?:relevance|relevancy|clarity|accuracy|completeness|coverage|helpfulness|usefulness|conciseness|depth|tone|"
+    r"style|organi[sz]ation|structure|insight|insightfulness|engagement|substance|correctness|factuality|"
+    rf"criteri\w+)|\bsub){_OF_TOTAL}"
+)
+TOTAL = re.compile(
+    r"(?:\b(?:total|overall|final|grand|sum|revised|updated|adjusted|corrected)\W*|总|最终|최종 ?|총 ?)$"
+)
+NAMED = re.compile(r"\W*(?!an? )(?:[a-z][a-z']*+[ &/-]+){1,3}$")
+"""Up to three words and no sentence: `Empathy score: 1` is the score of something."""
+SENTENCE_END = re.compile(r"[.!?;]\s")
+NAME_BEHIND = re.compile(r" *+\(([a-z][a-z &-]*)\)")
+"""`Score (tone): 1`, `Score (overall): 3`."""
+AFTER_SENTENCE = re.compile(r"[.!?:;|。！？\d]\W*$")
+LISTED = re.compile(r"\d *+[,;/&]? *+$")
+REVISED = re.compile(r"\b(?:i|we|this|that|which|these|it)\b")
+"""Who moves a score *to* a figure: "I lower the score to 4"; "adding sources brings it to 5" is a suggestion."""
+BRACKETED = re.compile(
+    rf"\s*+(?:(?:rating|score|점수|평점)(?P<closed>\]\])?\s*+:\s*+\[?)?(?P<number>{_NUMBER})(?: *+/ *+(?P<over>\d+))?"
+    r"(?(closed)(?![\d.,]*\d)|\s*+\]\](?!\())"
+)
+"""What follows `[[`: `4]]`, also `Rating: 4]]` and `Rating]]: 4`; no link."""
 JOINED = re.compile(r"(?<!\bfinal)(?<!\btotal)(?<!\boverall)(?<=[a-z0-9])$")
 """`score` ends a longer word (`underscore`), unless in camel case (`finalScore`)."""
 LABEL_LINE = re.compile(
-    r"\W*(?:\d+[.)] +)?(?:(?:the|my|final|grand|overall|sum|so|thus|therefore|star)\W*)*$"
+    r"\W*(?:\d+[.)] +)?(?:(?:the|my|final|grand|overall|sum|so|thus|therefore|hence|and|star|total|最终|总|최종|총)\W*)*$"
 )
 MARKS_ONLY = re.compile(r"\W*+(?:(?:boxed|text)\b\W*+)*+$")
-BOXED_LINE = re.compile(rf"[$\\(\[\s*]*boxed\{{\s*(?:\\text\{{)?(?P<number>{_NUMBER})\}}[}}$\\)\]\s.*]*$")
+BOXED_LINE = re.compile(
+    rf"(?:^|\n)[$\\(\[\s*]*boxed\{{\s*(?:\\text\{{)?(?P<number>{_NUMBER})\}}[}}$\\)\]\s.*]*$"
+)
 LAST_FIGURE = re.compile(rf"(?<![\w./,-])(?P<number>{_NUMBER}) *+(?:points? *+)?\(?$")
 
 _DETERMINERS = (
@@ -96,14 +127,19 @@ _DETERMINERS = (
     r"deserves?|me|you|us|judge|grader|itself|explicit|claiming"
 )
 RULED_OUT = re.compile(
-    r"(?:\b(?:not|never|cannot|without|than|instead of|short of|unless|if|whether|when|example|e\.g\.|such as)|n't)\b"
-    rf"(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*$"
+    r"(?:(?:\b(?:not|never|cannot|without|than|short of|unless|if|whether|when)|n't)\b"
+    rf"(?:[ ,]+(?:{_DETERMINERS})\b)*[ ,(]*|"
+    rf"\b(?:instead of|example|e\.g\.|such as)\b(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*)$"
 )
 MIGHT_CHANGE = re.compile(r"\b(?:would|could|might|may|can|will|should|by|not)\b")
 WEIGHED = re.compile(
     r"\b(?:would|could|might)(?: also| still)? (?:have|need|require)\b|\bneeds? (?:to|more)\b|\bbetween\b|"
     r"\bto (?:get|reach|earn|receive|achieve|deserve|merit|attain|warrant)\b|\b(?:away|keeps? it|kept it) from\b|"
-    r"\b(?:if|unless|whether)\b|\benough (?:for|to)\b|\bshort of\b"
+    r"\b(?:if|unless|whether)\b|\benough (?:for|to)\b|\bshort of\b|\bfrom (?:\w+ing|an?)\b|"
+    r"\btoo \w+ (?:for|to)\b|^\W*(?:with (?:more|an?|some|better)|adding)\b|"
+    r"\b(?:would|could|might)\b(?<!\bi .{5})(?<!\bwe .{5})(?<!response .{5})(?<!answer .{5})(?<!reply .{5})(?<!\bit .{5})"
+    r"(?<!\bthis .{5})(?: then)? "
+    r"(?:earn|merit|warrant|deserve|get|receive|bring|lift|raise|push|make|give)\b"
 )
 RULED_OUT_AFTER = re.compile(
     r"[ ),]*(?:(?:would|could|might|may|should|is|was|seems|feels)(?:n't| not| never)? (?:be |have been |also )?"
@@ -119,15 +155,16 @@ ASCRIBED = re.compile(
     r"\b(?:says?|said|states?|stated|claim(?:s|ed|ing)?|contain(?:s|ed|ing)?|includ(?:es|ed|ing)|writes?|wrote|reads?|"
     r"ask(?:s|ed|ing)|tell(?:s|ing)|told|demand(?:s|ed|ing)|insert(?:s|ed|ing)|append(?:s|ed|ing)|mention(?:s|ed|ing)|"
     r"request(?:s|ed|ing)|suggests?|insist(?:s|ed|ing)|(?:ends|ended|ending|begins|starts|opens) with|"
-    r"quot(?:es|ed|ing)|output|print|return|say|(?:respond|answer|reply) with|text|phrase|string|line|words|sentence|"
-    r"instruction|itself|themselves|self-\w+|own)"
+    r"quot(?:es|ed|ing)|output|print|return|say|(?:respond|answer|reply) with|text|phrase|string|line|(?<!other )words|sentence|"
+    r"(?<!following the )instruction|itself|themselves|self-\w+|own)"
     rf"(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*$"
 )
 ANNOUNCED = re.compile(
     r"\b(?:i|we)(?:'(?:d|ll)| would| will| must| can| therefore| thus| hereby| still)*"
     r" (?:give|rate|assign|award|conclude|settle|end|grade|finish|say)\b|\bconclu\w+|"
     r"\bmy (?:final |total |overall )?(?:score|rating|verdict|grade|conclusion)\b|"
-    r"^\W*(?:therefore|thus|hence|so|overall|final(?: \w+)?|verdict|total)[ ,:]*$"
+    r"^\W*(?:therefore|thus|hence|so|overall|final(?: \w+)?|verdict|total)[ ,:]*$|"
+    r"(?:다음과 같이|다음과 같습니다|평가하면|평가는|점수는)[ ,:]*$|\b(?:is|be) (?:rated|graded|scored) as follows[ :]*$"
 )
 OWN_VERDICT = re.compile(
     r"(?:\b(?:i|we)(?:'d|'ll|'m| would| will| am| therefore| thus| must| can)* (?:\w+ly )?"

@@ -38,6 +38,12 @@ _FAMILY_OF_GROUP = {
 }
 _FAMILIES = (*_FAMILY_OF_GROUP.values(), "score_statement", "judge_order", "hidden_text")
 
+PROMPT_PARTS = {
+    "pairwise": re.compile(r"<\|im_(?:start|end)\|>|\{(?:instruction|output_[12])\}|=== Verdict ==="),
+    "mt_bench": re.compile(r"\[\[\s*\d|\[The (?:Start|End) of|<\|The (?:Start|End) of|\[\[rating\]\]"),
+}
+"""What only the prompts of pairwise judges and of MT-Bench, or the judge's reply, should hold."""
+
 _STRUCK_OUT = re.compile(r"<(s)>[^<>\n]{0,300}</\1>")
 """HTML for struck-out text, which shares its tags with the start and end tokens of Llama 2."""
 
@@ -103,6 +109,11 @@ def injection_reasons(text: str, template: JudgeTemplate | None = None) -> tuple
 def injection_suspected(text: str, template: JudgeTemplate | None = None) -> bool:
     """Whether there is any reason to suspect `text`; see `injection_reasons`."""
     return bool(injection_reasons(text, template))
+
+
+def holds_prompt_parts(text: str, prompt: str) -> bool:
+    """Whether `text` holds a part of the named kind of prompt (`PROMPT_PARTS`): an accident, or an attack."""
+    return PROMPT_PARTS[prompt].search(text) is not None
 
 
 @cache

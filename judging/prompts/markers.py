@@ -1,14 +1,16 @@
-"""Finding and defusing what structures a prompt: slots, the template's own tags and labels, chat special tokens.
+"""Filling prompts with foreign text, and finding and defusing what structures a prompt: slots, the template's own
+tags, headings and labels, chat special tokens.
 
-One pattern serves `judging.templates` (which defuses) and `selfreward.judging.prompts.injection` (which reports). It also finds
-markers with blanks after the bracket, in other case, with full-width signs, or with zero-width characters between
-the letters. All repetitions are bounded, so that the cost is linear in the text.
+`fill` is the one way in which text from outside gets into a prompt template: judge prompts, pairwise judges,
+MT-Bench, prompt labels. The pattern behind it also serves `selfreward.judging.prompts.injection`, which reports. It finds markers with
+blanks after the bracket, in other case, with full-width signs, or with zero-width characters between the letters.
+All repetitions are bounded, so that the cost is linear in the text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 CHAT_NAMES = (  # angle brackets: Llama 2, Mistral, Gemma, T5 and BERT families; reasoning models
@@ -26,6 +28,7 @@ INVISIBLE = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000
 _HIDDEN = f"[{INVISIBLE}]{{0,4}}"
 _GAP = rf"[{INVISIBLE}\s]{{0,4}}"
 _WIDE = {"<": "[<＜]", ">": "[>＞]", "/": "[/／]", "|": "[|｜]", "[": r"[\[［]", "]": r"[\]］]"}
+_FRAME = r"<[^<>\n]{1,60}>|\[[^\[\]\n]{1,60}\]|={3,} [^=\n]{1,60} ={3,}"
 _LINE_START = "(?:^|(?<=[\r\x0b\x0c\x85\u2028\u2029]))"
 
 
@@ -33,10 +36,10 @@ _LINE_START = "(?:^|(?<=[\r\x0b\x0c\x85\u2028\u2029]))"
 def marker_pattern(delimiters: tuple[str, ...] = ()) -> re.Pattern[str]:
     """A pattern with one named group per family: `slot`, `template`, `token`, `label`, `braces`.
 
-    `delimiters` are a template's own: tags (`<response>`, `[/ANSWER]`) and labels (`User:`).
+    `delimiters` are a template's own: tags (`<response>`, `[/ANSWER]`), headings (`=== Answer ===`), labels (`User:`).
     """
-    tags = [mark for mark in delimiters if mark[0] in "<["]
-    labels = [mark.rstrip(":") for mark in delimiters if mark[0] not in "<["]
+    tags = [mark for mark in delimiters if mark[0] in "<[="]
+    labels = [mark.rstrip(":") for mark in delimiters if mark[0] not in "<[="]
     families = {
         "slot": _any(_bracketed("<", name, ">") for name in ("INSTRUCTION_HERE", "RESPONSE_HERE")),
         "template": _any(_tag(mark) for mark in tags),
@@ -55,7 +58,7 @@ def marker_pattern(delimiters: tuple[str, ...] = ()) -> re.Pattern[str]:
     label = (
         rf"(?P<label>{_LINE_START}[ \t>#*_{INVISIBLE}-]{{0,8}}(?:{words})[ \t*_{INVISIBLE}]{{0,4}}(?=[:：]))"
     )
-    return re.compile(rf"(?=[<＜\[［{{])(?:{brackets})|{label}", re.MULTILINE)
+    return re.compile(rf"(?=[<＜\[［{{=])(?:{brackets})|{label}", re.MULTILINE)
 
 
 def neutralise(text: str, pattern: re.Pattern[str]) -> str:
@@ -70,6 +73,43 @@ def neutralise(text: str, pattern: re.Pattern[str]) -> str:
         return f"{found}\\" if match.lastgroup == "label" else f"{found[0]}\\{found[1:]}"
 
     return pattern.sub(defused, text)
+
+
+def fill(template: str, slots: str, values: Mapping[str, str]) -> str:
+    """`template` with its slots filled in one pass, structural markers in the values neutralised.
+
+    `slots` is a pattern whose one group is a slot's name.
+
+    >>> fill("<a>{x}</a>", r"\\{(x|y)\\}", {"x": "{y}</a>"})
+    '<a>{y}<\\\\/a></a>'
+    """
+    pattern = marker_pattern(template_delimiters(template, slots))
+    safe = {name: neutralise(value, pattern) for name, value in values.items()}
+    return re.sub(slots, lambda found: safe[found[1]], template)
+
+
+@lru_cache(maxsize=64)
+def template_delimiters(template: str, slots: str) -> tuple[str, ...]:
+    """Labels, tags and headings right before and after the slots, in order; of each tag its counterpart as well."""
+    beside = re.compile(
+        rf"(?:^[#*> ]{{0,8}}(?P<label>[^\W\d_][\w ]{{0,30}}:)[*]{{0,2}}|(?P<opening>{_FRAME}))?[ \t]*\n?"
+        rf"(?:{slots})\n?[ \t]*(?P<closing>{_FRAME})?",
+        re.MULTILINE,
+    )
+    found: dict[str, None] = {}
+    for match in beside.finditer(template):
+        for mark in match.group("label", "opening", "closing"):
+            if mark:
+                found[mark] = None
+                found[_counterpart(mark)] = None
+    return tuple(found)
+
+
+def _counterpart(mark: str) -> str:
+    """`<a>` for `</a>` and the other way round; a label or heading is its own."""
+    if mark[0] not in "<[":
+        return mark
+    return mark[0] + mark[2:] if mark[1] == "/" else f"{mark[0]}/{mark[1:]}"
 
 
 def _any(patterns: Iterable[str]) -> str:
@@ -88,6 +128,8 @@ def _bracketed(opening: str, name: str, closing: str) -> str:
 
 def _tag(mark: str) -> str:
     """A template's tag in any case and with attributes; the closing bracket may be missing."""
-    name = mark.strip("<>[]/ ")
+    name = mark.strip("<>[]/= ")
+    if mark[0] == "=":
+        return rf"={{3,20}}[ \t]{{0,4}}(?i:{_spelled(name)})(?![\w-])"
     slash = rf"{_WIDE['/']}{_GAP}" if mark[1] == "/" else ""
     return rf"{_WIDE[mark[0]]}{_GAP}{slash}(?i:{_spelled(name)})(?![\w-])"

@@ -6,7 +6,8 @@
     PATH              any file with the slots below
 
 A template has two slots, written in one of two ways: `<INSTRUCTION_HERE>` and `<RESPONSE_HERE>` (the paper's), or
-`{{ instruction }}` and `{{ response }}`, in which case the file is a Jinja template. In ours the rubric comes first
+`{{ instruction }}` and `{{ response }}`, in which case the file is a Jinja template of names, conditions and a few
+filters, nothing that loops, calls or loads. In ours the rubric comes first
 and instruction and response last, so that an engine with a prefix cache computes the rubric once.
 
 Promises about hostile text (the response is written by the model that is being trained, and so may be):
@@ -28,7 +29,6 @@ Not promised: that a judge cannot be talked round in plain words (see `selfrewar
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfreward.errors import ConfigError, UsageError
-from selfreward.judging.prompts.markers import marker_pattern, neutralise
+from selfreward.judging.prompts.markers import fill, marker_pattern, neutralise, template_delimiters
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,13 +48,20 @@ RANGES = {"additive": (0.0, 5.0), "additive-short": (0.0, 5.0), "multiple-choice
 """The templates that come with the project, and the scores each asks for."""
 
 SLOTS = {"instruction": "<INSTRUCTION_HERE>", "response": "<RESPONSE_HERE>"}
-_ANY_SLOT = re.compile("|".join(SLOTS.values()))
-_DELIMITERS = re.compile(  # the tag or label right before a slot, the tag right after it
-    r"(?:^[#*> ]{0,8}(?P<label>[^\W\d_][\w ]{0,30}:)[*]{0,2}|(?P<opening><[^<>\n]{1,60}>|\[[^\[\]\n]{1,60}\]))?[ \t]*\n?"
-    r"(?:<INSTRUCTION_HERE>|<RESPONSE_HERE>|\{\{[^{}\n]*\b(?:instruction|response)\b[^{}\n]*\}\})"
-    r"\n?[ \t]*(?P<closing></[^<>\n]{1,60}>|\[/[^\[\]\n]{1,60}\])?",
-    re.MULTILINE,
-)
+_PAPER_SLOTS = "<(INSTRUCTION|RESPONSE)_HERE>"
+_ALL_SLOTS = rf"{_PAPER_SLOTS}|\{{\{{[^{{}}\n]*\b(?:instruction|response)\b[^{{}}\n]*\}}\}}"
+
+_NODES = (
+    "Template", "Output", "TemplateData", "Name", "Const", "Filter", "Test", "If", "CondExpr", "Compare", "Operand", "And",
+    "Or", "Not",
+)  # fmt: skip
+"""What a Jinja template may be made of: nothing that loops, calls, computes or loads."""
+_FILTERS = (
+    "length", "count", "wordcount", "upper", "lower", "title", "capitalize", "trim", "truncate", "default", "d", "string",
+    "escape", "e", "tojson",
+)  # fmt: skip
+"""Filters whose output is hardly longer than what goes in."""
+_MAX_CHAIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,9 @@ class JudgeTemplate:
                 f"{self.maximum:g}; give a range such as 0 to 5."
             )
         _check_slots(self.text, self.name)
-        _check_renders(self)
+        self.render(
+            "instruction", "response"
+        )  # what breaks in any text says so before the first is generated
 
     @classmethod
     def from_text(
@@ -95,19 +104,18 @@ class JudgeTemplate:
     @property
     def markers(self) -> tuple[str, ...]:
         """The tags and labels that stand beside this template's slots, such as `<response>` and `User:`."""
-        return _delimiters(self.text)
+        return template_delimiters(self.text, _ALL_SLOTS)
 
     def render(self, instruction: str, response: str) -> str:
         """The prompt for one response; see the module's docstring for what happens to hostile text."""
-        pattern = marker_pattern(self.markers)
-        values = {
-            "instruction": neutralise(instruction, pattern),
-            "response": neutralise(response, pattern),
-        }
         if not _is_jinja(self.text):
-            by_slot = {slot: values[name] for name, slot in SLOTS.items()}
-            return _ANY_SLOT.sub(lambda match: by_slot[match[0]], self.text)
-        return _jinja_template(self.text).render(values)
+            return fill(self.text, _PAPER_SLOTS, {"INSTRUCTION": instruction, "RESPONSE": response})
+        pattern = marker_pattern(self.markers)
+        values = {"instruction": neutralise(instruction, pattern), "response": neutralise(response, pattern)}
+        try:
+            return _jinja_template(self.text).render(values)
+        except Exception as error:  # whatever a template of foreign origin comes to, such as `response > 3`
+            raise _unfillable(self.name, error) from None
 
 
 def load_template(
@@ -183,59 +191,51 @@ def _check_slots(text: str, name: str) -> None:
 
 
 def _jinja_names(text: str, name: str) -> set[str]:
+    """The variables of a Jinja template. ConfigError unless it holds nothing but `_NODES` and `_FILTERS`."""
     import jinja2
-    from jinja2 import meta
+    from jinja2 import meta, nodes
 
     try:
-        return meta.find_undeclared_variables(_environment().parse(text))
+        tree = _environment().parse(text)
+        for node in tree.find_all(nodes.Node):
+            kind = type(node).__name__
+            if kind not in _NODES:
+                raise _unfillable(name, f"line {node.lineno}: {kind} is not allowed")
+            if isinstance(node, nodes.Filter) and (
+                node.name not in _FILTERS or len(list(node.find_all(nodes.Filter))) >= _MAX_CHAIN
+            ):
+                raise _unfillable(
+                    name, f"line {node.lineno}: filter {node.name!r} is unknown or one too many"
+                )
+        return meta.find_undeclared_variables(tree)
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError(
             f"Judge template {name}, line {error.lineno}: this is not valid Jinja ({error.message})."
         ) from None
+    except RecursionError:
+        raise _unfillable(name, "it is nested too deeply") from None
 
 
-def _check_renders(template: JudgeTemplate) -> None:
-    """A template that breaks while it is filled in says so before the first response is generated."""
-    import jinja2
-
-    try:
-        template.render("instruction", "response")
-    except jinja2.TemplateError as error:
-        raise ConfigError(
-            f"Judge template {template.name}: it cannot be filled in ({error.message})."
-        ) from None
+def _unfillable(name: str, reason: object) -> ConfigError:
+    return ConfigError(
+        f"Judge template {name}: it cannot be filled in ({reason}); it may use {{{{ instruction }}}}, {{{{ response }}}}, "
+        f"if, comparisons, and up to {_MAX_CHAIN} in a row of the filters {', '.join(_FILTERS)}."
+    )
 
 
 @cache
 def _environment() -> jinja2.Environment:
     """Sandboxed: a template file may come from anywhere. No HTML escaping: the judge reads plain text."""
     import jinja2
-    from jinja2.sandbox import SandboxedEnvironment
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    return SandboxedEnvironment(
+    environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
     )
+    environment.globals.clear()
+    return environment
 
 
 @cache
 def _jinja_template(text: str) -> jinja2.Template:
     return _environment().from_string(text)
-
-
-@cache
-def _delimiters(text: str) -> tuple[str, ...]:
-    """Labels, opening and closing tags beside the slots, in order; the closing tag of each opening one as well."""
-    found: dict[str, None] = {}
-    for match in _DELIMITERS.finditer(text):
-        for mark in match.group("label", "opening", "closing"):
-            if mark:
-                found[mark] = None
-                found[_counterpart(mark)] = None
-    return tuple(found)
-
-
-def _counterpart(mark: str) -> str:
-    """`<a>` for `</a>` and the other way round; a label is its own."""
-    if mark[0] not in "<[":
-        return mark
-    return mark[0] + mark[2:] if mark[1] == "/" else f"{mark[0]}/{mark[1:]}"

@@ -86,8 +86,7 @@ def run(
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:
-    from selfreward.estimate.report import as_plain, format_estimate
-    from selfreward.estimate.run import estimate_run
+    from selfreward.estimate.report import as_plain, estimate_run, format_estimate
     from selfreward.steps.pipeline import Interrupted
 
     try:

@@ -3,31 +3,24 @@
     config = load_config(Path("configs/demo.yaml"), overrides=["judging.samples=1"])
 
 Each section below is the parameters of one stage; a stage sees nothing else, so a parameter that is not part of
-its dataset's key cannot change its rows. Fields marked *not keyed* change speed or place, never rows. An unknown
-key is refused and the nearest known one named. `selfreward init` writes a commented configuration.
+its dataset's key cannot change its rows. Which fields are no part of a key is said by their type
+(`selfreward.unkeyed`). An unknown key is refused and the nearest known one named. `selfreward init` writes a
+commented configuration.
 """
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from selfreward.config.training import DpoConfig, SftConfig
-from selfreward.costs import NOT_KEYED
+from selfreward.costs import MONEY
 from selfreward.errors import ConfigError
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """Frozen, strict about unknown keys, documented by the strings under its fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from selfreward.unkeyed import Count, KeyedApart, Section, Share, Unkeyed
 
 
 class SeedsConfig(Section):
@@ -40,7 +33,7 @@ class SeedsConfig(Section):
     revision: str | None = None
     """Hub revision; recorded as the resolved commit."""
     hub_split: str = "train"
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """For `table`: which of its columns is `prompt`, `response`, `rank` (0 best) or `score` (higher is better), and
     optionally `prompt_id`, `response_id`, `quality`, `lang`, `judgement`."""
     lang: str = "en"
@@ -90,7 +83,7 @@ class PromptsConfig(Section):
 
     n: Count = 5000
     """Prompts to keep in each iteration."""
-    generator: str = "fixed"
+    generator: KeyedApart[str] = "fixed"
     """`fixed` (the configured `model`, as the paper's fixed chat model), `current` (M_k), or a model string."""
     n_demonstrations_ift: Count = 6
     n_demonstrations_generated: int = Field(2, ge=0)
@@ -103,7 +96,7 @@ class PromptsConfig(Section):
     top_p: float = Field(0.9, gt=0, le=1)
     max_tokens: Count = 256
     max_rouge_l: Share = 0.7
-    evaluation_sets: list[str] = []
+    evaluation_sets: KeyedApart[list[str]] = Field(default_factory=list)
     """Files of evaluation prompts to keep out (AlpacaEval's, MT-Bench's): json, jsonl or csv with an `instruction`,
     `prompt` or `turns` column; .gz is fine. The EFT eval split is always kept out."""
 
@@ -120,9 +113,9 @@ class CandidatesConfig(Section):
 class JudgingConfig(Section):
     """LLM-as-a-Judge (paper: three sampled judgements, averaged)."""
 
-    judge: str = "current"
+    judge: KeyedApart[str] = "current"
     """`current` (M_k, the paper's) or a model string."""
-    template: str = "additive"
+    template: KeyedApart[str] = "additive"
     """`additive`, `additive-short`, `multiple-choice`, or the path of a template file."""
     mode: Literal["sampled", "expected"] = "sampled"
     """`sampled`: mean of sampled judgements. `expected`: mean score under the token probabilities at the score
@@ -136,16 +129,16 @@ class JudgingConfig(Section):
     """Completions asked for until a judgement has a score; the last one stands, scored or not."""
     min_score: float = 0.0
     max_score: float = 5.0
-    collapse_share: Share = 0.98
+    collapse_share: KeyedApart[Share] = 0.98
     """The run stops with the histogram if one score holds more than this share of the scored judgements."""
-    collapse_tied_share: Share = 0.98
+    collapse_tied_share: KeyedApart[Share] = 0.98
     """Likewise if more than this share of the prompts with two or more scored candidates is tied."""
 
 
 class PairsConfig(Section):
     """Preference pairs (paper: highest against lowest mean score; equal scores drop the prompt)."""
 
-    rule: str = "max_min"
+    rule: KeyedApart[str] = "max_min"
     """`max_min`, `margin`, `length_controlled`, `positive_only`, or the path of an .sql file over `scores`."""
     min_margin: float = Field(0.0, ge=0)
     """Rule `margin`: chosen beats rejected by more than this."""
@@ -155,7 +148,7 @@ class PairsConfig(Section):
     """Rule `positive_only`: the mean score a response needs."""
     allow_injection_suspected: bool = False
     """Whether a candidate flagged `injection_suspected` may be chosen."""
-    min_pairs: Count = 8
+    min_pairs: KeyedApart[Count] = 8
     """Fewer pairs than this and the run stops before training, with the funnel."""
 
 
@@ -194,30 +187,24 @@ class EngineConfig(Section):
     """hf: rows in a batch."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_context: int = Field(0, ge=0)
-    max_in_flight: Count = 64
-    """Not keyed."""
-    timeout_s: float = Field(120.0, gt=0)
-    """Not keyed."""
-    max_retries: int = Field(6, ge=0)
-    """Not keyed."""
-    extra: dict[str, Any] = {}
+    max_in_flight: Unkeyed[Count] = 64
+    timeout_s: Unkeyed[float] = Field(120.0, gt=0)
+    max_retries: Unkeyed[int] = Field(6, ge=0)
+    extra: dict[str, Any] = Field(default_factory=dict)
     """Passed to the engine's constructor (vllm: `tensor_parallel_size`, …). What is in its section `ray` is about
     where `ray:` runs, and not keyed."""
 
     def keyed(self) -> dict[str, Any]:
-        """The options that can change rows."""
-        keyed = self.model_dump(exclude={"max_in_flight", "timeout_s", "max_retries"})
-        keyed["extra"] = {
-            name: value for name, value in self.extra.items() if name not in (*NOT_KEYED, "ray")
-        }
-        return keyed
+        """Without what `extra` says of money and of where `ray:` runs."""
+        extra = {name: value for name, value in self.extra.items() if name not in (*MONEY, "ray")}
+        return {**super().keyed(), "extra": extra}
 
 
 class RunConfig(Section):
     """Everything a run needs."""
 
-    run: str = "runs/run"
-    """The run folder. Not keyed."""
+    run: Unkeyed[str] = "runs/run"
+    """The run folder."""
     seed: int = Field(0, ge=0)
     iterations: int = Field(1, ge=1, le=99)
     """Each gives prompts, candidates, judgements, scores, pairs and the next model: 1 ends with M2, 2 with M3."""
@@ -237,11 +224,11 @@ class RunConfig(Section):
     dpo: DpoConfig = DpoConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
-    gate: bool = True
-    """Run the audits before training, and stop if one of severity `fail` fails. Off is recorded in the model's manifest.
-    Not keyed."""
-    max_cost: float | None = Field(None, ge=0)
-    """Limit for paid servers over the whole run, in the currency of their prices. Not keyed."""
+    gate: Unkeyed[bool] = True
+    """Run the audits before training, and stop if one of severity `fail` fails. Off is recorded in the model's
+    manifest."""
+    max_cost: Unkeyed[float | None] = Field(None, ge=0)
+    """Limit for paid servers over the whole run, in the currency of their prices."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> RunConfig:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from selfreward.config.run import RunConfig
 from selfreward.errors import UsageError
 from selfreward.store import durable
+from selfreward.unkeyed import marks
 
 _HEAD = """\
 # Configuration of a self-rewarding run:  selfreward run {name}
@@ -34,7 +35,8 @@ def starter_yaml(section: BaseModel, depth: int) -> str:
     lines = []
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        comment = " ".join((field.description or _section_doc(value)).split())
+        about = (field.description or _section_doc(value), marks(type(section)).get(name, ""))
+        comment = " ".join(" ".join(about).split())
         if comment:
             lines.append(f"{indent}# {comment}")
         if isinstance(value, BaseModel):

@@ -4,28 +4,24 @@
       learning_rate: 5.5e-6
       lora: {r: 16, alpha: 32}
 
-Plain data: nothing heavy is imported here. Fields marked *not keyed* change speed, refusals or records, never the
+Plain data: nothing heavy is imported here. Fields of type `Unkeyed` change speed, refusals or records, never the
 trained weights; `keyed()` leaves them out. What the paper leaves unstated (epochs, weight decay, clipping, warm-up) is
 our choice: one to three epochs, and TRL's defaults for the rest (no weight decay, clipping at 1.0, no warm-up).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+from selfreward.unkeyed import Count, Section, Share, Unkeyed
+
 Rate = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class LoraConfig(_Section):
+class LoraConfig(Section):
     """Train low-rank adapters instead of all weights; they are merged into the weights when the model is saved."""
 
     r: Count = 16
@@ -38,7 +34,7 @@ class LoraConfig(_Section):
     """Which layers get adapters: `all-linear` (all but the output layer) or layer names such as `q_proj`."""
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """What SFT and DPO share."""
 
     learning_rate: Rate
@@ -70,25 +66,25 @@ class TrainingConfig(_Section):
     """At most so many rows or pairs at once on a device; the rest of a batch is accumulated."""
     length_grouped: bool = False
     """Batches of rows of similar length: less padding, less random order."""
-    gradient_checkpointing: bool = False
-    """Less memory for about a fifth more time. Not keyed."""
+    gradient_checkpointing: Unkeyed[bool] = False
+    """Less memory for about a fifth more time."""
     seed: int = Field(0, ge=0)
     """Of the order of rows, dropout and adapters' first values."""
-    resume: Literal["checkpoint", "scratch"] = "checkpoint"
-    """After an interruption: from the last whole checkpoint, or anew (no checkpoints are written). Not keyed."""
-    checkpoint_every_steps: Count = 200
-    """As in the paper (section 3.1.2). Not keyed."""
-    min_rows: Count = 1
-    """Fewer rows or pairs than this are refused. Not keyed."""
-    max_truncated_share: Share = 0.01
-    """More rows cut at `max_length` than this are refused. A judgement (EFT row) may never be cut. Not keyed."""
-    max_dropped_share: Share = 0.01
+    resume: Unkeyed[Literal["checkpoint", "scratch"]] = "checkpoint"
+    """After an interruption: from the last whole checkpoint, or anew (no checkpoints are written)."""
+    checkpoint_every_steps: Unkeyed[Count] = 200
+    """As in the paper (section 3.1.2)."""
+    min_rows: Unkeyed[Count] = 1
+    """Fewer rows or pairs than this are refused."""
+    max_truncated_share: Unkeyed[Share] = 0.01
+    """More rows cut at `max_length` than this are refused. A judgement (EFT row) may never be cut."""
+    max_dropped_share: Unkeyed[Share] = 0.01
     """More rows dropped (empty, a prompt without room for an answer) or malformed (a doubled begin or end token) than
-    this are refused. Not keyed."""
-    effect_rows: Count = 64
-    """Rows on which the change of log-probability is measured after training. Not keyed."""
-    report_to: tuple[str, ...] = ()
-    """Trackers, as transformers names them: `tensorboard`, `wandb`, … Not keyed."""
+    this are refused."""
+    effect_rows: Unkeyed[Count] = 64
+    """Rows on which the change of log-probability is measured after training."""
+    report_to: Unkeyed[tuple[str, ...]] = ()
+    """Trackers, as transformers names them: `tensorboard`, `wandb`, …"""
 
     @model_validator(mode="after")
     def _rate_falls(self) -> TrainingConfig:
@@ -97,22 +93,6 @@ class TrainingConfig(_Section):
                 f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}"
             )
         return self
-
-    def keyed(self) -> dict[str, Any]:
-        """The parameters that can change the trained weights."""
-        return self.model_dump(mode="json", exclude=set(NOT_KEYED))
-
-
-NOT_KEYED = (
-    "gradient_checkpointing",
-    "resume",
-    "checkpoint_every_steps",
-    "min_rows",
-    "max_truncated_share",
-    "max_dropped_share",
-    "effect_rows",
-    "report_to",
-)
 
 
 class SftConfig(TrainingConfig):

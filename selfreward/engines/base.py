@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from selfreward.tables import Message
+from selfreward.unkeyed import Unkeyed
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,7 @@ class Capabilities:
 class EngineOptions:
     """Options that every engine reads from the configuration; each engine uses those that concern it.
 
-    `batch_size`, `dtype` and `max_context` can change numerics and are part of a dataset's key;
-    `max_in_flight`, `timeout_s`, `max_retries` cannot and are not.
+    `batch_size`, `dtype` and `max_context` can change numerics and are part of a dataset's key.
     """
 
     batch_size: int = 16
@@ -92,9 +92,9 @@ class EngineOptions:
     """hf, vllm: `float32`, `bfloat16`, or `auto` (bfloat16 where the device computes in it, else float32)."""
     max_context: int = 0
     """Tokens of prompt and answer together; 0 is the model's own limit."""
-    max_in_flight: int = 64
-    timeout_s: float = 120.0
-    max_retries: int = 6
+    max_in_flight: Unkeyed[int] = 64
+    timeout_s: Unkeyed[float] = 120.0
+    max_retries: Unkeyed[int] = 6
     extra: dict[str, Any] = field(default_factory=dict)
     """Passed through to the engine's own constructor (vllm: `tensor_parallel_size`, …)."""
 

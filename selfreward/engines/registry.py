@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from selfreward.costs import NOT_KEYED as MONEY
+from selfreward.costs import MONEY
 from selfreward.engines.base import Engine, EngineOptions
 from selfreward.errors import UsageError
 
@@ -56,10 +57,39 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
     parsed = parse_model_string(model)
     module_name, _, class_name = ENGINES[parsed.engine].partition(":")
     module = importlib.import_module(module_name)
-    options = options or EngineOptions()
-    options = replace(options, extra=_concerning(parsed.engine, options.extra))
-    engine: Engine = getattr(module, class_name)(parsed.target, options)
+    engine: Engine = getattr(module, class_name)(
+        parsed.target, options_for(model, options or EngineOptions())
+    )
     return engine
+
+
+def engine_options(settings: Sequence[str]) -> EngineOptions:
+    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`, anything else goes to the engine.
+
+    >>> engine_options(["batch_size=8", "price_per_million_in=2.5"]).extra
+    {'price_per_million_in': 2.5}
+    """
+    import yaml
+
+    known = {name for name in EngineOptions.__dataclass_fields__ if name != "extra"}
+    values: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"engine option {setting!r}: expected KEY=VALUE, such as batch_size=8")
+        (values if name in known else extra)[name] = yaml.safe_load(text)
+    return EngineOptions(**values, extra=extra)
+
+
+def holds_weights(model: str) -> bool:
+    """Whether the engine loads the model itself, so that opening it takes long and it fills memory."""
+    return parse_model_string(model).engine in ("hf", "vllm", "ray")
+
+
+def options_for(model: str, options: EngineOptions) -> EngineOptions:
+    """The options that concern the engine of this model string."""
+    return replace(options, extra=_concerning(parse_model_string(model).engine, options.extra))
 
 
 def _concerning(engine: str, extra: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,10 @@ import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfreward.errors import InputError
-
-if TYPE_CHECKING:
-    from selfreward.builders.prompt_filters import EvaluationIndex
+from selfreward.similarity.overlap import EvaluationIndex
 
 _ROLE = "evaluation_set_"
 
@@ -28,8 +26,6 @@ def load_evaluation_prompts(
     files: dict[str, Path], further: Iterable[tuple[str, str]] = ()
 ) -> EvaluationIndex:
     """An index over every evaluation file among a job's files, and `further` (id, prompt) such as EFT's eval split."""
-    from selfreward.builders.prompt_filters import EvaluationIndex
-
     index = EvaluationIndex(further)
     for role, path in files.items():
         if role.startswith(_ROLE):

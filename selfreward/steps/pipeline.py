@@ -24,6 +24,7 @@ from typing import Any
 from selfreward.config.run import RunConfig, dump_config
 from selfreward.costs import spent
 from selfreward.engines.base import EngineOptions
+from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
 from selfreward.errors import UsageError
 from selfreward.progress import say
@@ -67,12 +68,12 @@ def run_pipeline(
     """Do every step of a run (up to and including `until`), and report each. Raises what the steps raise."""
     plans = plans_until(config, until)
     run = Run.create(path)
-    with run.hold("selfreward run"), interruptible():
+    with run.hold("selfreward run"), interruptible(), EnginePool() as engines:
         _write_config(run, config)
         steps = []
         before_building = functools.cache(lambda: check_models(plans, config))
         for plan in plans:
-            step = do_step(run, config, plan, before_building)
+            step = do_step(run, config, plan, engines, before_building)
             steps.append(step)
             on_step(step)
         return steps
@@ -90,7 +91,11 @@ def plans_until(config: RunConfig, until: str | None) -> list[Plan]:
 
 
 def do_step(
-    run: Run, config: RunConfig, plan: Plan, before_building: Callable[[], None] = lambda: None
+    run: Run,
+    config: RunConfig,
+    plan: Plan,
+    engines: EnginePool,
+    before_building: Callable[[], None] = lambda: None,
 ) -> Step:
     """Reuse or build one step."""
     started = time.monotonic()
@@ -103,8 +108,8 @@ def do_step(
         status = "built"
         before_building()
         say(f"{plan.name}: building")
-        job = _job(run, config, plan, recipe, inputs, models)
-        version = _build(run, plan, job)
+        job = make_job(run, config, plan, recipe, inputs, models, engines)
+        version = build_step(run, plan, job)
         durable.remove_tree(job.work)
     else:
         run.make_current(version)
@@ -164,23 +169,37 @@ def engine_options(config: RunConfig, run: Run) -> EngineOptions:
     return EngineOptions(**options)
 
 
-def _job(
+def make_job(
     run: Run,
     config: RunConfig,
     plan: Plan,
     recipe: Recipe,
     inputs: dict[str, Version],
     models: dict[str, ModelRef],
+    engines: EnginePool,
 ) -> Job:
+    """What a step's `build` works with; its hidden folder is made."""
     work = durable.make_folder(run.work_folder(recipe))
     return Job(
-        run, recipe, inputs, models, plan.files, plan.texts, plan.unkeyed, engine_options(config, run), work
+        run,
+        recipe,
+        inputs,
+        models,
+        plan.files,
+        plan.texts,
+        plan.unkeyed,
+        engine_options(config, run),
+        work,
+        engines,
     )
 
 
-def _build(run: Run, plan: Plan, job: Job) -> Version:
+def build_step(run: Run, plan: Plan, job: Job) -> Version:
+    """Build and publish."""
     module = stage_module(plan.module)
     if is_model(plan.name):
+        # training needs the memory that an engine holds
+        job.engines.close()
         with run.draft(plan.name) as folder:
             return run.publish_model(job.recipe, folder, module.build(job, folder))
     rows: Rows = module.build(job)

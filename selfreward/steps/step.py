@@ -13,7 +13,8 @@ one line there and one module.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from selfreward.engines.base import Engine, EngineOptions
+from selfreward.engines.pool import EnginePool
 from selfreward.errors import StoreError
 from selfreward.store.run import Counts, Recipe, Run
 from selfreward.store.version import Version
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from selfreward.config.run import RunConfig
     from selfreward.engines.references import ModelRef
+    from selfreward.estimate.requests import Known, Requests
 
 SETUP = (
     "selfreward.builders.seed_replies",
@@ -73,6 +76,9 @@ class Plan:
     params: dict[str, Any] = field(default_factory=dict)
     unkeyed: dict[str, Any] = field(default_factory=dict)
     """Settings that change speed, records or refusals, never what is made; not part of the key."""
+    requests: Callable[[Known], Sequence[Requests] | None] | None = None
+    """What the step will ask its model for, given the datasets that are known so far; None where that cannot be counted
+    yet. For `run --estimate`; not part of the key."""
 
     def __post_init__(self) -> None:
         roles = [*self.inputs, *self.models, *self.files, *self.texts]
@@ -96,7 +102,8 @@ class Job:
     unkeyed: dict[str, Any]
     options: EngineOptions
     work: Path
-    """The hidden folder of this stage: journals, checkpoints. Found again after a crash."""
+    """The hidden folder of this step: journals, checkpoints. Found again after a crash."""
+    engines: EnginePool = field(default_factory=EnginePool)
 
     @property
     def name(self) -> str:
@@ -119,11 +126,9 @@ class Job:
         """A section of the parameters, typed again."""
         return section.model_validate(self.recipe.params[name])
 
-    def open_engine(self, role: str = "model") -> Engine:
-        """Open the engine of one of the stage's models."""
-        from selfreward.engines import open_engine
-
-        return open_engine(self.models[role].model_string, self.options)
+    def open_engine(self, role: str = "model") -> AbstractContextManager[Engine]:
+        """The engine of one of the step's models, for a `with` block; it may stay open for the next step."""
+        return self.engines.lease(self.models[role].model_string, self.options)
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,33 @@ def plan_run(config: RunConfig) -> Iterator[Plan]:
     for iteration in range(1, config.iterations + 1):
         yield from _plan(ITERATION, config, iteration)
     last_model = config.iterations + 1 if config.train else 1
-    for iteration in range(last_model + 1):
-        yield from _plan(EVALUATION, config, iteration)
+    measured = [plan for k in range(last_model + 1) for plan in _plan(EVALUATION, config, k)]
+    yield from in_order_of_models(measured)
+
+
+def in_order_of_models(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans so that those of one model follow one another and each comes after what it reads.
+
+    A model whose plans could all be built now goes first, so that its engine is opened once: the judge of all models'
+    answers waits until all have answered.
+    """
+    left = list(plans)
+    ordered: list[Plan] = []
+    while left:
+        waiting = {plan.name for plan in left}
+        ready = [plan for plan in left if not waiting & set(plan.inputs.values())]
+        whole = [
+            plan for plan in ready if all(other in ready for other in left if _model(other) == _model(plan))
+        ]
+        chosen = next(iter(whole or ready))
+        group = [plan for plan in ready if _model(plan) == _model(chosen)]
+        ordered += group
+        left = [plan for plan in left if plan not in group]
+    return ordered
+
+
+def _model(plan: Plan) -> set[str]:
+    return set(plan.models.values())
 
 
 def _plan(modules: tuple[str, ...], config: RunConfig, iteration: int) -> Iterator[Plan]:

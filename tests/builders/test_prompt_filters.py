@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 
 from selfreward.builders.prompt_filters import (
     REASONS,
-    EvaluationIndex,
     GeneratedPrompt,
-    Overlap,
     answer_prefix,
     filter_prompt,
     parse_generated_prompt,
     render_demonstrations,
     stop_strings,
 )
+from selfreward.similarity.overlap import EvaluationIndex, Overlap
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -14,13 +14,14 @@ from selfreward.cli import app
 from selfreward.engines.base import EngineOptions, Request, Sampling
 from selfreward.engines.openai.usage import Prices, Usage
 from selfreward.engines.references import ModelRef, foreign
+from selfreward.engines.registry import engine_options
 from selfreward.engines.scripted import ScriptedEngine
 from selfreward.errors import CapabilityError, CostLimitError, EngineError, InputError, UsageError
 from selfreward.evaluation.alpaca.annotators import load_annotator
 from selfreward.evaluation.alpaca.judge import annotator_name
 from selfreward.evaluation.alpaca.run import AlpacaEval
 from selfreward.evaluation.ask.models import Models
-from selfreward.evaluation.ask.requests import EngineSettings, engine_options, estimate_cost, open_model
+from selfreward.evaluation.ask.requests import EngineSettings, estimate_cost, open_model
 from selfreward.evaluation.ask.results import figures
 from selfreward.evaluation.measure import ask_for_rows, measure
 from selfreward.statistics import drawn

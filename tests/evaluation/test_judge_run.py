@@ -206,6 +206,28 @@ def test_tables_of_any_kind_are_read(tmp_path, name):
     assert found.rows[0]["response_id"] == "p-1"
 
 
+def nobodys_job(folder, template, rows):
+    data = lines(folder / "r.jsonl", rows)
+    return JudgeMeasure(model=("scripted:nobody.yaml",), data=data, out=folder / "out", template=(template,))
+
+
+@pytest.mark.parametrize("value", ["5", True, {"n": 5}])
+def test_a_rating_that_is_no_number_is_refused_before_the_judge_is_asked(tmp_path, template, value):
+    rows = [{"prompt": "Why?", "response": text, "human_score": n} for n, text in ((1, "a"), (value, "b"))]
+    job = nobodys_job(tmp_path, template, rows)
+    with pytest.raises(InputError, match=r"column human_score of response_id .* expected a number"):
+        measure(job)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ties_everywhere_are_refused_before_the_judge_is_asked(tmp_path, template):
+    rows = [{"prompt": "Why?", "response": text, "human_score": 1} for text in "ab"]
+    job = nobodys_job(tmp_path, template, rows)
+    with pytest.raises(InputError, match="human_score"):
+        measure(job)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_draw_takes_whole_prompts_and_does_not_depend_on_the_order(tmp_path):
     rows = [{**row, "prompt_id": f"{row['prompt_id']}{i}"} for i in range(10) for row in ROWS]
     some = read_ranked(lines(tmp_path / "a.jsonl", rows), n_prompts=7)

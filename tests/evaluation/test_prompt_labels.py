@@ -69,6 +69,14 @@ def test_labels_are_read_or_null(text, category, complexity, length, status):
     )
 
 
+def test_labels_weighed_while_thinking_are_not_read():
+    text = (
+        "<think>\nCategory: code\nComplexity: 9\n</think>\nCategory: facts\nComplexity: 2\nLength: a sentence"
+    )
+    label = read_label("x", reply(text), "me")
+    assert (label.category, label.complexity, label.status) == ("facts", 2, "ok")
+
+
 def test_why_a_label_is_missing_is_said():
     assert read_label("x", reply("Category: code", "length"), "me").status == "truncated"
     assert read_label("x", reply("", "error"), "me").status == "engine_error"

@@ -96,6 +96,51 @@ def test_what_judge_score_writes_is_parsed_again_with_the_same_scores(tmp_path):
     assert (tmp_path / "again.jsonl").read_text() == (tmp_path / "s.jsonl").read_text()
 
 
+def test_columns_of_the_file_are_kept_and_what_is_read_gets_another_name(tmp_path, capsys):
+    records = [
+        {"reply": "Score: 4", "score": 7.5, "status": "by hand", "parsed_score": 1},
+        {"reply": "Score: 2", "score": 2.0, "status": "ok"},
+    ]
+    parse_file(lines(tmp_path / "r.jsonl", records), "reply", 0, 5, tmp_path / "out.jsonl")
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert out == [
+        {**records[0], "parsed_parsed_score": 4.0, "parsed_status": "ok"},
+        {**records[1], "parsed_parsed_score": 2.0, "parsed_status": "ok"},
+    ]
+    assert "'score' (what was read now is 'parsed_parsed_score')" in capsys.readouterr().err
+
+
+def test_a_file_with_scores_of_its_own_is_refused_before_the_judge_is_asked(tmp_path):
+    data = lines(tmp_path / "r.jsonl", [{"prompt": "Why?", "response": "So.", "score": 2}])
+    with pytest.raises(InputError, match=r"has a column 'score' already.*rename it.*human_score"):
+        score_file(data, "scripted:nobody.yaml", tmp_path / "s.jsonl", "additive", "sampled", 1, 50, 0)
+    assert not (tmp_path / "s.jsonl").exists()
+
+
+def test_why_the_engine_failed_is_in_the_rows_and_in_what_is_printed(tmp_path):
+    script = tmp_path / "judge.yaml"
+    rules = [{"contains": "mute", "error": "only temperature 1"}, {"answers": ["Score: 4"]}]
+    script.write_text(yaml.safe_dump({"rules": rules}))
+    data = lines(tmp_path / "r.jsonl", [{"prompt": "Why?", "response": text} for text in ("So.", "mute")])
+    arguments = [
+        "judge",
+        "score",
+        str(data),
+        "--model",
+        f"scripted:{script}",
+        "--out",
+        str(tmp_path / "s.jsonl"),
+    ]
+    arguments += ["--samples", "1", "--temperature", "1", "--judge-engine", "timeout_s=5"]
+    done = CliRunner().invoke(app, arguments)
+    assert "the first engine error: only temperature 1" in done.stdout
+    rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    assert [row["errors"] for row in rows] == [[None], ["only temperature 1"]]
+    assert json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["first_engine_error"] == (
+        "only temperature 1"
+    )
+
+
 def test_scores_are_read_in_the_range_that_the_template_asks_for(tmp_path):
     """The multiple-choice template starts at 1: a 0 is out of its range, in the additive one it is a score."""
     script = tmp_path / "judge.yaml"
@@ -132,6 +177,11 @@ def test_a_judge_that_believes_what_it_reads_is_raised_by_the_attacks_that_say_a
         pytest.param([{"a": "Score: 4"}], r"has no column 'reply', its columns are a", id="no such column"),
         pytest.param(
             [{"reply": "x"}, {"reply": 4}], r"row 2: column 'reply': expected .* found 4", id="a number"
+        ),
+        pytest.param(
+            [{"reply": ["Score: 4", "Score: 3"], "finish_reasons": ["stop"]}],
+            r"row 1: column 'finish_reasons' holds \['stop'\], expected .* each of the 2 replies in 'reply'",
+            id="uneven",
         ),
         pytest.param([], r"has no column 'reply', its columns are none", id="no rows"),
     ],

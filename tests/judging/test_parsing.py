@@ -28,6 +28,8 @@ FRAGMENTS = [
     "</think>", "<response>", "</response>", "`", "total ", "Rating: ", "is ", "of ", "not a ", "would be too ", "½", "、",
     "３", "：", "İ", "\u200b", "\x00", "\ud800", "-", " - ", "+ 1 ", "= 3", "%", "| ", "{\"score\": ", "}", "\\boxed{",
     "three", "The response says ", "I give it ", "1,000", " " * 50, "5" * 40, "\r\n", "🌟", "评分：", "(0-5)", ", ",
+    "[[", "]]", "[RESULT] ", "<|channel|>analysis<|message|>", "<|channel|>final<|message|>", '{"rating": "', '"}', "[{", "}]",
+    "Empathy ", "brings the score to ", "would earn it a score of ", "점수는 ", "점입니다",
 ]  # fmt: skip
 
 
@@ -57,6 +59,11 @@ def test_a_hundred_thousand_generated_texts_raise_nothing_and_keep_the_contract(
     assert set(counts) == STATUSES - {"engine_error"}, counts
 
 
+def test_a_deeply_nested_object_is_read_like_any_broken_one():
+    assert parse_score('{"score":' * 100_000).status == "no_score"
+    assert parse_score("Score: 3\n" + '{"a":[' * 3_000).score == 3
+
+
 def without_open_marks(text: str) -> bool:
     """Nothing is open at the end that would make the next line a reasoning block or a quotation."""
     return not any(mark in text.lower() for mark in ("<", "["))
@@ -64,10 +71,10 @@ def without_open_marks(text: str) -> bool:
 
 @given(st.text() | st.lists(st.sampled_from(FRAGMENTS)).map("".join))
 @settings(max_examples=400, deadline=None)
-def test_a_score_on_a_new_last_line_counts_whatever_comes_before(text):
+def test_a_total_on_a_new_last_line_counts_whatever_comes_before(text):
     if without_open_marks(text):
         announced = text.rstrip().endswith(":")  # "it claims:" makes the next line a quotation
-        assert announced or parse_score(text + "\nScore: 3") == ParsedScore(3.0, "ok")
+        assert announced or parse_score(text + "\nTotal score: 3") == ParsedScore(3.0, "ok")
 
 
 @given(
@@ -84,6 +91,34 @@ def test_a_score_is_a_number_in_the_range_exactly_where_the_status_is_ok(text, f
         assert 0 <= parsed.score <= 5
     else:
         assert parsed.score is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["Warmth", "Humor", "Use of sources"]), st.integers(0, 5)), max_size=4
+    ),
+    st.lists(st.tuples(st.sampled_from(["Rhythm", "Rhyme"]), st.integers(0, 5)), max_size=4),
+    st.integers(0, 5),
+    st.sampled_from(
+        ["Total score: {}", "**Overall score:** {}/5", "Final score: {}.", "Score: {}", "[[{}]]"]
+    ),
+)
+def test_the_total_counts_whatever_parts_stand_before_and_after_it(before, after, total, form):
+    lines = [f"{name} score: {n}" for name, n in before]
+    lines += [form.format(total), *(f"{name} score: {n}" for name, n in after)]
+    assert parse_score("\n".join(lines)).score == total
+
+
+@given(
+    st.dictionaries(st.sampled_from(["why", "wit_score", "confidence"]), st.integers(0, 5)), st.integers(0, 5)
+)
+def test_the_score_at_the_top_of_an_object_counts_wherever_it_stands(others, score):
+    """Keys around it, an object of parts inside it, figures as numbers or texts."""
+    parts = {"parts": [{"score": n} for n in others.values()]}
+    for value in (score, str(score), f"{score}/5"):
+        for fields in ({"score": value, **others, **parts}, {**parts, **others, "score": value}):
+            assert parse_score(json.dumps(fields)).score == score
+            assert parse_score("It is so.\n```json\n" + json.dumps(fields, indent=2) + "\n```").score == score
 
 
 @given(st.decimals(min_value=0, max_value=5, places=2))

@@ -203,6 +203,29 @@ def test_a_template_with_other_labels_and_tags_protects_those():
 
 
 @pytest.mark.parametrize(
+    ("part", "complaint"),
+    [
+        ("{{ 1 / 0 }}", "line 1: Div is not allowed"),
+        ("{% if response > 3 %}long{% endif %}", "'>' not supported"),
+        ("{% include 'other.txt' %}", "line 1: Include is not allowed"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}", "line 1: Macro is not allowed"),
+        ("{% for letter in response %}{% endfor %}", "line 1: For is not allowed"),
+        ("{{ 'a' * 2000000000 }}", "line 1: Mul is not allowed"),
+        ("{{ lipsum() }}", "line 1: Call is not allowed"),
+        ("{{ response|center(2000000000) }}", "line 1: filter 'center' is unknown"),
+        ("{{ response|e|e|e|e }}", "line 1: filter 'e' is unknown or one too many"),
+        ("{% if " + "(" * 5000 + "1" + ")" * 5000 + " %}{% endif %}", "it is nested too deeply"),
+    ],
+    ids=["divide", "types", "include", "macro", "loop", "product", "call", "width", "chain", "depth"],
+)
+def test_a_template_that_computes_loops_or_fails_is_refused_in_one_sentence(part, complaint):
+    with pytest.raises(ConfigError, match=complaint) as raised:
+        JudgeTemplate.from_text("{{ instruction }} {{ response }} " + part, "mine.txt")
+    assert str(raised.value).startswith("Judge template mine.txt: it cannot be filled in (")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         (

@@ -23,8 +23,8 @@ from selfreward.store.verify import verify_run
 ARCHIVE = Path(__file__).parents[1] / "data" / "run-of-0.1.tar.gz"
 STEPS = [
     "seeds", "ift", "eft", "M1", "iter1/prompts", "iter1/candidates", "iter1/judgements", "iter1/scores",
-    "iter1/pairs", "M2", "iter0/judge_eval", "iter1/judge_eval", "iter1/model_outputs", "iter1/annotations",
-    "iter2/judge_eval", "iter2/model_outputs", "iter2/annotations",
+    "iter1/pairs", "M2", "iter0/judge_eval", "iter1/judge_eval", "iter1/model_outputs", "iter2/judge_eval",
+    "iter2/model_outputs", "iter1/annotations", "iter2/annotations",
 ]  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def test_a_run_makes_every_dataset_and_accounts_for_every_row(finished):
     _, _, steps = finished
     assert [step.name for step in steps] == [
         "seeds", "ift", "eft", "iter1/prompts", "iter1/candidates", "iter1/judgements", "iter1/scores", "iter1/pairs",
-        "iter0/judge_eval", "iter1/judge_eval", "iter1/model_outputs", "iter1/annotations",
+        "iter1/judge_eval", "iter1/model_outputs", "iter0/judge_eval", "iter1/annotations",
     ]  # fmt: skip
     for step in steps:
         assert step.n_in == step.n_out + sum(step.dropped.values()), step.name

@@ -203,6 +203,26 @@ def test_trl_tokenizes_exactly_as_the_preflight_counted(tiny, tmp_path):
         )
 
 
+def test_sft_gives_trl_the_tokens_that_trl_would_make_itself(tiny, tmp_path):
+    from transformers import AutoTokenizer
+
+    from selfreward.training import sft
+    from selfreward.training.preflight import check_rows
+
+    rows = [
+        {"source": "ift", "prompt": said("user", "hi"), "completion": said("assistant", a)}
+        for a in ("ok", "yes")
+    ]
+    texts = trainer_for(SftConfig(), tiny, rows, tmp_path / "texts").train_dataset
+    kept, _ = check_rows(rows, ["completion"], AutoTokenizer.from_pretrained(tiny), None)
+    ours = trainer_for(
+        SftConfig(), tiny, [sft.step().encode(row) for row in kept], tmp_path / "tokens"
+    ).train_dataset
+    assert [(row["input_ids"], row["labels"]) for row in ours] == [
+        (row["input_ids"], row["labels"]) for row in texts
+    ]
+
+
 # dropout, precision, the reference
 
 
@@ -261,7 +281,7 @@ def test_weights_gradients_and_optimizer_are_float32_under_bf16_autocast(tiny, t
 def test_scoring_only_the_targets_gives_trls_own_loss(tiny, tmp_path):
     import torch
 
-    from selfreward.training.target_head import targets_only
+    from selfreward.training.arguments import targets_only
 
     config = SftConfig(dropout=0, precision="float32")
     rows = [{"prompt": said("user", "a " * n), "completion": said("assistant", "yes " * n)} for n in (1, 5)]
@@ -388,7 +408,7 @@ def test_a_resumed_training_gives_the_weights_of_an_undisturbed_one(train, tmp_p
     """Killed while the fourth checkpoint is sealed, 12 steps in all: the third is gone on from, dropout and all."""
     import torch
 
-    from selfreward.training import checkpoints
+    from selfreward.training import callbacks as checkpoints
 
     config = SftConfig(batch_size=2, epochs=2, checkpoint_every_steps=2, **FAST)
     whole, _ = train(config, out="whole")
@@ -412,7 +432,7 @@ def test_a_resumed_training_gives_the_weights_of_an_undisturbed_one(train, tmp_p
 
 
 def test_a_checkpoint_that_is_torn_foreign_or_unsealed_is_not_used(tmp_path):
-    from selfreward.training.checkpoints import last_whole, seal
+    from selfreward.training.callbacks import last_whole, seal
 
     for step in (2, 4, 6, 10):
         folder = tmp_path / f"checkpoint-{step}"

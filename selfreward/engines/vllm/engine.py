@@ -30,7 +30,7 @@ from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from selfreward.costs import NOT_KEYED as MONEY
+from selfreward.costs import MONEY
 from selfreward.engines.base import (
     BaseEngine,
     Capabilities,

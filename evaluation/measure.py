@@ -122,7 +122,7 @@ class Measure(ABC, Generic[RowsT, ResultT]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Priced(Measure[RowsT, ResultT]):
+class WithCosts(Measure[RowsT, ResultT]):
     """A measure that may ask priced servers."""
 
     max_cost: (
@@ -137,7 +137,7 @@ class Priced(Measure[RowsT, ResultT]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered(Priced[RowsT, ResultT]):
+class WithAnswers(WithCosts[RowsT, ResultT]):
     """A measure of models' answers."""
 
     max_tokens: Annotated[Count, Field(description="New tokens of an answer.")] = 1024
@@ -147,7 +147,7 @@ class Answered(Priced[RowsT, ResultT]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged(Priced[RowsT, ResultT]):
+class WithJudge(WithCosts[RowsT, ResultT]):
     """A measure with a judge."""
 
     judge_engine: Annotated[

@@ -33,13 +33,13 @@ from selfreward.evaluation.ask.results import Tables
 from selfreward.evaluation.measure import (
     DEFAULT_ANNOTATOR,
     Annotator,
-    Answered,
     File,
     Folder,
-    Judged,
     ModelName,
     NMax,
     Temperature,
+    WithAnswers,
+    WithJudge,
 )
 from selfreward.statistics import drawn
 
@@ -56,7 +56,7 @@ class AlpacaFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlpacaEval(Answered[AlpacaFiles, AlpacaResult], Judged[AlpacaFiles, AlpacaResult]):
+class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, AlpacaResult]):
     """Win rate against reference answers, length-controlled, as on the AlpacaEval leaderboard."""
 
     name = "alpaca"

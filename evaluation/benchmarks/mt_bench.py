@@ -37,7 +37,7 @@ from selfreward.evaluation.benchmarks.mt_bench_result import (
     parse_rating,
     summarise,
 )
-from selfreward.evaluation.measure import Answered, File, Judge, Judged, ModelName, Out, Seed
+from selfreward.evaluation.measure import File, Judge, ModelName, Out, Seed, WithAnswers, WithJudge
 from selfreward.judging.prompts.injection import holds_prompt_parts
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
@@ -51,7 +51,7 @@ Texts = dict[str, tuple[str | None, str | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MtBench(Answered[list[MtBenchRow], MtBenchResult], Judged[list[MtBenchRow], MtBenchResult]):
+class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBenchRow], MtBenchResult]):
     """Who answers (or a file of answers), who judges, and the benchmark's files."""
 
     name = "mt-bench"

@@ -27,7 +27,7 @@ from selfreward.evaluation.judges.run import (
     judge_tables,
     measure_judge,
 )
-from selfreward.evaluation.measure import Judged, Out, Result, Seed
+from selfreward.evaluation.measure import Out, Result, Seed, WithJudge
 from selfreward.judging.files import template_settings
 from selfreward.judging.prompts.templates import load_template
 from selfreward.progress import say
@@ -60,7 +60,7 @@ class JudgeRuns(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeMeasure(Judged[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
+class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
     """Run a judge over human-ranked replies and measure it."""
 
     name = "judge"

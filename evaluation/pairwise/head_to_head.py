@@ -36,9 +36,7 @@ from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import (
     DEFAULT_ANNOTATOR,
     Annotator,
-    Answered,
     Judge,
-    Judged,
     ModelName,
     NMax,
     Out,
@@ -46,6 +44,8 @@ from selfreward.evaluation.measure import (
     ResultT,
     RowsT,
     Temperature,
+    WithAnswers,
+    WithJudge,
 )
 from selfreward.evaluation.pairwise.result import HeadToHeadResult, HeadToHeadRow, sign, summarise, verdict_of
 from selfreward.tables import row_id
@@ -54,7 +54,7 @@ TABLE = "head_to_head"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared(Answered[RowsT, ResultT], Judged[RowsT, ResultT]):
+class Compared(WithAnswers[RowsT, ResultT], WithJudge[RowsT, ResultT]):
     """What all comparisons of models by a judge are set by."""
 
     judge: Judge

@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Ask, greedy, write_text
 from selfreward.evaluation.ask.files import Answers
-from selfreward.evaluation.measure import Answered, ModelName, Out, PromptsFile, Result, Seed, Temperature
+from selfreward.evaluation.measure import ModelName, Out, PromptsFile, Result, Seed, Temperature, WithAnswers
 from selfreward.tables import row_id
 from selfreward.unkeyed import Count
 
@@ -106,7 +106,7 @@ class HumanSheets(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanExport(Answered[HumanSheets, HumanSheets]):
+class HumanExport(WithAnswers[HumanSheets, HumanSheets]):
     """Write blind sheets for people."""
 
     name = "human-export"

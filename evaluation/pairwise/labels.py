@@ -26,7 +26,7 @@ from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import Ask, prompts_sha256
 from selfreward.evaluation.ask.results import Evaluation, Tables
-from selfreward.evaluation.measure import File, Folder, Judged, ModelName, NMax, Result
+from selfreward.evaluation.measure import File, Folder, ModelName, NMax, Result, WithJudge
 from selfreward.judging.parsing.scores import own_words
 from selfreward.judging.prompts.markers import fill
 from selfreward.reading.oasst import read_lines
@@ -87,7 +87,7 @@ class PromptLabels(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPrompts(Judged[PromptLabels, PromptLabels]):
+class LabelPrompts(WithJudge[PromptLabels, PromptLabels]):
     """Category, complexity and expected length of prompts, for breakdowns."""
 
     name = "label-prompts"

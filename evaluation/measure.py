@@ -37,7 +37,7 @@ from pydantic.fields import FieldInfo
 
 from selfreward.cli.output import Json, print_json
 from selfreward.engines.registry import engine_options
-from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.models import Models
 from selfreward.evaluation.ask.requests import EngineSettings
 from selfreward.evaluation.ask.results import Tables
@@ -47,7 +47,7 @@ from selfreward.unkeyed import Count
 ModelName = Annotated[str, Field(title="MODEL")]
 File = Annotated[Path, Field(title="FILE")]
 Folder = Annotated[Path, Field(title="DIR")]
-Seed = Annotated[int, Field(ge=0)]
+RandomSeed = Annotated[int, Field(ge=0)]
 Options = Annotated[tuple[str, ...], Field(title="KEY=VALUE")]
 Out = Annotated[Folder, Field(description="Folder for the files and the journal.")]
 Judge = Annotated[ModelName, Field(description="The judge: hf:NAME_OR_PATH, openai:URL#MODEL, …")]
@@ -105,7 +105,7 @@ class Measure(ABC, Generic[RowsT, ResultT]):
     ) = None
 
     @abstractmethod
-    def rows(self, ask: Ask) -> RowsT:
+    def rows(self, ask: ModelAccess) -> RowsT:
         """Ask for what is needed and write it into the folder, which is locked."""
 
     def figures(self, rows: RowsT) -> ResultT:
@@ -182,7 +182,9 @@ def ask_for_rows(settings: Measure[RowsT, Any], models: Models | None = None) ->
                 held = lock.hold(durable.make_folder(out), f"selfreward evaluate {settings.name}")
                 stack.enter_context(held)
 
-        return settings.rows(Ask(out or Path(), models or Models(settings.run), answering, judging, claim))
+        return settings.rows(
+            ModelAccess(out or Path(), models or Models(settings.run), answering, judging, claim)
+        )
 
 
 def command(measured: type[Measure[Any, Any]]) -> Callable[..., None]:

@@ -33,7 +33,7 @@ from selfreward.evaluation.alpaca.annotators import PairwiseTemplate
 from selfreward.evaluation.alpaca.pairwise import (
     MODEL_FIRST,
     REFERENCE_FIRST,
-    Comparison,
+    ComparisonKey,
     Order,
     comparisons,
     parse_replies,
@@ -57,7 +57,7 @@ class AnnotationPlan:
     """Those that have an answer."""
     both_orders: bool
     seed: int
-    keys: tuple[Comparison, ...]
+    keys: tuple[ComparisonKey, ...]
     requests: tuple[Request, ...]
     """In the order of `keys`."""
 
@@ -79,7 +79,7 @@ def plan_annotations(
     """
     prompts = tuple(prompt for prompt in match(references, answers) if prompt.output is not None)
     by_instruction = {prompt.instruction: prompt for prompt in prompts}
-    wanted: set[Comparison] = set()
+    wanted: set[ComparisonKey] = set()
     for order in _orders(both_orders):
         wanted |= comparisons(template, prompts, order, seed)
     keys = tuple(
@@ -123,10 +123,10 @@ def annotation_rows(plan: AnnotationPlan, completions: Sequence[Completion]) -> 
     request of the plan, or a second one to the same, is an `AccountingError`.
     """
     replies = _by_key(plan, completions)
-    parsed: dict[Comparison, float] = {}
+    parsed: dict[ComparisonKey, float] = {}
     for order in _orders(plan.both_orders):
         parsed |= parse_replies(plan.template, plan.prompts, replies, order, plan.seed)
-    asked: dict[str, list[Comparison]] = {prompt.instruction: [] for prompt in plan.prompts}
+    asked: dict[str, list[ComparisonKey]] = {prompt.instruction: [] for prompt in plan.prompts}
     for key in plan.keys:
         asked[key[0]].append(key)
     return [_row(plan, prompt, asked[prompt.instruction], replies, parsed) for prompt in plan.prompts]
@@ -152,9 +152,9 @@ def _orders(both_orders: bool) -> tuple[Order, ...]:
     return (REFERENCE_FIRST, MODEL_FIRST) if both_orders else (None,)
 
 
-def _by_key(plan: AnnotationPlan, completions: Sequence[Completion]) -> dict[Comparison, Completion]:
+def _by_key(plan: AnnotationPlan, completions: Sequence[Completion]) -> dict[ComparisonKey, Completion]:
     keys = {request.id: key for request, key in zip(plan.requests, plan.keys, strict=True)}
-    found: dict[Comparison, Completion] = {}
+    found: dict[ComparisonKey, Completion] = {}
     for completion in completions:
         key = keys.get(completion.request_id)
         if key is None or key in found:
@@ -176,9 +176,9 @@ def _harness() -> str:
 def _row(
     plan: AnnotationPlan,
     prompt: PromptPair,
-    asked: Sequence[Comparison],
-    replies: Mapping[Comparison, Completion],
-    parsed: Mapping[Comparison, float],
+    asked: Sequence[ComparisonKey],
+    replies: Mapping[ComparisonKey, Completion],
+    parsed: Mapping[ComparisonKey, float],
 ) -> dict[str, Any]:
     """One annotation: alpaca-eval's columns first, then what was asked and answered in each order."""
     statuses = [_status(replies.get(key), key in parsed) for key in asked]

@@ -19,7 +19,7 @@ from selfreward.evaluation.alpaca.harness import contained, import_alpaca_eval
 from selfreward.evaluation.ask.files import PromptPair
 
 REFERENCE_FIRST, MODEL_FIRST = "reference_first", "model_first"
-Comparison = tuple[str, str]
+ComparisonKey = tuple[str, str]
 """(instruction, order): one comparison put to the judge."""
 Order = str | None
 """One of the two above for all pairs; None: alpaca-eval's coin decides for each."""
@@ -27,11 +27,11 @@ Order = str | None
 
 def comparisons(
     template: PairwiseTemplate, prompts: Sequence[PromptPair], order: Order, seed: int
-) -> set[Comparison]:
+) -> set[ComparisonKey]:
     """Which pairs alpaca-eval wants judged, and how it turns them. Identical answers are not among them."""
-    asked: set[Comparison] = set()
+    asked: set[ComparisonKey] = set()
 
-    def remember(keys: list[Comparison]) -> list[Any]:
+    def remember(keys: list[ComparisonKey]) -> list[Any]:
         asked.update(keys)
         return [""] * len(keys)
 
@@ -42,14 +42,14 @@ def comparisons(
 def parse_replies(
     template: PairwiseTemplate,
     prompts: Sequence[PromptPair],
-    replies: Mapping[Comparison, Completion],
+    replies: Mapping[ComparisonKey, Completion],
     order: Order,
     seed: int,
-) -> dict[Comparison, float]:
+) -> dict[ComparisonKey, float]:
     """Preferences (2 the model is better) that alpaca-eval reads out of the replies, where it can."""
     turned: dict[str, str] = {}
 
-    def answer(keys: list[Comparison]) -> list[Any]:
+    def answer(keys: list[ComparisonKey]) -> list[Any]:
         turned.update(keys)
         return [_for_parser(template, replies.get(key)) for key in keys]
 
@@ -80,7 +80,7 @@ def _for_parser(template: PairwiseTemplate, reply: Completion | None) -> Any:
 def _run_annotator(
     template: PairwiseTemplate,
     prompts: Sequence[PromptPair],
-    complete: Callable[[list[Comparison]], list[Any]],
+    complete: Callable[[list[ComparisonKey]], list[Any]],
     order: Order,
     seed: int,
 ) -> list[dict[str, Any]]:
@@ -105,7 +105,9 @@ def _run_annotator(
     return rows
 
 
-def _annotator_class(pairwise: Any, complete: Callable[[list[Comparison]], list[Any]], order: Order) -> Any:
+def _annotator_class(
+    pairwise: Any, complete: Callable[[list[ComparisonKey]], list[Any]], order: Order
+) -> Any:
     """`PairwiseAnnotator` whose prompts are keys and whose model is `complete`; all else is alpaca-eval's."""
 
     class Single(pairwise.SinglePairwiseAnnotator):  # type: ignore[misc]

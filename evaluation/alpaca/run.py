@@ -26,7 +26,7 @@ from selfreward.evaluation.alpaca.judge import annotator_name, judge_pairs, plan
 from selfreward.evaluation.alpaca.leaderboard import format_beside
 from selfreward.evaluation.alpaca.result import AlpacaResult, Baseline
 from selfreward.evaluation.alpaca.score import evaluate_files
-from selfreward.evaluation.ask.answers import Ask, Prompts, greedy, output_rows, restrict
+from selfreward.evaluation.ask.answers import ModelAccess, Prompts, greedy, output_rows, restrict
 from selfreward.evaluation.ask.files import Answers, read_answers
 from selfreward.evaluation.ask.requests import CachedGeneration
 from selfreward.evaluation.ask.results import Tables
@@ -106,7 +106,7 @@ class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, 
                 "--model, --judge or --n-max"
             )
 
-    def rows(self, ask: Ask) -> AlpacaFiles:
+    def rows(self, ask: ModelAccess) -> AlpacaFiles:
         """Answer (or read), judge, write; or only say where the files are."""
         if self.annotations is not None and self.outputs is not None:
             return AlpacaFiles(self.reference, self.outputs, self.annotations)

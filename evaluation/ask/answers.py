@@ -1,7 +1,7 @@
 """Prompts from a file or a run, and answers to them, from a file or from a model that is asked now.
 
     prompts = read_prompts(Path("prompts.jsonl"), n_max=256)
-    ask = Ask(out, Models(run_folder))
+    ask = ModelAccess(out, Models(run_folder))
     answers = ask.answers("M2", prompts)    # "hf:…", "openai:…", or a file of answers
 
 A prompt is its text: answers are joined to it by it, as alpaca-eval's are. Repeated prompts, and answers of a file
@@ -50,7 +50,7 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ModelAccess:
     """What a measure asks through: its folder, the models behind their names, and the engines' settings."""
 
     out: Path

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError, UsageError
-from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.requests import failed
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.benchmarks.mt_bench_files import (
@@ -37,7 +37,7 @@ from selfreward.evaluation.benchmarks.mt_bench_result import (
     parse_rating,
     summarise,
 )
-from selfreward.evaluation.measure import File, Judge, ModelName, Out, Seed, WithAnswers, WithJudge
+from selfreward.evaluation.measure import File, Judge, ModelName, Out, RandomSeed, WithAnswers, WithJudge
 from selfreward.judging.prompts.injection import holds_prompt_parts
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
@@ -67,14 +67,14 @@ class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBen
     """Who answers: hf:…, M2 of --run, …"""
     answers: File | None = None
     """Or answers in FastChat's form."""
-    seed: Seed = 0
+    seed: RandomSeed = 0
     """Of the sampled answers."""
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.answers is None):
             raise UsageError("mt-bench: expected either --model MODEL or --answers FILE")
 
-    def rows(self, ask: Ask) -> list[MtBenchRow]:
+    def rows(self, ask: ModelAccess) -> list[MtBenchRow]:
         """Answer both turns, judge both; OUT gets `answers.jsonl` (FastChat's form) and `judgements.jsonl`."""
         questions = read_questions(self.questions, self.reference_answers)
         prompts = read_judge_prompts(self.judge_prompts)
@@ -123,7 +123,7 @@ class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBen
         ]
         yield Tables(evaluation, figures, {TABLE: result.rows})
 
-    def _answer(self, ask: Ask, questions: Sequence[Question]) -> tuple[str, Texts]:
+    def _answer(self, ask: ModelAccess, questions: Sequence[Question]) -> tuple[str, Texts]:
         model = str(self.model)
         with ask.open(model, "answers", ask.answering) as generation:
             first = generation.complete([self._request(q, None) for q in questions], "first turn")

@@ -25,7 +25,7 @@ from selfreward.cli.output import format_table
 from selfreward.engines.references import ModelRef
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
-from selfreward.evaluation.ask.answers import Ask, write_text
+from selfreward.evaluation.ask.answers import ModelAccess, write_text
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
 from selfreward.progress import say
@@ -153,7 +153,7 @@ class Nlp(Measure[NlpResult, NlpResult]):
         if not self.check and (self.model is None or self.out is None):
             raise UsageError("evaluate nlp: expected --model MODEL and --out DIR (or --check)")
 
-    def rows(self, ask: Ask) -> NlpResult:
+    def rows(self, ask: ModelAccess) -> NlpResult:
         """A score for every task, in order; what is in OUT already is not measured again."""
         if self.check:
             return NlpResult(checked=check_datasets())

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from selfreward.errors import UsageError
 from selfreward.evaluation.alpaca.annotators import load_annotator
-from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.results import Tables
 from selfreward.evaluation.judges.pairwise import JudgedPairs, PairwiseRun, judge_pairs_of, measure_pairwise
 from selfreward.evaluation.judges.ranked_replies import RankedReplies, check_ranks, read_ranked, run_replies
@@ -27,7 +27,7 @@ from selfreward.evaluation.judges.run import (
     judge_tables,
     measure_judge,
 )
-from selfreward.evaluation.measure import Out, Result, Seed, WithJudge
+from selfreward.evaluation.measure import Out, RandomSeed, Result, WithJudge
 from selfreward.judging.files import template_settings
 from selfreward.judging.prompts.templates import load_template
 from selfreward.progress import say
@@ -90,7 +90,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
     """Language of the replies, in oasst exports."""
     split: str = "train"
     """Split of a Hub dataset."""
-    seed: Seed = 0
+    seed: RandomSeed = 0
     """Of sampled judgements."""
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
         if len(set(map(_file_name, self.template))) < len(self.template):
             raise UsageError(f"two of the templates {', '.join(self.template)} have one name; rename a file")
 
-    def rows(self, ask: Ask) -> list[JudgedReplies | JudgedPairs]:
+    def rows(self, ask: ModelAccess) -> list[JudgedReplies | JudgedPairs]:
         """Judge the replies with every judge; what was left out of the data is said on stderr."""
         annotator = load_annotator(self.pairwise) if self.pairwise else None
         ways = [] if annotator else [self._judging(name) for name in self.template]
@@ -129,7 +129,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
         """`judge_scores`, a row for each reply; verdicts on pairs are in their file alone."""
         return map(judge_tables, result.runs)
 
-    def _replies(self, ask: Ask) -> RankedReplies:
+    def _replies(self, ask: ModelAccess) -> RankedReplies:
         """What people ranked: the data given, or the run's own."""
         if self.data is not None:
             replies = read_ranked(self.data, self.lang, self.split, self.n_prompts)

@@ -21,10 +21,10 @@ from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError
 from selfreward.evaluation.alpaca.annotators import PairwiseTemplate
 from selfreward.evaluation.alpaca.judge import require_logprobs
-from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, Comparison, parse_replies
-from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, ComparisonKey, parse_replies
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.files import PromptPair
-from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies, by_prompt, human_verdict
+from selfreward.evaluation.judges.ranked_replies import RankedReplies, ReplyRow, by_prompt, human_verdict
 from selfreward.evaluation.pairwise.result import sign
 from selfreward.judging.parsing.verdicts import (
     AnnotatorAgreement,
@@ -47,7 +47,7 @@ class JudgedPairs:
     """The judge as the user calls it."""
     judge: str
     replies: RankedReplies
-    rows: list[JsonRow]
+    rows: list[ReplyRow]
     path: Path
     seed: int
 
@@ -85,13 +85,13 @@ class _Pair:
     """Two replies to one prompt, in the order of the data, and what people say of them."""
 
     id: str
-    first: JsonRow
-    second: JsonRow
+    first: ReplyRow
+    second: ReplyRow
     people: int
 
 
 def judge_pairs_of(
-    ask: Ask, model: str, replies: RankedReplies, template: PairwiseTemplate, seed: int
+    ask: ModelAccess, model: str, replies: RankedReplies, template: PairwiseTemplate, seed: int
 ) -> JudgedPairs:
     """Ask for every pair in both orders; OUT gets a row for each."""
     pairs = _pairs(replies.rows, replies.source)
@@ -123,7 +123,7 @@ def measure_pairwise(judged: JudgedPairs) -> PairwiseRun:
     )
 
 
-def _pairs(rows: Sequence[JsonRow], source: str) -> list[_Pair]:
+def _pairs(rows: Sequence[ReplyRow], source: str) -> list[_Pair]:
     pairs = [
         _Pair(row_id("pair", one["prompt_id"], one["response_id"], other["response_id"]), one, other, people)
         for replies in by_prompt(rows)
@@ -135,7 +135,7 @@ def _pairs(rows: Sequence[JsonRow], source: str) -> list[_Pair]:
     return pairs
 
 
-def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> dict[Comparison, Request]:
+def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> dict[ComparisonKey, Request]:
     """(pair, order) -> what is asked; nothing for two equal texts."""
     sampling = Sampling(template.temperature, 1.0, template.max_tokens)
     requests = {}
@@ -155,7 +155,7 @@ def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> 
 
 
 def _places(
-    pairs: Sequence[_Pair], template: PairwiseTemplate, found: dict[Comparison, Completion], seed: int
+    pairs: Sequence[_Pair], template: PairwiseTemplate, found: dict[ComparisonKey, Completion], seed: int
 ) -> dict[str, tuple[Verdict, Verdict]]:
     """For each pair the *place* that won in either order (1: shown first), as alpaca-eval's parsers read it."""
     # Repeated instructions would be one to alpaca-eval; it sees the pair's id, and the texts stay outside anyway.
@@ -164,7 +164,7 @@ def _places(
         for pair in pairs
         if (pair.id, MODEL_FIRST) in found
     ]
-    preferences: dict[Comparison, float] = {}
+    preferences: dict[ComparisonKey, float] = {}
     for order in (REFERENCE_FIRST, MODEL_FIRST):
         preferences |= parse_replies(template, prompts, found, order, seed)
     places: dict[str, tuple[Verdict, Verdict]] = {pair.id: (0, 0) for pair in pairs}
@@ -182,7 +182,9 @@ def _place(preference: float | None, direction: int) -> Verdict:
     return {0: 0, -1: _FIRST, 1: _SECOND}[direction * sign(preference)]
 
 
-def _row(pair: _Pair, places: tuple[Verdict, Verdict], found: dict[Comparison, Completion]) -> dict[str, Any]:
+def _row(
+    pair: _Pair, places: tuple[Verdict, Verdict], found: dict[ComparisonKey, Completion]
+) -> dict[str, Any]:
     shown = [found.get((pair.id, order)) for order in (REFERENCE_FIRST, MODEL_FIRST)]
     return {
         "prompt_id": pair.first["prompt_id"],

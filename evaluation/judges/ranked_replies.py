@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from selfreward.store.run import Run
 
-JsonRow = dict[str, Any]
+ReplyRow = dict[str, Any]
 _NEEDED = ("prompt", "response")
 _HUMAN = ("human_rank", "human_score")
 _TABLES = (".csv", ".csv.gz", ".parquet")
@@ -51,7 +51,7 @@ class RankedReplies:
     """Rows with `prompt_id`, `response_id`, `prompt`, `response` and a human rank or score; what was left out."""
 
     source: str
-    rows: tuple[JsonRow, ...]
+    rows: tuple[ReplyRow, ...]
     dropped: dict[str, int]
 
     @property
@@ -122,15 +122,15 @@ def check_ranks(replies: RankedReplies) -> None:
     check_ratings(columns | {"score": [None] * len(replies.rows)}, where=replies.source)
 
 
-def by_prompt(rows: Iterable[JsonRow]) -> list[list[JsonRow]]:
+def by_prompt(rows: Iterable[ReplyRow]) -> list[list[ReplyRow]]:
     """The replies of each prompt."""
-    groups: dict[str, list[JsonRow]] = {}
+    groups: dict[str, list[ReplyRow]] = {}
     for row in rows:
         groups.setdefault(row["prompt_id"], []).append(row)
     return list(groups.values())
 
 
-def human_verdict(one: JsonRow, other: JsonRow) -> int:
+def human_verdict(one: ReplyRow, other: ReplyRow) -> int:
     """1 where people rank the first lower or score it higher, 2 the second, 0 where they see no difference."""
     better = [
         -row["human_rank"] if row.get("human_rank") is not None else row["human_score"]
@@ -139,7 +139,7 @@ def human_verdict(one: JsonRow, other: JsonRow) -> int:
     return 0 if better[0] == better[1] else 1 if better[0] > better[1] else 2
 
 
-def _file_rows(path: Path, lang: str) -> tuple[list[JsonRow], Counter[str]]:
+def _file_rows(path: Path, lang: str) -> tuple[list[ReplyRow], Counter[str]]:
     if path.name.endswith(_TABLES):
         return _table_rows(_pandas_rows(path), path.name), Counter()
     if _starts_a_list(path):
@@ -158,7 +158,7 @@ def _file_rows(path: Path, lang: str) -> tuple[list[JsonRow], Counter[str]]:
     return _table_rows([record for _, record in lines], path.name), Counter()
 
 
-def _of_seeds(reading: SeedReading) -> tuple[list[JsonRow], Counter[str]]:
+def _of_seeds(reading: SeedReading) -> tuple[list[ReplyRow], Counter[str]]:
     rows = [
         {
             "prompt_id": seed.prompt_id,
@@ -172,7 +172,7 @@ def _of_seeds(reading: SeedReading) -> tuple[list[JsonRow], Counter[str]]:
     return rows, Counter(reading.dropped)
 
 
-def _table_rows(records: list[JsonRow], name: str) -> list[JsonRow]:
+def _table_rows(records: list[ReplyRow], name: str) -> list[ReplyRow]:
     """Rows of a table; ids are made where it has none. Chosen / rejected tables become two rows each."""
     if not records:
         raise InputError(f"{name}: holds no rows")
@@ -207,20 +207,20 @@ def _table_rows(records: list[JsonRow], name: str) -> list[JsonRow]:
     return rows
 
 
-def _ranked_only(rows: list[JsonRow], dropped: Counter[str]) -> list[JsonRow]:
+def _ranked_only(rows: list[ReplyRow], dropped: Counter[str]) -> list[ReplyRow]:
     kept = [row for row in rows if any(row.get(column) == row.get(column) is not None for column in _HUMAN)]
     _count(dropped, "no_human_rank", len(rows) - len(kept))
     return kept
 
 
-def _several_replies_only(rows: list[JsonRow], dropped: Counter[str]) -> list[JsonRow]:
+def _several_replies_only(rows: list[ReplyRow], dropped: Counter[str]) -> list[ReplyRow]:
     sizes = Counter(row["prompt_id"] for row in rows)
     kept = [row for row in rows if sizes[row["prompt_id"]] > 1]
     _count(dropped, "only_ranked_reply", len(rows) - len(kept))
     return kept
 
 
-def _draw(rows: list[JsonRow], n_prompts: int | None, dropped: Counter[str]) -> list[JsonRow]:
+def _draw(rows: list[ReplyRow], n_prompts: int | None, dropped: Counter[str]) -> list[ReplyRow]:
     if n_prompts is None:
         return rows
     chosen = drawn((str(row["prompt_id"]) for row in rows), n_prompts)
@@ -229,7 +229,7 @@ def _draw(rows: list[JsonRow], n_prompts: int | None, dropped: Counter[str]) -> 
     return kept
 
 
-def _refuse_repeated_ids(rows: list[JsonRow], name: str) -> None:
+def _refuse_repeated_ids(rows: list[ReplyRow], name: str) -> None:
     seen = Counter((row["prompt_id"], row["response_id"]) for row in rows)
     repeated = [key for key, n in seen.items() if n > 1]
     if repeated:
@@ -258,17 +258,17 @@ def _starts_a_list(path: Path) -> bool:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
 
-def _records(frame: pd.DataFrame) -> list[JsonRow]:
+def _records(frame: pd.DataFrame) -> list[ReplyRow]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _json_list(path: Path) -> list[JsonRow]:
+def _json_list(path: Path) -> list[ReplyRow]:
     from selfreward.evaluation.ask.files import read_rows
 
     return [dict(row) for row in read_rows(path)]
 
 
-def _pandas_rows(path: Path) -> list[JsonRow]:
+def _pandas_rows(path: Path) -> list[ReplyRow]:
     import pandas as pd
 
     try:
@@ -279,13 +279,13 @@ def _pandas_rows(path: Path) -> list[JsonRow]:
     return [dict(record) for record in records]
 
 
-def _folder_rows(path: Path) -> list[JsonRow]:
+def _folder_rows(path: Path) -> list[ReplyRow]:
     from selfreward.store.run import load_rows
 
     return [dict(row) for row in load_rows(path)]
 
 
-def _hub_rows(name: str, split: str) -> list[JsonRow]:
+def _hub_rows(name: str, split: str) -> list[ReplyRow]:
     """The rows of a Hub dataset; the download goes into the Hub's own cache."""
     import datasets
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import JudgingConfig
-from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.results import Evaluation, Tables
-from selfreward.evaluation.judges.ranked_replies import JsonRow, RankedReplies, by_prompt, human_verdict
+from selfreward.evaluation.judges.ranked_replies import RankedReplies, ReplyRow, by_prompt, human_verdict
 from selfreward.judging.agreement.agreement import Agreement, measure_agreement
 from selfreward.judging.files import first_error, with_judgements
 from selfreward.judging.judge import Item, judge_items
@@ -52,7 +52,7 @@ class JudgedReplies:
     judge: str
     how: Judging
     replies: RankedReplies
-    rows: list[JsonRow]
+    rows: list[ReplyRow]
     path: Path
     n_tokens: int
 
@@ -111,7 +111,7 @@ class JudgeScore:
 
 
 def judge_replies(
-    ask: Ask, model: str, replies: RankedReplies, ways: Sequence[Judging]
+    ask: ModelAccess, model: str, replies: RankedReplies, ways: Sequence[Judging]
 ) -> list[JudgedReplies]:
     """Score every reply with every template; OUT gets a file for each."""
     judge = ask.models.ref(model).name
@@ -180,7 +180,7 @@ def judge_tables(result: JudgeRun) -> Tables:
     return Tables(evaluation, figures, {SCORES: [_score_row(result, row) for row in rows]})
 
 
-def _score_row(result: JudgeRun, row: JsonRow) -> JudgeScore:
+def _score_row(result: JudgeRun, row: ReplyRow) -> JudgeScore:
     return JudgeScore(
         evaluation_id="",
         judge=result.judge,
@@ -197,7 +197,7 @@ def _score_row(result: JudgeRun, row: JsonRow) -> JudgeScore:
     )
 
 
-def _pair_verdicts(rows: Sequence[JsonRow]) -> VerdictAgreement | None:
+def _pair_verdicts(rows: Sequence[ReplyRow]) -> VerdictAgreement | None:
     """Verdicts on pairs (PandaLM, chosen and rejected), people's ties among them; None for longer rankings."""
     pairs = by_prompt(rows)
     if any(len(pair) != 2 or "human_rank" not in pair[0] for pair in pairs):
@@ -207,5 +207,5 @@ def _pair_verdicts(rows: Sequence[JsonRow]) -> VerdictAgreement | None:
     return verdict_agreement(judge, people)
 
 
-def _item_id(template: str, row: JsonRow) -> str:
+def _item_id(template: str, row: ReplyRow) -> str:
     return f"{template}/{row['prompt_id']}/{row['response_id']}"

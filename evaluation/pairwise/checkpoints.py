@@ -26,7 +26,7 @@ from pydantic.dataclasses import dataclass
 from selfreward.errors import EmptyResultError, UsageError
 from selfreward.evaluation.alpaca.annotators import PairwiseTemplate, load_annotator
 from selfreward.evaluation.alpaca.judge import annotator_name
-from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.files import Answers
 from selfreward.evaluation.ask.requests import CachedGeneration
 from selfreward.evaluation.ask.results import Tables
@@ -151,7 +151,7 @@ class Checkpoints(Compared[CheckpointSelection, CheckpointSelection]):
     start: ModelName | None = None
     """The model training started from, for the first one."""
 
-    def rows(self, ask: Ask) -> CheckpointSelection:
+    def rows(self, ask: ModelAccess) -> CheckpointSelection:
         """Answer for and compare one checkpoint after the other."""
         prompts = ask.prompts(self.prompts, self.n_max)
         template = load_annotator(self.annotator or DEFAULT_ANNOTATOR)

@@ -24,7 +24,7 @@ from selfreward.evaluation.alpaca.annotators import PairwiseTemplate, load_annot
 from selfreward.evaluation.alpaca.judge import annotator_name, judge_pairs, plan_annotations
 from selfreward.evaluation.ask.answers import (
     EFT_EVAL_SPLIT,
-    Ask,
+    ModelAccess,
     greedy,
     output_rows,
     prompts_sha256,
@@ -102,7 +102,7 @@ class HeadToHead(Compared[list[HeadToHeadRow], HeadToHeadResult]):
     b: ModelName
     """Who it is compared with."""
 
-    def rows(self, ask: Ask) -> list[HeadToHeadRow]:
+    def rows(self, ask: ModelAccess) -> list[HeadToHeadRow]:
         """Answer, judge; OUT gets `answers_a.json`, `answers_b.json` and `verdicts.json`."""
         prompts = ask.prompts(self.prompts, self.n_max)
         template = load_annotator(self.annotator or DEFAULT_ANNOTATOR)

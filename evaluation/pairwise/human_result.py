@@ -23,7 +23,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from selfreward.errors import InputError
-from selfreward.evaluation.ask.answers import Ask
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.files import Offenders, read_text
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import File, Measure, Result
@@ -107,7 +107,7 @@ class HumanImport(Measure[HumanResult, HumanResult]):
     key: File
     """The key.json that human-export wrote."""
 
-    def rows(self, ask: Ask) -> HumanResult:
+    def rows(self, ask: ModelAccess) -> HumanResult:
         """Nobody is asked: people were."""
         return read_sheets(read_key(self.key), self.sheets)
 

@@ -26,9 +26,17 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from selfreward.errors import InputError, UsageError
-from selfreward.evaluation.ask.answers import Ask, greedy, write_text
+from selfreward.evaluation.ask.answers import ModelAccess, greedy, write_text
 from selfreward.evaluation.ask.files import Answers
-from selfreward.evaluation.measure import ModelName, Out, PromptsFile, Result, Seed, Temperature, WithAnswers
+from selfreward.evaluation.measure import (
+    ModelName,
+    Out,
+    PromptsFile,
+    RandomSeed,
+    Result,
+    Temperature,
+    WithAnswers,
+)
 from selfreward.tables import row_id
 from selfreward.unkeyed import Count
 
@@ -120,11 +128,11 @@ class HumanExport(WithAnswers[HumanSheets, HumanSheets]):
     """Prompts on each sheet."""
     annotators: Count = 3
     """People, one sheet each."""
-    seed: Seed = 0
+    seed: RandomSeed = 0
     """Of the draw, the order and the sides."""
     temperature: Temperature = 0.0
 
-    def rows(self, ask: Ask) -> HumanSheets:
+    def rows(self, ask: ModelAccess) -> HumanSheets:
         """Draw, answer and write; the draw comes first, so that nothing is answered in vain."""
         prompts = ask.prompts(self.prompts, self.n)
         sampling = greedy(self.max_tokens, self.temperature)

@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from selfreward.cli.output import format_table
 from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError, UsageError
-from selfreward.evaluation.ask.answers import Ask, prompts_sha256
+from selfreward.evaluation.ask.answers import ModelAccess, prompts_sha256
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import File, Folder, ModelName, NMax, Result, WithJudge
 from selfreward.judging.parsing.scores import own_words
@@ -107,7 +107,7 @@ class LabelPrompts(WithJudge[PromptLabels, PromptLabels]):
                 "label-prompts: expected --prompts FILE --judge MODEL --out DIR, or --labels FILE"
             )
 
-    def rows(self, ask: Ask) -> PromptLabels:
+    def rows(self, ask: ModelAccess) -> PromptLabels:
         """Ask for the labels of every prompt; OUT gets `labels.jsonl` and the journal."""
         if self.labels is not None:
             return PromptLabels(self.labels.name, tuple(read_labels(self.labels)))

@@ -46,9 +46,14 @@ class Leaderboard:
         columns = ["model", *next(iter(self.rows.values()))]
         if column not in columns:
             raise UsageError(f"the leaderboard has no column {column!r}; it has {', '.join(columns)}")
-        if column == "model":
-            return sorted(self.rows.items())
-        return sorted(self.rows.items(), key=lambda item: _descending(item[1].get(column)))
+
+        def rank(item: tuple[str, dict[str, Value]]) -> tuple[int, float, str]:
+            value = item[0] if column == "model" else item[1].get(column)
+            if isinstance(value, float):
+                return 0, -value, ""
+            return (2, 0.0, "") if value is None else (1, 0.0, value)
+
+        return sorted(self.rows.items(), key=rank)
 
 
 def leaderboard(path: Path | None = None) -> Leaderboard:
@@ -58,7 +63,8 @@ def leaderboard(path: Path | None = None) -> Leaderboard:
     text = read_text(path)
     digest = hashlib.sha256(text.encode()).hexdigest()
     source = f"alpaca-eval {version('alpaca-eval')}" if shipped else path.name
-    return Leaderboard(_rows(text, path), source, _date(digest, path), digest)
+    date = KNOWN_DATES.get(digest) or f"file of {datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d}"
+    return Leaderboard(_rows(text, path), source, date, digest)
 
 
 def format_leaderboard(
@@ -121,18 +127,6 @@ def _value(cell: str | None) -> Value:
         return float(cell)
     except ValueError:
         return cell
-
-
-def _date(digest: str, path: Path) -> str:
-    if digest in KNOWN_DATES:
-        return KNOWN_DATES[digest]
-    return f"file of {datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d}"
-
-
-def _descending(value: Value) -> tuple[int, float, str]:
-    if isinstance(value, float):
-        return 0, -value, ""
-    return (2, 0.0, "") if value is None else (1, 0.0, value)
 
 
 def _cell(value: Value, form: str) -> str:

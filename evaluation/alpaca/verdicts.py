@@ -78,17 +78,14 @@ def verdict_of(row: JsonRow) -> JudgeVerdict:
     >>> verdict_of({"preference": -1}).status, verdict_of({"preference": None}).status
     ('out_of_range', 'no_score')
     """
-    value, status = row.get("preference"), row.get("status")
-    order, disagree = row.get("order"), row.get("disagree")
+    value, status, order, disagree = (row.get(k) for k in ("preference", "status", "order", "disagree"))
     shown = (order if isinstance(order, str) else None, disagree if isinstance(disagree, bool) else None)
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        return JudgeVerdict(
-            None, status if isinstance(status, str) and status != "ok" else "no_score", *shown
-        )
+        said = isinstance(status, str) and status != "ok"
+        return JudgeVerdict(None, str(status) if said else "no_score", *shown)
     preference = 1.5 if value == 0 else float(value)
-    if not 1 <= preference <= 2:
-        return JudgeVerdict(None, "out_of_range", *shown)
-    return JudgeVerdict(preference, "ok", *shown)
+    in_range = 1 <= preference <= 2
+    return JudgeVerdict(preference if in_range else None, "ok" if in_range else "out_of_range", *shown)
 
 
 def _one_judge(
@@ -132,14 +129,20 @@ def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> Non
 
 
 def _check_names(numbered: Numbered, source: str, references: Answers, outputs: Answers) -> list[str]:
-    """JudgeVerdicts must be about the answers at hand. Texts decide where the rows carry them, names otherwise."""
+    """Verdicts must be about the answers at hand. Texts decide where the rows carry them, names otherwise."""
     _check_texts(numbered, source, "output_1", references)
     texts_agree = _check_texts(numbered, source, "output_2", outputs)
     _check_generator(numbered, source, "generator_1", references)
-    if texts_agree and outputs.generator is not None:
-        return _renamed(numbered, source, outputs)
-    _check_generator(numbered, source, "generator_2", outputs)
-    return []
+    names = _names(numbered, source, "generator_2")
+    if not texts_agree or outputs.generator is None or len(names) > 1:
+        _check_generator(numbered, source, "generator_2", outputs)
+        return []
+    # The same texts under another name are a renamed model: said, not refused.
+    return [
+        f"{source}: calls the model {name!r}, {outputs.source} calls it {outputs.generator!r}; the answers agree"
+        for name in names
+        if name != outputs.generator
+    ]
 
 
 def _check_texts(numbered: Numbered, source: str, column: str, answers: Answers) -> bool:
@@ -178,15 +181,3 @@ def _check_generator(numbered: Numbered, source: str, column: str, answers: Answ
                 source, f"with {column} {name!r}, but {answers.source} holds {expected!r}"
             )
             raise InputError(sentence + "; give annotations of one model against one reference")
-
-
-def _renamed(numbered: Numbered, source: str, outputs: Answers) -> list[str]:
-    """Same texts under another name is a renamed model: said, not refused. Two names are two models."""
-    names = _names(numbered, source, "generator_2")
-    if len(names) > 1:
-        _check_generator(numbered, source, "generator_2", outputs)
-    return [
-        f"{source}: calls the model {name!r}, {outputs.source} calls it {outputs.generator!r}; the answers agree"
-        for name in names
-        if name != outputs.generator
-    ]

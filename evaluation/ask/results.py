@@ -78,18 +78,11 @@ class Evaluation:
         number = None if value is None else float(value)
         return EvaluationFigure(evaluation_id=self.id, figure=name, value=number, **own, **optional)
 
-    def of_figure(
-        self,
-        name: str,
-        figure: Figure,
-        *,
-        scale: float = 100.0,
-        unit: str = "percent",
-        part: str | None = None,
-    ) -> EvaluationFigure:
-        """A `Figure` of `selfreward.statistics` as a row; `scale` 100 makes a share a percentage."""
+    def of_figure(self, name: str, figure: Figure, unit: str = "percent", **rest: Any) -> EvaluationFigure:
+        """A `Figure` of `selfreward.statistics` as a row; a share as percent."""
+        scale = 100.0 if unit == "percent" else 1.0
         value, low, high = (None if x is None else scale * x for x in (figure.value, figure.low, figure.high))
-        return self.figure(name, value, low=low, high=high, n=figure.n, of=figure.of, unit=unit, part=part)
+        return self.figure(name, value, low=low, high=high, n=figure.n, of=figure.of, unit=unit, **rest)
 
     def shares(self, result: object, *names: str) -> list[EvaluationFigure]:
         """The figures of a result that are its attributes of these names."""

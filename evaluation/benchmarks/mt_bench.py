@@ -118,8 +118,7 @@ class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBen
             },
         )
         figures = [
-            evaluation.of_figure("score", figure, scale=1.0, unit="score", part=part)
-            for part, figure in result.parts()
+            evaluation.of_figure("score", figure, "score", part=part) for part, figure in result.parts()
         ]
         yield Tables(evaluation, figures, {TABLE: result.rows})
 

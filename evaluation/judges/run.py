@@ -170,11 +170,8 @@ def judge_tables(result: JudgeRun) -> Tables:
     figures = []
     for part, measures in parts:
         for name in measures.__dataclass_fields__:
-            is_correlation = name.startswith(("spearman", "kendall"))
-            scale, unit = (1.0, "correlation") if is_correlation else (100.0, "percent")
-            figures.append(
-                evaluation.of_figure(name, getattr(measures, name), scale=scale, unit=unit, part=part)
-            )
+            unit = "correlation" if name.startswith(("spearman", "kendall")) else "percent"
+            figures.append(evaluation.of_figure(name, getattr(measures, name), unit, part=part))
     share = 100 * counts.n_scored / counts.n_rows
     figures.append(evaluation.figure("scored", share, n=counts.n_rows, of="responses"))
     return Tables(evaluation, figures, {SCORES: [_score_row(result, row) for row in rows]})

@@ -125,20 +125,17 @@ class HumanImport(Measure[HumanResult, HumanResult]):
         figures = evaluation.shares(result, "win", "tie", "loss")
         if result.agreement is not None:
             figures.append(evaluation.of_figure("pairwise_agreement", result.agreement.pairwise))
-            figures.append(
-                evaluation.of_figure("alpha", result.agreement.alpha, scale=1.0, unit="correlation")
-            )
+            figures.append(evaluation.of_figure("alpha", result.agreement.alpha, "correlation"))
         yield Tables(evaluation, figures, {TABLE: result.rows})
 
 
 def read_sheets(key: SheetKey, paths: Sequence[Path]) -> HumanResult:
     """All verdicts of the filled sheets, summed up. Sheets that are not given count as not filled in."""
     items = {item.item: item for item in key.items}
-    rows: dict[str, HumanVerdict] = {
-        item.item: HumanVerdict(
-            "", item.item, item.annotator, item.prompt, key.model_a, key.model_b, item.first, None, None
-        )
-        for item in key.items
+    names = (key.model_a, key.model_b)
+    rows = {
+        i.item: HumanVerdict("", i.item, i.annotator, i.prompt, *names, i.first, None, None)
+        for i in key.items
     }
     seen: set[str] = set()
     n_changed = 0
@@ -184,6 +181,10 @@ def summarise(key: SheetKey, rows: Sequence[HumanVerdict], notes: tuple[str, ...
         by_prompt[row.prompt].append(row.verdict)
     outcomes = [majority(verdicts, key.n_annotators) for verdicts in by_prompt.values()]
     unknown = np.array([verdict is None for verdict, _ in outcomes])
+    win, tie, loss = (
+        open_share(np.array([verdict == outcome for verdict, _ in outcomes]), unknown)
+        for outcome in ("a", "tie", "b")
+    )
     decided = [row for row in rows if row.verdict in ("a", "b")]
     chosen_first = np.array([row.verdict == row.first for row in decided], dtype=bool)
     return HumanResult(
@@ -192,9 +193,9 @@ def summarise(key: SheetKey, rows: Sequence[HumanVerdict], notes: tuple[str, ...
         n_prompts=len(by_prompt),
         n_annotators=key.n_annotators,
         n_verdicts=sum(row.verdict is not None for row in rows),
-        win=open_share(np.array([verdict == "a" for verdict, _ in outcomes]), unknown),
-        tie=open_share(np.array([verdict == "tie" for verdict, _ in outcomes]), unknown),
-        loss=open_share(np.array([verdict == "b" for verdict, _ in outcomes]), unknown),
+        win=win,
+        tie=tie,
+        loss=loss,
         n_split=sum(how == "split" for _, how in outcomes),
         n_open=int(unknown.sum()),
         first_chosen=open_share(chosen_first, np.zeros(len(decided), dtype=bool), "verdicts"),

@@ -27,7 +27,6 @@ from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from selfreward.cli.output import format_table
 from selfreward.config.run import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.engines.base import EngineOptions
@@ -38,6 +37,7 @@ from selfreward.judging.judge import Item, judge_items
 from selfreward.judging.prompts.templates import load_template
 from selfreward.steps.generation import Generation
 from selfreward.store.run import Run
+from selfreward.text import format_table
 
 MODES = {
     "sampled": {"mode": "sampled"},

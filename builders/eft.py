@@ -24,12 +24,15 @@ from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
 from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
-from selfreward.store.run import Counts
+from selfreward.store.recipe import Recipe
+from selfreward.store.run import Counts, Run
+from selfreward.store.version import Version
 from selfreward.tables import Eft, Message, Seed, from_table, row_id, to_table
 
 NAME = "builders.eft"
@@ -85,6 +88,11 @@ def shortest_request(plan: Plan) -> Request:
     """The least that the judge must be able to read."""
     template = JudgeTemplate.from_text(plan.texts["template"])
     return judge_request(template, plan.params["eft"]["max_tokens"])
+
+
+def reusable(run: Run, recipe: Recipe) -> Version | None:
+    """A version of an earlier parser, if today's reads it the same."""
+    return read_alike(run, recipe, "target", "target_score")
 
 
 def build(job: Job) -> Rows:

@@ -12,24 +12,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from selfreward.builders.seed_tables import looks_like_table, read_table
 from selfreward.config.run import RunConfig, SeedsConfig
-from selfreward.errors import EmptyResultError, InputError
+from selfreward.errors import EmptyResultError, InputError, UsageError
+from selfreward.progress import say
+from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import (
-    EMBEDDED,
     SeedReading,
+    looks_like_messages,
     looks_like_trees,
-    read_lines,
     read_messages,
-    read_table,
     read_trees,
 )
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Seed, to_table
 
+EMBEDDED = Path(__file__).parent / "seeds"
 NAME = "builders.seed_replies"
 VERSION = 1
-_TABLE_SUFFIXES = (".csv", ".parquet", ".csv.gz")
+_ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".gz")
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
@@ -40,6 +42,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     if settings.source == "embedded":
         files = {path.stem: path for path in sorted(EMBEDDED.glob("*.jsonl"))}
     elif _is_local(settings.source):
+        if Path(settings.source).is_dir():
+            raise UsageError(f"seeds.source {settings.source}: is a folder; give one of the files in it")
         files = {"seed_file": Path(settings.source)}
         params["seeds"]["source"] = _source_name(settings.source)
     return Plan(name="seeds", module=__name__, files=files, params=params)
@@ -55,53 +59,65 @@ def build(job: Job) -> Rows:
             f"seeds: none of the {reading.n_in} replies in {settings.source} is left: "
             + ", ".join(f"{reason} {n}" for reason, n in reading.dropped.items())
         )
-    notes = {"prompts": len({seed.prompt_id for seed in rows})}
+    notes = {
+        "prompts": len({seed.prompt_id for seed in rows}),
+        "unranked": sum(seed.human_rank is None for seed in rows),
+    }
+    if notes["unranked"]:
+        say(f"seeds: {notes['unranked']} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
     return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes))
 
 
 def _is_local(source: str) -> bool:
     """A name such as `OpenAssistant/oasst1` is the Hub's, unless a file of that path exists."""
-    return Path(source).exists() or source.count("/") != 1 or Path(source).suffix != ""
+    return Path(source).exists() or source.count("/") != 1 or source.endswith(_ENDINGS)
 
 
 def _source_name(source: str) -> str:
     return Path(source).name.split(".")[0]
 
 
+def embedded_seeds() -> SeedReading:
+    """The set that comes with this package."""
+    lines = [line for path in sorted(EMBEDDED.glob("*.jsonl")) for line in read_rows(path)]
+    return read_trees(lines, "embedded", "en", "builders/seeds")
+
+
 def _read(settings: SeedsConfig, files: dict[str, Path]) -> SeedReading:
     if "seed_file" in files:
-        return _read_file(files["seed_file"], settings)
+        path = files["seed_file"]
+        return _read_lines(list(read_rows(path)), settings, str(path))
     if files:
-        lines = [line for path in files.values() for line in read_lines(path)]
+        lines = [line for path in files.values() for line in read_rows(path)]
         return read_trees(lines, "embedded", settings.lang, "builders/seeds")
     return _read_hub(settings)
 
 
-def _read_file(path: Path, settings: SeedsConfig) -> SeedReading:
-    if settings.format == "table" or path.name.endswith(_TABLE_SUFFIXES):
-        return read_table(_table_records(path), settings.columns, settings.source, settings.lang)
-    lines = list(read_lines(path))
+def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, where: str) -> SeedReading:
+    """Trees, messages or a table: as the configuration says, or by the first row's columns."""
     if not lines:
-        raise InputError(f"{path}: is empty; expected one message or tree a line")
-    trees = settings.format == "trees" or (settings.format == "auto" and looks_like_trees(lines[0][1]))
-    read = read_trees if trees else read_messages
-    return read(lines, settings.source, settings.lang, str(path))
-
-
-def _table_records(path: Path) -> list[dict[str, Any]]:
-    import pandas as pd
-
-    try:
-        if path.name.endswith(".parquet"):
-            frame = pd.read_parquet(path)
-        elif ".csv" in path.suffixes:
-            frame = pd.read_csv(path)
-        else:
-            return [record for _, record in read_lines(path)]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a table: {error}") from error
-    plain = frame.astype(object).where(frame.notna(), None)
-    return [{str(name): value for name, value in record.items()} for record in plain.to_dict("records")]
+        raise InputError(
+            f"{where}: has no rows; expected Open Assistant messages or trees, or a ranked table"
+        )
+    kind: str = settings.format
+    first = lines[0][1]
+    if kind == "auto":
+        found = (
+            ("trees", looks_like_trees(first)),
+            ("messages", looks_like_messages(first)),
+            ("table", looks_like_table(first, settings.columns)),
+        )
+        kind = next((name for name, looks in found if looks), "auto")
+    if kind == "table":
+        return read_table(lines, settings.columns, settings.source, settings.lang, where)
+    if kind == "auto":
+        raise InputError(
+            f"{where}: found the columns {', '.join(sorted(map(str, first)))}; expected Open Assistant messages "
+            "(message_id, parent_id, role, text, rank), trees (prompt.replies), or a table with prompt, response and rank or "
+            "score, or with prompt, chosen and rejected; name its columns with seeds.columns, e.g. {prompt: question}"
+        )
+    read = read_trees if kind == "trees" else read_messages
+    return read(lines, settings.source, settings.lang, where)
 
 
 def _read_hub(settings: SeedsConfig) -> SeedReading:
@@ -114,10 +130,7 @@ def _read_hub(settings: SeedsConfig) -> SeedReading:
             f"seeds.source {settings.source!r}: is no local file, and the Hub did not give it "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"
         ) from error
-    if "message_id" in loaded.column_names:
-        lines = enumerate((dict(row) for row in loaded), 1)
-        return read_messages(lines, settings.source, settings.lang, settings.source)
-    return read_table((dict(row) for row in loaded), settings.columns, settings.source, settings.lang)
+    return _read_lines(list(enumerate(map(dict, loaded), 1)), settings, settings.source)
 
 
 def _without_duplicates(reading: SeedReading) -> list[Seed]:

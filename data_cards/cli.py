@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.output import Json, format_table, print_json
+from selfreward.cli.output import Json, print_json
 from selfreward.cli.runs import RunFolder
+from selfreward.text import format_table
 
 Licence = Annotated[
     str | None,

@@ -17,6 +17,7 @@ from selfreward.data_cards.cards.audits import audit_run
 from selfreward.data_cards.cards.base_models import require_base_licence
 from selfreward.data_cards.cards.facts import read_config, seed_sources
 from selfreward.data_cards.cards.licences import choose_licence
+from selfreward.data_cards.cards.redact import secret_in
 from selfreward.data_cards.hub.account import connect, require_writer
 from selfreward.data_cards.hub.failures import HubError, Patience
 from selfreward.data_cards.hub.push import Pushed, push
@@ -31,6 +32,9 @@ from selfreward.errors import UsageError
 from selfreward.store import durable
 from selfreward.store.run import Run
 from selfreward.store.version import Version
+
+_PACKED = (".parquet", ".safetensors", ".png")
+"""Files without readable text; rows are searched where the store holds them, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
         staged = stage_datasets(
             run, selection, options.repo, repo.url, scratch / "tree", options.licence, audits
         )
-        refuse_secrets(staged.tree)
+        refuse_secrets(staged.tree, selection.datasets)
         pushed = [
             push(
                 repo,
@@ -108,7 +112,7 @@ def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
             tree = _model_tree(run, staged, options, version, url, staged.tag, scratch)
             trees[folder.with_name(f"{folder.name}-{version.name}")] = tree
         for tree in trees.values():
-            refuse_secrets(tree)
+            refuse_secrets(tree, selection.datasets)
         write_dry_run(trees)
     return list(trees)
 
@@ -156,17 +160,15 @@ def _compare_rows(staged: Staged, folder: Path) -> None:
         read_dataset(data, folder)
 
 
-def refuse_secrets(tree: Tree) -> None:
-    """HubError where the user's own token stands in a text that would be published."""
-    from huggingface_hub import get_token
-
-    token = (get_token() or "").encode()
-    for path, source in tree.files.items():
-        is_text = source.suffix in (".md", ".json", ".yaml", ".jinja", ".txt")
-        if token and is_text and token in source.read_bytes():
-            raise HubError(
-                f"{path}: holds your Hugging Face token; nothing was sent. Take it out of the run and revoke it"
-            )
+def refuse_secrets(tree: Tree, rows: Sequence[Version] = ()) -> None:
+    """HubError where a secret of the user's stands in what would be published: in a text, or in rows of a dataset."""
+    texts = {path: source for path, source in tree.files.items() if source.suffix not in _PACKED}
+    stored = {
+        f"{v.name}, {entry['name']}": v.folder / entry["name"] for v in rows for entry in v.manifest["files"]
+    }
+    for path, source in (texts | stored).items():
+        if secret := secret_in(source):
+            raise HubError(f"{path}: holds {secret}; nothing was sent. Take it out of the run and revoke it")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from selfreward.data_cards.cards.audits import AUDITS_DATASET, Audits
 from selfreward.data_cards.cards.croissant import croissant
 from selfreward.data_cards.cards.facts import RunFacts, gather, seed_sources
 from selfreward.data_cards.cards.licences import choose_licence
-from selfreward.data_cards.cards.redact import public_config
+from selfreward.data_cards.cards.redact import left_out, public_config
 from selfreward.data_cards.cards.render import ModelLink, write_dataset_card
 from selfreward.data_cards.tree.layout import (
     AUDITS,
@@ -125,7 +125,9 @@ def stage_datasets(
         ).encode(),
     }
     if config := public_config(facts.config):
-        texts[CONFIG] = dump_config(config).encode()
+        names = left_out(facts.config)
+        note = f"# not published: {', '.join(names)}\n" if names else ""
+        texts[CONFIG] = (note + dump_config(config)).encode()
     paths |= write_texts(folder, texts)
     links = [ModelLink(v.name, model_repo(repo, v.name), _model_url(url, v.name)) for v in selection.models]
     paths |= write_dataset_card(folder, repo, selection.tag, chosen, facts, described, audits, links)

@@ -100,13 +100,14 @@ def leaderboard(
     """The AlpacaEval leaderboard snapshot, with its date and hash.  Example: selfreward evaluate leaderboard --sort win_rate"""
     from selfreward.evaluation.alpaca.leaderboard import format_leaderboard
     from selfreward.evaluation.alpaca.leaderboard import leaderboard as read
+    from selfreward.text import printable
 
     board = read(file)
     if as_json:
         rows = [{"model": name, **row} for name, row in board.sorted_by(sort)]
         print_json({"source": board.source, "date": board.date, "sha256": board.sha256, "rows": rows[:n]})
     else:
-        print(format_leaderboard(board, sort, n))
+        print(printable(format_leaderboard(board, sort, n)))
 
 
 def paper(run_folder: RunFolder, as_json: Json = False) -> None:

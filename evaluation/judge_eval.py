@@ -19,10 +19,13 @@ from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.judge import Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
+from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
-from selfreward.store.run import Counts
+from selfreward.store.recipe import Recipe
+from selfreward.store.run import Counts, Run
+from selfreward.store.version import Version
 from selfreward.tables import JudgeEval, row_id, to_table
 
 if TYPE_CHECKING:
@@ -70,6 +73,11 @@ def shortest_request(plan: Plan) -> Request:
     """The least that the judge must be able to read."""
     template = JudgeTemplate.from_text(plan.texts["template"])
     return judge_request(template, plan.params["judging"]["max_tokens"])
+
+
+def reusable(run: Run, recipe: Recipe) -> Version | None:
+    """A version of an earlier parser, if today's reads it the same."""
+    return read_alike(run, recipe, "judgement", "score")
 
 
 def build(job: Job) -> Rows:

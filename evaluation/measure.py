@@ -42,6 +42,7 @@ from selfreward.evaluation.ask.models import Models
 from selfreward.evaluation.ask.requests import EngineSettings
 from selfreward.evaluation.ask.results import Tables
 from selfreward.store import durable, lock
+from selfreward.text import printable
 from selfreward.unkeyed import Count
 
 ModelName = Annotated[str, Field(title="MODEL")]
@@ -196,7 +197,7 @@ def command(measured: type[Measure[Any, Any]]) -> Callable[..., None]:
         if as_json:
             print_json(result.to_dict())
         else:
-            print(settings.text(result))
+            print(printable(settings.text(result)))
         if result.failed:
             raise typer.Exit(1)
 

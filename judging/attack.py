@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfreward.builders.seed_replies import embedded_seeds
 from selfreward.engines import open_engine
 from selfreward.judging.files import model_target, template_settings
 from selfreward.judging.judge import Item, judge_items
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import load_template
-from selfreward.reading.oasst import EMBEDDED, read_lines, read_trees
 from selfreward.steps.generation import Generation
 from selfreward.tables import Seed
 
@@ -92,9 +92,8 @@ def _row(family: str, ids: list[str], scores: dict[str, float | None], texts: di
 
 def _worst_replies(n: int) -> list[Seed]:
     """The worst-ranked reply of each embedded prompt, the first `n` prompts."""
-    lines = [line for path in sorted(EMBEDDED.glob("*.jsonl")) for line in read_lines(path)]
     worst: dict[str, Seed] = {}
-    for seed in read_trees(lines, "embedded", "en", "builders/seeds").rows:
+    for seed in embedded_seeds().rows:
         known = worst.get(seed.prompt_id)
         if seed.human_rank is not None and (known is None or seed.human_rank > (known.human_rank or 0)):
             worst[seed.prompt_id] = seed

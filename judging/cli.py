@@ -51,8 +51,8 @@ def parse(
     as_json: Json = False,
 ) -> None:
     """Read scores from judges' replies.  Example: selfreward judge parse replies.jsonl --field judgement"""
-    from selfreward.cli.output import format_table
     from selfreward.judging.files import parse_file
+    from selfreward.text import format_table
 
     summary = parse_file(file, field, minimum, maximum, out)
     if as_json:
@@ -92,9 +92,9 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Judge the responses of a file; resumable.  Example: selfreward judge score r.jsonl --model hf:runs/demo/models/M1 --out s.jsonl"""
-    from selfreward.cli.output import format_table
     from selfreward.engines.registry import engine_options
     from selfreward.judging.files import score_file
+    from selfreward.text import format_table
 
     options = engine_options(engine) if engine else None
     summary = score_file(
@@ -152,8 +152,8 @@ def attack(
     as_json: Json = False,
 ) -> None:
     """Try families of injected text against a judge.  Example: selfreward judge attack --model hf:runs/demo/models/M1"""
-    from selfreward.cli.output import format_table
     from selfreward.judging.attack import attack_judge
+    from selfreward.text import format_table
 
     rows = attack_judge(model, template, n, max_tokens)
     if as_json:

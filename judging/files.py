@@ -22,22 +22,22 @@ from selfreward.judging.judge import Item, Judged, judge_items
 from selfreward.judging.parsing.scores import ParsedScore, parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate, load_template
 from selfreward.progress import say
-from selfreward.reading.oasst import read_lines
+from selfreward.reading.files import read_rows
+from selfreward.reading.opening import kind_of
 from selfreward.steps.generation import Generation
 from selfreward.store import durable
 from selfreward.store.sealed import digest
 
 _ADDED = ("score", "scores", "statuses", "judgements", "finish_reasons", "errors")
 """What `judge score` writes beside the columns of its input."""
-_TABLES = (".csv", ".csv.gz", ".json", ".json.gz", ".parquet")
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table file or of a dataset folder; of a file of any other name, its JSON lines."""
-    if path.is_dir() or path.name.lower().endswith(_TABLES):
+    """The rows of a file or of a dataset folder; a CSV's scores and ranks as numbers."""
+    if path.is_dir() or kind_of(path) == "csv":
         columns, _ = read_columns(path)
         return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return [record for _, record in read_lines(path)]
+    return [record for _, record in read_rows(path)]
 
 
 def write_records(path: Path, records: list[dict[str, Any]]) -> None:

@@ -19,13 +19,16 @@ from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.progress import say
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
-from selfreward.store.run import Counts
+from selfreward.store.recipe import Recipe
+from selfreward.store.run import Counts, Run
+from selfreward.store.version import Version
 from selfreward.tables import Judgement, row_id, to_table
 
 if TYPE_CHECKING:
@@ -91,6 +94,11 @@ def reading_version(settings: JudgingConfig) -> int | str:
 def template_name(text: str) -> str:
     """What rows call a template: the first 12 digits of its text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def reusable(run: Run, recipe: Recipe) -> Version | None:
+    """A version of an earlier parser, if today's reads it the same."""
+    return read_alike(run, recipe, "judgement", "score")
 
 
 def build(job: Job) -> Rows:

@@ -10,13 +10,13 @@ that collapses stops the run here, with the histogram: training on such scores w
 
 from __future__ import annotations
 
-from typing import Any
-
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.steps.generation import failed_answers
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema
+from selfreward.text import format_histogram
 
 NAME = "judging.scores"
 VERSION = 1
@@ -81,8 +81,9 @@ def _refuse_collapse(
     n_scored = sum(n for _, n in histogram)
     counts = ", ".join(f"{status} {n}" for status, n in statuses.items())
     if n_scored == 0:
+        failed = failed_answers(job.inputs["judgements"].manifest["counts"]["notes"])
         raise EmptyResultError(
-            f"{job.name}: none of the judgements has a score ({counts}); train the judge on more EFT rows, or take "
+            f"{job.name}: none of the judgements has a score ({counts}); {failed + '; ' if failed else ''}train the judge on more EFT rows, or take "
             "another template or judge"
         )
     score, n_modal = max(histogram, key=lambda entry: entry[1])
@@ -96,9 +97,3 @@ def _refuse_collapse(
             f"{job.name}: the judge collapsed: {tied} of {comparable} prompts have all their scores tied "
             f"(judging.collapse_tied_share {settings.collapse_tied_share:g}).\n{format_histogram(histogram)}"
         )
-
-
-def format_histogram(histogram: Any) -> str:
-    """Score counts as a bar chart for the terminal, one line a score."""
-    widest = max((n for _, n in histogram), default=1)
-    return "\n".join(f"  {score:>5g} {'█' * max(1, round(40 * n / widest))} {n}" for score, n in histogram)

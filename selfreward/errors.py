@@ -2,7 +2,7 @@
 
 A message is one clear sentence: where, what was found, what was expected, what to do. The command line prints
 it without a traceback (`--debug` shows one) and leaves with the class's exit code: 1 "failed or found bad",
-2 "wrong use".
+2 "wrong use". No message holds a secret of the environment, a login or a signed query, whoever wrote its parts.
 
     SelfrewardError                 exit 1
     ├── UsageError                  exit 2   wrong flag, unknown name, unknown dataset
@@ -23,11 +23,16 @@ it without a traceback (`--debug` shows one) and leaves with the class's exit co
 
 from __future__ import annotations
 
+from selfreward.secrets import mask
+
 
 class SelfrewardError(Exception):
     """Base of all errors meant for the user; `exit_code` is what the command line leaves with."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(mask(message))
 
 
 class UsageError(SelfrewardError):

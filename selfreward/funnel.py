@@ -1,10 +1,12 @@
 """The funnels of a run, beside the paper's: EFT rows from the seeds, and pairs from the generated prompts.
 
-Read from the manifests alone, so it costs nothing and is there even when a later stage refused to go on.
+Read from the manifests alone (but for imported rows), so it costs nothing and is there even when a later stage refused to
+go on.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,23 +45,38 @@ def eft_funnel(run: Run) -> list[FunnelStep]:
 
 
 def funnel(run: Run, iteration: int) -> list[FunnelStep]:
-    """The steps of one iteration, as far as they exist."""
+    """The steps of one iteration, as far as they exist. Imported rows have no notes: they are counted."""
     steps: list[FunnelStep] = []
 
     def counts(name: str) -> dict[str, Any] | None:
         name = f"iter{iteration}/{name}"
         return run.current(name).manifest["counts"] if run.has(name) else None
 
+    def counted(name: str, column: str) -> Counter[Any]:
+        return Counter(run.current(f"iter{iteration}/{name}").table([column])[column].to_pylist())
+
     if prompts := counts("prompts"):
         notes = prompts["notes"]
+        if "kept" not in notes:
+            reasons = {reason: n for reason, n in counted("prompts", "reason").items() if reason}
+            notes = {"kept": counted("prompts", "kept")[True], "rejected": reasons}
         steps.append(FunnelStep("prompts generated", prompts["out"], {}))
         steps.append(FunnelStep("prompts kept", notes["kept"], notes["rejected"]))
     if candidates := counts("candidates"):
         notes = candidates["notes"]
+        if "truncated" not in notes:
+            ended = counted("candidates", "finish_reason")
+            notes = {"truncated": ended["length"], "engine_errors": ended["error"]}
         lost = {"truncated": notes["truncated"], "failed": notes["engine_errors"]}
         steps.append(FunnelStep("candidates", candidates["out"], lost))
     if scores := counts("scores"):
         notes = scores["notes"]
+        if "unscored_candidates" not in notes:
+            statuses = counted("judgements", "status") if counts("judgements") else Counter()
+            notes = {
+                "judgements_by_status": statuses,
+                "unscored_candidates": counted("scores", "score")[None],
+            }
         statuses = notes["judgements_by_status"]
         unscored = {status: n for status, n in statuses.items() if status != "ok"}
         steps.append(FunnelStep("judgements scored", statuses.get("ok", 0), unscored))

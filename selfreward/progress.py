@@ -12,6 +12,9 @@ import sys
 import time
 from typing import Any
 
+from selfreward.secrets import mask
+from selfreward.text import printable
+
 DELAY = 1.0
 """Seconds before a bar appears: what is done by then needs none."""
 LOG_INTERVAL = 60.0
@@ -39,7 +42,8 @@ def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
 
 
 def say(message: str) -> None:
-    """One line on stderr, not torn by a bar."""
+    """One line on stderr, without secrets, not torn by a bar."""
+    message = printable(mask(message))
     if name := os.environ.get("SELFREWARD_LOG_FILE"):
         with open(name, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {message}\n")

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from selfreward.cli.output import format_table
 from selfreward.funnel import FunnelStep, eft_funnel, format_funnel, funnel
+from selfreward.steps.generation import failed_answers
 from selfreward.steps.pipeline import Step
 from selfreward.store import durable
 from selfreward.store.run import Run
+from selfreward.text import format_histogram, format_table, printable
 
 
 def report_run(path: Path, steps: list[Step], seconds: float) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def format_report(report: dict[str, Any]) -> str:
     parts.append(
         f"{report['seconds']:.0f} s in all; run folder {report['run']}, page {report['run']}/report.html"
     )
-    return "\n\n".join(parts)
+    return printable("\n\n".join(parts))
 
 
 # -- what the manifests say ----------------------------------------------------------------------------------
@@ -93,6 +94,7 @@ def _judges(run: Run) -> list[dict[str, Any]]:
             "scored": statuses.get("ok", 0),
             "scored_share": statuses.get("ok", 0) / total if total else None,
             "by_status": statuses,
+            "failed": failed_answers(notes),
             "histogram": notes.get("histogram", []),
             "agreement": notes.get("agreement"),
         })  # fmt: skip
@@ -108,8 +110,8 @@ def _iterations(run: Run) -> list[dict[str, Any]]:
             found.append({
                 "iteration": number,
                 **_funnel_values(funnel(run, number)),
-                "histogram": notes["histogram"],
-                "judgements_by_status": notes["judgements_by_status"],
+                "histogram": notes.get("histogram", []),
+                "judgements_by_status": notes.get("judgements_by_status", {}),
             })  # fmt: skip
     return found
 
@@ -131,7 +133,8 @@ def _alpaca(run: Run) -> list[dict[str, Any]]:
             found.append(
                 {
                     "model": f"M{number}",
-                    **(_notes(run, name) or {}).get("alpaca", {}),
+                    **(notes := _notes(run, name) or {}).get("alpaca", {}),
+                    "failed": failed_answers(notes),
                     "model_name": f"M{number}",
                 }
             )
@@ -193,6 +196,7 @@ def _format_judges(judges: list[dict[str, Any]]) -> str:
             "How the models judge (EFT eval split, never trained on)",
             format_table(head, rows),
             note,
+            *[f"{judge['model']}: {judge['failed']}" for judge in judges if judge["failed"]],
             *histograms,
         ]
     )
@@ -236,17 +240,10 @@ def _format_alpaca(rows: list[dict[str, Any]]) -> str:
     ]  # fmt: skip
     head = ("model", "win rate %", "95 % interval", "judged", "characters", "order-dependent")
     judge = rows[0].get("annotator")
+    failed = "".join(f"{r['model_name']}: {r['failed']}\n" for r in rows if r["failed"])
     return (
-        f"alpaca-eval against {rows[0].get('reference')} answers, judged by {judge}\n{format_table(head, lines)}\n"
+        f"alpaca-eval against {rows[0].get('reference')} answers, judged by {judge}\n{format_table(head, lines)}\n{failed}"
         "With a judge and prompts of this size the figure shows that the harness works, not how good the model is."
-    )
-
-
-def format_histogram(histogram: list[list[float]]) -> str:
-    """Score counts as bars."""
-    widest = max((n for _, n in histogram), default=1)
-    return "\n".join(
-        f"  {score:>5.3g} {'█' * max(1, round(40 * n / widest))} {n:,}" for score, n in histogram
     )
 
 

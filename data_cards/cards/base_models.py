@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfreward.config.run import RunConfig
+from selfreward.data_cards.cards.redact import public_value
 from selfreward.errors import UsageError
 
 _KNOWN = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
@@ -57,15 +58,9 @@ def generating_licences(config: RunConfig | None, generators: Sequence[str]) -> 
         return []
     strings = {config.model, config.prompts.generator, config.judging.judge} - {"fixed", "current"}
     return [
-        f"{hub_name(s) or _shown(s)}: {base_licence(s) or 'not known here, look it up'}"
+        f"{hub_name(s) or public_value(s)}: {base_licence(s) or 'not known here, look it up'}"
         for s in sorted(strings)
     ]
-
-
-def _shown(model_string: str) -> str:
-    """Without this machine's paths."""
-    engine, _, target = model_string.partition(":")
-    return f"{engine}:{Path(target).name}"
 
 
 def _licence_in(card: Path) -> str | None:

@@ -15,6 +15,7 @@ from selfreward.config.run import RunConfig, load_config
 from selfreward.data_cards.cards.iterations import IterationFacts, iteration_facts
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.errors import SelfrewardError
+from selfreward.steps.generation import failed_answers
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
 
@@ -184,8 +185,13 @@ def _judge(version: Version, number: int) -> JudgeFacts:
 
 
 def _alpaca(version: Version, number: int) -> dict[str, Any]:
-    row = version.manifest["counts"]["notes"].get("alpaca") or {}
-    return {**row, "model": f"M{number}", "config": config_name(version.name)}
+    notes = version.manifest["counts"]["notes"]
+    return {
+        **(notes.get("alpaca") or {}),
+        "failed": failed_answers(notes),
+        "model": f"M{number}",
+        "config": config_name(version.name),
+    }
 
 
 def _generators(versions: dict[str, Version]) -> list[str]:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from selfreward.text import CONTROL
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -24,7 +26,7 @@ _ACTIVE = re.compile(
     r"""[\\`*_{}\[\]|~<>&"$@^] | ^[#+=-] | ^\d+[.)](?=\s|$) | :(?=//) | (?<=www)\.""", re.VERBOSE
 )
 """What Markdown, its GitHub dialect or HTML acts on: anywhere, at the start of a line, or as the start of a link."""
-_CONTROL = {c: "\N{REPLACEMENT CHARACTER}" for c in range(32) if c not in (9, 10)} | {13: None}
+_CONTROL = dict.fromkeys(CONTROL, "\N{REPLACEMENT CHARACTER}") | {13: None}
 _PLAIN_CODE = re.compile(r"[\w./@:, -]+")
 _SHOWN_CHARS = 1200
 

@@ -1,46 +1,110 @@
-"""What of a configuration or a message may be published: everything but this machine's folders and logins.
+"""What of a configuration or a message may be published: nothing of this machine's folders, logins and secrets.
 
 Rows, keys and manifests hold no paths; files count by their content. Where a text names one all the same (a model's
-folder in the configuration, an audit that says what it did not find), only the last part is shown.
+folder in the configuration, an audit that says what it did not find), only the last part is shown. Of an address the
+host stays, and the parts of its path that servers have in common; logins, queries and any other part go. Of
+`engine.extra` only settings that are known to hold no secret stay, and the names of the others.
 """
 
 from __future__ import annotations
 
 import re
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from selfreward.config.run import RunConfig
+from selfreward.secrets import found_in, mask, mask_tree
+from selfreward.trust import closed_extra
 
-_LOGIN = re.compile(r"://[^/@\s]+@")
-_FOLDERS = re.compile(r"(?<![\w/.])~?/(?!/)(?:[^\s/'\"]+/)+")
-"""The folders of an absolute path within a text; no part of an address (`http://host/x/y`) matches."""
+_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\",#<>]*", re.IGNORECASE)
+_COMMON_PART = re.compile(r"v\d{1,2}|api|openai|inference|compatible-mode|datasets")
+_POSIX = re.compile(r"(?<![\w/.~])(?:~[\w.-]*|\.{1,2})?/(?=[\w.~-])(?:[^\s/'\"]+/(?=[^\s]))*")
+_WINDOWS = re.compile(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\|\.{1,2}\\)(?:[^\s\\/'\"]+[\\/](?=[^\s]))*")
+"""The folders of a path within a text: absolute, of a home, or beginning at this folder or the one above."""
+_PATH = re.compile(r"(?:([a-z]{2,}):)?((?:[/~]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|\\\\).*)", re.DOTALL)
+"""A setting that is a path as a whole, perhaps behind an engine's name."""
 
 
 def public_config(config: RunConfig | None) -> RunConfig | None:
-    """The configuration without this machine's paths: an absolute path is cut to its last part; no logins in addresses."""
-    return None if config is None else RunConfig.model_validate(_without_paths(config.model_dump()))
+    """The configuration without secrets, logins and this machine's paths."""
+    if config is None:
+        return None
+    values = config.model_dump()
+    values["engine"]["extra"] = closed_extra(config.engine.extra)[0]
+    return RunConfig.model_validate(public_value(mask_tree(values)))
+
+
+def left_out(config: RunConfig | None) -> list[str]:
+    """The settings that `public_config` leaves out, by name."""
+    return [f"engine.extra.{mask(name)}" for name in closed_extra(config.engine.extra)[1]] if config else []
+
+
+def public_endpoint(url: str) -> str:
+    """The address of a Hub without its login and its query; what is left is still an address that opens."""
+    return _LOGIN.sub("", url).partition("?")[0].rstrip("/")
 
 
 def public_text(text: str) -> str:
-    """A message without this machine's folders and without logins.
+    """A message without this machine's folders, without logins and secrets.
 
-    >>> public_text("hf:/home/ann/base has no tokenizer here; see http://ann:pw@host/a/b")
-    'hf:base has no tokenizer here; see http://host/a/b'
+    >>> public_text("hf:/home/ann/base has no tokenizer here; see http://ann:pw@host/v1/b?key=c")
+    'hf:base has no tokenizer here; see http://host/v1'
     """
-    return _FOLDERS.sub("", _LOGIN.sub("://", text))
+    return "".join(
+        part if number % 2 else _POSIX.sub("", _WINDOWS.sub("", mask(part)))
+        for number, part in enumerate(_split_addresses(text))
+    )
 
 
-def _without_paths(value: Any) -> Any:
+def secret_in(file: Path) -> str | None:
+    """The secret that stands in a file, as a message names it: the user's Hugging Face token, or a variable's value."""
+    from huggingface_hub import get_token
+
+    if not file.stat().st_size:
+        return None
+    token = (get_token() or "").encode()
+    with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
+        if token and content.find(token) >= 0:
+            return "your Hugging Face token"
+        variable = found_in(content)
+    return f"the value of {variable}" if variable else None
+
+
+def _split_addresses(text: str) -> list[str]:
+    """Other text and public addresses, in turn."""
+    parts, end = [], 0
+    for match in _ADDRESS.finditer(text):
+        parts += [text[end : match.start()], _public_address(match[0])]
+        end = match.end()
+    return [*parts, text[end:]]
+
+
+def _public_address(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "***"
+    folders = [part for part in parts.path.split("/") if part]
+    if parts.scheme.lower() == "file" or not host:
+        return folders[-1] if folders else "***"
+    host = f"[{host}]" if ":" in host else host
+    shown = "".join(f"/{part}" for part in folders if _COMMON_PART.fullmatch(part))
+    return mask(f"{parts.scheme}://{host}{f':{port}' if port else ''}{shown}")
+
+
+def public_value(value: Any) -> Any:
+    """A setting, or settings, without folders, logins and secrets; a model's string, for instance."""
     if isinstance(value, dict):
-        return {name: _without_paths(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(inner) for inner in value]
-    if isinstance(value, str):
-        value = _LOGIN.sub("://", value)
-        engine, colon, rest = value.partition(":")
-        if value.startswith(("/", "~")):
-            return Path(value).name
-        if colon and rest.startswith(("/", "~")) and not rest.startswith("//"):
-            return f"{engine}:{Path(rest).name}"
-    return value
+        return {name: public_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [public_value(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if "://" not in value and (path := _PATH.fullmatch(value)):
+        engine, name = path[1], re.split(r"[\\/]", path[2].rstrip("\\/"))[-1]
+        return mask(f"{engine}:{name}" if engine else name)
+    return public_text(value)

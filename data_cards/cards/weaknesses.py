@@ -96,7 +96,10 @@ def _of_evaluation(facts: RunFacts) -> Iterator[str]:
     for row in facts.alpaca:
         n = row.get("n_annotated")
         if n == 0:
-            yield f"{row['model']} has no win rate: none of the judge's {row.get('n_total')} verdicts could be read."
+            failed = f" ({row['failed']})" if row.get("failed") else ""
+            yield (
+                f"{row['model']} has no win rate: none of the judge's {row.get('n_total')} verdicts could be read{failed}."
+            )
         elif n is not None and n < _FEW_PROMPTS:
             yield f"The win rate of {row['model']} rests on {n} prompts; read its interval, not the figure."
 

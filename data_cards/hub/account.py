@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from selfreward.data_cards.cards.redact import public_endpoint
 from selfreward.data_cards.hub.failures import HubError, Patience
 from selfreward.data_cards.hub.repo import HubRepo
 from selfreward.errors import UsageError
@@ -25,7 +26,9 @@ def connect(endpoint: str | None = None) -> HfApi:
 
     api = HfApi(endpoint=endpoint, library_name="selfreward")
     if not api.endpoint.startswith(("http://", "https://")):
-        raise UsageError(f"HF_ENDPOINT {api.endpoint!r}: expected an address such as https://huggingface.co")
+        raise UsageError(
+            f"HF_ENDPOINT {public_endpoint(api.endpoint)!r}: expected an address such as https://huggingface.co"
+        )
     return api
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from selfreward.errors import SelfrewardError
 from selfreward.progress import say
+from selfreward.text import one_line
 
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _CONFLICT = (409, 412)
@@ -139,7 +140,7 @@ def reason_of(error: Exception) -> str:
     if _is_offline(error):
         return "HF_HUB_OFFLINE is set"
     cause = _cause(error)
-    text = " ".join(str(cause).split())[:200]
+    text = one_line(cause, 200)
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
 
 

@@ -1,7 +1,7 @@
 """`selfreward pull`: a published run back as a run folder, hash for hash.
 
     RUN/datasets/…/<version>/   the same keys, the same content hashes, current as they were
-    RUN/config.yaml             the published configuration (without the publisher's paths)
+    RUN/config.yaml             the published configuration (without the publisher's paths), marked as pulled
 
 Rows come back through the store's own writer. With the same Arrow version the files are the very same bytes, and the
 version gets its original manifest; otherwise it gets one with its own file hashes and a note where it came from, and
@@ -33,6 +33,7 @@ from selfreward.store.run import Run
 from selfreward.store.sealed import seal, unseal
 from selfreward.store.state import State, update_state
 from selfreward.store.version import MANIFEST, Version, file_sha256
+from selfreward.trust import mark
 
 
 @dataclass(frozen=True)
@@ -219,4 +220,4 @@ def _make_current(run: Run, restored: list[Restored]) -> None:
 def _write_config(run: Run, repo: HubRepo, commit: str, scratch: Path) -> None:
     if CONFIG in repo.tree(commit) and not (run.path / "config.yaml").exists():
         content = repo.download(CONFIG, commit, scratch).read_bytes()
-        durable.replace_file(run.path / "config.yaml", content)
+        durable.replace_file(run.path / "config.yaml", mark(content, repo.url, commit))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from selfreward.data_cards.cards.redact import public_endpoint
 from selfreward.data_cards.hub.failures import (
     HubError,
     Patience,
@@ -56,8 +57,8 @@ class HubRepo:
 
     @property
     def url(self) -> str:
-        """The repository's page."""
-        return f"{self.api.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo_id}"
+        """The repository's page, as messages, cards and records name it: without a login of `HF_ENDPOINT`."""
+        return f"{public_endpoint(self.api.endpoint)}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo_id}"
 
     def head(self) -> Head | None:
         """What `main` is; None where there is no such repository (or the token cannot see it)."""

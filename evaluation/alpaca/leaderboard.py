@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from selfreward.cli.output import format_table
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.harness import alpaca_eval_folder
 from selfreward.evaluation.alpaca.result import AlpacaResult
-from selfreward.evaluation.ask.files import read_text
+from selfreward.reading.opening import read_text
+from selfreward.text import format_table
 
 PUBLISHED_ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 PUBLISHED_REFERENCE = "gpt4_1106_preview"

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError
 from selfreward.evaluation.alpaca.harness import contained, import_alpaca_eval
-from selfreward.evaluation.ask.files import read_text, short
+from selfreward.reading.opening import read_text
+from selfreward.text import shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,7 @@ def read_difficulty(path: Path, instructions: Sequence[str]) -> dict[str, float]
     difficulty = dict(zip(keys, values, strict=True))
     if len(difficulty) < len(keys):
         repeated = next(key for number, key in enumerate(keys) if key in keys[:number])
-        raise InputError(f"{path.name}: gives {short(repeated)} more than once")
+        raise InputError(f"{path.name}: gives {shorten(repeated, 60)!r} more than once")
     return difficulty
 
 
@@ -162,7 +163,7 @@ def _why_not(pairs: Sequence[JudgedPair], difficulty: Mapping[str, float] | None
         return "no instruction difficulty was given, neither a difficulty file nor df_gamed.csv"
     unknown = [pair.instruction for pair in pairs if pair.instruction not in difficulty]
     if unknown:
-        return f"{len(unknown)} of {len(pairs)} annotated instructions have no difficulty, first {short(unknown[0])}"
+        return f"{len(unknown)} of {len(pairs)} annotated instructions have no difficulty, first {shorten(unknown[0], 60)!r}"
     if len(pairs) < MIN_PROMPTS:
         return f"{len(pairs)} annotated prompts are too few; the regression needs {MIN_PROMPTS}"
     for side, n in _heard(pairs):

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from selfreward.cli.output import format_table
 from selfreward.evaluation.ask.answers import prompts_sha256
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import Result
+from selfreward.text import format_table
 
 ANNOTATIONS = "alpaca_annotations"
 

@@ -36,7 +36,7 @@ from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
 
 COLUMNS = ("instruction", "prompt", "question")
-FILE_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+FILE_ENDINGS = tuple(f".{kind}{gz}" for kind in ("json", "jsonl", "csv", "parquet") for gz in ("", ".gz"))
 EFT_EVAL_SPLIT = "eft eval split"
 
 
@@ -136,7 +136,7 @@ def answer_requests(texts: Iterable[str], sampling: Sampling, seed: int = 0) -> 
 
 
 def read_prompts(path: Path, n_max: int | None = None) -> Prompts:
-    """JSON or JSON lines (.gz too) with a column `instruction`, `prompt` or `question`."""
+    """A file of any usual form with a column `instruction`, `prompt` or `question`."""
     texts: dict[str, None] = {}
     repeated = Offenders()
     for number, row in enumerate(read_rows(path), start=1):

@@ -3,7 +3,7 @@
     {"instruction": "How did US states get their names?", "output": "US states …", "generator": "alpaca-7b",
      "dataset": "helpful_base"}
 
-JSON array or JSON lines, plain or gzip (told by the bytes, not by the name). A prompt is its instruction:
+JSON (an array, lines or by column), CSV or Parquet, plain or gzip. A prompt is its instruction:
 everything is joined by it, never by position. Refused, with the count and the first offender: a repeated
 instruction, answers of two generators in one file, an answer to a prompt that the reference does not have.
 Missing (absent or null) and empty answers are kept apart and counted; whether they are an error is for the
@@ -12,17 +12,16 @@ caller to say.
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfreward.errors import InputError
+from selfreward.reading import files
+from selfreward.text import shorten
 
 JsonRow = Mapping[str, Any]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -98,7 +97,8 @@ def match(references: Answers, outputs: Answers) -> list[PromptPair]:
     lacking.refuse(references.source, "without an output; every reference answer is needed")
     foreign.refuse(
         outputs.source,
-        f"for an instruction that {references.source} does not have; give the reference they belong to",
+        f"for an instruction that {references.source} does not have; give the reference they belong to"
+        + _near_miss(references, outputs),
     )
     return [
         PromptPair(
@@ -106,6 +106,18 @@ def match(references: Answers, outputs: Answers) -> list[PromptPair]:
         )
         for instruction, text in references.outputs.items()
     ]
+
+
+def _near_miss(references: Answers, outputs: Answers) -> str:
+    """What to add where instructions look alike when printed: they differ in white space only."""
+    known = {" ".join(instruction.split()) for instruction in references.outputs}
+    foreign = outputs.outputs.keys() - references.outputs.keys()
+    n = sum(" ".join(instruction.split()) in known for instruction in foreign)
+    return (
+        f". White space (a blank, a line break) is all that {n} of them differ in from an instruction there"
+        if n
+        else ""
+    )
 
 
 class Offenders:
@@ -118,7 +130,7 @@ class Offenders:
 
     def add(self, number: int, instruction: str) -> None:
         self.count += 1
-        self.first = self.first or f"first is {self.unit} {number}, {short(instruction)}"
+        self.first = self.first or f"first is {self.unit} {number}, {shorten(instruction, 60)!r}"
 
     def sentence(self, source: str, what: str) -> str:
         return f"{source}: {self.count} {self.unit}{'s' * (self.count != 1)} {what} ({self.first})"
@@ -126,12 +138,6 @@ class Offenders:
     def refuse(self, source: str, what: str) -> None:
         if self.count:
             raise InputError(self.sentence(source, what))
-
-
-def short(text: str, n_chars: int = 60) -> str:
-    """The start of a text in quotes, on one line."""
-    line = " ".join(text.split())
-    return repr(line if len(line) <= n_chars else f"{line[:n_chars]}…")
 
 
 def text_of(row: JsonRow, column: str, source: str, number: int) -> str | None:
@@ -157,43 +163,5 @@ def instruction_of(row: JsonRow, source: str, number: int) -> str:
 
 
 def read_rows(path: Path) -> list[JsonRow]:
-    """A JSON array of objects or JSON lines, plain or gzip."""
-    text = read_text(path)
-    try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else _json_lines(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path.name}: is no JSON at line {error.lineno}, column {error.colno} ({error.msg})"
-        ) from error
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{path.name}, row {number}: is {type(row).__name__}, expected an object with columns"
-            )
-    return list(rows)
-
-
-def read_text(path: Path) -> str:
-    """A UTF-8 file, unpacked if its first bytes say gzip."""
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path}: the gzip file is cut off or damaged ({error})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-
-
-def _json_lines(text: str) -> list[Any]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise json.JSONDecodeError(
-                    error.msg, "\n" * (number - 1) + line, number - 1 + error.pos
-                ) from None
-    return rows
+    """The rows of any file that `selfreward.reading.files` reads."""
+    return [row for _, row in files.read_rows(path, path.name)]

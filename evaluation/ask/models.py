@@ -15,6 +15,7 @@ from selfreward.engines.references import ModelRef, foreign, resolve
 from selfreward.errors import UsageError
 from selfreward.evaluation.ask.requests import EngineSettings
 from selfreward.store.run import Run, is_model
+from selfreward.trust import require_trust
 
 
 class Models:
@@ -34,6 +35,7 @@ class Models:
             if not path.is_file():
                 raise UsageError(f"{self.run.path}: holds no config.yaml, so it is not known what M0 is")
             self._config = load_config(path)
+            require_trust(path, self._config)
         return self._config
 
     def ref(self, name: str) -> ModelRef:

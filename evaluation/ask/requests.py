@@ -122,10 +122,13 @@ class CachedGeneration(Generation):
         self._answered |= completions
         return completions
 
+    def _errors(self) -> list[str]:
+        return [c.error or "unknown" for c in self._answered.values() if failed(c)]
+
     def notes(self) -> dict[str, Any]:
         """Counts over what this command asked for, cached answers included."""
         answered = list(self._answered.values())
-        errors = [c.error or "unknown" for c in answered if c.finish_reason == "error"]
+        errors = self._errors()
         return {
             **super().notes(),
             "completions": len(answered),
@@ -202,7 +205,8 @@ def _place(request_id: str, sample: int) -> tuple[tuple[str, int], int]:
 
 
 def _n_bytes(request: Request) -> int:
-    return sum(len(message.content.encode()) for message in request.messages) + len(request.prefix.encode())
+    texts = [*(message.content for message in request.messages), request.prefix]
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts)
 
 
 def failed(completion: Completion) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 from selfreward.errors import InputError
 from selfreward.judging.prompts.markers import fill
-from selfreward.reading.oasst import read_lines
+from selfreward.reading.files import read_rows
 from selfreward.tables import Message
 
 NEEDS_REFERENCE = ("math", "reasoning", "coding")
@@ -70,7 +70,7 @@ def read_questions(path: Path, references: Path | None) -> list[Question]:
     """The questions, with reference answers where their category needs them. Raises InputError."""
     answers = read_answers(references)[1] if references else {}
     questions: dict[str, Question] = {}
-    for number, row in read_lines(path):
+    for number, row in read_rows(path):
         where = f"{path.name}, row {number}"
         question_id, category = str(_column(row, "question_id", where)), str(_column(row, "category", where))
         turns = _two_turns(_column(row, "turns", where), where)
@@ -96,7 +96,7 @@ def read_answers(path: Path) -> tuple[str, dict[str, tuple[str, str]]]:
     """A model's answers in FastChat's form: its name, and both turns by question id. Raises InputError."""
     answers: dict[str, tuple[str, str]] = {}
     names: set[str] = set()
-    for number, row in read_lines(path):
+    for number, row in read_rows(path):
         where = f"{path.name}, row {number}"
         question_id = str(_column(row, "question_id", where))
         choices = _column(row, "choices", where)
@@ -116,7 +116,7 @@ def read_answers(path: Path) -> tuple[str, dict[str, tuple[str, str]]]:
 def read_judge_prompts(path: Path) -> dict[str, JudgePrompt]:
     """The four single-answer prompts by name; others in the file are left alone. Raises InputError."""
     found: dict[str, JudgePrompt] = {}
-    for number, row in read_lines(path):
+    for number, row in read_rows(path):
         name = row.get("name")
         if name not in _SLOTS:
             continue

@@ -21,7 +21,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from selfreward.cli.output import format_table
 from selfreward.engines.references import ModelRef
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
@@ -30,6 +29,7 @@ from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
 from selfreward.progress import say
 from selfreward.store.sealed import digest
+from selfreward.text import format_table
 from selfreward.unkeyed import Count
 
 

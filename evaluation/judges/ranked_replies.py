@@ -14,8 +14,6 @@ A reply without a rank, or the only one to its prompt, cannot be compared with a
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,8 +28,17 @@ from selfreward.judging.agreement.human import (
     preference_rows,
     read_pandalm,
 )
-from selfreward.judging.agreement.rating_tables import HUMAN_COLUMNS, check_ratings
-from selfreward.reading.oasst import SeedReading, looks_like_trees, read_lines, read_messages, read_trees
+from selfreward.judging.agreement.rating_tables import check_ratings
+from selfreward.reading.files import read_rows
+from selfreward.reading.oasst import (
+    SeedReading,
+    looks_like_messages,
+    looks_like_trees,
+    number_of,
+    read_messages,
+    read_trees,
+)
+from selfreward.reading.opening import kind_of
 from selfreward.statistics import drawn
 from selfreward.tables import row_id
 
@@ -43,7 +50,6 @@ if TYPE_CHECKING:
 ReplyRow = dict[str, Any]
 _NEEDED = ("prompt", "response")
 _HUMAN = ("human_rank", "human_score")
-_TABLES = (".csv", ".csv.gz", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +116,6 @@ def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
 
 def check_ranks(replies: RankedReplies) -> None:
     """Check what people said before the first request, as the measures check it afterwards."""
-    for row in replies.rows:
-        for column in HUMAN_COLUMNS:
-            value = row.get(column)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise InputError(
-                    f"{replies.source}: column {column} of response_id {row['response_id']!r} (prompt_id "
-                    f"{row['prompt_id']!r}) holds {value!r:.60}, expected a number"
-                )
     columns = {name: [row.get(name) for row in replies.rows] for name in replies.rows[0]}
     check_ratings(columns | {"score": [None] * len(replies.rows)}, where=replies.source)
 
@@ -140,22 +138,29 @@ def human_verdict(one: ReplyRow, other: ReplyRow) -> int:
 
 
 def _file_rows(path: Path, lang: str) -> tuple[list[ReplyRow], Counter[str]]:
-    if path.name.endswith(_TABLES):
-        return _table_rows(_pandas_rows(path), path.name), Counter()
-    if _starts_a_list(path):
-        records = _json_list(path)
-        if records and "cmp_key" in records[0]:
-            return _records(pair_rows(read_pandalm(path))), Counter()
-        return _table_rows(records, path.name), Counter()
-    lines = list(read_lines(path))
+    name = path.name
+    lines = list(read_rows(path, name))
     if not lines:
-        raise InputError(f"{path.name}: holds no rows")
+        raise InputError(f"{name}: holds no rows")
     first = lines[0][1]
     if looks_like_trees(first):
-        return _of_seeds(read_trees(lines, path.name, lang, path.name))
-    if "message_id" in first and "role" in first:
-        return _of_seeds(read_messages(lines, path.name, lang, path.name))
-    return _table_rows([record for _, record in lines], path.name), Counter()
+        return _of_seeds(read_trees(lines, name, lang, name))
+    if looks_like_messages(first):
+        return _of_seeds(read_messages(lines, name, lang, name))
+    if "cmp_key" in first:
+        return _records(pair_rows(read_pandalm(path))), Counter()
+    if kind_of(path) == "csv":  # which has no numbers, only texts
+        lines = [
+            (
+                n,
+                {
+                    key: number_of(cell, f"{name}, row {n}", key) if key in _HUMAN else cell
+                    for key, cell in row.items()
+                },
+            )
+            for n, row in lines
+        ]
+    return _table_rows([record for _, record in lines], name), Counter()
 
 
 def _of_seeds(reading: SeedReading) -> tuple[list[ReplyRow], Counter[str]]:
@@ -194,6 +199,9 @@ def _table_rows(records: list[ReplyRow], name: str) -> list[ReplyRow]:
             if not isinstance(record.get(column), str):
                 found = f"{record.get(column)!r:.60}"
                 raise InputError(f"{name}, row {number}: column {column} holds {found}, expected a text")
+        rating = record.get(human)
+        if rating is not None and (isinstance(rating, bool) or not isinstance(rating, int | float)):
+            raise InputError(f"{name}, row {number}: column {human} holds {rating!r:.60}, expected a number")
         prompt_id = str(record.get("prompt_id") or row_id("q", record["prompt"]))
         rows.append(
             {
@@ -248,35 +256,8 @@ def _words(dropped: Counter[str]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "nothing was dropped"
 
 
-def _starts_a_list(path: Path) -> bool:
-    """By its first character, whatever the file is called."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig") as text:
-            return text.read(64).lstrip().startswith("[")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-
-
 def _records(frame: pd.DataFrame) -> list[ReplyRow]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _json_list(path: Path) -> list[ReplyRow]:
-    from selfreward.evaluation.ask.files import read_rows
-
-    return [dict(row) for row in read_rows(path)]
-
-
-def _pandas_rows(path: Path) -> list[ReplyRow]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path.name}: cannot be read as a table: {error}") from error
-    records = json.loads(frame.to_json(orient="records"))  # NaN becomes None, numpy's types Python's
-    return [dict(record) for record in records]
 
 
 def _folder_rows(path: Path) -> list[ReplyRow]:

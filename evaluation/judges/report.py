@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from selfreward.cli.output import format_table
 from selfreward.evaluation.judges.pairwise import PairwiseRun
 from selfreward.evaluation.judges.run import JudgeRun
 from selfreward.evaluation.pairwise.result import percent
 from selfreward.judging.agreement.agreement import format_agreement
 from selfreward.judging.parsing.verdicts import AnnotatorAgreement, VerdictAgreement
 from selfreward.statistics import Figure
+from selfreward.text import format_table
 
 
 def format_judge_run(run: JudgeRun) -> str:

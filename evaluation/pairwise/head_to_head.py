@@ -30,7 +30,7 @@ from selfreward.evaluation.ask.answers import (
     prompts_sha256,
     restrict,
 )
-from selfreward.evaluation.ask.files import Answers, short
+from selfreward.evaluation.ask.files import Answers
 from selfreward.evaluation.ask.requests import CachedGeneration
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import (
@@ -49,6 +49,7 @@ from selfreward.evaluation.measure import (
 )
 from selfreward.evaluation.pairwise.result import HeadToHeadResult, HeadToHeadRow, sign, summarise, verdict_of
 from selfreward.tables import row_id
+from selfreward.text import shorten
 
 TABLE = "head_to_head"
 
@@ -136,7 +137,7 @@ def compare(
         strangers = a.outputs.keys() ^ b.outputs.keys()
         raise InputError(
             f"{a.source} and {b.source} answer different prompts: {len(strangers)} are only in one of them, "
-            f"such as {short(min(strangers))}"
+            f"such as {shorten(min(strangers), 60)!r}"
         )
     names = (a.generator or "a", b.generator or "b")
     if names[0] == names[1]:

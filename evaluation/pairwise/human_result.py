@@ -24,12 +24,13 @@ from pydantic.dataclasses import dataclass
 
 from selfreward.errors import InputError
 from selfreward.evaluation.ask.answers import ModelAccess
-from selfreward.evaluation.ask.files import Offenders, read_text
+from selfreward.evaluation.ask.files import Offenders
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import File, Measure, Result
 from selfreward.evaluation.pairwise.human_sheet import KeyItem, SheetKey, cells_sha256, read_key
 from selfreward.evaluation.pairwise.result import percent
 from selfreward.judging.parsing.verdicts import AnnotatorAgreement, annotator_agreement
+from selfreward.reading.opening import read_text
 from selfreward.statistics import Figure, open_share
 from selfreward.store.sealed import digest
 

@@ -21,7 +21,6 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from selfreward.cli.output import format_table
 from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import ModelAccess, prompts_sha256
@@ -29,8 +28,9 @@ from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import File, Folder, ModelName, NMax, Result, WithJudge
 from selfreward.judging.parsing.scores import own_words
 from selfreward.judging.prompts.markers import fill
-from selfreward.reading.oasst import read_lines
+from selfreward.reading.files import read_rows
 from selfreward.tables import Message, row_id
+from selfreward.text import format_table
 
 TABLE = "prompt_labels"
 CATEGORIES = (
@@ -153,7 +153,7 @@ def read_label(instruction: str, completion: Completion, judge: str) -> PromptLa
 def read_labels(path: Path) -> list[PromptLabel]:
     """Labels of one's own, or those that `label_prompts` wrote: jsonl. Raises InputError."""
     labels: dict[str, PromptLabel] = {}
-    for number, row in read_lines(path):
+    for number, row in read_rows(path):
         where = f"{path.name}, row {number}"
         instruction = row.get("instruction")
         if not isinstance(instruction, str):

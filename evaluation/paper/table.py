@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from selfreward.cli.output import format_table
 from selfreward.config.run import RunConfig
 from selfreward.evaluation.paper.claims import Claim, claims_of
 from selfreward.evaluation.paper.figures import BASE_MODEL, SETTINGS, PaperFigure, paper_figures
 from selfreward.evaluation.paper.run_figures import RunFigure, run_figures
 from selfreward.store.run import Run
+from selfreward.text import format_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,6 @@ can be counted. Not promised: judging; the rows go through the same judge as any
 
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from selfreward.judging.parsing.verdicts import (
     verdict_agreement,
     verdicts_from_scores,
 )
+from selfreward.reading.files import read_rows
 from selfreward.tables import row_id
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ def read_pandalm(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     name = Path(path).name
-    pairs = _json_list(Path(path))
-    rows = [_pandalm_row(pair, f"{name}, row {number}") for number, pair in enumerate(pairs, start=1)]
+    rows = [_pandalm_row(pair, f"{name}, row {number}") for number, pair in read_rows(Path(path), name)]
     first: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         if first.setdefault(row["pair_id"], number) != number:
@@ -138,20 +136,6 @@ def preference_rows(
             identity = {"prompt_id": prompt_id, "response_id": f"{prompt_id}-{side}"}
             rows.append({**identity, "prompt": text, "response": response, "human_rank": human_rank})
     return pd.DataFrame(rows)
-
-
-def _json_list(path: Path) -> list[Any]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            pairs = json.load(file)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path.name} cannot be read as JSON: {error}.") from error
-    if not isinstance(pairs, list):
-        raise InputError(
-            f"{path.name} holds a JSON {type(pairs).__name__}; PandaLM's test set is a list of pairs."
-        )
-    return pairs
 
 
 def _pandalm_row(pair: Any, place: str) -> dict[str, Any]:

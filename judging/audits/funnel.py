@@ -38,7 +38,7 @@ def funnel_rows(run: Run) -> list[FunnelRow]:
 
 def format_funnel_rows(rows: list[FunnelRow]) -> str:
     """The funnel as a table for a terminal."""
-    from selfreward.cli.output import format_table
+    from selfreward.text import format_table
 
     head = ("iteration", "step", "n", "share", "paper")
     cells = [(r.iteration, r.step.replace("_", " "), r.n, r.share, r.paper) for r in rows if r.n is not None]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from selfreward.judging.audits.runner import AuditReport, AuditResult
+from selfreward.text import format_table, printable, shorten
 
+_WHERE = 48
 _ORDER = ("error", "fail", "warn", "pass", "skipped")
 
 
@@ -14,8 +16,6 @@ def format_report(report: AuditReport, all_checks: bool = True) -> str:
 
     `all_checks` False leaves out what passed and what was skipped; the last line counts them.
     """
-    from selfreward.cli.output import format_table
-
     shown = [r for r in report.results if all_checks or r.verdict not in ("pass", "skipped")]
     head = ("check", "group", "verdict", "figure", "threshold", "rows", "where")
     lines = [format_table(head, [_row(result) for result in shown])] if shown else []
@@ -30,14 +30,22 @@ def format_report(report: AuditReport, all_checks: bool = True) -> str:
         lines += [
             f"offending rows: {report.saved}; selfreward sql RUN \"FROM audits WHERE audit = '{first}'\""
         ]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _row(result: AuditResult) -> tuple[Any, ...]:
     limit = f"{'≤' if result.at_most else '≥'} {result.threshold:g}"
     where = f"iter{result.iteration}" if result.iteration is not None else ""
     where = "; ".join(filter(None, (where, result.detail))) if result.verdict != "skipped" else result.reason
-    return result.name, result.group, result.verdict, result.figure_text, limit, result.n_rows, _cut(where)
+    return (
+        result.name,
+        result.group,
+        result.verdict,
+        result.figure_text,
+        limit,
+        result.n_rows,
+        shorten(where, _WHERE),
+    )
 
 
 def _sentence(result: AuditResult) -> str:
@@ -48,7 +56,3 @@ def _sentence(result: AuditResult) -> str:
         f"; {len(result.rows):,} of {result.n_rows:,} rows kept" if len(result.rows) < result.n_rows else ""
     )
     return f"{result.name} ({result.verdict}): {result.figure_of} is {result.figure_text}, {limit}{saved}. It protects from {result.protects_from}."
-
-
-def _cut(text: str, width: int = 48) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import GateError, SelfrewardError, UsageError
 from selfreward.judging.audits.pack import Audit, choose, load_pack
 from selfreward.judging.audits.tables import PROVIDED, AuditData, Unavailable
-from selfreward.sql.views import OpenRun, one_line, read_stream
+from selfreward.sql.views import OpenRun, read_stream
 from selfreward.store.run import Counts, Recipe, Run, text_input
+from selfreward.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError
 from selfreward.judging.audits.tables import AuditData, Unavailable
-from selfreward.sql.views import one_line
+from selfreward.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,7 @@ Decided here, because readers may differ:
 - `Score: 4/10` is `out_of_range`: another scale is never rescaled silently. So is `Score: 80 %`.
 - `Score: 3-4`, `3 or 4`, `4+` are `no_score`: a judge that does not decide has not scored; nothing earlier of the
   same rank is taken instead. `1 + 1 + 1 = 3` is 3; a sum without its result is not added up.
-- A reply cut by length (`CUT_OFF`) in the middle of a score statement is `truncated`: `Score: 4` at the very end
+- A reply cut by length in the middle of a score statement is `truncated`: `Score: 4` at the very end
   may have become 4.5 or 4/10. `Score: 4/5` and `Score: 4.` with a line end are whole.
 - Reasoning blocks and quotations never count (`selfreward.judging.parsing.quotations`).
 - At most `MAX_MENTIONS` mentions of a score are looked at, from the end, and `MAX_FIGURES` of them with a figure;
@@ -35,6 +35,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from selfreward.engines.base import FINISH_REASONS
 from selfreward.judging.parsing.json_scores import unfolded
 from selfreward.judging.parsing.quotations import HiddenSpans, is_quoted
 from selfreward.judging.parsing.statements import (
@@ -53,9 +54,6 @@ from selfreward.tables import Status
 
 PARSER_VERSION = 2
 """Part of the key of every dataset with scores: raise it when any text would be read differently."""
-
-CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "max_length")
-"""What servers call the end of a reply that was cut, in lower case."""
 
 GAP_CHARS = 80
 _GAP = re.compile(rf"(?<!\s)\s{{{GAP_CHARS},}}+")
@@ -98,7 +96,7 @@ def parse_score(
         return ParsedScore(None, "engine_error")
     if not completion or completion.isspace():
         return ParsedScore(None, "empty")
-    cut_off = finish_reason.lower() in CUT_OFF
+    cut_off = FINISH_REASONS.get(finish_reason.lower()) == "length"
     text = unfolded(_without_gaps(_lowered(completion)))
     statement = _verdict(_statements(text, Range(minimum, maximum), cut_off=cut_off, bracketed=bracketed))
     status = statement.status if statement else "no_score"

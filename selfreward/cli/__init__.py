@@ -19,6 +19,8 @@ import typer
 
 from selfreward.engines.openmp import COMMAND, spin_at_most
 from selfreward.errors import SelfrewardError, UsageError
+from selfreward.secrets import mask
+from selfreward.text import printable
 
 app = typer.Typer(
     name="selfreward",
@@ -164,6 +166,6 @@ def _fail(message: str, code: int, debug: bool, error: Exception) -> None:
     if debug:
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
-    print(f"selfreward: {message}", file=sys.stderr)
+        print(printable(mask("".join(traceback.format_exception(error)))), file=sys.stderr)
+    print(f"selfreward: {printable(mask(message))}", file=sys.stderr)
     sys.exit(code)

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.output import Json, format_table, print_json
+from selfreward.cli.output import Json, print_json
 from selfreward.cli.runs import RunFolder
+from selfreward.text import format_table
 
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="ift, eft, iter1/prompts, iter2/pairs, M1, …")
@@ -38,9 +39,13 @@ def import_rows(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE", help="jsonl, csv, parquet (.gz too), or a folder of these named like datasets."
+            metavar="FILE",
+            help="json, jsonl, csv, parquet (.gz too), or a folder of these named like datasets.",
         ),
     ] = None,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Print which columns DATASET needs and which are filled in.")
+    ] = False,
     undo: Annotated[
         bool,
         typer.Option("--undo", help="Take imported rows out of use; the next run makes the dataset itself."),
@@ -49,9 +54,12 @@ def import_rows(
 ) -> None:
     """Bring your own rows: validated and versioned like any other.  Example: selfreward import runs/x iter1/prompts p.jsonl"""
     from selfreward.errors import UsageError
-    from selfreward.store.exchange import import_file, undo_import
+    from selfreward.store.exchange import column_table, import_file, undo_import
     from selfreward.store.run import Run
 
+    if columns:
+        print(format_table(("column", "type", "in your file"), column_table(dataset)))
+        return
     if undo:
         version = undo_import(Run(run_folder), dataset)
         print(
@@ -61,7 +69,7 @@ def import_rows(
         )
         return
     if file is None:
-        raise UsageError("import: expected a FILE (or --undo)")
+        raise UsageError("import: expected a FILE (or --columns, --undo)")
     versions = import_file(Run.create(run_folder), dataset, file)
     if as_json:
         print_json(
@@ -83,12 +91,15 @@ def export(
     form: Annotated[
         str,
         typer.Option(
-            "--as", help="For pairs: conversational (TRL), plain, alpaca, sharegpt, unpaired (KTO)."
+            "--as",
+            help="rows (as stored; import reads them back); pairs: conversational (TRL), plain, alpaca (LLaMA-Factory >= 0.8), "
+            "sharegpt, swift, unpaired (TRL's KTO, in an order in which no row follows one of its own prompt); ift, eft: "
+            "messages (TRL's SFT).",
         ),
     ] = "rows",
 ) -> None:
     """Write a dataset as one file.  Example: selfreward export runs/demo iter1/pairs pairs.jsonl --as sharegpt"""
-    from selfreward.store.exchange import export_file
+    from selfreward.exchange.exporting import export_file
     from selfreward.store.run import Run
 
     n_rows = export_file(Run(run_folder), dataset, file, form)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfreward.cli.output import Json, format_table, print_json
+from selfreward.cli.output import Json, print_json
+from selfreward.text import format_table, printable
 
 if TYPE_CHECKING:
     from selfreward.config.run import RunConfig
@@ -53,15 +54,24 @@ def run(
         bool,
         typer.Option("--estimate", help="Build nothing: measure a little, say what the run still needs."),
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Use what a pulled CONFIG names (servers, files), and http: servers on other machines; kept for later.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
     from selfreward.report import format_report, report_run
     from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.trust import require_trust
 
     started = time.monotonic()
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])
+    require_trust(config, resolved, trust)
     folder = run_folder or Path(resolved.run)
     if estimate:
         _estimate(resolved, folder, until, as_json)
@@ -70,7 +80,7 @@ def run(
     def on_step(step: Step) -> None:
         lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
         what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
-        print(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)", file=sys.stderr)
+        print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
 
     try:
         steps = run_pipeline(resolved, folder, until, on_step)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.output import Json, format_table, print_json
+from selfreward.cli.output import Json, print_json
+from selfreward.text import format_table
 
 models = typer.Typer(no_args_is_help=True, help="Known models.")
 

@@ -15,12 +15,25 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.costs import MONEY
 from selfreward.errors import ConfigError
+from selfreward.text import shorten
 from selfreward.unkeyed import Count, KeyedApart, Section, Share, Unkeyed
+
+SEED_ROLES = (
+    "prompt",
+    "response",
+    "rank",
+    "score",
+    "prompt_id",
+    "response_id",
+    "quality",
+    "lang",
+    "judgement",
+)
 
 
 class SeedsConfig(Section):
@@ -34,9 +47,20 @@ class SeedsConfig(Section):
     """Hub revision; recorded as the resolved commit."""
     hub_split: str = "train"
     columns: dict[str, str] = Field(default_factory=dict)
-    """For `table`: which of its columns is `prompt`, `response`, `rank` (0 best) or `score` (higher is better), and
-    optionally `prompt_id`, `response_id`, `quality`, `lang`, `judgement`."""
+    """For a table, `role: column in the file` (`prompt: question`): which of its columns is `prompt`, `response`, `rank`
+    (0 best) or `score` (higher is better), and optionally `prompt_id`, `response_id`, `quality`, `lang`, `judgement`."""
     lang: str = "en"
+
+    @field_validator("columns")
+    @classmethod
+    def _known_roles(cls, columns: dict[str, str]) -> dict[str, str]:
+        for role in sorted(columns.keys() - set(SEED_ROLES)):
+            near = difflib.get_close_matches(role, SEED_ROLES, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"{role!r} is no role{hint}. Write `role: column in the file`; the roles are {', '.join(SEED_ROLES)}"
+            )
+        return columns
 
 
 class SplitConfig(Section):
@@ -301,8 +325,7 @@ def _explain(where: str, problem: Any) -> str:
             else f"known: {', '.join(known)}"
         )
         return f"{where}: unknown key {place!r}; {hint}"
-    found = repr(problem.get("input"))
-    found = found if len(found) <= 60 else found[:57] + "…"
+    found = shorten(repr(problem.get("input")), 60)
     if problem["type"] == "value_error":
         return f"{where}: {place + ': ' if place else ''}{problem['ctx']['error']}"
     return f"{where}: {place}: found {found}; {problem['msg'][0].lower()}{problem['msg'][1:]}"

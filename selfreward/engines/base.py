@@ -21,8 +21,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
+from selfreward.secrets import mask, mask_values
 from selfreward.tables import Message
+from selfreward.text import whole_characters
 from selfreward.unkeyed import Unkeyed
+
+_FINISH_REASONS = {
+    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "completed"),
+    "length": ("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
+}
+FINISH_REASONS = {name: ours for ours, names in _FINISH_REASONS.items() for name in names}
+"""What servers call the end of an answer, in lower case -> `stop` or `length`. Any other end is none we know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,15 @@ class Completion:
     error: str | None = None
     choice_logprobs: dict[str, float] | None = None
     """Natural-log probability of each of `Request.choices` at the first new position; NULL if none asked."""
+
+    def __post_init__(self) -> None:
+        """Whatever the engine: texts that files can hold, without secrets. ValueError for counts that are none."""
+        for count in (self.n_tokens, self.n_prompt_tokens):
+            if not is_count(count):
+                raise ValueError(f"request {self.request_id!r}: {count!r} is no number of tokens")
+        object.__setattr__(self, "text", mask_values(whole_characters(self.text)))
+        if self.error is not None:
+            object.__setattr__(self, "error", mask(whole_characters(self.error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +164,11 @@ class BaseEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def is_count(value: object) -> bool:
+    """Whether a value can be a number of tokens: a whole one (no bool) that fits 31 bits."""
+    return type(value) is int and 0 <= value < 2**31
 
 
 def row_seed(seed: int, request_id: str, sample: int) -> int:

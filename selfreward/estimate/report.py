@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from selfreward.cli.output import format_table
 from selfreward.config.run import RunConfig
 from selfreward.engines.openai.usage import Prices
 from selfreward.estimate.measure import Batch, Measured, kind, measure
@@ -26,6 +25,7 @@ from selfreward.estimate.requests import Need, Range, Requests, Survey
 from selfreward.steps.model_checks import check_models
 from selfreward.steps.pipeline import engine_options, interruptible, plans_until
 from selfreward.store.run import Run
+from selfreward.text import format_table
 
 Z = 1.96
 """A measured mean lies within so many standard errors in 95 of 100 cases."""

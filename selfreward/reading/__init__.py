@@ -1,1 +1,1 @@
-"""People's files as rows, with row numbers in every error; the formats of Open Assistant."""
+"""Reading what people bring: files of any usual form as rows (`files`), Open Assistant exports (`oasst`)."""

@@ -5,13 +5,11 @@ AlpacaEval's 188 "oasst" prompts are exactly the roots of the oasst1 English val
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from selfreward.errors import InputError
+from selfreward.reading.files import read_rows
 from selfreward.similarity.overlap import EvaluationIndex
 
 _ROLE = "evaluation_set_"
@@ -35,28 +33,24 @@ def load_evaluation_prompts(
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a json, jsonl or csv file: its `instruction`, `prompt` or `turns` column."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    name = path.name.removesuffix(".gz")
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            records: list[dict[str, Any]]
-            if name.endswith(".json"):
-                records = json.load(file)
-            elif name.endswith(".csv"):
-                import pandas as pd
-
-                records = json.loads(pd.read_csv(file).to_json(orient="records"))
-            else:
-                records = [json.loads(line) for line in file if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as evaluation prompts: {error}") from error
+    """The prompts of a file: its `instruction` (with its `input`, if there is one), `prompt` or `turns` column."""
     prompts: list[str] = []
-    for number, record in enumerate(records, 1):
-        found = next((record[c] for c in ("instruction", "prompt", "turns") if record.get(c)), None)
-        if found is None:
+    for number, row in read_rows(path):
+        column = next((name for name in ("instruction", "prompt", "turns") if row.get(name)), None)
+        if column is None:
             raise InputError(
-                f"{path}: record {number} has no instruction, prompt or turns; it has {sorted(record)}"
+                f"{path}: row {number}: has no instruction, prompt or turns; its columns are {', '.join(sorted(map(str, row)))}"
             )
-        prompts += [found] if isinstance(found, str) else [str(turn) for turn in found]
+        texts = row[column] if isinstance(row[column], list) else [row[column]]
+        texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in texts]
+        further = row.get("input") if column == "instruction" else None
+        for text in [*texts, *([further] if further else [])]:
+            if not isinstance(text, str):
+                raise InputError(
+                    f"{path}: row {number}: column {column!r} holds {text!r:.60}, expected a text"
+                )
+        prompts += texts
+        if further:
+            # Which of the two a prompt would repeat is not known: either alone, or both as they are shown to a model.
+            prompts += [further, f"{texts[0]}\n\n{further}"]
     return prompts

@@ -17,6 +17,7 @@ from selfreward.errors import InputError, UsageError
 from selfreward.sql.views import connect
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
+from selfreward.text import printable, shorten
 
 KEYS: dict[str, tuple[str, ...]] = {
     "seeds": ("seed_id",),
@@ -134,8 +135,11 @@ def format_diff(diff: Diff) -> str:
             lines += [f"    {column}: {shown_old}", f"    {' ' * len(column)}→ {shown_new}"]
     for sign, rows in (("+", diff.added), ("-", diff.removed)):
         lines += [""] if rows else []
-        lines += [f"{sign} {_name([row[c] for c in diff.key])}  {_gist(row, diff.key)}" for row in rows]
-    return "\n".join(head + lines)
+        lines += [
+            f"{sign} {_name([row[c] for c in diff.key])}  {shorten(_longest(row, diff.key), _SHOWN)}"
+            for row in rows
+        ]
+    return printable("\n".join(head + lines))
 
 
 def _key(name: str, version: Version) -> tuple[str, ...]:
@@ -225,11 +229,10 @@ def _name(key: Sequence[Any]) -> str:
     return " / ".join(str(value) for value in key)
 
 
-def _gist(row: dict[str, Any], key: Sequence[str]) -> str:
-    """The longest text of a row, cut: what a person recognises it by."""
+def _longest(row: dict[str, Any], key: Sequence[str]) -> str:
+    """The longest text of a row: what a person recognises it by."""
     texts = [str(value) for column, value in row.items() if column not in key and value is not None]
-    longest = max(texts, key=len, default="").replace("\n", "↵")
-    return longest if len(longest) <= _SHOWN else longest[: _SHOWN - 1] + "…"
+    return max(texts, key=len, default="")
 
 
 def _around_difference(old: str, new: str) -> tuple[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from selfreward.sql.lineage import Node
+from selfreward.text import printable, shorten
 
 _SHOWN = 100
+_FACT = 40
 _TEXTS = ("prompt", "response", "judgement", "target", "output")
 
 
@@ -18,23 +19,18 @@ def format_lineage(node: Node) -> str:
         f"  {v['name']}@{v['version']}  made by {v['builder']} from {', '.join(v['inputs']) or 'nothing'}"
         for v in node.versions
     ]
-    return "\n".join([*lines, "", "versions", *made])
+    return printable("\n".join([*lines, "", "versions", *made]))
 
 
 def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
     numbers = {k: v for k, v in node.facts.items() if k not in _TEXTS}
-    told = ", ".join(f"{name} {_short(value)}" for name, value in numbers.items())
+    told = ", ".join(f"{name} {shorten(value, _FACT)}" for name, value in numbers.items())
     note = f"  ({node.note})" if node.note else ""
     relation = f"{node.relation}: " if node.relation else ""
     yield f"{first}{relation}{node.id}  {node.dataset}{'  ' + told if told else ''}{note}"
     for name, value in node.facts.items():
         if name in _TEXTS:
-            yield f"{rest}{'│ ' if node.children else '  '}{name}: {_short(value, _SHOWN)}"
+            yield f"{rest}{'│ ' if node.children else '  '}{name}: {shorten(value, _SHOWN)}"
     for number, child in enumerate(node.children, 1):
         last = number == len(node.children)
         yield from _lines(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
-
-
-def _short(value: Any, width: int = 40) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value).replace("\n", "↵")
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import UsageError
 from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
 from selfreward.store.run import Run, is_model
+from selfreward.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -178,7 +179,7 @@ class OpenRun:
         try:
             statements = self._connection.extract_statements(query)
         except duckdb.Error as error:
-            raise UsageError(f"query: {one_line(error)}") from error
+            raise UsageError(f"query: {one_line(error)}{self._slash_hint(query)}") from error
         if len(statements) != 1:
             raise UsageError(f"query: found {len(statements)} statements, expected one")
         text = _bare(str(statements[0].query))
@@ -229,6 +230,11 @@ class OpenRun:
                 shown = ", ".join(d for d in tables.values() if d in self.views())
                 return f"query: {shown} has no column {column!r}; {_nearest(column, sorted(columns))}"
         return f"query: {one_line(error)}"
+
+    def _slash_hint(self, query: str) -> str:
+        """`status` and the other commands call a dataset iter1/pairs, SQL iter1.pairs."""
+        found = next((name for name in self._datasets if "/" in name and name in query), None)
+        return f"; in SQL {found} is {found.replace('/', '.')}" if found else ""
 
     def _columns(self, view: str) -> list[str]:
         rows = self._connection.execute(f"DESCRIBE {_quoted(view)}").fetchall()
@@ -327,12 +333,6 @@ def _dotted(table: dict[str, Any]) -> str:
 def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     return f"nearest: {', '.join(near)}" if near else f"there are {', '.join(known) or 'none'}"
-
-
-def one_line(error: Exception) -> str:
-    """A library's message, which may span lines (and DuckDB's quote whole rows), as one line of bearable length."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:200]} … {text[-80:]}"
 
 
 def _dicts(tree: Any) -> Iterator[dict[str, Any]]:

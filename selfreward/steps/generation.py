@@ -13,7 +13,7 @@ result: a restart asks for it again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -45,23 +45,34 @@ class Generation:
 
     def __enter__(self) -> Generation:
         self._journal.__enter__()
+        n_unusable = 0
         for unit in self._journal.units():
             for values in unit:
-                completion = Completion(**values)
+                try:
+                    completion = Completion(**values)
+                except (TypeError, ValueError):  # no answer that could be used: it is asked for again
+                    n_unusable += 1
+                    continue
                 if completion.finish_reason == "error" and self._asks_failed_again:
                     continue
                 self._done.setdefault((completion.request_id, completion.sample), completion)
         self._n_resumed = len(self._done)
-        if self._done or self._journal.n_damaged:
-            damaged = (
-                f", {self._journal.n_damaged} damaged lines done again" if self._journal.n_damaged else ""
-            )
+        n_damaged = self._journal.n_damaged + n_unusable
+        if self._done or n_damaged:
+            damaged = f", {n_damaged} damaged ones are done again" if n_damaged else ""
             say(f"{self._name}: resuming, {len(self._done)} completions were already written{damaged}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        errors = self._errors()
+        if errors and error is None:
+            reasons = len(set(errors))
+            say(
+                f"{self._name}: {failed_answers(self.notes())}"
+                + (f" ({reasons} different reasons)" if reasons > 1 else "")
+            )
         self._ledger.note()  # also where the engine failed: answers that were lost may have been billed
         self._journal.__exit__(kind, error, trace)
 
@@ -101,9 +112,12 @@ class Generation:
         self._n_tokens += sum(completion.n_tokens for completion in fresh.values())
         return len(fresh)
 
+    def _errors(self) -> list[str]:
+        return [c.error or "unknown" for c in self._done.values() if c.finish_reason == "error"]
+
     def notes(self) -> dict[str, Any]:
         """Counts for the manifest's notes. What depends on speed or on restarts is not a row and not hashed."""
-        errors = [c.error or "unknown" for c in self._done.values() if c.finish_reason == "error"]
+        errors = self._errors()
         return {
             "completions": len(self._done),
             "truncated": sum(c.finish_reason == "length" for c in self._done.values()),
@@ -113,3 +127,13 @@ class Generation:
             "resumed": self._n_resumed,
             "tokens_per_second": round(self._n_tokens / self._seconds, 1) if self._n_tokens else None,
         }
+
+
+def failed_answers(notes: Mapping[str, Any]) -> str:
+    """How many answers of a step have no text and why the first has none, from its notes; empty where all have one."""
+    n = notes.get("engine_errors")
+    return (
+        f"{n:,} of {notes['completions']:,} answers failed, the first: {notes['first_engine_error']}"
+        if n
+        else ""
+    )

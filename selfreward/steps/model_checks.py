@@ -5,7 +5,7 @@
 Checked for every model string of the plan: the engine is known and installed, the folder has a chat template, and its
 context has room for the judge prompts. Where the template and its answer alone do not fit, nothing could ever be judged: a
 ConfigError. Where only the longest responses would not, one sentence says so; such rows become `engine_error` and are
-counted. Not checked: servers, which tell nothing about themselves before they are asked.
+counted. A script is read whole; of a server only address, key and options are checked, since it is not asked.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import RunConfig
-from selfreward.engines.base import Request
-from selfreward.engines.registry import ModelString, parse_model_string
+from selfreward.engines.base import EngineOptions, Request
+from selfreward.engines.registry import ModelString, open_engine, parse_model_string
 from selfreward.errors import ConfigError, EngineError
 from selfreward.models.known import fetch_model
 from selfreward.progress import say
@@ -41,7 +41,11 @@ def check_models(plans: Iterable[Plan], config: RunConfig) -> None:
     for model, target in parsed.items():
         _require_installed(model, target.engine)
     for model, target in parsed.items():
-        if target.engine not in WITHOUT_FOLDER:
+        if target.engine in WITHOUT_FOLDER:
+            open_engine(
+                model, EngineOptions(extra=config.engine.extra)
+            ).close()  # reads the script, the address, the key
+        else:
             _check_folder(model, target, used[model], config)
 
 

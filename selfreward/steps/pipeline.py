@@ -28,6 +28,7 @@ from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
 from selfreward.errors import UsageError
 from selfreward.progress import say
+from selfreward.secrets import mask_tree
 from selfreward.steps.model_checks import check_models
 from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
 from selfreward.store import durable
@@ -102,7 +103,7 @@ def do_step(
     if run.has(plan.name) and is_imported(run.current(plan.name)):
         return _step(run.current(plan.name), "imported", started)
     recipe, inputs, models = resolve_plan(run, config, plan)
-    version = run.find(recipe)
+    version = find_version(run, plan, recipe)
     status = "reused"
     if version is None:
         status = "built"
@@ -130,6 +131,12 @@ def _step(version: Version, status: str, started: float) -> Step:
     )
 
 
+def find_version(run: Run, plan: Plan, recipe: Recipe) -> Version | None:
+    """The published version of a recipe, or one that the step says would come out the same."""
+    reusable = getattr(stage_module(plan.module), "reusable", None)
+    return run.find(recipe) or (reusable(run, recipe) if reusable else None)
+
+
 def resolve_plan(
     run: Run, config: RunConfig, plan: Plan
 ) -> tuple[Recipe, dict[str, Version], dict[str, ModelRef]]:
@@ -148,7 +155,7 @@ def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef
     described |= {role: text_input(role, text) for role, text in plan.texts.items()}
     module = stage_module(plan.module)
     builder = f"{module.NAME} {module.VERSION}"
-    return Recipe(plan.name, builder, described, plan.params)
+    return Recipe(plan.name, builder, described, mask_tree(plan.params))
 
 
 def _describe_file(plan: Plan, path: Path) -> dict[str, str]:

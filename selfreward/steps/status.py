@@ -7,7 +7,7 @@ from pathlib import Path
 
 from selfreward.config.run import load_config
 from selfreward.errors import SelfrewardError, UsageError
-from selfreward.steps.pipeline import resolve_plan
+from selfreward.steps.pipeline import find_version, resolve_plan
 from selfreward.steps.step import plan_run
 from selfreward.store.journal import Journal
 from selfreward.store.run import Run
@@ -41,7 +41,7 @@ def run_status(path: Path) -> list[StepStatus]:
             continue
         try:
             recipe, _, _ = resolve_plan(run, config, plan)
-            version = run.find(recipe)
+            version = find_version(run, plan, recipe)
         except SelfrewardError as error:
             lines.append(StepStatus(plan.name, "blocked", None, None, str(error)))
             blocked = True

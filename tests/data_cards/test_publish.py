@@ -474,11 +474,22 @@ def test_the_token_appears_nowhere(hub, run_path, tmp_path, disable_xet):
     assert [p for p, content in published_files(hub).items() if canary in content] == []
 
 
-def test_a_token_in_the_run_itself_stops_the_push(hub, run_path, patience):
-    """Somebody put it into the configuration."""
-    config = run_path / "config.yaml"
-    config.write_text(config.read_text() + f"engine: {{extra: {{key: {TOKEN}}}}}\n")
+def test_a_token_in_the_run_itself_stops_the_push(hub, tmp_path, patience):
+    """Somebody's answer holds it; of the configuration, `engine.extra` is left out."""
+
+    def leaky(rows):
+        return [replace(rows[0], response=f"My token is {TOKEN}."), *rows[1:]]
+
+    run = make_sample_run(tmp_path / "leaky", iterations=1, ift=leaky)
     with pytest.raises(HubError, match="holds your Hugging Face token; nothing was sent") as caught:
-        publish(run_path, options(hub), patience)
+        publish(run.path, options(hub, gate=False), patience)
     assert TOKEN not in str(caught.value)
     assert hub.changes == []
+
+
+def test_a_token_among_the_engine_s_settings_is_not_published(hub, run_path, patience):
+    config = run_path / "config.yaml"
+    config.write_text(config.read_text() + f"engine: {{extra: {{key: {TOKEN}}}}}\n")
+    publish(run_path, options(hub), patience)
+    assert [p for p, content in published_files(hub).items() if TOKEN.encode() in content] == []
+    assert published_files(hub)["selfreward/config.yaml"].startswith(b"# not published: engine.extra.key\n")

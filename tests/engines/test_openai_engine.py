@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import threading
 import time
+import tracemalloc
+import zlib
+from dataclasses import asdict, replace
 
 import pytest
 from fake_openai_server import (
@@ -22,12 +27,15 @@ from fake_openai_server import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from selfreward.engines.base import EngineOptions, Request, Sampling
+from selfreward.engines.base import Completion, EngineOptions, Request, Sampling
+from selfreward.engines.openai.endpoint import key_for, longest_body
 from selfreward.engines.openai.engine import OpenAiEngine
 from selfreward.engines.openai.retry import Backoff, Clock, server_delay_s
-from selfreward.engines.openai.wire import Ask, sent_seed
+from selfreward.engines.openai.wire import Ask, Dialect, InvalidAnswer, read_answer, sent_seed
 from selfreward.engines.registry import open_engine
 from selfreward.errors import CostLimitError, EngineError, UsageError
+from selfreward.steps.generation import Generation
+from selfreward.store.journal import Journal
 from selfreward.tables import Message
 
 
@@ -306,6 +314,317 @@ def test_half_of_a_surrogate_pair_becomes_a_character_that_files_can_hold(server
     assert answers(engine_for(server), [request("a")])["a", 0].text == "ok \ufffd"
 
 
+# ---------------------------------------------------------------------------------- answers that cannot be
+
+
+def with_choice(**values):
+    return changed(lambda answer: answer["choices"][0].update(values))
+
+
+def with_content(content):
+    return with_choice(message={"content": content})
+
+
+def with_usage(**counts):
+    return changed(lambda answer: answer["usage"].update(counts))
+
+
+def with_logprob(value, token=" 4"):
+    return with_choice(logprobs={"content": [{"token": token, "logprob": value}]})
+
+
+NESTED = b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+DIGITS = b'{"choices": [{"finish_reason": "stop", "message": {"content": "x"}}], "usage": {"completion_tokens": %s}}'
+NOT_UNDERSTOOD = {
+    "deeply nested": (raw(NESTED), "is not JSON"),
+    "a number of 5,000 digits": (raw(DIGITS % (b"9" * 5000)), "is not JSON"),
+    "30 digits": (raw(DIGITS % (b"9" * 30)), "counts '9999"),
+    "negative tokens": (with_usage(completion_tokens=-6), "counts '-6' tokens"),
+    "negative prompt tokens": (with_usage(prompt_tokens=-1), "counts '-1' tokens"),
+    "true tokens": (with_usage(completion_tokens=True), "counts 'true' tokens"),
+    "a fraction of a token": (with_usage(completion_tokens=4.5), "counts '4.5' tokens"),
+    "tokens as text": (with_usage(completion_tokens="5"), "tokens; expected a whole number"),
+    "2**31 tokens": (with_usage(completion_tokens=2**31), "counts '2147483648' tokens"),
+    "usage is a list": (changed(lambda answer: answer.update(usage=[1])), "usage is no object"),
+    "logprob NaN": (with_logprob(float("nan")), "as the log-probability of ' 4'"),
+    "logprob infinite": (with_logprob(float("-inf")), "as the log-probability of ' 4'"),
+    "logprob positive": (with_logprob(0.5), "as the log-probability of ' 4'"),
+    "logprob of 400 digits": (with_logprob(-(10**400)), "as the log-probability of ' 4'"),
+    "logprob true": (with_logprob(True), "as the log-probability of ' 4'"),
+    "logprob text": (with_logprob("-1"), "as the log-probability of ' 4'"),
+    "token a list": (with_logprob(-1.0, token=[]), "without its token"),
+    "logprobs of another form": (with_choice(logprobs={"content": {"a": 1}}), "in an unknown form"),
+    "content a number": (with_content(4), "neither a text nor a list of parts"),
+    "an image as a part": (with_content([{"type": "image_url"}]), "a part of the answer is no text"),
+    "a part without text": (
+        with_content([{"type": "text", "text": None}]),
+        "a part of the answer is no text",
+    ),
+    "no message": (with_choice(message=None), "a choice has no message"),
+    "an index that is true": (with_choice(index=False), "has no choices"),
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [pytest.param(*case, id=name) for name, case in NOT_UNDERSTOOD.items()]
+)
+def test_an_answer_that_cannot_be_is_a_row_with_its_reason(server, fault, said, tmp_path):
+    """It costs no money back, stops nobody, and the same command asks for it again and ends well."""
+    server.script["prompt bad"] = [fault] * 2
+    prices = {"price_per_million_in": 1e6, "price_per_million_out": 1e6, "max_cost": 1e6}
+    requests = [replace(request("bad"), choices=(" 4",)), request("good")]
+    usual = server.usual = with_logprob(-0.5)
+    for attempt in (1, 2):
+        engine = engine_for(server, extra=prices, max_retries=1, max_in_flight=1)
+        with Generation("step", tmp_path / "run" / "step", engine) as generation:
+            rows = generation.complete(requests, "answers")
+            notes = generation.notes()
+        bad, good = rows["bad", 0], rows["good", 0]
+        assert good.finish_reason == "stop"
+        if attempt == 1:
+            assert (bad.finish_reason, bad.text, bad.n_tokens) == ("error", "", 0)
+            assert said in bad.error
+            assert "\n" not in bad.error
+            assert (notes["engine_errors"], notes["first_engine_error"]) == (1, bad.error)
+            assert engine.usage.spent == 2 * 33 + 15  # (10 + 16 bytes) / 2 and 20 new tokens at most, twice
+    assert (bad.finish_reason, bad.choice_logprobs) == ("stop", {" 4": -0.5})
+    assert usual is server.usual
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def nearly_answers(draw):
+    """The shape of an answer, with anything in some of its places."""
+
+    def place(right):
+        return draw(st.just(right) | json_values)
+
+    entry = {"token": place(" 4"), "logprob": place(-0.5), "top_logprobs": place([])}
+    choice = {
+        "index": place(0),
+        "finish_reason": place("stop"),
+        "message": place({"content": place([{"type": place("text"), "text": place("x")}])}),
+        "logprobs": place({"content": place([entry])}),
+        "error": place(None),
+    }
+    usage = {"prompt_tokens": place(10), "completion_tokens": place(5)}
+    return {"choices": place([choice]), "usage": place(usage)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(nearly_answers())
+def test_any_json_is_an_answer_that_can_be_journalled_or_is_not_understood(body):
+    asked = Ask(request("a", choices=(" 4",)), (0,))
+    try:
+        answer = read_answer(json.dumps(body).encode(), asked, Dialect("tiny"))
+    except InvalidAnswer:
+        return
+    (completion,) = answer.completions
+    json.dumps(asdict(completion), ensure_ascii=False, allow_nan=False).encode()
+    assert completion.finish_reason in ("stop", "length") or completion.error
+
+
+def test_one_choice_that_cannot_be_is_asked_for_alone(server):
+    server.script["prompt a"] = [changed(lambda answer: answer["choices"][1].update(message={"content": {}}))]
+    rows = answers(engine_for(server), [request("a", n=3)])
+    assert {row.finish_reason for row in rows.values()} == {"stop"}
+    assert len(server.bodies) == 2
+
+
+def test_a_journal_that_an_older_version_poisoned_is_asked_again(server, tmp_path):
+    """30 digits as a count stopped every later run."""
+    values = asdict(Completion("a", 0, "x", "stop", 1)) | {"n_tokens": 10**29}
+    with Journal(tmp_path / "run" / "step" / "journal.jsonl") as journal:
+        journal.append([values])
+    with Generation("step", tmp_path / "run" / "step", engine_for(server)) as generation:
+        assert generation.complete([request("a")], "answers")["a", 0].text == "re: prompt a [0]"
+
+
+def test_a_log_probability_that_rounding_put_above_zero_is_zero(server):
+    server.usual = with_logprob(1e-5)
+    rows = answers(engine_for(server), [request("a", choices=(" 4",))])
+    assert rows["a", 0].choice_logprobs == {" 4": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param(
+            [{"type": "text", "text": "Clear. "}, {"type": "text", "text": "Score: 4"}], "Clear. Score: 4"
+        ),
+        pytest.param(
+            [{"type": "thinking", "thinking": [{"text": "Score: 1"}]}, {"type": "text", "text": "4"}], "4"
+        ),
+        pytest.param([], ""),
+        pytest.param(None, ""),
+    ],
+)
+def test_the_parts_of_an_answer_are_joined(server, content, text):
+    server.usual = with_content(content)
+    row = answers(engine_for(server), [request("a")])["a", 0]
+    assert (row.text, row.finish_reason) == (text, "stop")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("eos_token", "stop"),
+        ("end_turn", "stop"),
+        ("STOP", "stop"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+    ],
+)
+def test_ends_under_other_names_are_known(server, said, meant):
+    server.usual = with_choice(finish_reason=said)
+    assert answers(engine_for(server), [request("a")])["a", 0].finish_reason == meant
+
+
+@pytest.mark.parametrize("said", ["weird", "", None, 7, [], {"a": 1}])
+def test_an_end_that_nobody_knows_is_told(server, said):
+    server.script["prompt a"] = [with_choice(finish_reason=said)]
+    row = answers(engine_for(server), [request("a"), request("b")])["a", 0]
+    assert row.finish_reason == "error"
+    assert f"finish_reason {said!r}; expected stop, length" in row.error
+
+
+def test_half_a_surrogate_pair_in_an_error_message_can_be_journalled(server, tmp_path):
+    server.script["prompt bad"] = [status(400, message="too long \ud83d")]
+    with Generation("step", tmp_path / "run" / "step", engine_for(server)) as generation:
+        rows = generation.complete([request("good"), request("bad")], "answers")
+    assert "too long" in rows["bad", 0].error
+    rows["bad", 0].error.encode()
+
+
+def test_a_half_surrogate_in_a_prompt_can_be_sent(server):
+    assert answers(engine_for(server), [request("a", text="half \ud83d")])["a", 0].finish_reason == "stop"
+
+
+# ---------------------------------------------------------------------------------- bodies without end
+
+
+def endless(handler, body):
+    """Until the client has had enough."""
+    handler.send(b'{"choices": "', 200, {"Content-Length": str(1 << 40)})
+    while True:
+        handler.wfile.write(b" " * 65536)
+
+
+def packed(content, coding="gzip"):
+    return lambda handler, body: handler.send(content, 200, {"Content-Encoding": coding})
+
+
+BOMB = gzip.compress(b"[" + b" " * 200_000_000 + b"]", 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        pytest.param(endless, "longer than 1,048,576 bytes", id="endless"),
+        pytest.param(packed(BOMB), "longer than 1,048,576 bytes", id="gzip bomb"),
+        pytest.param(
+            packed(zlib.compress(b" " * 9_000_000), "deflate"), "longer than 1,048,576", id="deflate bomb"
+        ),
+        pytest.param(packed(b"xx", "br"), "packed as 'br', which was not asked for", id="brotli"),
+        pytest.param(packed(b"xx"), "is not gzip, as its header says", id="no gzip at all"),
+    ],
+)
+def test_more_than_was_asked_for_is_not_read(server, fault, said):
+    server.script["prompt bad"] = [fault] * 9
+    tracemalloc.start()
+    rows = answers(engine_for(server, max_retries=1), [request("good"), request("bad")])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows["good", 0].finish_reason == "stop"
+    assert rows["bad", 0].finish_reason == "error"
+    assert said in rows["bad", 0].error
+    assert peak < 20e6
+
+
+def test_an_error_page_without_end_is_told_by_its_start(server):
+    server.script["prompt bad"] = [
+        lambda handler, body: handler.send(b"no " * 1_000_000, 400, {"Content-Type": "text/plain"})
+    ]
+    rows = answers(engine_for(server), [request("good"), request("bad")])
+    assert "HTTP 400" in rows["bad", 0].error
+    assert len(rows["bad", 0].error) < 500
+
+
+def test_a_packed_answer_of_ordinary_size_is_read(server):
+    server.usual = lambda handler, body: packed(gzip.compress(json.dumps(normal_answer(body)).encode()))(
+        handler, body
+    )
+    assert answers(engine_for(server), [request("a")])["a", 0].text == "re: prompt a [0]"
+    assert server.headers[0]["accept-encoding"] == "identity"
+
+
+def test_a_body_may_hold_64_bytes_for_each_token_and_a_megabyte_at_least():
+    assert (longest_body(512), longest_body(100_000)) == (1_048_576, 6_400_000)
+
+
+# ---------------------------------------------------------------------------------- echoes of the key
+
+
+def echo(code, shape):
+    """The whole header, as a proxy's error page or a careless server sends it back."""
+
+    def reply(handler, body):
+        key = handler.headers["Authorization"]
+        handler.send(shape(key).encode(), code, {"Content-Type": "text/html"})
+
+    return reply
+
+
+def as_choice(**values):
+    return lambda key: json.dumps(
+        {
+            "choices": [
+                {"message": {"content": "x"}, "finish_reason": "stop"}
+                | {k: v(key) for k, v in values.items()}
+            ]
+        }
+    )
+
+
+ECHOES = {
+    "page": echo(200, lambda key: f"<html>{key}"),
+    "page, cut within the key": echo(200, lambda key: "<html>" + " " * 40 + "a" * 40 + key),
+    "no choices": echo(200, lambda key: json.dumps({"error": key})),
+    "finish reason": echo(200, as_choice(finish_reason=lambda key: key)),
+    "answer": echo(200, as_choice(message=lambda key: {"content": f"You sent {key}."})),
+    "choice's error": echo(200, as_choice(error=lambda key: key, finish_reason=lambda key: "error")),
+    "part": echo(200, as_choice(message=lambda key: {"content": [{"type": key}]})),
+    **{
+        f"{code}": echo(code, lambda key: json.dumps({"error": {"message": f"bad {key}"}}))
+        for code in (400, 503)
+    },
+    "400, cut within the key": echo(400, lambda key: "x" * 290 + key),
+    "400 at the end": echo(400, lambda key: "x" * 900 + key),
+}
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in ECHOES.items()])
+def test_a_servers_echo_of_the_key_reaches_no_row_and_no_journal(server, fault, tmp_path, monkeypatch, capfd):
+    key = "tok-0123456789abcdefghijklmnopqrstuvwxyz"
+    monkeypatch.setenv("SELFREWARD_API_KEY", key)
+    server.script["prompt bad"] = [fault] * 9
+    with Generation("step", tmp_path / "run" / "step", engine_for(server, max_retries=1)) as generation:
+        rows = generation.complete([request("good"), request("bad")], "answers")
+        notes = generation.notes()
+    journal = (tmp_path / "run" / "step" / "journal.jsonl").read_text()
+    shown = capfd.readouterr()
+    for text in (journal, repr(rows), json.dumps(notes), shown.out, shown.err):
+        assert key[:12] not in text
+    assert server.headers[0]["authorization"] == f"Bearer {key}"
+
+
 fault_names = st.sampled_from(sorted(PASSING_FAULTS))
 
 
@@ -472,27 +791,68 @@ def test_capabilities_follow_the_options(server):
 
 
 def test_a_refused_key_names_the_variable_and_not_the_key(server, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
+    monkeypatch.setenv("SELFREWARD_API_KEY", "sk-secret-123")
     server.usual = status(401, message="bad key sk-secret-123")
     engine = engine_for(server)
-    with pytest.raises(EngineError, match=r"bad key \*\*\*; it was sent the key in OPENAI_API_KEY") as caught:
+    with pytest.raises(
+        EngineError, match=r"bad key \*\*\*; it was sent the key in SELFREWARD_API_KEY"
+    ) as caught:
         answers(engine, [request("a")])
     assert server.headers[0]["authorization"] == "Bearer sk-secret-123"
     for shown in (str(caught.value), repr(engine), repr(vars(engine))):
         assert "secret" not in shown
 
 
-def test_the_project_s_own_variable_goes_first_and_no_key_is_said(server, monkeypatch):
+def test_the_key_of_openai_goes_to_no_other_server_and_that_is_said(server, monkeypatch):
     server.usual = status(403)
+    monkeypatch.setenv("OPENAI_API_KEY", "one")
     with pytest.raises(
-        EngineError, match="it was sent no key; put a valid key into the environment as SELFREWARD"
+        EngineError,
+        match=r"no key; put a valid key .* SELFREWARD_API_KEY \(OPENAI_API_KEY goes to https://api.openai.com only",
     ):
         answers(engine_for(server), [request("a")])
-    monkeypatch.setenv("OPENAI_API_KEY", "one")
+    assert server.headers[-1]["authorization"] == "Bearer none"
     monkeypatch.setenv("SELFREWARD_API_KEY", "two\n")
     with pytest.raises(EngineError):
         answers(engine_for(server), [request("a")])
     assert server.headers[-1]["authorization"] == "Bearer two"
+
+
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("https://API.openai.com:443/v1", "OPENAI_API_KEY"),
+        ("http://api.openai.com/v1", "SELFREWARD_API_KEY"),
+        ("https://api.openai.com.evil.example/v1", "SELFREWARD_API_KEY"),
+        ("https://evil.example/api.openai.com/v1", "SELFREWARD_API_KEY"),
+        ("https://openai.com/v1", "SELFREWARD_API_KEY"),
+        ("http://127.0.0.1:8000/v1", "SELFREWARD_API_KEY"),
+    ],
+)
+def test_each_server_gets_the_key_that_is_for_it(url, variable, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "one")
+    monkeypatch.setenv("SELFREWARD_API_KEY", "two")
+    assert key_for(url).variable == variable
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert key_for(url).variable == "SELFREWARD_API_KEY"
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        "http://gpu.example/v1",
+        "http://127.0.0.1.evil.example/v1",
+        "https://a.example/v1,http://10.0.0.7:8000/v1",
+    ],
+)
+def test_another_machine_is_asked_without_encryption_only_with_the_users_word(urls, monkeypatch):
+    with pytest.raises(
+        UsageError, match=r"without encryption; use https, or allow it with `selfreward run … --trust`"
+    ):
+        open_engine(f"openai:{urls}#m")
+    monkeypatch.setenv("SELFREWARD_TRUST", "1")
+    open_engine(f"openai:{urls}#m").close()
 
 
 def test_a_proxy_of_the_environment_is_not_used_for_this_machine(server, monkeypatch):
@@ -507,6 +867,11 @@ def test_a_proxy_of_the_environment_is_not_used_for_this_machine(server, monkeyp
         pytest.param("http://host/v1", {}, "expected openai:BASE_URL#MODEL", id="no model"),
         pytest.param("localhost:8000#m", {}, "expected openai:BASE_URL#MODEL", id="no scheme"),
         pytest.param("http://me:pw@host/v1#m", {}, "name or password in the address", id="password"),
+        pytest.param("https://[host/v1#m", {}, "expected openai:BASE_URL#MODEL", id="half an IPv6 address"),
+        pytest.param("https://host:99999/v1#m", {}, "expected openai:BASE_URL#MODEL", id="no such port"),
+        pytest.param(
+            "https://host/v1#m", {"price_per_million_in": float("inf")}, "finite", id="endless price"
+        ),
         pytest.param("http://host/v1#m", {"prefx": True}, "engine.extra.prefx", id="unknown option"),
         pytest.param("http://host/v1#m", {"max_cost": 1}, "max_cost needs", id="limit without prices"),
     ],
@@ -607,3 +972,25 @@ def test_closing_early_stops_at_once_and_leaves_no_thread(server):
     assert not [thread for thread in threading.enumerate() if thread.name == "openai-engine"]
     time.sleep(0.3)
     assert len(server.bodies) <= 6
+
+
+def test_a_judge_without_log_probabilities_is_named_as_such_and_not_as_one_that_cannot_judge(
+    server, tmp_path, capfd
+):
+    from test_pipeline import config_for, write_script
+
+    from selfreward.errors import EmptyResultError
+    from selfreward.steps.pipeline import run_pipeline
+
+    judging = {"judge": f"openai:{server.url}#tiny", "mode": "expected"}
+    script = write_script(tmp_path / "script.yaml")
+    config = config_for(script, judging=judging, engine={"extra": {"prefix": True}})
+    with pytest.raises(
+        EmptyResultError,
+        match=r"answers failed, the first: the server gave no log-probabilities; train the judge",
+    ):
+        run_pipeline(config, tmp_path / "run", until="iter1/scores")
+    said = [line for line in capfd.readouterr().err.splitlines() if "answers failed" in line]
+    assert len(said) == 1
+    assert said[0].startswith("iter1/judgements: ")
+    assert said[0].endswith("the server gave no log-probabilities")

@@ -275,6 +275,11 @@ def repeat(name):
             "1 row for an instruction.*row 3, 'other'",
             id="foreign output",
         ),
+        pytest.param(
+            edit("outputs", 2, instruction="p2 "),
+            "White space .* is all that 1 of them differ in .*row 3, 'p2 '",
+            id="a blank too many",
+        ),
         pytest.param(repeat("outputs"), "1 row repeating an instruction.*row 5, 'p2'", id="repeated output"),
         pytest.param(repeat("annotations"), "a second time.*row 5, 'p2'", id="repeated annotation"),
         pytest.param(
@@ -345,9 +350,9 @@ def test_without_annotations_a_judge_is_asked_for(tmp_path):
     ("data", "message"),
     [
         (b"", "holds no rows"),
-        (b"[1]", "row 1: is int"),
+        (b"[1]", "row 1: expected an object with columns, found 1"),
         (b'[{"output": "x"}]', "row 1: has no instruction"),
-        (b'{"a": 1}\n{"a": ', "line 2"),
+        (b'{"a": 1}\n{"a": ', ":2: is not valid JSON"),
         (gzip.compress(b"[]")[:-6], "cut off or damaged"),
         (b"\xff\xfe", "not UTF-8"),
     ],

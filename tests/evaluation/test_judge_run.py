@@ -215,7 +215,7 @@ def nobodys_job(folder, template, rows):
 def test_a_rating_that_is_no_number_is_refused_before_the_judge_is_asked(tmp_path, template, value):
     rows = [{"prompt": "Why?", "response": text, "human_score": n} for n, text in ((1, "a"), (value, "b"))]
     job = nobodys_job(tmp_path, template, rows)
-    with pytest.raises(InputError, match=r"column human_score of response_id .* expected a number"):
+    with pytest.raises(InputError, match=r"row 2: column human_score holds .*, expected a number"):
         measure(job)
     assert not (tmp_path / "out").exists()
 
@@ -226,6 +226,17 @@ def test_ties_everywhere_are_refused_before_the_judge_is_asked(tmp_path, templat
     with pytest.raises(InputError, match="human_score"):
         measure(job)
     assert not (tmp_path / "out").exists()
+
+
+def test_csv_answers_are_texts_and_only_ratings_are_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("prompt,response,human_score\nq,007,1.5\nq,None,\nq,N/A,0.12345678901234\n")
+    found = read_ranked(str(path))
+    assert [(row["response"], row["human_score"]) for row in found.rows] == [
+        ("007", 1.5),
+        ("N/A", 0.12345678901234),
+    ]
+    assert found.dropped == {"no_human_rank": 1}
 
 
 def test_a_draw_takes_whole_prompts_and_does_not_depend_on_the_order(tmp_path):
@@ -246,6 +257,11 @@ def test_a_draw_takes_whole_prompts_and_does_not_depend_on_the_order(tmp_path):
         pytest.param([{"prompt": "x", "human_rank": 1}], "has no column response", id="no response"),
         pytest.param(
             [{"prompt": "x", "response": 5, "human_rank": 1}], "row 1: column response holds 5", id="a number"
+        ),
+        pytest.param(
+            [{**ROWS[0], "human_rank": "1"}],
+            "row 1: column human_rank holds '1', expected a number",
+            id="a text",
         ),
         pytest.param([ROWS[0]], "no prompt has two ranked replies.*1 only_ranked_reply", id="one reply"),
         pytest.param(

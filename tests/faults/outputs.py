@@ -15,8 +15,8 @@ from published_run import make_published_run
 
 from selfreward.data_cards.cards.audits import Audits
 from selfreward.data_cards.preview import write_cards
+from selfreward.exchange.exporting import export_file
 from selfreward.sql.output import run_query
-from selfreward.store.exchange import export_file
 from selfreward.store.run import Run
 
 

@@ -16,7 +16,8 @@ from sample_run import make_sample_run, publish_rows
 from selfreward.judging.audits.contamination import _Filter
 from selfreward.judging.audits.near import similar_pairs
 from selfreward.judging.audits.runner import run_audits
-from selfreward.reading.oasst import read_lines, read_messages
+from selfreward.reading.files import read_rows
+from selfreward.reading.oasst import read_messages
 from selfreward.similarity.overlap import EvaluationIndex
 from selfreward.similarity.rouge import tokens
 from selfreward.similarity.words import HashSet, chunks, hash_words
@@ -169,7 +170,7 @@ def test_all_188_roots_of_oasst1_validation_are_alpaca_evals_oasst_prompts(
 ) -> None:
     """shared/data/README.md: 188 trees; AlpacaEval's `dataset` column calls 188 of its 805 prompts `oasst`."""
     reading = read_messages(
-        read_lines(shared_data / "oasst" / "oasst1-en-validation.messages.jsonl.gz"), "oasst1", "en", "oasst1"
+        read_rows(shared_data / "oasst" / "oasst1-en-validation.messages.jsonl.gz"), "oasst1", "en", "oasst1"
     )
     prompts = {seed.prompt_id: seed for seed in reading.rows}
     rows = [

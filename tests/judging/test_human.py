@@ -156,7 +156,7 @@ def test_a_pandalm_pair_is_read_with_its_majority(tmp_path):
         pytest.param([PAIR, PAIR], "row 2, column idx: 0 stands in row 1", id="duplicate"),
         pytest.param([{**PAIR, "response2": None}], "row 1, column response2: found None", id="no response"),
         pytest.param([{"idx": 0}], "row 1 has no instruction", id="column missing"),
-        pytest.param({"idx": 0}, "holds a JSON dict", id="no list"),
+        pytest.param({"data": [PAIR]}, "holds one JSON object", id="no list"),
     ],
 )
 def test_a_bad_pandalm_file_names_row_and_column(tmp_path, pairs, message):

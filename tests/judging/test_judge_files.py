@@ -212,3 +212,12 @@ def test_ranks_from_a_second_table_are_joined_whatever_their_order(tmp_path):
     failed = CliRunner().invoke(app, arguments)
     assert failed.exit_code == 1
     assert "'p', 'c' is the first of 1 of 3 rows without a partner" in str(failed.exception or failed.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "n"),
+    [("a.json", '{"j": "Score: 4"}\n{"j": "Score: 2"}\n', 2), ("b.jsonl", '[{"j": "Score: 4"}]', 1)],
+)
+def test_lines_in_json_and_an_array_in_jsonl_are_read(tmp_path, name, text, n):
+    (tmp_path / name).write_text(text)
+    assert parse_file(tmp_path / name, "j", 0, 5, None)["by_status"] == {"ok": n}

@@ -9,7 +9,7 @@ import yaml
 from scripted_run import cli, config_for, write_script
 from tiny_llama import make_tiny_llama
 
-from selfreward.errors import ConfigError, EngineError, UsageError
+from selfreward.errors import ConfigError, EngineError, InputError, UsageError
 from selfreward.steps import model_checks
 from selfreward.steps.model_checks import check_models
 from selfreward.steps.pipeline import plans_until
@@ -104,3 +104,33 @@ def test_the_run_stops_before_its_first_step_and_leaves_no_dataset(tiny, tmp_pat
         assert "the judge template alone has" in done.stderr
         assert "Traceback" not in done.stderr
         assert not list(tmp_path.glob("r/datasets/*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param("rules: [{answrs: [x]}]", r"judge\.yaml: rules\.0\.answrs", id="unknown field"),
+        pytest.param("rules: [{regex: '('}]", r"is no regular expression", id="pattern"),
+        pytest.param("rules: [", r"judge\.yaml: not YAML", id="no YAML"),
+        pytest.param(None, r"judge\.yaml: cannot read the file", id="no file"),
+    ],
+)
+def test_a_script_is_read_before_the_first_step(tmp_path, content, said):
+    script = tmp_path / "judge.yaml"
+    if content is not None:
+        script.write_text(content)
+    with pytest.raises(InputError, match=said):
+        check(judged_by(f"scripted:{script}", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ("openai:http://gpu.example/v1#m", "without encryption"),
+        ("openai:https://host/v1", "expected openai:BASE_URL#MODEL"),
+        ("openai:https://ann:pw@host/v1#m", "a name or password in the address"),
+    ],
+)
+def test_a_servers_address_is_looked_at_before_the_first_step(tmp_path, judge, said):
+    with pytest.raises(UsageError, match=said):
+        check(judged_by(judge, tmp_path))

@@ -80,3 +80,18 @@ def _blobs(folder: Path) -> dict[str, Blob]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def test_what_todays_parser_reads_otherwise_is_read_again_and_nothing_is_generated(old, monkeypatch):
+    """The archive's scores are parser 1's. A parser that reads one of the texts otherwise makes the versions its own."""
+    from selfreward.judging.parsing import again
+
+    def stricter(text, *limits):
+        parsed = parse(text, *limits)
+        return again.parse_score("") if parsed.score == 2 else parsed
+
+    parse = again.parse_score
+    monkeypatch.setattr(again, "parse_score", stricter)
+    steps = run_pipeline(load_config(Path("config.yaml")), old / "run", until="iter1/pairs")
+    assert [step.name for step in steps if step.status != "reused"] == ["iter1/judgements"]
+    assert "read_again_from" in Run(old / "run").current("iter1/judgements").manifest["counts"]["notes"]

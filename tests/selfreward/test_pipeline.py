@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -316,3 +317,24 @@ def test_the_command_line_says_how_to_go_on_after_sigterm(finished, tmp_path):
     assert child.returncode == 128 + signal.SIGTERM
     assert "To go on: selfreward run" in told
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+@pytest.mark.parametrize("first", ["prompts", "candidates", "judgements", "scores", "pairs"])
+def test_a_run_goes_on_from_imported_rows_to_its_report(finished, tmp_path, first):
+    """Rows of one's own have no builder's notes; what the report says of them is counted from the rows."""
+    from selfreward.exchange.exporting import export_file
+    from selfreward.report import format_report, report_run
+    from selfreward.store.exchange import import_file
+
+    path, config, _ = finished
+    shutil.copytree(path, tmp_path / "run", symlinks=True)
+    run = Run(tmp_path / "run")
+    before = report_run(run.path, [], 0)["iterations"]
+    for name in ("prompts", "candidates", "judgements", "scores", "pairs"):
+        export_file(run, f"iter1/{name}", tmp_path / f"{name}.jsonl")
+        if name == first:
+            import_file(run, f"iter1/{name}", tmp_path / f"{name}.jsonl")
+    steps = run_pipeline(config, run.path)
+    report = report_run(run.path, steps, 1)
+    assert format_report(report)
+    assert report["iterations"][0]["funnel"] == before[0]["funnel"] or first == "pairs"

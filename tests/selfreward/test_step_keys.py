@@ -18,14 +18,14 @@ from selfreward.steps.pipeline import recipe_of
 from selfreward.steps.step import plan_run, stage_module
 from selfreward.unkeyed import marks
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 def described(config):
     """Each planned step as its recipe sees it, but for the content of its inputs."""
     return {
         plan.name: {
-            "builder": f"{plan.module} {stage_module(plan.module).VERSION}",
+            "builder": f"{stage_module(plan.module).NAME} {stage_module(plan.module).VERSION}",
             "inputs": [*plan.inputs, *plan.models, *plan.files],
             "texts": {role: hashlib.sha256(text.encode()).hexdigest()[:12] for role, text in plan.texts.items()},
             "params": plan.params,
@@ -35,13 +35,17 @@ def described(config):
 
 
 def test_the_demo_s_steps_have_the_parameters_they_always_had():
-    golden = json.loads((HERE / "data/step_keys_demo.json").read_text(encoding="utf-8"))
-    assert described(load_config(HERE.parent / "configs/demo.yaml")) == golden
+    golden = json.loads((ROOT / "tests/data/step_keys_demo.json").read_text(encoding="utf-8"))
+    assert described(load_config(ROOT / "configs/demo.yaml")) == golden
 
 
 def test_what_a_step_will_ask_is_said_by_every_step_with_a_model_and_is_no_part_of_its_key():
     config = check_config({"eft": {"targets": "generated"}}, "test")
-    asking = [plan for plan in plan_run(config) if plan.models and not plan.module.startswith("training.")]
+    asking = [
+        plan
+        for plan in plan_run(config)
+        if plan.models and not plan.module.startswith("selfreward.training.")
+    ]
     assert [plan.name for plan in asking if plan.requests is None] == []
     models = {role: ModelRef(role, "hf:x", "0" * 64, None) for plan in asking for role in plan.models}
     without = [replace(plan, requests=None) for plan in asking]

@@ -162,6 +162,7 @@ def test_a_damaged_dataset_is_not_read(tmp_path: Path) -> None:
         ("SELECT 1; DROP VIEW pairs", "found 2 statements"),
         ("", "found 0 statements"),
         ("SELEC 1", "syntax error"),
+        ("FROM iter1/pairs", "in SQL iter1/pairs is iter1.pairs"),
         ("SELECT * FROM pair", "no dataset 'pair'; nearest: pairs"),
         ("SELECT * FROM itr1.pairs", "nearest: iter1.pairs"),
         ("SELECT chosen_scor FROM pairs", "pairs has no column 'chosen_scor'; nearest: chosen_score"),
@@ -252,6 +253,39 @@ def test_rows_go_to_a_file_by_its_ending_and_replace_it_whole(run: Run, tmp_path
     for bad in (tmp_path / "x.docx", tmp_path / "no" / "x.csv", tmp_path / "no" / "x.duckdb"):
         with pytest.raises(UsageError, match="--out"):
             run_query(run.path, "SELECT 1", out=bad)
+
+
+def test_columns_of_one_name_keep_their_values(run: Run, tmp_path: Path, capsys) -> None:
+    """1, 2, 3 under a, b, a; an object needs other names, and gets them with a word on stderr."""
+    query = "SELECT 1 AS a, 2 AS b, 3 AS a"
+    assert printed(run, query, format="csv") == "a,b,a\n1,2,3\n"
+    assert json.loads(printed(run, query, format="json")) == [{"a": 1, "b": 2, "a_1": 3}]
+    assert "a_1" in capsys.readouterr().err
+    assert printed(run, query).splitlines()[-2].split() == ["1", "2", "3"]
+    run_query(run.path, query, out=tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == "a,b,a\n1,2,3\n"
+
+
+def test_decimals_are_written_as_numbers_that_every_reader_has(run: Run, tmp_path: Path, capsys) -> None:
+    """0 + 1 + 2 = 3 and 0.5 fit int64 and double; twice 2^63 does not fit and becomes a double, said on stderr."""
+    query = (
+        "SELECT sum(i) AS n, 0.5 AS h, [0.25] AS l, '18446744073709551616'::HUGEINT AS b FROM range(3) t(i)"
+    )
+    run_query(run.path, query, out=tmp_path / "x.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "x.parquet")
+    assert [str(field.type) for field in table.schema][:2] == ["int64", "double"]
+    assert table.to_pylist() == [{"n": 3, "h": 0.5, "l": [0.25], "b": 2.0**64}]
+    assert "'b'" in capsys.readouterr().err
+
+
+def test_json_lines_are_written_too(run: Run, tmp_path: Path) -> None:
+    assert run_query(run.path, "SELECT unnest([1, 2]) AS n", out=tmp_path / "x.jsonl") == 2
+    assert (tmp_path / "x.jsonl").read_text() == '{"n": 1}\n{"n": 2}\n'
+
+
+def test_a_table_does_not_fetch_the_rows_that_it_does_not_show(run: Run) -> None:
+    """A hundred million rows would take minutes and memory; DuckDB counts them without making them."""
+    assert "(100,000,000 rows, 99,999,960 of them not shown)" in printed(run, "FROM range(100000000)")
 
 
 def test_the_file_for_other_clients_holds_the_run_in_the_storage_of_duckdb_1_0(

@@ -150,7 +150,7 @@ _HIDDEN_ANYWAY = {
     "selfreward/store/journal.py": "os.open, announced with durable.call",
     "selfreward/store/writer.py": "shards in the hidden folder, announced with durable.call",
     "selfreward/cli/__init__.py": "/dev/null",
-    "selfreward/store/exchange.py": "fills the hidden name that durable.new_file gives",
+    "selfreward/exchange/exporting.py": "fills the hidden name that durable.new_file gives",
     "selfreward/sql/output.py": "fills the hidden name that durable.new_file gives",
     "selfreward/models/known.py": "the hidden folder of a download, published by durable.publish_folder",
     "selfreward/engines/vllm/process.py": "a worker's log in the folder for temporary files",

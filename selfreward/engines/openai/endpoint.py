@@ -1,28 +1,39 @@
 """One base URL of a server: sends a body, gives back the bytes, or says in what way that failed.
 
-    MayPass        the same request may succeed later: refused, reset, time-out, `RETRYABLE_STATUS`
+    MayPass        the same request may succeed later: refused, reset, time-out, `RETRYABLE_STATUS`, too long a body
     RowRefused     the server will not answer this request, but may well answer others
     EngineError    no request will be answered: key refused, model unknown, anything unexpected
 
-The client's own retries are off: they would neither be counted nor follow our schedule.
+Promises: a key goes to the servers it is for and to no other (`key_for`); redirections are not followed; no more of
+a body is held than `longest_body` says, packed or not. Nothing is repeated here: the session counts attempts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-import openai
 
 from selfreward.engines.openai.retry import RETRYABLE_STATUS, Clock, server_delay_s
-from selfreward.errors import EngineError
+from selfreward.errors import EngineError, UsageError
+from selfreward.text import one_line
 
-KEY_VARIABLES = ("SELFREWARD_API_KEY", "OPENAI_API_KEY")
+OPENAI_HOST = "api.openai.com"
+OPENAI_VARIABLE, OWN_VARIABLE = "OPENAI_API_KEY", "SELFREWARD_API_KEY"
 _ROW_STATUS = frozenset({400, 413, 422})
 _CONNECT_TIMEOUT_S = 10.0
+_BODY_BYTES = 1 << 20
+_BYTES_PER_TOKEN = 64
+"""Of JSON; a token with 20 log-probabilities beside it takes more, but those are asked for the first one only."""
+_AUTO_GZIP = 32 + zlib.MAX_WBITS
 
 
 class Failure(Exception):
@@ -66,9 +77,31 @@ class Key:
     def __repr__(self) -> str:
         return f"Key(from {self.variable or 'nowhere'})"
 
-    def masked(self, text: str) -> str:
-        """The text without the key: error messages of HTTP libraries can quote a header."""
-        return text.replace(self.value, "***") if self.value else text
+
+def key_for(url: str) -> Key:
+    """The key that a server may see: OPENAI_API_KEY is OpenAI's alone; a local server needs none."""
+    variables = (OPENAI_VARIABLE, OWN_VARIABLE) if _is_openai(url) else (OWN_VARIABLE,)
+    for variable in variables:
+        key = os.environ.get(variable, "").strip()
+        if key:
+            if not key.isascii() or not key.isprintable() or " " in key:
+                raise UsageError(f"{variable}: holds characters that no key has; set it to the key alone")
+            return Key(variable, key)
+    return Key(None, None)
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether an address is loopback."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, such as 127.0.0.1.example.com
+        return False
+
+
+def longest_body(n_tokens: int) -> int:
+    """How many bytes an answer of so many new tokens may have, unpacked."""
+    return max(_BODY_BYTES, n_tokens * _BYTES_PER_TOKEN)
 
 
 class Endpoint:
@@ -80,77 +113,101 @@ class Endpoint:
         self.n_sent = 0
         self.was_reached = False
         """Some response has come, of whatever status."""
+        self._address = httpx2.URL(url)
         self._key = key
         self._timeout_s = timeout_s
         self._clock = clock
-        # Proxies of the environment are not meant for servers on this machine.
-        http_client = httpx2.AsyncClient(
-            trust_env=not _is_on_this_machine(url),
+        self._client = httpx2.AsyncClient(
+            # proxies of the environment are not meant for servers on this machine
+            trust_env=not is_on_this_machine(url),
+            headers={
+                "Authorization": f"Bearer {self._key.value or 'none'}",
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+            },
             timeout=httpx2.Timeout(timeout_s, connect=min(_CONNECT_TIMEOUT_S, timeout_s)),
             limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
         )
-        self._client = openai.AsyncOpenAI(
-            base_url=url,
-            api_key=key.value or "none",
-            max_retries=0,
-            timeout=timeout_s,
-            http_client=http_client,
-        )
 
     async def aclose(self) -> None:
-        await self._client.close()
+        await self._client.aclose()
 
-    async def chat(self, body: dict[str, Any]) -> bytes:
-        """The body of the answer to one chat-completions request; the whole exchange within the time-out."""
+    async def chat(self, body: dict[str, Any], n_tokens: int) -> bytes:
+        """The body of the answer, of `n_tokens` at most, to one request; the whole exchange within the time-out."""
         self.n_sent += 1
         self.in_flight += 1
+        sent = json.dumps(body).encode()
+        address = self._address.copy_with(path=f"{self._address.path}/chat/completions")  # its query stays
         try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=body)
-            self.was_reached = True
-            content: bytes = response.content
-            return content
-        except (TimeoutError, openai.APITimeoutError) as error:
-            connected = not isinstance(error.__cause__, httpx2.ConnectTimeout)
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._client.stream("POST", address, content=sent) as response,
+            ):
+                self.was_reached = True
+                content = await _bounded(response, longest_body(n_tokens))
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            connected = not isinstance(error, httpx2.ConnectTimeout)
             reason = f"no answer from {self.url} in {self._timeout_s:g} s"
             raise MayPass(reason, connected=connected, billed=connected) from None
-        except openai.APIConnectionError as error:
-            connected = not isinstance(error.__cause__, httpx2.ConnectError)
-            cause = self._key.masked(str(error.__cause__) or type(error.__cause__).__name__)
+        except httpx2.HTTPError as error:
+            connected = not isinstance(error, httpx2.ConnectError)
+            cause = one_line(error) or type(error).__name__
             raise MayPass(
                 f"no connection to {self.url}: {cause}", connected=connected, billed=connected
             ) from None
-        except openai.APIStatusError as error:
-            self.was_reached = True
-            raise self._from_status(error) from None
         finally:
             self.in_flight -= 1
+        if not response.is_success:
+            raise self._from_status(response, content)
+        return content
 
-    def _from_status(self, error: openai.APIStatusError) -> Exception:
-        status = error.status_code
-        said = f"HTTP {status} from {self.url}: {self._key.masked(_server_message(error))}"
+    def _from_status(self, response: httpx2.Response, content: bytes) -> Exception:
+        status = response.status_code
+        said = f"HTTP {status} from {self.url}: {_server_message(content)}"
         if status in RETRYABLE_STATUS:
-            return MayPass(said, server_delay_s=server_delay_s(error.response.headers, self._clock.wall()))
+            return MayPass(said, server_delay_s=server_delay_s(response.headers, self._clock.wall()))
         if status in _ROW_STATUS:
             return RowRefused(said)
         advice = "check the address (it normally ends in /v1) and the model's name"
         if status in (401, 403):
             found = f"the key in {self._key.variable}" if self._key.variable else "no key"
-            advice = (
-                f"it was sent {found}; put a valid key into the environment as {' or '.join(KEY_VARIABLES)}"
-            )
+            wanted = f"{OPENAI_VARIABLE} or {OWN_VARIABLE}" if _is_openai(self.url) else OWN_VARIABLE
+            advice = f"it was sent {found}; put a valid key into the environment as {wanted}"
+            if not self._key.variable and os.environ.get(OPENAI_VARIABLE):
+                advice += f" ({OPENAI_VARIABLE} goes to https://{OPENAI_HOST} only)"
         return EngineError(f"{said}; {advice}")
 
 
-def _is_on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _is_openai(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" and parts.hostname == OPENAI_HOST
 
 
-def _server_message(error: openai.APIStatusError) -> str:
+async def _bounded(response: httpx2.Response, limit: int) -> bytes:
+    """The body, unpacked. MayPass for an answer longer than `limit`; of an error's body only the start is read."""
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        raise MayPass(f"the answer is packed as {packing!r}, which was not asked for", billed=True)
+    unpacker = None if packing in ("identity", "") else zlib.decompressobj(_AUTO_GZIP)
+    content = bytearray()
+    async for part in response.aiter_raw():
+        try:
+            content += unpacker.decompress(part, limit + 1 - len(content)) if unpacker else part
+        except zlib.error:
+            raise MayPass(f"the answer is not {packing}, as its header says", billed=True) from None
+        if len(content) > limit:
+            if not response.is_success:
+                break
+            raise MayPass(f"the answer is longer than {limit:,} bytes, more than was asked for", billed=True)
+    return bytes(content)
+
+
+def _server_message(content: bytes) -> str:
     """What the server says, in at most 300 characters: its `message`, or the body as it is."""
-    body = error.body
-    if isinstance(body, dict):
-        body = body.get("message") or body.get("detail") or body.get("error") or body
-    text = " ".join(str(body or error.response.text).split())
-    return text[:300] or "(no message)"
+    body: Any = content.decode(errors="replace")
+    with suppress(ValueError, RecursionError):
+        body = json.loads(content)
+    for _ in range(2):
+        if isinstance(body, dict):
+            body = body.get("message") or body.get("detail") or body.get("error") or str(body)
+    return one_line(body) or "(no message)"

@@ -3,13 +3,14 @@
     openai:http://localhost:8000/v1#my-model
     openai:http://a:8000/v1,http://b:8000/v1#my-model      each request goes to the one with least in flight
 
-The key is read from SELFREWARD_API_KEY or OPENAI_API_KEY and stands in no message. Options under
+The key is that of SELFREWARD_API_KEY; OPENAI_API_KEY is sent to https://api.openai.com alone. It stands in no message and
+no row. Another machine is asked over https, over http only with the user's word (`selfreward.trust`). Options under
 `engine.extra` (or `engine.extra.openai`) are the fields of `ServerSettings`.
 
 What fails, and what becomes of it:
 
-- may pass (refused, reset, time-out, 408, 409, 429, 500 to 504, no JSON, no choices): asked again, `max_retries`
-  times, waiting as `selfreward.engines.openai.retry` says; then an error row;
+- may pass (refused, reset, time-out, 408, 409, 429, 500 to 504, an answer that is not understood or longer than what
+  was asked for): asked again, `max_retries` times, waiting as `selfreward.engines.openai.retry` says; then an error row;
 - fewer choices than asked for, or 400 for more than one: the missing samples are asked for one by one;
 - 400, 413, 422 for one sample (too long, invalid): an error row with the server's message, at once;
 - nothing listening, key refused, model unknown, any other status: EngineError. So are 16 failed samples in a
@@ -23,20 +24,22 @@ batches), and that a group holds one sample.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request
-from selfreward.engines.openai.endpoint import KEY_VARIABLES, Endpoint, Key
+from selfreward.engines.openai.endpoint import OWN_VARIABLE, Endpoint, is_on_this_machine, key_for
 from selfreward.engines.openai.retry import Clock
 from selfreward.engines.openai.session import Record, Session
 from selfreward.engines.openai.usage import Prices, Usage
 from selfreward.engines.openai.wire import Ask, Dialect
 from selfreward.errors import UsageError
+from selfreward.secrets import mask
+from selfreward.trust import VARIABLE, is_trusted
 
 
 class ServerSettings(BaseModel):
@@ -52,8 +55,8 @@ class ServerSettings(BaseModel):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of every request, as the server documents them."""
-    price_per_million_in: float | None = Field(default=None, ge=0)
-    price_per_million_out: float | None = Field(default=None, ge=0)
+    price_per_million_in: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    price_per_million_out: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     max_cost: float | None = Field(default=None, ge=0)
     spent: float = Field(default=0.0, ge=0)
     """Already spent of `max_cost`, by earlier stages."""
@@ -63,9 +66,9 @@ class OpenAiEngine(BaseEngine):
     """The engine of the module's docstring. Raises UsageError for a target or options that make no sense."""
 
     def __init__(self, target: str, options: EngineOptions, clock: Clock | None = None) -> None:
-        self._urls, model = _split_target(target)
+        self._urls, model = split_target(target)
         settings = _settings(options.extra)
-        self.name = f"openai:{target}"
+        self.name = mask(f"openai:{target}")
         self.capabilities = Capabilities(logprobs=settings.logprobs, prefix=settings.prefix, seeds=False)
         self._dialect = Dialect(model, settings.send_seed, settings.max_tokens_field, settings.body)
         prices = Prices(settings.price_per_million_in or 0.0, settings.price_per_million_out or 0.0)
@@ -73,11 +76,12 @@ class OpenAiEngine(BaseEngine):
         """Tokens, requests and money since the engine was opened."""
         self._options = options
         self._clock = clock or Clock()
-        self._key = _key()
+        self._keys = {url: key_for(url) for url in self._urls}
+        refuse_plain_http(self._urls)
         self._record = Record()
 
     def __repr__(self) -> str:
-        return f"OpenAiEngine({self.name!r}, {self._key!r})"
+        return f"OpenAiEngine({self.name!r}, {self._keys!r})"
 
     def generate(
         self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
@@ -102,20 +106,22 @@ class OpenAiEngine(BaseEngine):
 
     def _open_endpoints(self) -> list[Endpoint]:
         timeout_s, n = self._options.timeout_s, self._options.max_in_flight
-        return [Endpoint(url, self._key, timeout_s, n, self._clock) for url in self._urls]
+        return [Endpoint(url, self._keys[url], timeout_s, n, self._clock) for url in self._urls]
 
 
-def _split_target(target: str) -> tuple[tuple[str, ...], str]:
+def split_target(target: str) -> tuple[tuple[str, ...], str]:
     """`http://a/v1,http://b/v1#model` -> its URLs and the model. A password in a URL is refused unseen."""
     addresses, _, model = target.partition("#")
     urls = tuple(url.strip().rstrip("/") for url in addresses.split(","))
     for url in urls:
-        parts = urlsplit(url)
+        try:
+            parts, host = urlsplit(url), httpx2.URL(url).host
+            parts.port  # noqa: B018  (raises for a port that cannot be)
+        except (ValueError, httpx2.InvalidURL):
+            parts, host = urlsplit(""), ""
         if parts.password or parts.username:
-            raise UsageError(
-                f"model openai:…@{parts.hostname}: a name or password in the address; use {KEY_VARIABLES[0]}"
-            )
-        if parts.scheme not in ("http", "https") or not parts.hostname or not model:
+            raise UsageError(f"model openai:…@{host}: a name or password in the address; use {OWN_VARIABLE}")
+        if parts.scheme not in ("http", "https") or not host or not model:
             raise UsageError(
                 f"model {'openai:' + target!r}: expected openai:BASE_URL#MODEL, such as "
                 "openai:http://localhost:8000/v1#my-model"
@@ -141,12 +147,11 @@ def _settings(extra: dict[str, Any]) -> ServerSettings:
     return settings
 
 
-def _key() -> Key:
-    """The key of the first variable that is set; a local server needs none."""
-    for variable in KEY_VARIABLES:
-        key = os.environ.get(variable, "").strip()
-        if key:
-            if not key.isascii() or not key.isprintable() or " " in key:
-                raise UsageError(f"{variable}: holds characters that no key has; set it to the key alone")
-            return Key(variable, key)
-    return Key(None, None)
+def refuse_plain_http(urls: Sequence[str]) -> None:
+    """UsageError for a server on another machine that would get key and prompts without encryption."""
+    for url in urls:
+        if url.startswith("http:") and not is_on_this_machine(url) and not is_trusted():
+            raise UsageError(
+                f"model openai:{url}: key and prompts would go to another machine without encryption; use https, or allow "
+                f"it with `selfreward run … --trust` (other commands: {VARIABLE}=1)"
+            )

@@ -229,7 +229,8 @@ class Session:
         """One HTTP request. Raises MayPass, RowRefused or EngineError."""
         self._usage.n_sent += 1
         try:
-            content = await endpoint.chat(request_body(ask, self._dialect))
+            n_tokens = ask.request.sampling.max_tokens * len(ask.samples)
+            content = await endpoint.chat(request_body(ask, self._dialect), n_tokens)
             answer = read_answer(content, ask, self._dialect)
         except InvalidAnswer as invalid:
             raise MayPass(str(invalid), billed=True) from None

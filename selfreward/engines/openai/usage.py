@@ -29,9 +29,9 @@ class Prices:
 
     def worst_case(self, request: Request, n: int) -> float:
         """The most that asking for `n` samples can cost, from the length of the prompt in bytes."""
-        n_bytes = sum(len(message.content.encode()) + 16 for message in request.messages) + len(
-            request.prefix
-        )
+        n_bytes = sum(
+            len(message.content.encode(errors="surrogatepass")) + 16 for message in request.messages
+        ) + len(request.prefix)
         return self.cost(n_bytes // _BYTES_PER_PROMPT_TOKEN, n * request.sampling.max_tokens)
 
 
@@ -59,7 +59,9 @@ class Usage:
         return self.max_cost is None or self.spent + self.reserved + sum_ <= self.max_cost
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Book an answer that the server counted."""
+        """Book an answer that the server counted; ValueError for counts below 0, which would give money back."""
+        if prompt_tokens < 0 or completion_tokens < 0:
+            raise ValueError(f"{prompt_tokens} and {completion_tokens} are no numbers of tokens")
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
         self.spent += self.prices.cost(prompt_tokens, completion_tokens)

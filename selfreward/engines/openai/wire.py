@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import isfinite, nan
 from typing import Any
 
-from selfreward.engines.base import Completion, Request, row_seed
+from selfreward.engines.base import FINISH_REASONS, Completion, Request, is_count, row_seed
+from selfreward.text import one_line
 
 _CHARACTERS_PER_TOKEN = 4
 _LARGEST_SEED = 2**31 - 1
 """Some servers keep a seed in a signed 32-bit integer."""
 _TOP_LOGPROBS = 20
 """The most that the format allows."""
+_ROUNDING = 1e-3
+"""How far above 0 a log-probability may be rounded."""
+NO_LOGPROBS = "the server gave no log-probabilities"
 
 
 class InvalidAnswer(Exception):
@@ -96,32 +101,34 @@ def sent_seed(ask: Ask) -> int:
 def read_answer(content: bytes, ask: Ask, dialect: Dialect) -> Answer:
     """The completions in a response body, each under its own sample.
 
-    A choice belongs to the sample at the place of its `index`; choices with an index out of range or seen
-    before are ignored. Raises InvalidAnswer where the body is not JSON, no object, or without any choice.
+    A choice belongs to the sample at the place of its `index`; choices with an index out of range or seen before are
+    ignored, and so are those that are not understood while others are: their samples are missing. Raises
+    InvalidAnswer where nothing is left, or where the body is not JSON or its token counts cannot be.
     """
     try:
         body = json.loads(content)
-    except ValueError:
-        raise InvalidAnswer(f"the answer is not JSON: {_shortened(content)!r}") from None
+    except (ValueError, RecursionError):
+        raise InvalidAnswer(f"the answer is not JSON: {_start(content)}") from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list):
-        raise InvalidAnswer(f"the answer has no list of choices: {_shortened(content)!r}")
-    by_sample: dict[int, dict[str, Any]] = {}
-    for choice in choices:
-        index = choice.get("index", 0) if isinstance(choice, dict) else None
-        if isinstance(index, int) and 0 <= index < len(ask.samples):
-            by_sample.setdefault(ask.samples[index], choice)
-    if not by_sample:
-        raise InvalidAnswer("the answer has no choices")
+        raise InvalidAnswer(f"the answer has no list of choices: {_start(content)}")
     prompt_tokens, completion_tokens = _usage(body)
-    texts = [_text(choice) for choice in by_sample.values()]
-    lengths = _shared_out(completion_tokens, texts)
-    exact = completion_tokens is not None and len(texts) == 1
     seed = sent_seed(ask) if dialect.send_seed else 0
-    completions = [
-        _completion(ask.request, sample, choice, n_tokens, prompt_tokens or 0, seed)
-        for (sample, choice), n_tokens in zip(by_sample.items(), lengths, strict=True)
-    ]
+    by_sample: dict[int, Completion] = {}
+    reason = "the answer has no choices"
+    for choice in choices:
+        sample = _sample(choice, ask)
+        if sample is None or sample in by_sample:
+            continue
+        try:
+            by_sample[sample] = _completion(ask.request, sample, choice, prompt_tokens or 0, seed)
+        except InvalidAnswer as invalid:
+            reason = str(invalid)
+    if not by_sample:
+        raise InvalidAnswer(reason)
+    lengths = _shared_out(completion_tokens, [completion.text for completion in by_sample.values()])
+    exact = completion_tokens is not None and len(by_sample) == 1
+    completions = [replace(c, n_tokens=n) for c, n in zip(by_sample.values(), lengths, strict=True)]
     return Answer(completions, prompt_tokens, completion_tokens, 0 if exact else len(completions))
 
 
@@ -129,22 +136,25 @@ def error_row(request: Request, sample: int, reason: str) -> Completion:
     return Completion(request.id, sample, "", "error", 0, error=reason)
 
 
+def _sample(choice: Any, ask: Ask) -> int | None:
+    index = choice.get("index", 0) if isinstance(choice, dict) else None
+    return ask.samples[index] if type(index) is int and 0 <= index < len(ask.samples) else None
+
+
 def _completion(
-    request: Request, sample: int, choice: dict[str, Any], n_tokens: int, n_prompt_tokens: int, seed: int
+    request: Request, sample: int, choice: dict[str, Any], n_prompt_tokens: int, seed: int
 ) -> Completion:
-    finish_reason = choice.get("finish_reason")
+    """Without its length, which the body tells for all choices together."""
     logprobs = _choice_logprobs(choice, request.choices) if request.choices else None
-    error = None
-    if finish_reason not in ("stop", "length"):
-        error = f"the server ended the answer with finish_reason {finish_reason!r}"
-    elif request.choices and logprobs is None:
-        error = "the server gave no log-probabilities"
+    finish_reason, error = _end(choice)
+    if error is None and request.choices and logprobs is None:
+        finish_reason, error = "error", NO_LOGPROBS
     return Completion(
         request_id=request.id,
         sample=sample,
         text=_text(choice),
-        finish_reason="error" if error else str(finish_reason),
-        n_tokens=n_tokens,
+        finish_reason=finish_reason,
+        n_tokens=0,
         n_prompt_tokens=n_prompt_tokens,
         seed=seed,
         error=error,
@@ -152,35 +162,91 @@ def _completion(
     )
 
 
+def _end(choice: dict[str, Any]) -> tuple[str, str | None]:
+    """`stop` or `length`, or `error` and what the server says instead."""
+    said = choice.get("finish_reason")
+    known = FINISH_REASONS.get(said.lower()) if isinstance(said, str) else None
+    if known:
+        return known, None
+    told = f": {one_line(choice['error'])}" if choice.get("error") else ""
+    return "error", (
+        f"the server ended the answer with finish_reason {one_line(repr(said), 80)}{told}; "
+        "expected stop, length or a known name of these"
+    )
+
+
 def _text(choice: dict[str, Any]) -> str:
     """The answer itself; `null` (nothing before the end, or only hidden reasoning) is an empty answer.
 
-    Half of an escaped surrogate pair, which no file could hold, becomes U+FFFD.
+    A list of parts is joined: its texts are the answer, parts with the model's reasoning are no part of it.
     """
     message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
-    return (
-        content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if isinstance(content, str)
-        else ""
-    )
+    if not isinstance(message, dict):
+        raise InvalidAnswer(f"a choice has no message: {_start(choice)}")
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise InvalidAnswer(
+            f"the content of a message is neither a text nor a list of parts: {_start(content)}"
+        )
+    return "".join(_part(part) for part in content)
+
+
+def _part(part: Any) -> str:
+    kind = part.get("type", "text") if isinstance(part, dict) else None
+    text = part.get("text") if isinstance(part, dict) else part
+    if kind in ("thinking", "reasoning"):
+        return ""
+    if kind not in ("text", "output_text", None) or not isinstance(text, str):
+        raise InvalidAnswer(f"a part of the answer is no text: {_start(part)}")
+    return text
 
 
 def _choice_logprobs(choice: dict[str, Any], wanted: Sequence[str]) -> dict[str, float] | None:
     """Log-probabilities at the first position; a wanted token outside the top 20 is absent. None: none given."""
-    try:
-        first = choice["logprobs"]["content"][0]
-        entries = [first, *first.get("top_logprobs", [])]
-        return {entry["token"]: float(entry["logprob"]) for entry in entries if entry["token"] in wanted}
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+    logprobs = choice.get("logprobs")
+    positions = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if not positions:
         return None
+    first = positions[0] if isinstance(positions, list) else None
+    others = first.get("top_logprobs") or [] if isinstance(first, dict) else None
+    if not isinstance(others, list):
+        raise InvalidAnswer(f"log-probabilities in an unknown form: {_start(logprobs)}")
+    found = {}
+    for entry in (first, *others):
+        token = entry.get("token") if isinstance(entry, dict) else None
+        if not isinstance(token, str):
+            raise InvalidAnswer(f"a log-probability without its token: {_start(entry)}")
+        if token in wanted:
+            found[token] = _logprob(entry.get("logprob"), token)
+    return found
+
+
+def _logprob(value: Any, token: str) -> float:
+    """Finite and at most 0; what rounding (in half precision, say) puts just above 0 is 0."""
+    try:
+        number = float(value) if type(value) in (int, float) else nan
+    except OverflowError:
+        number = nan
+    if not isfinite(number) or number > _ROUNDING:
+        raise InvalidAnswer(f"{_start(value)} as the log-probability of {token!r}; expected a number up to 0")
+    return min(number, 0.0)
 
 
 def _usage(body: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens; None where the server is silent. InvalidAnswer for what is no count."""
     usage = body.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    return (prompt if isinstance(prompt, int) else None, completion if isinstance(completion, int) else None)
+    for count in (prompt, completion):
+        if count is not None and not is_count(count):
+            raise InvalidAnswer(
+                f"the answer counts {_start(count)} tokens; expected a whole number below 2**31"
+            )
+    if usage is not None and not isinstance(usage, dict):
+        raise InvalidAnswer(f"the answer's usage is no object: {_start(usage)}")
+    return prompt, completion
 
 
 def _shared_out(total: int | None, texts: Sequence[str]) -> list[int]:
@@ -196,5 +262,14 @@ def _shared_out(total: int | None, texts: Sequence[str]) -> list[int]:
     return [end - start for start, end in pairwise(cuts)]
 
 
-def _shortened(content: bytes) -> str:
-    return content[:80].decode(errors="replace")
+def _start(found: Any) -> str:
+    """What was found, for a message."""
+    text = found.decode(errors="replace") if isinstance(found, bytes) else _as_json(found)
+    return repr(one_line(text, 80))
+
+
+def _as_json(found: Any) -> str:
+    try:
+        return json.dumps(found, ensure_ascii=False)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or a deep nest
+        return type(found).__name__

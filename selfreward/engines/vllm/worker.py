@@ -31,6 +31,7 @@ from typing import Any
 
 from selfreward.engines.vllm.frames import Channel, Message
 from selfreward.engines.vllm.process import kill_members
+from selfreward.text import one_line
 
 BEAT_S = 1.0
 CPU_CACHE_GIB = "2"
@@ -260,7 +261,7 @@ def _dtype(wanted: str, platform: Any) -> str:
 def _in_words(error: BaseException) -> str:
     """One line of an error and of what caused it."""
     cause = error.__cause__
-    said = " ".join(str(error).split())[:500]
+    said = one_line(error, 500)
     words = said if isinstance(error, OptionError) else f"{type(error).__name__}: {said}".removesuffix(": ")
     return f"{words} ({_in_words(cause)})" if cause is not None else words
 

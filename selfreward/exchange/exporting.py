@@ -1,0 +1,114 @@
+"""Rows out: `selfreward export` writes the current version of a dataset as one file, batch by batch.
+
+`--as rows` (the default) writes what is stored: imported again, the rows have the same content hash, from .jsonl, .csv
+and .parquet alike (a CSV holds lists as JSON, a text in quotes, NULL as nothing). The forms of other trainers are in
+`selfreward.exchange.trainer_forms`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.errors import UsageError
+from selfreward.exchange.trainer_forms import forms_of
+from selfreward.progress import say
+from selfreward.store import durable
+from selfreward.store.run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ENDINGS = (".jsonl", ".csv", ".parquet")
+
+
+def export_file(run: Run, name: str, path: Path, form: str = "rows") -> int:
+    """Write the current version of a dataset as one file; returns its number of rows. An old file is replaced whole."""
+    ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), None)
+    if ending is None:
+        raise UsageError(f"{path}: unknown kind of file; expected .parquet, .jsonl or .csv")
+    kind = name.rpartition("/")[2]
+    forms = forms_of(kind)
+    if form not in forms:
+        raise UsageError(f"--as {form!r}: {name} has the forms {', '.join(forms)}")
+    if ending == ".csv" and form not in ("rows", "plain"):
+        raise UsageError(
+            f"{path}: CSV cannot hold the lists of --as {form}; write .jsonl or .parquet"
+            + (", or --as plain" if kind == "pairs" else "")
+        )
+    table = run.current(name).table()
+    if ending == ".csv" and any(_is_nested(field.type) for field in table.schema):
+        lists = ", ".join(field.name for field in table.schema if _is_nested(field.type))
+        if form == "rows":
+            say(f"{path}: {lists} are JSON texts, which `selfreward import` reads and trainers do not")
+    schema, batches = forms[form](table)
+    with durable.new_file(path) as temporary:
+        return _WRITERS[ending](schema, batches, temporary)
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def _write_jsonl(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path) -> int:
+    n_rows = 0
+    with path.open("w", encoding="utf-8") as file:
+        for batch in batches:
+            n_rows += batch.num_rows
+            for row in batch.to_pylist():
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    return n_rows
+
+
+def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path) -> int:
+    """Texts in quotes, so that an empty one differs from NULL; lists as JSON."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    flat = pa.schema([pa.field(f.name, pa.string() if _is_nested(f.type) else f.type) for f in schema])
+    n_rows = 0
+    with pyarrow.csv.CSVWriter(path, flat) as writer:
+        for batch in batches:
+            n_rows += batch.num_rows
+            writer.write_batch(
+                pa.record_batch(
+                    [_as_json(column) if _is_nested(column.type) else column for column in batch.columns],
+                    schema=flat,
+                )
+            )
+    return n_rows
+
+
+def _as_json(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    texts = (
+        None if cell is None else json.dumps(cell, ensure_ascii=False, default=str)
+        for cell in column.to_pylist()
+    )
+    return pa.array(texts, pa.string())
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_nested(kind))
+
+
+def _write_parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path) -> int:
+    import pyarrow.parquet
+
+    n_rows = 0
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
+            n_rows += batch.num_rows
+            writer.write_batch(batch)
+    return n_rows
+
+
+_WRITERS: dict[str, Callable[[Any, Iterable[Any], Path], int]] = {
+    ".jsonl": _write_jsonl,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}

@@ -1,0 +1,305 @@
+"""A file on its way into a dataset: every cell checked, missing columns filled in, then streamed.
+
+A file is read twice. First every row is checked against the dataset's class (columns, types, NULLs, accepted values,
+unique ids, the iteration), and what is wrong is one sentence with file, row and column; then the same rows go into the
+store batch by batch. Memory does not grow with the file, but for 8 bytes a row by which repeated ids are found.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward import tables
+from selfreward.errors import InputError
+from selfreward.exchange.own_rows import RULES, Rows
+from selfreward.reading.columns import Place, extra_column, to_column
+from selfreward.reading.files import Chunk, read_chunks
+from selfreward.reading.opening import kind_of
+from selfreward.store.run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ACCEPTED = {
+    "split": {"train", "eval"},
+    "status": {"ok", "no_score", "out_of_range", "truncated", "empty", "engine_error"},
+    "finish_reason": {"stop", "length", "error"},
+    "judge_mode": {"sampled", "expected"},
+}
+_RENAMED = {"score_margin": "margin"}
+"""Columns that the conversational export calls by another name."""
+
+
+class Incoming:
+    """A file whose rows are all fit to be rows of a dataset; InputError for the first that is not."""
+
+    def __init__(self, run: Run, name: str, path: Path, row_class: type, key: str | None) -> None:
+        self.run, self.name, self.path, self._key = run, name, path, key
+        iteration, _, self._kind = name.rpartition("/")
+        self._iteration = int(iteration.removeprefix("iter")) if iteration else None
+        self._schema = tables.arrow_schema(row_class)
+        self._required = tables.required_columns(row_class)
+        self._extras: dict[str, pa.DataType | None] = {}
+        self._present: frozenset[str] | None = None
+        self.n_rows = self._check()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The class's columns, then the further ones of the file."""
+        import pyarrow as pa
+
+        return pa.schema([*self._schema, *(pa.field(n, t or pa.null()) for n, t in self._extras.items())])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, read again."""
+        import pyarrow as pa
+
+        schema = self.schema
+        for known, extra in self._columns(self._extras):
+            columns = {**known, **extra}
+            yield pa.record_batch([columns[column] for column in schema.names], schema=schema)
+
+    def _check(self) -> int:
+        """The first reading: every cell, the types of further columns, and ids, remembered by their hash."""
+        import numpy as np
+
+        key, n_rows = self._key, 0
+        hashes = [np.empty(0, np.int64)]
+        for known, extra in self._columns({}):
+            n = len(next(iter(known.values())))
+            n_rows += n
+            for column, values in extra.items():
+                self._extras[column] = self._one_type(column, self._extras.get(column), values.type)
+            if key:
+                hashes.append(np.fromiter(map(hash, known[key].to_pylist()), np.int64, n))
+        if not n_rows:
+            raise InputError(f"{self.path}: has no rows; expected the rows of {self.name}")
+        ids, counts = np.unique(np.concatenate(hashes), return_counts=True)
+        if key and (counts > 1).any():
+            self._refuse_twins(key, set(ids[counts > 1].tolist()))
+        return n_rows
+
+    def _refuse_twins(self, key: str, hashes: set[int]) -> None:
+        """Name the first id that two rows have; equal hashes of different ids are let through."""
+        seen: dict[str, int] = {}
+        numbers = (number for chunk in read_chunks(self.path) for number in chunk.numbers)
+        ids = (value for known, _ in self._columns({}) for value in known[key].to_pylist())
+        for number, value in zip(numbers, ids, strict=True):
+            if value in seen:
+                made = next((rule.says for rule in RULES[self._kind] if rule.column == key), "")
+                hint = f" ({key} is {made})" if self._present is not None and key not in self._present else ""
+                raise InputError(
+                    f"{self.path}: row {number}: {key} {value!r} is already that of row {seen[value]}{hint}"
+                )
+            if hash(value) in hashes:
+                seen[value] = number
+
+    def _one_type(self, column: str, before: pa.DataType | None, now: pa.DataType) -> pa.DataType:
+        import pyarrow as pa
+
+        if before is None or before == now:
+            return now
+        try:
+            schemas = [pa.schema([(column, kind)]) for kind in (before, now)]
+            return pa.unify_schemas(schemas, promote_options="permissive").field(column).type
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{self.path}: column {column!r} mixes {before} and {now}; give it one type, or leave it out"
+            ) from error
+
+    # -- the rows of the file --------------------------------------------------------------------------------
+
+    def _columns(
+        self, extra_types: Mapping[str, pa.DataType | None]
+    ) -> Iterator[tuple[dict[str, pa.Array], dict[str, pa.Array]]]:
+        """Part by part the columns of the class, checked and filled in, and the further ones."""
+        import pyarrow as pa
+
+        rows = Rows(str(self.path), self._iteration, self._prompt_ids)
+        for chunk in read_chunks(self.path):
+            if not len(chunk.numbers):
+                continue
+            cells = {self._name_of(column, chunk): values for column, values in chunk.columns.items()}
+            extra = {
+                column: extra_column(cells[column], extra_types.get(column), self._place(column, chunk))
+                for column in cells
+                if column not in self._schema.names
+            }
+            for column in extra_types.keys() - extra.keys():
+                extra[column] = pa.nulls(len(chunk.numbers), extra_types[column])
+            yield self._known(cells, extra, chunk, rows), extra
+
+    def _name_of(self, column: str, chunk: Chunk) -> str:
+        renamed = _RENAMED.get(column, column) if self._kind == "pairs" else column
+        return column if renamed in chunk.columns else renamed
+
+    def _place(self, column: str, chunk: Chunk) -> Place:
+        return Place(str(self.path), column, chunk.numbers)
+
+    def _known(
+        self, cells: Mapping[str, Any], extra: Mapping[str, pa.Array], chunk: Chunk, rows: Rows
+    ) -> dict[str, pa.Array]:
+        self._same_columns(cells, chunk)
+        self._require(cells)
+        known = {
+            column: self._converted(column, cells[column], chunk)
+            for column in self._schema.names
+            if column in cells
+        }
+        if self._kind == "pairs":
+            known |= _one_turn_answers(known, self._place("chosen", chunk))
+        self._fill(known, extra, chunk, rows)
+        for column, values in known.items():
+            self._check_column(values, self._place(column, chunk))
+        return known
+
+    def _same_columns(self, cells: Mapping[str, Any], chunk: Chunk) -> None:
+        """A column that is filled in is missing in the whole file, not in some of its rows."""
+        present = frozenset(rule.column for rule in RULES[self._kind] if rule.column in cells)
+        if self._present is None:
+            self._present = present
+        if odd := sorted(self._present ^ present):
+            raise InputError(
+                f"{self.path}: column {odd[0]!r} is in some rows only (not so around row {chunk.numbers[0]}); give it to "
+                "every row, or to none, and it is filled in"
+            )
+
+    def _require(self, cells: Mapping[str, Any]) -> None:
+        filled = {rule.column for rule in RULES[self._kind]}
+        read = {c for rule in RULES[self._kind] if rule.column not in cells for c in rule.needs}
+        needed = (self._required | read) - filled
+        absent = sorted(needed - cells.keys() - ({"prompt"} if self._kind == "pairs" else set()))
+        if absent:
+            raise InputError(
+                f"{self.path}: has no column {absent[0]!r}, but {', '.join(map(repr, cells)) or 'none'}; {self.name} needs "
+                f"{', '.join(sorted(needed))} (`selfreward import RUN {self.name} --columns` lists all)"
+            )
+
+    def _converted(self, column: str, cells: Any, chunk: Chunk) -> pa.Array:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        kind, from_csv = self._schema.field(column).type, kind_of(self.path) == "csv"
+        role = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}.get(column)
+        values = to_column(cells, kind, self._place(column, chunk), from_csv=from_csv, role=role)
+        if from_csv and column in self._required and pa.types.is_string(kind):
+            values = pc.fill_null(values, "")  # CSV has no other empty text unless somebody quotes it
+        return values
+
+    def _fill(
+        self, known: dict[str, pa.Array], extra: Mapping[str, pa.Array], chunk: Chunk, rows: Rows
+    ) -> None:
+        import pyarrow as pa
+
+        rules = [rule for rule in RULES[self._kind] if rule.column not in known]
+        for column in self._schema.names:
+            if column not in known and column not in self._required:
+                known[column] = pa.nulls(len(chunk.numbers), self._schema.field(column).type)
+        if not rules:
+            return
+        needs = {column for rule in rules for column in rule.needs}
+        read = dict(known)
+        for column in needs & extra.keys():  # the text of a prompt, beside which the class has an id only
+            read[column] = to_column(extra[column], pa.string(), self._place(column, chunk))
+        for column in (needs | self._required) & read.keys():
+            self._refuse_null(read[column], self._place(column, chunk))
+        made: dict[str, list[Any]] = {rule.column: [] for rule in rules}
+        lists = {column: values.to_pylist() for column, values in read.items()}
+        for index, number in enumerate(chunk.numbers):
+            rows.number = number
+            row = {column: values[index] for column, values in lists.items()}
+            for rule in rules:
+                row[rule.column] = rule.make(row, rows)
+                made[rule.column].append(row[rule.column])
+        known.update({c: pa.array(values, self._schema.field(c).type) for c, values in made.items()})
+
+    def _refuse_null(self, values: pa.Array, place: Place) -> None:
+        if values.null_count:
+            found = values.is_null().index(True).as_py()
+            raise place.refuse(found, f"is NULL, which {place.column} may not be")
+
+    def _check_column(self, values: pa.Array, place: Place) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if place.column in self._required:
+            self._refuse_null(values, place)
+        expected = sorted(_ACCEPTED.get(place.column, ()))
+        if place.column == "iteration":
+            wrong = pc.index(pc.equal(values, self._iteration), False).as_py()
+            if wrong >= 0:
+                raise place.refuse(wrong, f"holds {values[wrong]}, but these are rows of {self.name}")
+        elif expected:
+            wrong = pc.index(pc.is_in(values, pa.array([*expected, None])), False).as_py()
+            if wrong >= 0:
+                raise place.refuse(
+                    wrong, f"holds {values[wrong].as_py()!r}, expected one of {', '.join(expected)}"
+                )
+
+    @property
+    def looks_up_prompts(self) -> bool:
+        """Whether rows are joined with the run's prompts by text."""
+        return self._kind in ("candidates", "pairs") and "prompt_id" not in (self._present or ())
+
+    # -- prompts of the run ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _prompt_ids(self) -> dict[str, str]:
+        """Ids of the run's prompts by text, where rows without ids are to be joined with them."""
+        name = f"iter{self._iteration}/prompts"
+        if self._kind not in ("candidates", "pairs") or not self.run.has(name) or self._has("prompt_id"):
+            return {}
+        rows = self.run.current(name).table(["prompt", "prompt_id"]).to_pylist()
+        return {row["prompt"]: row["prompt_id"] for row in reversed(rows)}
+
+    def _has(self, column: str) -> bool:
+        return any(column in chunk.columns for chunk in itertools.islice(read_chunks(self.path), 2))
+
+    @property
+    def prompts_input(self) -> dict[str, dict[str, str]]:
+        """What else than the file the rows were made from, as a recipe's input."""
+        if not self._prompt_ids:
+            return {}
+        version = self.run.current(f"iter{self._iteration}/prompts")
+        entry = {"name": version.name, "version": version.version, "content_sha256": version.content_sha256}
+        return {"prompts": entry}
+
+
+def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:
+    """Pairs whose chosen and rejected begin with the prompt, as many published ones do: the prompt is taken off."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sides = ("chosen", "rejected")
+
+    def first_role(values: pa.Array) -> pa.Array:
+        return pc.struct_field(pc.list_element(values.drop_null(), 0), "role")
+
+    answers = all(
+        pc.all(pc.equal(first_role(known[side]), "assistant"), min_count=0).as_py() for side in sides
+    )
+    if "prompt" in known and answers:
+        return {}
+    prompts = known["prompt"].to_pylist() if "prompt" in known else [None] * len(known["chosen"])
+    parts: dict[str, list[Any]] = {"prompt": [], "chosen": [], "rejected": []}
+    cells = zip(prompts, known["chosen"].to_pylist(), known["rejected"].to_pylist(), strict=True)
+    for index, (prompt, chosen, rejected) in enumerate(cells):
+        if chosen is None or rejected is None:
+            raise place.refuse(index, "or its partner is NULL; a pair needs chosen and rejected")
+        before = prompt or chosen[:-1]
+        answers_of = [
+            side[len(before) :] if side[: len(before)] == before else side for side in (chosen, rejected)
+        ]
+        if not before or any(not turns or turns[0]["role"] != "assistant" for turns in answers_of):
+            raise place.refuse(
+                index,
+                "has no prompt of its own: expected a column prompt, or chosen and rejected that begin with the same "
+                "turns and end with the assistant's",
+            )
+        for column, value in zip(parts, (before, *answers_of), strict=True):
+            parts[column].append(value)
+    return {column: pa.array(values, known["chosen"].type) for column, values in parts.items()}

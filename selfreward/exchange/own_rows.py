@@ -1,0 +1,190 @@
+"""What `selfreward import` fills in where a file has no such column, so that people can bring what they have.
+
+    prompts: `prompt` is enough.   candidates: `response` and `prompt` or `prompt_id`.   pairs: `chosen`, `rejected`, `prompt`
+
+Each rule fills one column from the row (columns filled before it included) and says so in words, for
+`selfreward import RUN DATASET --columns` and docs/own-data.md. Ids are made from texts: the same file gives the same ids,
+and prompts, candidates and pairs that were imported apart still join.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfreward.errors import InputError
+from selfreward.store.contenthash import schema_names
+from selfreward.tables import arrow_schema, required_columns, row_id
+
+Row = dict[str, Any]
+MODEL = "import"
+"""What stands where rows name the model, judge, rule or source they come from."""
+
+
+@dataclass
+class Rows:
+    """What the rules know beside the row itself; they go over the rows of a file in order."""
+
+    where: str
+    iteration: int | None
+    prompt_ids: Mapping[str, str]
+    """Prompts of the run by their text: the ids that candidates and pairs refer to. Empty: ids are made from texts."""
+    seen: Counter[str] = field(default_factory=Counter)
+    number: int = 0
+
+    def next_sample(self, of: str) -> int:
+        """How many rows there were of the same prompt, or of the same candidate."""
+        self.seen[of] += 1
+        return self.seen[of] - 1
+
+    def prompt_id(self, text: str, must_exist: bool = False) -> str:
+        """The id of the run's prompt with this text, or one made from it."""
+        if must_exist and self.prompt_ids and text not in self.prompt_ids:
+            raise InputError(
+                f"{self.where}: row {self.number}: column 'prompt' holds {text!r:.60}, which is none of the "
+                f"{len(self.prompt_ids)} prompts of iter{self.iteration}/prompts; import those first, or give a prompt_id"
+            )
+        return self.prompt_ids.get(text) or row_id("p", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one column is filled, in words and in code; `needs` are the columns of the file that it reads."""
+
+    column: str
+    says: str
+    make: Callable[[Row, Rows], Any]
+    needs: tuple[str, ...] = ()
+
+
+def _constants(**values: Any) -> tuple[Rule, ...]:
+    """Columns that are the same in every row."""
+    return tuple(_constant(column, value) for column, value in values.items())
+
+
+def _constant(column: str, value: Any) -> Rule:
+    return Rule(column, str(value) if value != [] else "an empty list", lambda row, rows: value)
+
+
+def _id(column: str, prefix: str, *of: str) -> Rule:
+    """An id made from other columns."""
+
+    def make(row: Row, rows: Rows) -> str:
+        return row_id(prefix, *(row[name] for name in of))
+
+    return Rule(column, f"made from {' and '.join(of)}", make, of)
+
+
+def _pair_prompt_id(row: Row, rows: Rows) -> str:
+    if len(row["prompt"]) == 1:
+        return rows.prompt_id(row["prompt"][0]["content"])
+    return row_id("p", [[turn["role"], turn["content"]] for turn in row["prompt"]])
+
+
+def _answer_id(side: str) -> Rule:
+    def make(row: Row, rows: Rows) -> str:
+        return row_id("c", row["prompt_id"], [turn["content"] for turn in row[side]])
+
+    return Rule(f"{side}_id", f"made from prompt_id and {side}", make)
+
+
+def _turns(row: Row, rows: Rows) -> list[Row]:
+    return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+
+
+def _numbered(of: str) -> Rule:
+    return Rule(
+        "sample", f"0, 1, 2, … in the rows of a {of}", lambda row, rows: rows.next_sample(row[f"{of}_id"])
+    )
+
+
+_BY_TEXT = "the id of the run's prompt with the text of prompt, or made from it"
+_ITERATION = Rule("iteration", "that of the dataset's name", lambda row, rows: rows.iteration)
+_JUDGED = _constants(judge=MODEL, template=MODEL, judge_mode="sampled", injection_suspected=False)
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "seeds": (
+        _id("prompt_id", "q", "prompt"),
+        _id("seed_id", "s", "prompt_id", "response"),
+        *_constants(lang="en", source=MODEL),
+    ),
+    "ift": (
+        _id("source_id", "s", "prompt", "response"),
+        _id("ift_id", "ift", "source_id"),
+        Rule("messages", "prompt as the user's turn, response as the assistant's", _turns),
+        *_constants(lang="en", source=MODEL),
+    ),
+    "eft": (
+        _id("prompt_id", "q", "prompt"),
+        _id("response_id", "s", "prompt_id", "response"),
+        Rule("source_id", "response_id", lambda row, rows: row["response_id"]),
+        _id("eft_id", "eft", "source_id"),
+        Rule("accepted", "whether there is a target", lambda row, rows: row["target"] is not None),
+        *_constants(source=MODEL),
+    ),
+    "prompts": (
+        _ITERATION,
+        _id("prompt_id", "p", "prompt"),
+        *_constants(demonstration_ids=[], generator=MODEL, kept=True, round=0, seed=0),
+    ),
+    "candidates": (
+        _ITERATION,
+        Rule(
+            "prompt_id",
+            _BY_TEXT,
+            lambda row, rows: rows.prompt_id(row["prompt"], must_exist=True),
+            ("prompt",),
+        ),
+        _numbered("prompt"),
+        _id("candidate_id", "c", "prompt_id", "sample"),
+        Rule("n_chars", "the length of response", lambda row, rows: len(row["response"])),
+        *_constants(finish_reason="stop", n_tokens=0, model=MODEL, seed=0),
+    ),
+    "judgements": (
+        _ITERATION,
+        *_JUDGED,
+        _numbered("candidate"),
+        _id("judgement_id", "j", "candidate_id", "sample"),
+        Rule(
+            "status",
+            "ok with a score, else no_score",
+            lambda row, rows: "no_score" if row["score"] is None else "ok",
+        ),
+        *_constants(finish_reason="stop", n_tokens=0, attempts=1, seed=0),
+    ),
+    "scores": (
+        _ITERATION,
+        *_JUDGED,
+        *_constants(n_judgements=1),
+        Rule("n_scored", "1 with a score, else 0", lambda row, rows: int(row["score"] is not None)),
+    ),
+    "pairs": (
+        _ITERATION,
+        Rule("prompt_id", _BY_TEXT, _pair_prompt_id),
+        _answer_id("chosen"),
+        _answer_id("rejected"),
+        _id("pair_id", "pair", "chosen_id", "rejected_id"),
+        *_constants(chosen_score=1.0, rejected_score=0.0),
+        Rule(
+            "margin",
+            "chosen_score - rejected_score",
+            lambda row, rows: row["chosen_score"] - row["rejected_score"],
+        ),
+        *_constants(rule=MODEL),
+    ),
+    **dict.fromkeys(("judge_eval", "model_outputs", "annotations"), (_ITERATION,)),
+}
+
+
+def describe_columns(kind: str, row_class: type) -> list[tuple[str, str, str]]:
+    """Column, type, and whether it is needed, filled in (and how) or may be left out; for people."""
+    rules = {rule.column: rule.says for rule in RULES[kind]}
+    required = required_columns(row_class)
+    needed = {column for rule in RULES[kind] for column in rule.needs} - required
+    described = [(column, "text", "needed where there is no prompt_id") for column in sorted(needed)]
+    for name, shown in schema_names(arrow_schema(row_class)).items():
+        role = f"if absent: {rules[name]}" if name in rules else "needed" if name in required else "optional"
+        described.append((name, shown, role))
+    return described

@@ -1,0 +1,58 @@
+"""Files that people bring, as bytes: unpacked where they are gzipped, with errors of one sentence."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+from selfreward.errors import InputError
+
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+
+
+def kind_of(path: Path) -> Literal["json", "csv", "parquet"]:
+    """How a file is to be read: Parquet by its first bytes or name, CSV by its name, everything else is JSON."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".csv"):
+        return "csv"
+    with explained(path, str(path)), open_bytes(path) as file:
+        return "parquet" if name.endswith(".parquet") or file.read(4) == _PARQUET else "json"
+
+
+def read_text(path: Path) -> str:
+    """A whole UTF-8 file, unpacked if its first bytes say gzip."""
+    with explained(path, str(path)), open_bytes(path) as file:
+        return file.read().decode("utf-8-sig")
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked if the first two say gzip or the name ends so."""
+    with path.open("rb") as probe:
+        packed = probe.read(2) == _GZIP or path.suffix == ".gz"
+    with gzip.open(path, "rb") if packed else path.open("rb") as file:
+        yield file  # type: ignore[misc]  # GzipFile reads as any binary file does
+
+
+@contextmanager
+def explained(path: Path, where: str) -> Iterator[None]:
+    """What a library raises while the file is read, as an InputError; `where` is what messages call the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder; give one of the files in it") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{where}: the gzip file is cut off or damaged ({error})") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{where}: cannot be read ({reason})") from error

@@ -1,0 +1,99 @@
+"""Text for people: one line of it, tables and bars of it, and nothing in it that a terminal would act on.
+
+Rows, answers and error messages hold text that models, servers and strangers wrote. `printable` is for all of it
+that is shown; files that programs read (CSV, Parquet) keep the text as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from selfreward.secrets import mask, mask_values
+
+CONTROL = frozenset(
+    [c for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"]
+    + [0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
+)
+"""Code points that move the cursor, change the terminal's state or the order of the letters, or are no character."""
+_ESCAPED = {c: f"\\u{c:04x}" for c in CONTROL}
+
+
+def printable(text: str) -> str:
+    r"""The text with control and bidirectional characters written out; within JSON text it means the same.
+
+    >>> printable("red \x1b[31m, reversed \u202e")
+    'red \\u001b[31m, reversed \\u202e'
+    """
+    return text if text.isascii() and text.isprintable() else text.translate(_ESCAPED)
+
+
+def whole_characters(text: str) -> str:
+    """The text with halves of surrogate pairs, which no file can hold, joined or replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def shorten(value: Any, width: int, tail: int = 0) -> str:
+    """A value on one line of at most `width` characters; what is cut is shown by `…`, `tail` characters follow it.
+
+    >>> shorten("one\\ntwo three", 8), shorten("abcdefghij", 8, tail=2)
+    ('one↵two…', 'abcde…ij')
+    """
+    text = value if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else _plain(value)
+    line = printable(mask_values(text).replace("\r\n", "\n").replace("\n", "↵"))
+    if len(line) <= width:
+        return line
+    return line[: width - 1 - tail] + "…" + (line[-tail:] if tail else "")
+
+
+def one_line(message: object, width: int = 300) -> str:
+    """A library's or a server's message, which may span lines and quote secrets or whole rows, as one line."""
+    return shorten(" ".join(mask(str(message)).split()), width, tail=min(80, width // 4))
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns padded to their widest cell; numbers to the right, words to the left."""
+    head = [_cell(name) for name in head]
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
+    right = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(head))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(head), line(["─" * w for w in widths]), *(line(row) for row in cells)])
+
+
+def format_histogram(histogram: Sequence[Sequence[float]]) -> str:
+    """Score counts as bars, one line for each score.
+
+    >>> print(format_histogram([[3, 10], [3.5, 5]]))
+          3 ████████████████████████████████████████ 10
+        3.5 ████████████████████ 5
+    """
+    widest = max((n for _, n in histogram), default=1)
+    return "\n".join(
+        f"  {score:>5.3g} {'█' * max(1, round(40 * n / widest))} {n:,}" for score, n in histogram
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
+    return printable(str(value)).replace("\n", "↵")
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)

@@ -1,0 +1,146 @@
+"""What a configuration of somebody else may reach, and that the user has agreed to it.
+
+A configuration that `selfreward pull` wrote begins with a comment that says so. Before it is run for the first time, the
+hosts, files and open settings that it names are listed and `--trust` is asked for. The agreement is kept in the user's
+cache, not in the run folder, which a stranger can send along; it is for exactly this list, so that another host or file
+is asked about again. `SELFREWARD_TRUST=1` says the same for one command or shell. Both also allow prompts and keys to
+be sent to another machine without encryption (http:).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from selfreward.errors import UsageError
+from selfreward.models.known import cache_dir
+from selfreward.store import durable
+from selfreward.store.sealed import digest
+
+if TYPE_CHECKING:
+    from selfreward.config.run import RunConfig
+
+VARIABLE = "SELFREWARD_TRUST"
+_MARK = "# pulled by selfreward from "
+_OURS = frozenset((
+    "embedded", "eft_eval", "additive", "additive-short", "multiple-choice", "max_min", "margin",
+    "length_controlled", "positive_only",
+))  # fmt: skip
+"""What stands where a file may stand and is none; a name that is missing here is asked about once too often."""
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+_DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst", ".txt")
+_CLOSED = frozenset((
+    "attn_implementation", "data_parallel_size", "device", "dtype", "enable_chunked_prefill",
+    "enable_prefix_caching", "enforce_eager", "frequency_penalty", "gpu_memory_utilization",
+    "kv_cache_dtype", "length_penalty", "logprobs", "max_completion_tokens", "max_cost", "max_model_len",
+    "max_num_batched_tokens", "max_num_seqs", "max_tokens", "max_tokens_field", "min_p", "min_tokens",
+    "pack_weights", "pipeline_parallel_size", "prefix", "presence_penalty", "price_per_million_in",
+    "price_per_million_out", "quantization", "reasoning_effort", "repetition_penalty", "seed",
+    "send_seed", "service_tier", "swap_space", "tensor_parallel_size", "top_k", "actors", "num_cpus",
+    "num_gpus", "patience_s",
+))  # fmt: skip
+"""Settings of `engine.extra` that hold no secret and reach nothing, where their value is a number or a word."""
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,23}")
+
+
+def is_trusted() -> bool:
+    """Whether this process has the user's word."""
+    return os.environ.get(VARIABLE) == "1"
+
+
+def mark(content: bytes, url: str, revision: str) -> bytes:
+    """A configuration with the comment that says where it is from."""
+    return f"{_MARK}{url} at {revision}: look at it before you run it\n".encode() + content
+
+
+def require_trust(path: Path, config: RunConfig, given: bool = False) -> None:
+    """UsageError where a pulled configuration reaches out and nobody has agreed; `given` is agreement, kept for later."""
+    reach = reaches(config)
+    record = cache_dir() / "trusted" / f"{digest(reach)}.json"
+    if given and reach:
+        durable.make_folder(record.parent)
+        durable.replace_file(record, "\n".join([*reach, ""]).encode())
+    if given or record.is_file():
+        os.environ[VARIABLE] = "1"
+    if reach and not is_trusted() and _is_pulled(path):
+        raise UsageError(
+            f"{path}: is a configuration from elsewhere, and would use {'; '.join(reach)}. Look at these; if you trust "
+            f"them, run it once with `selfreward run {path} --trust`, or set {VARIABLE}=1"
+        )
+
+
+def reaches(config: RunConfig) -> list[str]:
+    """The hosts, files, folders, trackers and open settings that a configuration names, each with its place."""
+    return list(dict.fromkeys(_reaches(config)))
+
+
+def closed_extra(extra: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The settings of `engine.extra` that hold no secret and reach nothing, and the names of the others.
+
+    >>> closed_extra({"prefix": True, "body": {"top_k": 5, "api_key": "sk-1"}})
+    ({'prefix': True, 'body': {'top_k': 5}}, ['body.api_key'])
+    """
+    kept: dict[str, Any] = {}
+    left_out: list[str] = []
+    for name, value in extra.items():
+        if isinstance(value, dict) and name in ("openai", "ray", "body"):
+            kept[name], inner = closed_extra(value)
+            left_out += [f"{name}.{place}" for place in inner]
+        elif name in _CLOSED and _is_plain(value):
+            kept[name] = value
+        else:
+            left_out.append(name)
+    return kept, left_out
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float) or bool(_WORD.fullmatch(str(value)))
+
+
+def _is_pulled(path: Path) -> bool:
+    with durable.explained("read", path), path.open("rb") as file:
+        return file.read(len(_MARK)) == _MARK.encode()
+
+
+def _reaches(config: RunConfig) -> Iterator[str]:
+    alpaca = config.evaluate.alpaca
+    models = {
+        "model": config.model,
+        "judging.judge": config.judging.judge,
+        "prompts.generator": config.prompts.generator,
+        "evaluate.alpaca.judge": alpaca.judge if alpaca else "",
+    }
+    for place, model in models.items():
+        engine, _, target = model.partition(":")
+        if engine == "openai":
+            addresses = target.partition("#")[0].split(",")
+            yield from (f"host {urlsplit(url.strip()).netloc or url} ({place})" for url in addresses)
+        elif engine == "scripted" or (target and _looks_local(target)):
+            yield f"file {target} ({place})"
+    files = {
+        "seeds.source": config.seeds.source,
+        "judging.template": config.judging.template,
+        "pairs.rule": config.pairs.rule,
+        "evaluate.alpaca.prompts": alpaca.prompts if alpaca else "eft_eval",
+    }
+    for place, file in files.items():
+        is_hub = place == "seeds.source" and _HUB_NAME.fullmatch(file) and not _looks_local(file)
+        if file not in _OURS and not is_hub:
+            yield f"file {file} ({place})"
+    yield from (f"file {file} (prompts.evaluation_sets)" for file in config.prompts.evaluation_sets)
+    if config.run.startswith(("/", "~")) or ".." in Path(config.run).parts:
+        yield f"folder {config.run} (run)"
+    for section, training in (("sft", config.sft), ("dpo", config.dpo)):
+        yield from (f"tracker {name} ({section}.report_to)" for name in training.report_to)
+    yield from (f"setting engine.extra.{name}" for name in closed_extra(config.engine.extra)[1])
+
+
+def _looks_local(text: str) -> bool:
+    """Whether a name is rather a path than a name of the Hub."""
+    return (
+        text.startswith(("/", ".", "~")) or "\\" in text or text.endswith(_DATA_FILES) or Path(text).exists()
+    )

@@ -25,6 +25,7 @@ from selfreward.evaluation.alpaca.judge import (
 from selfreward.evaluation.alpaca.score import evaluate_files, summarise_rows
 from selfreward.evaluation.ask.answers import output_rows
 from selfreward.evaluation.ask.files import answers_from_rows
+from selfreward.judging.prompts.markers import marker_pattern, neutralise, template_delimiters
 
 TEXT, WEIGHTED = load_annotator("selfreward_pairwise"), load_annotator("selfreward_weighted")
 OFFICIAL = load_annotator("weighted_alpaca_eval_gpt4_turbo")
@@ -249,7 +250,11 @@ def test_slots_in_texts_stay_text_and_what_structures_the_prompt_is_neutralised_
 
 @given(st.text(), st.text(), st.text())
 def test_every_text_comes_through_whole_and_once(instruction, first, second):
+    """Whole but for what would structure the prompt, which is neutralised as in every judge's prompt."""
     filled = TEXT.fill(instruction, first, second)[0].content
+    delimiters = template_delimiters(TEXT.messages[0].content, r"\{(instruction|output_1|output_2)\}")
+    pattern = marker_pattern(delimiters)
+    instruction, first, second = (neutralise(text, pattern) for text in (instruction, first, second))
     pieces = (
         TEXT.messages[0]
         .content.replace("{output_1}", "\0")

@@ -39,21 +39,20 @@ class JudgeRuns(Result):
     """Each judge with each template, or each pairwise judge."""
 
     runs: tuple[JudgeRun, ...] = ()
-    pairwise: tuple[tuple[str, PairwiseRun], ...] = ()
-    """With the judge as the user calls it."""
+    pairwise: tuple[PairwiseRun, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`: by template; by judge and template where there are several judges; pairwise by judge."""
         if self.pairwise:
-            return {model: run.to_dict() for model, run in self.pairwise}
+            return {run.judged.model: run.to_dict() for run in self.pairwise}
         by_model: dict[str, dict[str, Any]] = {}
         for run in self.runs:
-            by_model.setdefault(run.replies.model, {})[run.template] = run.to_dict()
-        return by_model if len(by_model) > 1 else by_model[self.runs[0].replies.model]
+            by_model.setdefault(run.judged.model, {})[run.judged.how.name] = run.to_dict()
+        return by_model if len(by_model) > 1 else by_model[self.runs[0].judged.model]
 
     def text(self) -> str:
         """One after the other, then side by side."""
-        parts = [format_pairwise_run(run) for _, run in self.pairwise]
+        parts = [format_pairwise_run(run) for run in self.pairwise]
         parts += [format_judge_run(run) for run in self.runs]
         text = "\n\n".join(parts)
         return f"{text}\n\n{format_comparison(self.runs)}" if len(self.runs) > 1 else text
@@ -120,9 +119,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
         """The measures of each."""
         return JudgeRuns(
             tuple(measure_judge(judged) for judged in rows if isinstance(judged, JudgedReplies)),
-            tuple(
-                (judged.model, measure_pairwise(judged)) for judged in rows if isinstance(judged, JudgedPairs)
-            ),
+            tuple(measure_pairwise(judged) for judged in rows if isinstance(judged, JudgedPairs)),
         )
 
     def tables(self, result: JudgeRuns) -> Iterable[Tables]:

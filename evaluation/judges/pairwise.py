@@ -10,11 +10,9 @@ Intervals are over pairs: where a prompt has more than two replies its pairs han
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from selfreward.engines.base import Completion, Request, Sampling
@@ -25,9 +23,9 @@ from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, 
 from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.files import PromptPair
 from selfreward.evaluation.judges.ranked_replies import RankedReplies, ReplyRow, by_prompt, human_verdict
+from selfreward.evaluation.judges.run import JudgedRows
 from selfreward.evaluation.pairwise.result import sign
 from selfreward.judging.parsing.verdicts import (
-    AnnotatorAgreement,
     PositionFlips,
     Verdict,
     VerdictAgreement,
@@ -40,15 +38,12 @@ _FIRST, _SECOND = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedPairs:
-    """Every pair of replies with a judge's verdicts in both orders."""
+class JudgedPairs(JudgedRows):
+    """Every pair of replies with a judge's verdicts in both orders.
 
-    model: str
-    """The judge as the user calls it."""
-    judge: str
-    replies: RankedReplies
-    rows: list[ReplyRow]
-    path: Path
+    Statuses are of the pairs in each order: `ok`, `same_text` (not asked), `no_verdict`, `engine_error`.
+    """
+
     seed: int
 
 
@@ -56,27 +51,18 @@ class JudgedPairs:
 class PairwiseRun:
     """One pairwise judge's outcome."""
 
-    judge: str
+    judged: JudgedPairs
     verdicts: VerdictAgreement
     flips: PositionFlips
-    annotators: AnnotatorAgreement | None
-    by_status: dict[str, int]
-    """Of the pairs in each order: `ok`, `same_text` (not asked), `no_verdict`, `engine_error`."""
-    rows: Path
-    source: str
-    dropped: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "judge": self.judge,
+            "judge": self.judged.judge,
             "verdicts": self.verdicts.to_dict(),
             "position": self.flips.to_dict(),
-            "annotators": None if self.annotators is None else self.annotators.to_dict(),
-            "by_status": self.by_status,
-            "rows": str(self.rows),
-            "source": self.source,
-            "dropped": self.dropped,
+            "rows": str(self.judged.path),
+            **self.judged.facts(),
         }
 
 
@@ -111,16 +97,8 @@ def measure_pairwise(judged: JudgedPairs) -> PairwiseRun:
     """Verdicts against people's, and how often the order turns them."""
     rows = judged.rows
     in_order, swapped = ([row[place] for row in rows] for place in ("place_in_order", "place_swapped"))
-    return PairwiseRun(
-        judge=judged.judge,
-        verdicts=verdict_agreement([row["verdict"] for row in rows], [row["people"] for row in rows]),
-        flips=position_flips(in_order, swapped, seed=judged.seed),
-        annotators=judged.replies.annotators,
-        by_status=dict(Counter(status for row in rows for status in row["statuses"]).most_common()),
-        rows=judged.path,
-        source=judged.replies.source,
-        dropped=judged.replies.dropped,
-    )
+    verdicts = verdict_agreement([row["verdict"] for row in rows], [row["people"] for row in rows])
+    return PairwiseRun(judged, verdicts, position_flips(in_order, swapped, seed=judged.seed))
 
 
 def _pairs(rows: Sequence[ReplyRow], source: str) -> list[_Pair]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfreward.evaluation.judges.pairwise import PairwiseRun
-from selfreward.evaluation.judges.run import JudgeRun
+from selfreward.evaluation.judges.run import JudgedRows, JudgeRun
 from selfreward.evaluation.pairwise.result import percent
 from selfreward.judging.agreement.agreement import format_agreement
 from selfreward.judging.parsing.verdicts import AnnotatorAgreement, VerdictAgreement
@@ -15,32 +15,44 @@ from selfreward.text import format_table
 
 def format_judge_run(run: JudgeRun) -> str:
     """One judge with one template: coverage, the measures, verdicts on pairs, the people's own agreement."""
-    statuses = ", ".join(f"{status} {n}" for status, n in run.by_status.items())
-    head = (
-        f"template {run.template}, judge {run.judge}; judgements: {statuses}; {run.n_tokens:,} tokens written"
-    )
+    judged = run.judged
+    head = f"template {judged.how.name}, judge {judged.judge}; judgements: {_statuses(judged)}"
     pairs = [f"\n{format_verdicts(run.pairs)}"] if run.pairs else []
-    people = [f"\n{format_annotators(run.annotators)}"] if run.annotators else []
-    return "\n".join([head, format_agreement(run.agreement), *pairs, *people, f"scored rows: {run.scored}"])
+    return "\n".join(
+        [
+            f"{head}; {judged.n_tokens:,} tokens written",
+            format_agreement(run.agreement),
+            *pairs,
+            *_people(judged),
+            f"scored rows: {judged.path}",
+        ]
+    )
 
 
 def format_pairwise_run(run: PairwiseRun) -> str:
     """A pairwise judge: verdicts against people, how often the order of the replies turned them."""
-    statuses = ", ".join(f"{status} {n}" for status, n in run.by_status.items())
-    flips = run.flips
-    people = [f"\n{format_annotators(run.annotators)}"] if run.annotators else []
+    flips, judged = run.flips, run.judged
     return "\n".join(
         [
-            f"pairwise judge {run.judge}, both orders; judgements: {statuses}",
+            f"pairwise judge {judged.judge}, both orders; judgements: {_statuses(judged)}",
             format_verdicts(run.verdicts),
             f"\nposition: {percent(flips.flipped)} of the verdicts turn when the two replies change places",
             f"  the one shown first wins twice   {percent(flips.first_twice)}",
             f"  the one shown second wins twice  {percent(flips.second_twice)}",
             f"  a tie in one of the orders       {percent(flips.tie_once)}",
-            *people,
-            f"rows: {run.rows}",
+            *_people(judged),
+            f"rows: {judged.path}",
         ]
     )
+
+
+def _statuses(judged: JudgedRows) -> str:
+    return ", ".join(f"{status} {n}" for status, n in judged.by_status.items())
+
+
+def _people(judged: JudgedRows) -> list[str]:
+    people = judged.replies.annotators
+    return [f"\n{format_annotators(people)}"] if people else []
 
 
 def format_verdicts(verdicts: VerdictAgreement) -> str:
@@ -83,15 +95,15 @@ def format_comparison(runs: Sequence[JudgeRun]) -> str:
         counts, judge = run.agreement.counts, run.agreement.judge
         rows.append(
             (
-                run.judge,
-                run.template,
+                run.judged.judge,
+                run.judged.how.name,
                 f"{counts.n_scored} of {counts.n_rows}",
                 f"{counts.n_pairs_score_tied} of {counts.n_pairs - counts.n_pairs_human_tied}",
                 _shown(judge.pairwise_ties_half, 100, 1),
                 _shown(run.agreement.judge_unscored_wrong.pairwise_ties_half, 100, 1),
                 _shown(judge.exact_match, 100, 1),
                 _shown(judge.spearman),
-                run.n_tokens,
+                run.judged.n_tokens,
             )
         )
     head = ("judge", "template", "scored", "pairs tied", "agreement with humans %", "unscored wrong %",

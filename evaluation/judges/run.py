@@ -21,7 +21,6 @@ from selfreward.judging.agreement.agreement import Agreement, measure_agreement
 from selfreward.judging.files import first_error, with_judgements
 from selfreward.judging.judge import Item, judge_items
 from selfreward.judging.parsing.verdicts import (
-    AnnotatorAgreement,
     VerdictAgreement,
     verdict_agreement,
     verdicts_from_scores,
@@ -44,49 +43,60 @@ class Judging:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedReplies:
-    """Every reply with its judgements, by one judge with one template."""
+class JudgedRows:
+    """What one judge said, row by row."""
 
     model: str
     """The judge as the user calls it."""
     judge: str
-    how: Judging
     replies: RankedReplies
     rows: list[ReplyRow]
     path: Path
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """Judgements by status."""
+        return dict(Counter(status for row in self.rows for status in row["statuses"]).most_common())
+
+    def facts(self) -> dict[str, Any]:
+        """What `--json` says of every judge."""
+        people = self.replies.annotators
+        return {
+            "by_status": self.by_status,
+            "annotators": None if people is None else people.to_dict(),
+            "source": self.replies.source,
+            "dropped": self.replies.dropped,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedReplies(JudgedRows):
+    """Every reply with its judgements, with one template."""
+
+    how: Judging
     n_tokens: int
+    """Tokens that the judge wrote for these judgements, in this run of the command or an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeRun:
     """One template's outcome."""
 
-    template: str
-    judge: str
+    judged: JudgedReplies
     agreement: Agreement
     pairs: VerdictAgreement | None
     """Where every prompt has two replies: verdicts as of a pairwise judge, ties of people included."""
-    annotators: AnnotatorAgreement | None
-    """Where several annotators compared each pair: how far they agree with each other."""
-    by_status: dict[str, int]
-    n_tokens: int
-    """Tokens that the judge wrote for these judgements, in this run of the command or an earlier one."""
-    scored: Path
-    replies: JudgedReplies
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`: the measures as `judge agreement --json` names them, and what they are of."""
         return {
             **self.agreement.to_dict(),
-            "model": self.judge,
-            "template": self.template,
-            "by_status": self.by_status,
-            "new_tokens": self.n_tokens,
+            "model": self.judged.judge,
+            "template": self.judged.how.name,
+            "new_tokens": self.judged.n_tokens,
             "verdicts": None if self.pairs is None else self.pairs.to_dict(),
-            "annotators": None if self.annotators is None else self.annotators.to_dict(),
-            "scored": str(self.scored),
-            "source": self.replies.replies.source,
-            "dropped": self.replies.replies.dropped,
+            "scored": str(self.judged.path),
+            **self.judged.facts(),
         }
 
 
@@ -126,7 +136,7 @@ def judge_replies(
                 say(f"{how.name}: the first engine error: {error}")
             path = ask.write(f"{how.name}.jsonl", rows)
             n_tokens = sum(judgement.n_tokens for judgement in judged)
-            found.append(JudgedReplies(model, judge, how, replies, rows, path, n_tokens))
+            found.append(JudgedReplies(model, judge, replies, rows, path, how, n_tokens))
     return found
 
 
@@ -135,35 +145,25 @@ def measure_judge(judged: JudgedReplies) -> JudgeRun:
     import pandas as pd
 
     frame = pd.DataFrame(judged.rows).astype({"score": "float64"})
-    statuses = Counter(status for row in judged.rows for status in row["statuses"])
-    return JudgeRun(
-        template=judged.how.name,
-        judge=judged.judge,
-        agreement=measure_agreement(frame, perfect_score=judged.how.template.maximum),
-        pairs=_pair_verdicts(judged.rows),
-        annotators=judged.replies.annotators,
-        by_status=dict(statuses.most_common()),
-        n_tokens=judged.n_tokens,
-        scored=judged.path,
-        replies=judged,
-    )
+    agreement = measure_agreement(frame, perfect_score=judged.how.template.maximum)
+    return JudgeRun(judged, agreement, _pair_verdicts(judged.rows))
 
 
 def judge_tables(result: JudgeRun) -> Tables:
     """Scores and figures of one template."""
-    how, rows, counts = result.replies.how, result.replies.rows, result.agreement.counts
+    judged, counts = result.judged, result.agreement.counts
     evaluation = Evaluation(
         measure="judge",
-        model=result.judge,
+        model=judged.judge,
         against="people",
-        judge=result.judge,
-        prompts=result.replies.replies.source,
+        judge=judged.judge,
+        prompts=judged.replies.source,
         n_prompts=counts.n_prompts,
         settings={
-            "template": result.template,
-            "rows": digest(sorted([r["prompt_id"], r["response_id"]] for r in rows)),
-            "settings": how.settings.model_dump(),
-            "seed": how.seed,
+            "template": judged.how.name,
+            "rows": digest(sorted([r["prompt_id"], r["response_id"]] for r in judged.rows)),
+            "settings": judged.how.settings.model_dump(),
+            "seed": judged.how.seed,
         },
     )
     parts = ((None, result.agreement.judge), ("unscored_wrong", result.agreement.judge_unscored_wrong))
@@ -174,14 +174,14 @@ def judge_tables(result: JudgeRun) -> Tables:
             figures.append(evaluation.of_figure(name, getattr(measures, name), unit, part=part))
     share = 100 * counts.n_scored / counts.n_rows
     figures.append(evaluation.figure("scored", share, n=counts.n_rows, of="responses"))
-    return Tables(evaluation, figures, {SCORES: [_score_row(result, row) for row in rows]})
+    return Tables(evaluation, figures, {SCORES: [_score_row(judged, row) for row in judged.rows]})
 
 
-def _score_row(result: JudgeRun, row: ReplyRow) -> JudgeScore:
+def _score_row(judged: JudgedReplies, row: ReplyRow) -> JudgeScore:
     return JudgeScore(
         evaluation_id="",
-        judge=result.judge,
-        template=result.template,
+        judge=judged.judge,
+        template=judged.how.name,
         prompt_id=row["prompt_id"],
         response_id=row["response_id"],
         human_rank=row.get("human_rank"),

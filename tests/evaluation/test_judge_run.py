@@ -77,7 +77,7 @@ def test_the_measures_are_those_of_the_scores(job):
     assert run.agreement.judge.pairwise_ties_half.value == pytest.approx(2.5 / 3)
     assert run.agreement.judge_unscored_wrong.pairwise_ties_half.value == pytest.approx(2.5 / 4)
     assert run.agreement.judge.five_best.value == pytest.approx(0.5)
-    assert run.by_status == {"ok": 4, "no_score": 1}
+    assert run.judged.by_status == {"ok": 4, "no_score": 1}
     assert run.pairs is None
 
 
@@ -85,9 +85,9 @@ def test_the_scored_rows_are_what_judge_agreement_reads(job):
     from selfreward.judging.agreement.agreement import measure_agreement, read_rows
 
     (run,) = measure(job).runs
-    assert run.scored.name == "mine.jsonl"
-    assert measure_agreement(read_rows(run.scored)).to_dict() == run.agreement.to_dict()
-    rows = [json.loads(line) for line in run.scored.read_text().splitlines()]
+    assert run.judged.path.name == "mine.jsonl"
+    assert measure_agreement(read_rows(run.judged.path)).to_dict() == run.agreement.to_dict()
+    rows = [json.loads(line) for line in run.judged.path.read_text().splitlines()]
     assert [row["score"] for row in rows] == [5.0, 3.0, 3.0, 5.0, None]
     assert rows[4]["statuses"] == ["no_score"]
 
@@ -124,10 +124,10 @@ def test_several_samples_are_averaged_and_several_templates_compared(tmp_path, t
         samples=3,
     )
     runs = measure(job).runs
-    assert [run.template for run in runs] == ["mine", "additive"]
+    assert [run.judged.how.name for run in runs] == ["mine", "additive"]
     for run in runs:
-        assert run.by_status == {"ok": 10, "no_score": 5}
-        assert {json.loads(line)["score"] for line in run.scored.read_text().splitlines()} == {4.5}
+        assert run.judged.by_status == {"ok": 10, "no_score": 5}
+        assert {json.loads(line)["score"] for line in run.judged.path.read_text().splitlines()} == {4.5}
 
 
 def test_expected_scores_need_no_words(tmp_path, template):
@@ -146,7 +146,7 @@ def test_expected_scores_need_no_words(tmp_path, template):
         mode="expected",
     )
     (run,) = measure(job).runs
-    assert {round(json.loads(line)["score"], 4) for line in run.scored.read_text().splitlines()} == {3.3333}
+    assert {round(json.loads(line)["score"], 4) for line in run.judged.path.read_text().splitlines()} == {3.3333}
 
 
 # -- forms of data -------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_without_data_the_eval_split_of_the_run_is_judged(tmp_path, judge, templ
     wanted = {row["response_id"] for row in run.current("eft").table().to_pylist() if row["split"] == "eval"}
     job = JudgeMeasure(model=(judge,), out=tmp_path / "out", template=(template,), run=run.path)
     (found,) = measure(job).runs
-    judged = {json.loads(line)["response_id"] for line in found.scored.read_text().splitlines()}
+    judged = {json.loads(line)["response_id"] for line in found.judged.path.read_text().splitlines()}
     assert judged <= wanted
     assert len(judged) + found.to_dict()["dropped"].get("only_ranked_reply", 0) == len(wanted)
     with pytest.raises(UsageError, match="give --data FILE, or --run RUN"):
@@ -382,7 +382,7 @@ def pairwise_run(script, folder, rows):
         out=folder / "out",
         pairwise="selfreward_pairwise",
     )
-    ((_, run),) = measure(settings).pairwise
+    (run,) = measure(settings).pairwise
     return run
 
 
@@ -398,11 +398,11 @@ def test_a_pairwise_judge_is_asked_in_both_orders_and_its_flips_are_counted(tmp_
     ]
     path.write_text(yaml.safe_dump({"rules": rules}))
     run = pairwise_run(path, tmp_path, PAIRS)
-    assert run.by_status == {"ok": 6, "same_text": 2}
+    assert run.judged.by_status == {"ok": 6, "same_text": 2}
     assert (run.verdicts.accuracy.value, run.verdicts.n_unscored) == (0.5, 0)
     assert run.verdicts.confusion["first"] == {"tie": 1, "first": 1, "second": 1, "unscored": 0}
     assert (run.flips.flipped.value, run.flips.first_twice.value) == (0.25, 0.25)
-    rows = [json.loads(line) for line in run.rows.read_text().splitlines()]
+    rows = [json.loads(line) for line in run.judged.path.read_text().splitlines()]
     assert [row["verdict"] for row in rows] == [1, 0, 2, 0]
     assert "25.0 %" in format_pairwise_run(run)
 
@@ -412,7 +412,7 @@ def test_a_lost_verdict_leaves_its_pair_without_one(tmp_path):
     rules = [{"regex": r"(?s)lead.*gold", "error": "gone"}, {"answers": ["neither"]}]
     path.write_text(yaml.safe_dump({"rules": rules}))
     run = pairwise_run(path, tmp_path, PAIRS[:4])
-    assert run.by_status == {"no_verdict": 3, "engine_error": 1}
+    assert run.judged.by_status == {"no_verdict": 3, "engine_error": 1}
     assert (run.verdicts.n_unscored, run.flips.n_unscored) == (2, 2)
     assert "n/a" in format_pairwise_run(run)
 
@@ -428,7 +428,7 @@ def test_pandalms_annotators_agreement_is_shown_beside_the_judge(tmp_path, judge
     data.write_text(json.dumps(pairs))
     job = JudgeMeasure(model=(judge,), data=str(data), out=tmp_path / "out", template=(template,))
     (run,) = measure(job).runs
-    assert run.annotators.pairwise.value == pytest.approx(4 / 9)
+    assert run.judged.replies.annotators.pairwise.value == pytest.approx(4 / 9)
     text = format_judge_run(run)
     assert "any two of them                  44.4 %" in text
     assert "1 without a majority" in text

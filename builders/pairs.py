@@ -4,9 +4,9 @@
      "chosen": [{"role": "assistant", …}], "rejected": […], "chosen_id": "c-…", "rejected_id": "c-…",
      "chosen_score": 4.33, "rejected_score": 1.0, "margin": 3.33, "rule": "max_min"}
 
-A rule is a SELECT over the view `eligible` (one row for each candidate that may enter a pair: `prompt_id`,
+A rule is one SELECT over the view `eligible` (one row for each candidate that may enter a pair: `prompt_id`,
 `candidate_id`, `score`, `score_variance`, `n_chars`, `n_tokens`, `sample`) that returns `prompt_id`, `chosen_id`,
-`rejected_id`, and optionally `reason` for a prompt it drops. `$min_margin`, `$length_band` and `$positive_score` may
+`rejected_id`; a prompt that it leaves out is dropped. `$min_margin`, `$length_band` and `$positive_score` may
 be used. To add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path in `pairs.rule`.
 
 What is not eligible is excluded before any rule sees it, and counted: unscored, truncated, empty and failed
@@ -15,14 +15,21 @@ answers; candidates flagged `injection_suspected` stay eligible as rejected only
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
+from selfreward.sql.queries import check_reads, connect, quoted
 from selfreward.steps.step import Job, Plan, Rows
+from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts
 from selfreward.tables import Message, Pair, row_id, to_table
+from selfreward.text import one_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAME = "builders.pairs"
 VERSION = 1
@@ -30,27 +37,29 @@ _RULES = Path(__file__).parent / "pair_rules"
 
 # Texts stay where they are: copied, they are most of the memory and time of a selection among millions. Empty is what
 # DuckDB's `trim` leaves empty, seen at the first character that is no blank.
-_ELIGIBLE = """
-CREATE TABLE judged AS
+# The variance is only compared: rounded, it does not depend on the order in which a judge's scores were added up.
+_JUDGED = """
 SELECT c.prompt_id, c.candidate_id, c.n_chars, c.n_tokens, c.sample,
-    s.score, s.score_variance, s.injection_suspected,
+    s.score, round(s.score_variance, 9) AS score_variance, s.injection_suspected,
     CASE WHEN c.finish_reason = 'error' THEN 'failed'
          WHEN c.finish_reason = 'length' THEN 'truncated'
-         WHEN regexp_full_match(c.response, '\\p{{Zs}}*') THEN 'empty'
+         WHEN regexp_full_match(c.response, '\\p{Zs}*') THEN 'empty'
          WHEN s.score IS NULL THEN 'unscored'
     END AS excluded
-FROM candidates c LEFT JOIN scores s USING (candidate_id);
-CREATE TABLE eligible AS
-SELECT * EXCLUDE (excluded), ({allow} OR NOT injection_suspected) AS may_be_chosen
-FROM judged WHERE excluded IS NULL;
+FROM candidates c LEFT JOIN scores s USING (candidate_id)
+"""
+_ELIGIBLE = """
+SELECT * EXCLUDE (excluded), ($allow OR NOT injection_suspected) AS may_be_chosen FROM judged WHERE excluded IS NULL
 """
 
-# Why a prompt gave no pair, most basic reason first; `picked` is what the rule returned.
+# Why a prompt gave no pair, most basic reason first; `picked` is what the rule returned. Texts that differ in blanks around
+# them are the same, as the audit `pairs_differ` has it.
 _OUTCOMES = """
 SELECT p.prompt_id, p.prompt, picked.chosen_id, picked.rejected_id,
     chosen_text.response AS chosen, rejected_text.response AS rejected,
     chosen.score AS chosen_score, rejected.score AS rejected_score,
-    CASE WHEN picked.chosen_id IS NOT NULL AND chosen_text.response = rejected_text.response THEN 'identical_text'
+    CASE WHEN picked.chosen_id IS NOT NULL AND trim(chosen_text.response) = trim(rejected_text.response)
+            THEN 'identical_text'
          WHEN picked.chosen_id IS NOT NULL THEN NULL
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_truncated, 0) = j.n THEN 'all_truncated'
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_unscored, 0) = j.n THEN 'all_unscored'
@@ -79,13 +88,9 @@ ORDER BY p.prompt_id
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration and rule."""
     return Plan(
-        name=f"iter{iteration}/pairs",
+        name=str(DatasetName("pairs", iteration)),
         module=__name__,
-        inputs={
-            "prompts": f"iter{iteration}/prompts",
-            "candidates": f"iter{iteration}/candidates",
-            "scores": f"iter{iteration}/scores",
-        },
+        inputs={role: str(DatasetName(role, iteration)) for role in ("prompts", "candidates", "scores")},
         texts={"rule": rule_text(config.pairs.rule)},
         params={
             "iteration": iteration,
@@ -100,6 +105,8 @@ def rule_text(rule: str) -> str:
     path = Path(rule) if rule.endswith(".sql") else _RULES / f"{rule}.sql"
     try:
         return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise UsageError(f"pairs.rule {path}: is no text file; expected one SELECT in UTF-8") from error
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in _RULES.glob("*.sql")))
         raise UsageError(
@@ -111,7 +118,7 @@ def build(job: Job) -> Rows:
     """Apply the rule; every kept prompt gives a pair or is counted under its reason."""
     settings = job.section("pairs", PairsConfig)
     connection = _connect(job, settings)
-    _apply_rule(connection, job.texts["rule"], settings)
+    _apply_rule(job, connection, job.texts["rule"], settings)
     outcomes = connection.sql(_OUTCOMES).to_arrow_table().to_pylist()
     pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
     dropped: dict[str, int] = {}
@@ -134,39 +141,60 @@ def build(job: Job) -> Rows:
 
 
 def _connect(job: Job, settings: PairsConfig) -> Any:
-    import duckdb
-
-    connection = duckdb.connect()
+    """What is checked and counted: its tables are Arrow's, and no rule ever meets this connection."""
+    connection = connect()
     for role in ("prompts", "candidates", "scores"):
         connection.register(role, job.table(role))
-    connection.execute(_ELIGIBLE.format(allow="true" if settings.allow_injection_suspected else "false"))
+    connection.register("judged", connection.sql(_JUDGED).to_arrow_table())
+    allow = {"allow": settings.allow_injection_suspected}
+    connection.register("eligible", connection.sql(_ELIGIBLE, params=allow).to_arrow_table())
     return connection
 
 
-def _apply_rule(connection: Any, rule: str, settings: PairsConfig) -> None:
-    """Run the rule into the table `picked`; InputError where it is broken or breaks its contract."""
-    import duckdb
-
-    values = {
-        name: getattr(settings, name)
-        for name in ("min_margin", "length_band", "positive_score")
-        if f"${name}" in rule
-    }
-    try:
-        picked = connection.sql(rule, params=values).to_arrow_table()
-    except duckdb.Error as error:
-        raise InputError(f"pair rule {settings.rule}: {' '.join(str(error).split())}") from error
-    missing = {"prompt_id", "chosen_id", "rejected_id"} - set(picked.column_names)
-    if missing:
-        raise InputError(
-            f"pair rule {settings.rule}: returns {picked.column_names}, expected also {sorted(missing)}"
-        )
-    connection.register("picked_rows", picked)
-    connection.execute("CREATE TABLE picked AS SELECT prompt_id, chosen_id, rejected_id FROM picked_rows")
+def _apply_rule(job: Job, connection: Any, rule: str, settings: PairsConfig) -> None:
+    """Run the rule into the view `picked`; InputError where it is no SELECT, is broken, or breaks its contract."""
+    picked = _picked(job, connection, rule, settings)
+    connection.register("picked", picked)
     for problem, query in _RULE_CONTRACT.items():
         offender = connection.execute(query).fetchall()
         if offender:
             raise InputError(f"pair rule {settings.rule}: {problem}, first for prompt {offender[0][0]!r}")
+
+
+def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.Table:
+    """The rule's rows. It reads the same Arrow tables over a connection of its own: what it is shown is what counts."""
+    import duckdb
+    import pyarrow as pa
+
+    what = f"pair rule {settings.rule}"
+    values = {
+        name: getattr(settings, name)
+        for name in ("min_margin", "length_band", "positive_score")
+        if re.search(rf"\${name}\b", rule)
+    }
+    with connect() as own:
+        for role in ("prompts", "candidates", "scores"):
+            own.register(role, job.table(role))
+        for view in ("judged", "eligible"):
+            own.register(view, connection.sql(f"SELECT * FROM {quoted(view)}").to_arrow_table())
+        try:
+            picked = own.sql(check_reads(own, rule, what), params=values).to_arrow_table()
+        except UsageError as error:
+            raise InputError(str(error)) from error
+        except (duckdb.Error, pa.ArrowException, AttributeError) as error:
+            raise InputError(f"{what}: {one_line(error)}") from error
+    columns = ("prompt_id", "chosen_id", "rejected_id")
+    if missing := sorted(set(columns) - set(picked.column_names)):
+        raise InputError(f"{what}: returns {picked.column_names}, expected also {missing}")
+    if any(picked.column_names.count(column) > 1 for column in columns):
+        raise InputError(f"{what}: returns {picked.column_names}, expected each name once")
+    for column in columns:
+        found = picked.schema.field(column).type
+        if not (pa.types.is_string(found) or pa.types.is_large_string(found) or picked.num_rows == 0):
+            raise InputError(
+                f"{what}: returns {column} of type {found}, expected the ids of `eligible` (text)"
+            )
+    return picked.select(columns).cast(pa.schema([(column, pa.string()) for column in columns]))
 
 
 _RULE_CONTRACT = {

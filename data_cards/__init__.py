@@ -1,1 +1,1 @@
-"""Cards, publishing to the Hugging Face Hub, pulling back."""
+"""foreign_hub Cards, publishing to the Hugging Face Hub, pulling back."""

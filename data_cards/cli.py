@@ -118,13 +118,16 @@ def pull(
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Also the models that were published with it.")
     ] = True,
+    max_size: Annotated[
+        float, typer.Option("--max-size", metavar="GB", help="Refuse what would unpack to more than this.")
+    ] = 100.0,
     as_json: Json = False,
 ) -> None:
     """Restore a published run.  Example: selfreward pull ann/self-rewarding runs/theirs --revision run-3f0c12ab34cd"""
     from selfreward.data_cards.hub.pull import pull as pull_run
 
     _prepare_client()
-    restored = pull_run(repo, run_folder, revision, models)
+    restored = pull_run(repo, run_folder, revision, models, max_bytes=max_size * 1e9)
     if as_json:
         print_json([asdict(entry) for entry in restored])
         return

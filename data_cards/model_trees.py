@@ -14,10 +14,10 @@ from selfreward.data_cards.cards.render import TrainingData, write_model_card
 from selfreward.data_cards.tree.layout import CARD, MODEL_MANIFEST, config_name, model_repo
 from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import InputError
+from selfreward.models.folder import PICKLES
 from selfreward.store.run import is_model
 from selfreward.store.version import MANIFEST, Version
 
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _OWN_CARD = "selfreward/README.version.md"
 
 
@@ -29,7 +29,7 @@ def published_path(name: str) -> str:
 def refuse_unsafe_weights(version: Version) -> None:
     """InputError for a version with files that run code when they are loaded, or without safetensors."""
     names = [entry["name"] for entry in version.manifest["files"]]
-    pickles = [name for name in names if Path(name).suffix in _PICKLES]
+    pickles = [name for name in names if Path(name).suffix in PICKLES]
     if pickles or not any(name.endswith(".safetensors") for name in names):
         found = (
             f"holds {pickles[0]}, which runs code when it is loaded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -187,6 +188,9 @@ def audit(
     against: Annotated[
         list[Path] | None, typer.Option(help="Evaluation prompts to look for, beside the configured ones.")
     ] = None,
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Save the offending rows as the dataset `audits`.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Is the data fit to train on and publish? Exit 1 on any fail.  Example: selfreward audit runs/demo"""
@@ -205,6 +209,7 @@ def audit(
         thresholds=_thresholds(threshold or []),
         iteration=iteration,
         against=against or [],
+        save=save,
     )
     if as_json:
         funnel = [asdict(row) for row in funnel_rows(run)]
@@ -212,6 +217,10 @@ def audit(
     else:
         print(format_report(report))
         print(f"\n{format_funnel_rows(funnel_rows(run))}")
+    if report.not_saved:
+        print(
+            f"the offending rows were not saved (--no-save does not try): {report.not_saved}", file=sys.stderr
+        )
     raise typer.Exit(report.exit_code)
 
 

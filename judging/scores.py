@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.sql.queries import connect
 from selfreward.steps.generation import failed_answers
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -53,9 +54,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 def build(job: Job) -> Rows:
     """Average, then look whether the judge still tells responses apart."""
-    import duckdb
-
-    connection = duckdb.connect()
+    connection = connect()
     connection.register("judgements", job.table("judgements"))
     scores = connection.sql(_SCORES).to_arrow_table().cast(arrow_schema(Score))
     connection.register("scores", scores)

@@ -120,7 +120,11 @@ def _bf16_support(device: torch.device) -> tuple[bool, bool]:
 def load_for_training(folder: Path, config: TrainingConfig) -> Any:
     """The start model in float32, in eval mode (the reference's log-probabilities are taken before training)."""
     return AutoModelForCausalLM.from_pretrained(
-        folder, config=_with_dropout(folder, config), dtype=torch.float32, trust_remote_code=False
+        folder,
+        config=_with_dropout(folder, config),
+        dtype=torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
     ).eval()
 
 

@@ -65,9 +65,10 @@ def answer_log_probs(
     folder: Path, tokens: dict[str, list[Tokens]], device: torch.device, dtype: torch.dtype, progress: Any
 ) -> LogProbs:
     """Log-probability of each answer under a saved model; one row at a time, so that no padding enters."""
-    model = (
-        AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
     )
+    model = model.to(device).eval()
     found: LogProbs = {}
     for name, rows in tokens.items():
         found[name] = []

@@ -35,7 +35,7 @@ def save_model(base: Path, trained: Path, out: Path, config: TrainingConfig) -> 
     base_config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     start = trained if config.lora is None else base
     model = AutoModelForCausalLM.from_pretrained(
-        start, config=base_config, dtype=torch.float32, trust_remote_code=False
+        start, config=base_config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
     )
     if config.lora is not None:
         from peft import PeftModel

@@ -11,6 +11,7 @@ and all of it becomes current at once; an interrupted pull is finished by the sa
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,16 +25,34 @@ from selfreward.data_cards.hub.record import Record
 from selfreward.data_cards.hub.repo import HubRepo
 from selfreward.data_cards.model_trees import published_path
 from selfreward.data_cards.tree.layout import CONFIG, MODEL_MANIFEST, RUN_FILE, checked_repo, manifest_path
-from selfreward.data_cards.tree.parquet import DatasetFiles, read_dataset
+from selfreward.data_cards.tree.parquet import DESCRIBED, DatasetFiles, read_dataset
 from selfreward.data_cards.tree.stored_rows import write_rows
-from selfreward.errors import DamagedError, UsageError
-from selfreward.progress import bar
-from selfreward.store import durable
+from selfreward.data_cards.tree.trees import RemoteFile
+from selfreward.errors import DamagedError, StoreError, UsageError
+from selfreward.progress import bar, say
+from selfreward.store import durable, foreign
 from selfreward.store.run import Run
 from selfreward.store.sealed import seal, unseal
 from selfreward.store.state import State, update_state
-from selfreward.store.version import MANIFEST, Version, file_sha256
+from selfreward.store.version import MANIFEST, Version, file_sha256, read_as_manifest
 from selfreward.trust import mark
+
+MAX_BYTES = 100e9
+"""What a pull may unpack to, unless told otherwise."""
+MAX_JSON_BYTES = 64 << 20
+"""Of `run.json` and a manifest."""
+
+
+def _repository(value: Any) -> bool:
+    """the name of a repository, such as ann/x-M1"""
+    return isinstance(value, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", value, re.ASCII) is not None
+
+
+_VERSION = {"version": foreign.version, "manifest_sha256": foreign.sha256}
+_RUN_FILE = {
+    "datasets": foreign.Each(foreign.dataset_in_place, {**_VERSION, "key": foreign.sha256, **DESCRIBED}),
+    "models": foreign.Each(foreign.model, {**_VERSION, "repo": _repository}),
+}
 
 
 @dataclass(frozen=True)
@@ -57,32 +76,36 @@ def pull(
     models: bool = True,
     endpoint: str | None = None,
     patience: Patience | None = None,
+    max_bytes: float = MAX_BYTES,
 ) -> list[Restored]:
     """Restore a published run into `path`: a new folder, or one that an earlier pull of the same run began.
 
-    UsageError where the folder holds another run, HubError where the Hub fails or the repository is no published run,
-    DamagedError where a file is not what was published.
+    UsageError where the folder holds another run or all of it would be more than `max_bytes`, HubError where the Hub
+    fails or the repository is no published run, DamagedError where a file is not what was published.
     """
     checked_repo(repo_id)
     patience = patience or Patience()
     repo = HubRepo(connect(endpoint), repo_id, "dataset", patience)
     commit = repo.resolve(revision)
     _refuse_other_runs(path)
-    body = _run_file(repo, commit)
+    tree = repo.tree(commit)
+    body = _run_file(repo, commit, tree)
+    files = _files(repo, tree, body)
+    _refuse_too_much(repo.url, sum(sum(f.arrow_bytes.values()) for f in files.values()), path, max_bytes)
     run = Run.create(path)
     _refuse_other_versions(run, body)
     scratch = durable.make_folder(path / ".work" / f"pull-{commit[:16]}")
     with run.hold("selfreward pull"):
         restored = [
-            _restore_dataset(run, repo, commit, scratch, name, entry)
+            _restore_dataset(run, repo, commit, scratch, files[name], entry)
             for name, entry in _each(body["datasets"])
         ]
         if models:
             restored += [
-                _restore_model(run, repo, patience, scratch, name, entry)
+                _restore_model(run, repo, patience, scratch, name, entry, max_bytes)
                 for name, entry in _each(body["models"])
             ]
-        _write_config(run, repo, commit, scratch)
+        _write_config(run, repo, commit, tree, scratch)
         _make_current(run, restored)
     for url, pulled in dict.fromkeys((entry.url, entry.revision) for entry in restored):
         Record(path).finished(url, pulled, None)
@@ -102,15 +125,65 @@ def _refuse_other_runs(path: Path) -> None:
         raise UsageError(f"{path}: is a file; expected a folder, or a name that is free")
 
 
-def _run_file(repo: HubRepo, commit: str) -> dict[str, Any]:
-    if RUN_FILE not in repo.tree(commit):
+def _run_file(repo: HubRepo, commit: str, tree: dict[str, RemoteFile]) -> dict[str, Any]:
+    if RUN_FILE not in tree:
         raise HubError(
             f"{repo.url}: revision {commit} holds no {RUN_FILE}, so it was not published by selfreward; load it with "
             "`datasets.load_dataset` and bring its rows in with `selfreward import`"
         )
+    shown = f"{repo.url}/{RUN_FILE}"
+    _refuse_odd_sizes(repo, tree, {RUN_FILE: None})
     with tempfile.TemporaryDirectory(prefix="selfreward-pull-") as scratch:
         content = repo.download(RUN_FILE, commit, Path(scratch)).read_bytes()
-    return unseal(content, Path(f"{repo.url}/{RUN_FILE}"))
+    body = unseal(content, shown)
+    foreign.check(_RUN_FILE, body, shown)
+    if not body["datasets"]:
+        raise HubError(f"{shown}: names no dataset, so there is nothing to restore; publish the run again")
+    for name, entry in body["datasets"].items():
+        if entry["name"] != name or not entry["key"].startswith(entry["version"]):
+            raise DamagedError(
+                f"{shown}: version {entry['version']} of {name} is described as {entry['name']} with key "
+                f"{entry['key'][:16]}…; selfreward wrote no such file"
+            )
+    return body
+
+
+def _files(repo: HubRepo, tree: dict[str, RemoteFile], body: dict[str, Any]) -> dict[str, DatasetFiles]:
+    """Dataset -> its files, as large as they are said to be; nothing has been fetched yet."""
+    shown = f"{repo.url}/{RUN_FILE}"
+    files = {name: DatasetFiles.from_described(entry, shown) for name, entry in body["datasets"].items()}
+    expected: dict[str, int | None] = {f.path: f.bytes for d in files.values() for f in d.files}
+    expected |= {manifest_path(name): None for name in files}
+    _refuse_odd_sizes(repo, tree, expected)
+    packed = sum(f.bytes for d in files.values() for f in d.files)
+    unpacked = sum(sum(d.arrow_bytes.values()) for d in files.values())
+    say(
+        f"{repo.url}: {len(files)} datasets, {packed / 1e6:,.1f} MB to fetch, {unpacked / 1e6:,.1f} MB unpacked"
+    )
+    return files
+
+
+def _refuse_odd_sizes(repo: HubRepo, tree: dict[str, RemoteFile], expected: dict[str, int | None]) -> None:
+    """DamagedError for a file that the Hub does not have, or has in another size; None is any bearable one."""
+    for path, n_bytes in expected.items():
+        found = tree.get(path)
+        if found is None or (found.size > MAX_JSON_BYTES if n_bytes is None else found.size != n_bytes):
+            size = "is missing" if found is None else f"has {found.size:,} bytes"
+            most = f"at most {MAX_JSON_BYTES:,}" if n_bytes is None else f"{n_bytes:,}"
+            raise DamagedError(f"{repo.url}/{path}: {size}, expected {most} bytes; nothing of it is used")
+
+
+def _refuse_too_much(url: str, n_bytes: int, path: Path, max_bytes: float) -> None:
+    if n_bytes > max_bytes:
+        raise UsageError(
+            f"{url}: would need {n_bytes / 1e9:,.1f} GB, more than the {max_bytes / 1e9:,.1f} GB that --max-size allows"
+        )
+    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if n_bytes > free:
+        raise StoreError(
+            f"{url}: needs {n_bytes / 1e9:,.1f} GB, and {existing} has {free / 1e9:,.1f} GB free; make room first"
+        )
 
 
 def _refuse_other_versions(run: Run, body: dict[str, Any]) -> None:
@@ -126,19 +199,33 @@ def _refuse_other_versions(run: Run, body: dict[str, Any]) -> None:
 
 
 def _restore_dataset(
-    run: Run, repo: HubRepo, commit: str, scratch: Path, name: str, entry: dict[str, Any]
+    run: Run, repo: HubRepo, commit: str, scratch: Path, files: DatasetFiles, entry: dict[str, Any]
 ) -> Restored:
+    name = files.name
     found = _existing(run, name, entry)
     if found is not None:
         return _restored(found, entry, repo, commit)
     manifest = repo.download(manifest_path(name), commit, scratch)
-    body = _manifest(manifest, entry, f"{repo.url}/{manifest_path(name)}")
-    files = DatasetFiles.from_described(entry)
+    shown = f"{repo.url}/{manifest_path(name)}"
+    body = _manifest(manifest, name, entry, shown)
+    if (body["key"], body["content_sha256"], body["counts"]["out"]) != (
+        entry["key"],
+        files.content_sha256,
+        files.n_rows,
+    ):
+        raise DamagedError(
+            f"{shown}: key, content and rows are not those that {RUN_FILE} names; nothing of it is used"
+        )
     for file in files.files:
         repo.download(file.path, commit, scratch)
     table = read_dataset(files, scratch)
     with run.draft(name) as folder:
-        written = write_rows(folder, table, files)
+        try:
+            written = write_rows(folder, table, files)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # a stranger's features
+            raise DamagedError(
+                f"{shown}: its columns cannot be stored: {error}; nothing of it is used"
+            ) from error
         identical = written == body["files"]
         if not identical:
             origin = {"repo": repo.url, "revision": commit, "manifest_sha256": entry["manifest_sha256"]}
@@ -148,7 +235,13 @@ def _restore_dataset(
 
 
 def _restore_model(
-    run: Run, datasets: HubRepo, patience: Patience, scratch: Path, name: str, entry: dict[str, Any]
+    run: Run,
+    datasets: HubRepo,
+    patience: Patience,
+    scratch: Path,
+    name: str,
+    entry: dict[str, Any],
+    max_bytes: float,
 ) -> Restored:
     repo = HubRepo(datasets.api, entry["repo"], "model", patience)
     commit = repo.resolve(f"version-{entry['version']}")
@@ -156,8 +249,17 @@ def _restore_model(
     if found is not None:
         return _restored(found, entry, repo, commit)
     below = durable.make_folder(scratch / name)
-    manifest = repo.download(MODEL_MANIFEST, commit, below)
-    body = _manifest(manifest, entry, f"{repo.url}/{MODEL_MANIFEST}")
+    tree = repo.tree(commit)
+    _refuse_odd_sizes(repo, tree, {MODEL_MANIFEST: None})
+    shown = f"{repo.url}/{MODEL_MANIFEST}"
+    body = _manifest(repo.download(MODEL_MANIFEST, commit, below), name, entry, shown)
+    foreign.check({"files": [{"name": foreign.model_file}]}, body, shown)
+    if not any(file["name"].endswith(".safetensors") for file in body["files"]):
+        raise DamagedError(
+            f"{shown}: names no .safetensors file, and other weights are not loaded; nothing of {name} is used"
+        )
+    _refuse_odd_sizes(repo, tree, {published_path(file["name"]): file["bytes"] for file in body["files"]})
+    _refuse_too_much(repo.url, sum(file["bytes"] for file in body["files"]), run.path, max_bytes)
     with run.draft(name) as folder:
         for file in body["files"]:
             source = repo.download(published_path(file["name"]), commit, below)
@@ -165,19 +267,21 @@ def _restore_model(
                 raise DamagedError(
                     f"{repo.url}: {file['name']} is not what the manifest says; nothing of {name} is used"
                 )
-            target = folder / file["name"]
+            target = foreign.inside(folder, file["name"])
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(source, target)
-        durable.write_new(folder / MANIFEST, manifest.read_bytes())
+        durable.write_new(folder / MANIFEST, (below / MODEL_MANIFEST).read_bytes())
         return _restored(_publish(folder, name, entry), entry, repo, commit)
 
 
-def _manifest(path: Path, entry: dict[str, Any], shown: str) -> dict[str, Any]:
+def _manifest(path: Path, name: str, entry: dict[str, Any], shown: str) -> dict[str, Any]:
     if file_sha256(path) != entry["manifest_sha256"]:
         raise DamagedError(f"{shown}: is not the manifest that {RUN_FILE} names; nothing of it is used")
-    body = unseal(path.read_bytes(), Path(shown))
-    if not str(body["key"]).startswith(entry["version"]):
-        raise DamagedError(f"{shown}: has key {body['key']}, which does not make version {entry['version']}")
+    body = read_as_manifest(path.read_bytes(), shown)
+    if not body["key"].startswith(entry["version"]) or body["name"] != name:
+        raise DamagedError(
+            f"{shown}: is of {body['name']} with key {body['key']}, expected version {entry['version']} of {name}"
+        )
     return body
 
 
@@ -186,6 +290,8 @@ def _existing(run: Run, name: str, entry: dict[str, Any]) -> Version | None:
     found = next((v for v in run.versions(name) if v.version == entry["version"]), None)
     if found is not None:
         found.verify()
+        if found.key != entry.get("key", found.key):
+            raise DamagedError(f"{found.folder}: holds key {found.key}, {RUN_FILE} says {entry['key']}")
     return found
 
 
@@ -195,7 +301,9 @@ def _restored(version: Version, entry: dict[str, Any], repo: HubRepo, commit: st
 
 
 def _publish(folder: Path, name: str, entry: dict[str, Any]) -> Version:
-    version = Version(name, folder.parent / entry["version"])
+    """Give a finished draft its name, once all of it is seen to be what its manifest says."""
+    Version(name, folder).verify()
+    version = Version(name, foreign.inside(folder.parent, entry["version"]))
     if not durable.publish_folder(folder, version.folder):
         version.verify()
     return version
@@ -217,7 +325,8 @@ def _make_current(run: Run, restored: list[Restored]) -> None:
         run.make_current(version)
 
 
-def _write_config(run: Run, repo: HubRepo, commit: str, scratch: Path) -> None:
-    if CONFIG in repo.tree(commit) and not (run.path / "config.yaml").exists():
+def _write_config(run: Run, repo: HubRepo, commit: str, tree: dict[str, RemoteFile], scratch: Path) -> None:
+    if CONFIG in tree and not (run.path / "config.yaml").exists():
+        _refuse_odd_sizes(repo, tree, {CONFIG: None})
         content = repo.download(CONFIG, commit, scratch).read_bytes()
         durable.replace_file(run.path / "config.yaml", mark(content, repo.url, commit))

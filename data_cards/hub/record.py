@@ -11,13 +11,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from selfreward.data_cards.tree.trees import RemoteFile, Tree, is_listed
 from selfreward.store import durable
+from selfreward.store.foreign import Each, check, text
 from selfreward.store.sealed import seal, unseal
 
 NAME = "published.json"
 _FORMAT = 1
+
+
+def _text_or_none(value: Any) -> bool:
+    """a text, or null"""
+    return value is None or isinstance(value, str)
+
+
+def _flag(value: Any) -> bool:
+    """true or false"""
+    return isinstance(value, bool)
+
+
+def _listing(value: Any) -> bool:
+    """names of files with two hashes each, or null"""
+    return value is None or (
+        isinstance(value, dict)
+        and all(
+            isinstance(hashes, list) and len(hashes) == 2 and all(isinstance(h, str) for h in hashes)
+            for hashes in value.values()
+        )
+    )
+
+
+_REPOSITORY = {"revision": _text_or_none, "tag": _text_or_none, "verified": _flag, "pending": _listing}
+_SHAPE = {"repositories": Each(text, _REPOSITORY)}
 
 
 @dataclass(frozen=True)
@@ -72,4 +99,8 @@ class Record:
         if not self._path.is_file():
             return {}
         body = unseal(self._path.read_bytes(), self._path)
-        return {name: Published(**entry) for name, entry in body["repositories"].items()}
+        check(_SHAPE, body, self._path)
+        return {
+            name: Published(**{key: entry[key] for key in _REPOSITORY})
+            for name, entry in body["repositories"].items()
+        }

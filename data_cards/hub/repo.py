@@ -30,6 +30,7 @@ from selfreward.data_cards.hub.failures import (
 )
 from selfreward.data_cards.tree.layout import MADE_BY_THE_HUB, short_revision
 from selfreward.data_cards.tree.trees import Changes, RemoteFile, Tree, changes_between, is_same
+from selfreward.store import foreign
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -161,6 +162,8 @@ class HubRepo:
 
     def download(self, path: str, revision: str, folder: Path) -> Path:
         """One file, below `folder`; what was fetched before an interruption is not fetched again."""
+
+        foreign.inside(folder, path)
 
         def ask() -> Path:
             found = self.api.hf_hub_download(

@@ -11,21 +11,28 @@ depends on the order of its rows.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, shard_path
-from selfreward.errors import DamagedError
+from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, RUN_FILE, shard_path
+from selfreward.errors import DamagedError, InputError
+from selfreward.store import foreign
 from selfreward.store.contenthash import content_sha256
+from selfreward.store.names import DatasetName
 from selfreward.store.version import Version, file_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_BYTES = 32 << 20
+BATCH_ROWS = 1_000
+SLACK_BYTES = 1 << 20
+"""What a split may unpack to beside twice its published size: validity and offsets of small tables."""
 FILE_BYTES = 500 << 20
 
 
@@ -71,16 +78,67 @@ class DatasetFiles:
         return asdict(self)
 
     @classmethod
-    def from_described(cls, value: dict[str, Any]) -> DatasetFiles:
-        """Back from JSON."""
-        return cls(
+    def from_described(cls, value: dict[str, Any], shown: str = RUN_FILE) -> DatasetFiles:
+        """Back from JSON of the shape `DESCRIBED`; DamagedError where its numbers of rows do not agree."""
+        found = cls(
             name=value["name"],
             content_sha256=value["content_sha256"],
-            files=tuple(DataFile(**entry) for entry in value["files"]),
+            files=tuple(DataFile(**{key: entry[key] for key in _FILE}) for entry in value["files"]),
             order=tuple((split, n) for split, n in value["order"]),
             batches=tuple(value["batches"]),
             arrow_bytes=dict(value["arrow_bytes"]),
         )
+        ordered = Counter[str]()
+        for split, n in found.order:
+            ordered[split] += n
+        filed = Counter[str]()
+        for file in found.files:
+            filed[file.split] += file.rows
+        batched = sum(found.batches)
+        if +ordered != +filed or batched != found.n_rows or set(found.splits) != set(found.arrow_bytes):
+            raise DamagedError(
+                f"{shown}: {found.name}: files of {dict(filed)} rows, an order of {dict(ordered)}, batches of {batched} and "
+                f"sizes of {sorted(found.arrow_bytes)} do not agree, so it was not published by selfreward"
+            )
+        return found
+
+
+def _data_path(value: Any) -> bool:
+    """the path of a Parquet file below data/"""
+    return foreign.file_name(value) and value.startswith("data/") and value.endswith(".parquet")
+
+
+def _split(value: Any) -> bool:
+    """the name of a split, such as train"""
+    return isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,31}", value) is not None
+
+
+def _run_length(value: Any) -> bool:
+    """a split and a number of rows"""
+    return isinstance(value, list) and len(value) == 2 and _split(value[0]) and foreign.count(value[1])
+
+
+def _batch(value: Any) -> bool:
+    """a number of rows from 1"""
+    return foreign.count(value) and value > 0
+
+
+_FILE = {
+    "path": _data_path,
+    "split": _split,
+    "rows": foreign.count,
+    "bytes": foreign.count,
+    "sha256": foreign.sha256,
+}
+DESCRIBED = {
+    "name": foreign.dataset,
+    "content_sha256": foreign.sha256,
+    "files": [_FILE],
+    "order": [_run_length],
+    "batches": [_batch],
+    "arrow_bytes": foreign.Each(_split, foreign.count),
+}
+"""What a repository may say of a dataset's files."""
 
 
 def write_dataset(version: Version, folder: Path) -> DatasetFiles:
@@ -104,25 +162,53 @@ def write_dataset(version: Version, folder: Path) -> DatasetFiles:
 def read_dataset(files: DatasetFiles, folder: Path) -> pa.Table:
     """The rows of downloaded (or dry-run) files in the store's order; DamagedError unless they are the same rows."""
     import pyarrow as pa
-    import pyarrow.parquet
 
     for entry in files.files:
-        if file_sha256(folder / entry.path) != entry.sha256:
+        if file_sha256(foreign.inside(folder, entry.path)) != entry.sha256:
             raise DamagedError(
                 f"{entry.path}: its SHA-256 is not the one that was published; nothing of it is used"
             )
-    tables = {
-        split: pa.concat_tables(pyarrow.parquet.read_table(folder / f.path) for f in entries)
-        for split, entries in files.splits.items()
-    }
-    table = _in_order(tables, files.order)
-    found = content_sha256(table)
+    try:
+        tables = {split: _read_split(files, split, folder) for split in files.splits}
+        table = _in_order(tables, files.order)
+        table.validate(full=True)
+        found = content_sha256(table)
+    except (pa.ArrowException, InputError, OSError, ValueError, RecursionError) as error:
+        raise DamagedError(
+            f"{files.name}: its Parquet files hold no valid rows ({' '.join(str(error).split())[:200]}); nothing of it is used"
+        ) from error
     if found != files.content_sha256:
         raise DamagedError(
             f"{files.name}: the published rows have content {found[:12]}…, its manifest says "
             f"{files.content_sha256[:12]}…; publish it again, or pull another revision"
         )
     return table
+
+
+def _read_split(files: DatasetFiles, split: str, folder: Path) -> pa.Table:
+    """The rows of one split, batch by batch: a small file can hold what fills the memory, and must not get so far."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    n_bytes, most = 0, 2 * files.arrow_bytes[split] + SLACK_BYTES
+    tables = []
+    for entry in files.splits[split]:
+        with pyarrow.parquet.ParquetFile(folder / entry.path) as file:
+            if file.metadata.num_rows != entry.rows:
+                raise DamagedError(
+                    f"{entry.path}: holds {file.metadata.num_rows:,} rows, {entry.rows:,} were published; nothing of it is used"
+                )
+            batches = []
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                n_bytes += batch.nbytes
+                if n_bytes > most:
+                    raise DamagedError(
+                        f"{entry.path}: unpacks to more than the {files.arrow_bytes[split]:,} bytes that were published; "
+                        "nothing of it is used"
+                    )
+                batches.append(batch)
+            tables.append(pa.Table.from_batches(batches, file.schema_arrow))
+    return pa.concat_tables(tables)
 
 
 def pieces(table: pa.Table, max_bytes: int) -> Iterator[pa.Table]:
@@ -136,7 +222,7 @@ def pieces(table: pa.Table, max_bytes: int) -> Iterator[pa.Table]:
 
 
 def _order(name: str, table: pa.Table) -> tuple[tuple[str, int], ...]:
-    if name.rpartition("/")[2] == "eft" and table.num_rows:
+    if DatasetName.parse(name).kind == "eft" and table.num_rows:
         return tuple((split, len(list(run))) for split, run in groupby(table["split"].to_pylist()))
     return ((DEFAULT_SPLIT, table.num_rows),)
 

@@ -18,14 +18,16 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.errors import GateError, SelfrewardError, UsageError
+from selfreward.errors import GateError, StoreError, UsageError
 from selfreward.judging.audits.pack import Audit, choose, load_pack
 from selfreward.judging.audits.tables import PROVIDED, AuditData, Unavailable
-from selfreward.sql.views import OpenRun, read_stream
+from selfreward.sql.queries import read_stream
+from selfreward.sql.views import VERSIONS, OpenRun
+from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts, Recipe, Run, text_input
 from selfreward.text import one_line
 
@@ -81,6 +83,8 @@ class AuditReport:
     seconds: float
     saved: str = ""
     """`audits@<version>`, where offending rows were saved."""
+    not_saved: str = ""
+    """Why the rows could not be saved, where that was asked for."""
 
     def by_verdict(self, verdict: str) -> list[AuditResult]:
         """Results with this verdict."""
@@ -88,13 +92,14 @@ class AuditReport:
 
     @property
     def exit_code(self) -> int:
-        """1 if anything failed, or could not be checked because an audit broke."""
-        return 1 if self.by_verdict("fail") or self.by_verdict("error") else 0
+        """1 if anything failed, could not be checked because an audit broke, or could not be saved."""
+        return 1 if self.by_verdict("fail") or self.by_verdict("error") or self.not_saved else 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; the rows are in the dataset `audits`."""
         results = [{k: v for k, v in vars(result).items() if k != "rows"} for result in self.results]
-        return {"results": results, "notes": self.notes, "seconds": self.seconds, "saved": self.saved}
+        return {"results": results, "notes": self.notes, "seconds": self.seconds, "saved": self.saved,
+                "not_saved": self.not_saved}  # fmt: skip
 
 
 def run_audits(
@@ -125,8 +130,10 @@ def run_audits(
         report = AuditReport(results, data.notes, time.monotonic() - started)
         if not save:
             return report
-        saved = _save(run, opened, audits, limits, report, tuple(against))
-    return AuditReport(results, data.notes, report.seconds, saved)
+        try:
+            return replace(report, saved=_save(run, opened, audits, limits, report, tuple(against)))
+        except StoreError as error:  # a run that cannot be written to was audited all the same
+            return replace(report, not_saved=str(error))
 
 
 def gate(run: Run, iteration: int, stage: str) -> AuditReport:
@@ -166,8 +173,8 @@ def _restrict(opened: OpenRun, iteration: int | None) -> None:
     """Later iterations may hold what an earlier configuration left; a gate does not see them."""
 
     def wanted(name: str) -> bool:
-        number = name.rpartition("/")[0].removeprefix("iter")
-        return name != DATASET and (iteration is None or not number or int(number) <= iteration)
+        number = DatasetName.parse(name).iteration
+        return name != DATASET and (iteration is None or number is None or number <= iteration)
 
     opened.keep_only(wanted)
 
@@ -177,23 +184,14 @@ def _restrict(opened: OpenRun, iteration: int | None) -> None:
 
 def _run_one(data: AuditData, audit: Audit, threshold: float) -> AuditResult:
     """Run one audit; whatever breaks in it is its verdict, so that the others still run."""
-    import duckdb
-    import pyarrow as pa
-
     started = time.monotonic()
     try:
         found = _measure(data, audit, threshold)
     except Unavailable as reason:
         found = {"verdict": "skipped", "reason": str(reason)}
     except (
-        duckdb.Error,
-        pa.ArrowException,
-        SelfrewardError,
-        LookupError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
+        Exception
+    ) as error:  # the boundary: an audit is a program, its rows and a model's template are strangers'
         found = {"verdict": "error", "reason": one_line(error) or type(error).__name__}
     base = {
         "figure": None,
@@ -211,7 +209,7 @@ def _run_one(data: AuditData, audit: Audit, threshold: float) -> AuditResult:
 
 def _measure(data: AuditData, audit: Audit, threshold: float) -> dict[str, Any]:
     absent = [name for name in audit.needs if not data.has(name)]
-    datasets = [name for name in (*audit.needs, *audit.uses) if name not in PROVIDED]
+    datasets = [name for name in (*audit.needs, *audit.uses) if name not in (*PROVIDED, VERSIONS)]
     if absent or (datasets and not any(map(data.has, datasets))):
         raise Unavailable(f"the run has no {', '.join(absent or audit.uses)}")
     data.need((*audit.needs, *audit.uses))
@@ -342,9 +340,13 @@ def _table(report: AuditReport) -> pa.Table:
 def _saved_row(row: dict[str, Any]) -> dict[str, Any]:
     """`dataset`, `iteration` and `id` as columns, the rest as JSON; long texts are cut, visibly."""
     rest = {key: value for key, value in row.items() if key not in ("dataset", "iteration", "id")}
+    iteration = row.get("iteration")
+    if not isinstance(iteration, int):
+        rest |= {} if iteration is None else {"iteration": iteration}
+        iteration = None
     return {
         "dataset": _text(row.get("dataset")),
-        "iteration": row.get("iteration"),
+        "iteration": iteration,
         "id": _text(row.get("id")),
         "detail": json.dumps({k: _shortened(v) for k, v in rest.items()}, ensure_ascii=False, default=str),
     }

@@ -4,6 +4,7 @@
 |---|---|
 | `configured` | one: `lang`, `seed`, `min_score`, `max_score`, from the run's configuration (else the defaults) |
 | `expected_counts` | `iteration`, `n_candidates` a prompt, `n_judgements` a candidate; from the manifests, NULL if unsaid |
+| `other_iterations` | `dataset`, `iteration`, `n_rows` that say another iteration than the dataset's name does |
 | `null_cells` | `dataset`, `iteration`, `id`, `column_name` of cells that are NULL and may not be |
 | `training_texts` | every text that enters training: `dataset`, `iteration`, `id`, `part`, `text` |
 | `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` tells them apart |
@@ -27,8 +28,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward.sql.queries import quoted
 from selfreward.sql.views import VERSIONS, OpenRun
 from selfreward.store.exchange import KEYS, ROW_CLASSES
+from selfreward.store.names import DatasetName
 from selfreward.tables import arrow_schema, required_columns
 
 if TYPE_CHECKING:
@@ -115,7 +118,7 @@ class AuditData:
     def create(self, name: str, query: str, as_view: bool = False) -> None:
         """A temporary table (rows are copied) or view from SQL."""
         kind = "VIEW" if as_view else "TABLE"
-        self.connection.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {query}")
+        self.connection.execute(f"CREATE OR REPLACE TEMP {kind} {quoted(name)} AS {query}")
 
     def count(self, query: str) -> int:
         """How many rows a query has."""
@@ -158,24 +161,37 @@ def _null_cells(data: AuditData) -> pa.Table:
 
     rows: list[dict[str, Any]] = []
     for name in data.run.names():
-        kind = name.rpartition("/")[2]
+        dataset = DatasetName.parse(name)
+        kind = dataset.kind
         if kind not in ROW_CLASSES:
             continue
         table = data.run.table(name)
-        iteration = name.rpartition("/")[0].removeprefix("iter")
         for column in sorted(required_columns(ROW_CLASSES[kind]) & set(table.column_names)):
             if table[column].null_count:
                 ids = table[KEYS.get(kind, column)].filter(table[column].is_null())
                 rows += [
                     {
                         "dataset": kind,
-                        "iteration": int(iteration) if iteration else None,
+                        "iteration": dataset.iteration,
                         "id": id,
                         "column_name": column,
                     }
                     for id in ids.to_pylist()
                 ]
     schema = {"dataset": pa.string(), "iteration": pa.int64(), "id": pa.string(), "column_name": pa.string()}
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(schema.items())))
+
+
+def _other_iterations(data: AuditData) -> pa.Table:
+    """Every dataset is read; in the views the name's iteration has taken the place of what the rows say."""
+    import pyarrow as pa
+
+    rows = []
+    for dataset in map(DatasetName.parse, data.run.names()):
+        data.run.table(str(dataset))
+        if n_rows := data.run.other_iterations.get(str(dataset)):
+            rows.append({"dataset": dataset.kind, "iteration": dataset.iteration, "n_rows": n_rows})
+    schema = {"dataset": pa.string(), "iteration": pa.int64(), "n_rows": pa.int64()}
     return pa.Table.from_pylist(rows, schema=pa.schema(list(schema.items())))
 
 
@@ -303,6 +319,7 @@ PROVIDED: dict[str, Provided] = {
     "configured": Provided((), _configured),
     "expected_counts": Provided((VERSIONS,), _expected_counts),
     "null_cells": Provided((), _null_cells),
+    "other_iterations": Provided((), _other_iterations),
     "training_texts": Provided(("ift", "eft", "pairs"), _training_texts),
     "texts": Provided(("training_texts", "candidates", "prompts"), _texts),
     "judged": Provided(("judgements",), _judged),

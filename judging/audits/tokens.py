@@ -9,7 +9,6 @@ on length. Nothing is downloaded: without the tokenizer on this machine these au
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError
 from selfreward.judging.audits.tables import AuditData, Unavailable
+from selfreward.models.folder import max_context
 from selfreward.text import one_line
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def load_tokenizer(data: AuditData) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (
+        Exception
+    ) as error:  # the tokenizer's files are the model's author's; the library raises what it likes
         raise Unavailable(
             f"the tokenizer of {data.config.model} cannot be loaded: {one_line(error)}"
         ) from error
@@ -121,13 +123,7 @@ def _limit(data: AuditData, dataset: str) -> int | None:
     """Tokens a row may have: the configured length, else the model's context."""
     config = data.config.dpo if dataset == "pairs" else data.config.sft
     path = _folder(data) / "config.json"
-    context = (
-        json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings")
-        if path.is_file()
-        else None
-    )
-    limit: int | None = config.max_length or context
-    return limit
+    return config.max_length or (max_context(path.parent) if path.is_file() else None)
 
 
 def _overhead(tokenizer: Any) -> int:
@@ -136,9 +132,14 @@ def _overhead(tokenizer: Any) -> int:
 
 
 def _ids(tokenizer: Any, messages: list[dict[str, str]], ask: bool = False) -> list[int]:
-    ids: list[int] = tokenizer.apply_chat_template(
-        messages, tokenize=True, return_dict=True, add_generation_prompt=ask
-    )["input_ids"]
+    try:
+        ids: list[int] = tokenizer.apply_chat_template(
+            messages, tokenize=True, return_dict=True, add_generation_prompt=ask
+        )["input_ids"]
+    except Exception as error:  # a template is a program of the model's author; it raises what it likes
+        raise Unavailable(
+            f"the chat template refuses a row: {type(error).__name__}: {one_line(error)}"
+        ) from error
     return ids
 
 

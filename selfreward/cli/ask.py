@@ -49,13 +49,16 @@ def sql(
     elif query is None:
         repl(run_folder)
     else:
-        n_rows = run_query(
-            run_folder,
-            query,
-            format="json" if as_json else "csv" if as_csv else "table",
-            out=out,
-            max_rows=max_rows,
-        )
+        try:
+            n_rows = run_query(
+                run_folder,
+                query,
+                format="json" if as_json else "csv" if as_csv else "table",
+                out=out,
+                max_rows=max_rows,
+            )
+        except (ArithmeticError, ValueError) as error:  # dates beyond Python's, text that is no Unicode
+            raise UsageError(f"query: a row holds a value that cannot be shown: {error}") from error
         if out is not None:
             print(f"{out}: {n_rows:,} rows")
 

@@ -68,8 +68,8 @@ class ChatTokenizer:
     def __init__(self, folder: Path) -> None:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # the files are the model's author's; the library raises what it likes
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EngineError(f"model folder {folder}: its tokenizer cannot be loaded: {reason}") from error
         if tokenizer.chat_template is None:
             raise EngineError(

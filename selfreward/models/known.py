@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import DamagedError, EngineError, InputError, StoreError, UsageError
+from selfreward.models.folder import NOT_THE_MODEL, check_model_folder
 from selfreward.store import durable
 
 SOURCE_FILE = "source.json"
@@ -65,16 +66,6 @@ KNOWN_MODELS = {
     ]
 }
 
-NOT_THE_MODEL = (
-    "source.json",
-    "manifest.json",
-    "training_args.bin",
-    "trainer_state.json",
-    "README.md",
-    "LICENSE",
-)
-"""Files beside the model that no answer depends on; everything else in the folder counts."""
-
 UNSETTLED_NS = 2_000_000_000
 """Files younger than this are not remembered: a write within the clock's grain leaves size and times equal."""
 
@@ -97,7 +88,7 @@ def resolve_model(target: str) -> Path | str:
     """The folder of a known name or of a path; anything else is returned as it is, taken for a Hub id.
 
     Raises UsageError for a known name that is not pulled, a path that does not exist, and a name so near to a
-    known one that it must be a slip; InputError for a folder without `config.json`.
+    known one that it must be a slip; InputError for a folder that `check_model_folder` refuses.
     """
     if target in KNOWN_MODELS:
         folder = _known_folder(KNOWN_MODELS[target])
@@ -108,8 +99,7 @@ def resolve_model(target: str) -> Path | str:
         return folder
     folder = Path(target).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{folder}: expected a model folder, but it holds no config.json")
+        check_model_folder(folder)
         return folder.absolute()
     near = difflib.get_close_matches(target, KNOWN_MODELS, n=1, cutoff=0.75)
     if near:
@@ -143,6 +133,7 @@ def fetch_model(target: str) -> Path:
         raise EngineError(
             f"model {target!r} on the Hub has no safetensors weights, and pickles are not loaded"
         )
+    check_model_folder(folder)
     return folder
 
 
@@ -180,7 +171,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         source = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))
         return all((folder / name).stat().st_size == file["bytes"] for name, file in source["files"].items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -290,11 +281,10 @@ def model_identity(folder: Path | str) -> dict[str, Any]:
     """What identifies a model folder: `sha256` over all, `files` (name -> sha256) and `bytes`.
 
     Hashed once (about 1 GB/s) and remembered in the user's cache by each file's path, size and times; the
-    next call takes a millisecond. Raises InputError for a folder without `config.json`.
+    next call takes a millisecond. Raises InputError for what `check_model_folder` refuses.
     """
     folder = Path(folder).absolute()
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: expected a model folder, but it holds no config.json")
+    check_model_folder(folder)
     stamps = _stamps(folder)
     memory = cache_dir() / "identities" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
     if (known := _recall(memory, stamps)) is not None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfreward.errors import InputError, UsageError
-from selfreward.sql.views import connect
+from selfreward.sql.queries import connect, quoted
+from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
-from selfreward.text import printable, shorten
+from selfreward.text import one_line, printable, shorten
 
 KEYS: dict[str, tuple[str, ...]] = {
     "seeds": ("seed_id",),
@@ -89,23 +90,39 @@ def diff(
     """
     if is_model(name):
         raise UsageError(f"{name}: is a model; `diff` compares datasets such as iter1/pairs")
+    import duckdb
+
     before, after = run.version(name, a), (other_run or run).version(name, b)
-    key = _key(name, before)
+    try:
+        return _compare(run, other_run or run, before, after, _key(name, before), n_examples)
+    except (
+        duckdb.Error,
+        ArithmeticError,
+        ValueError,
+    ) as error:  # a type that cannot be compared, or shown in Python
+        raise InputError(
+            f"{name}: versions {before.version} and {after.version} cannot be compared: {one_line(error)}"
+        ) from error
+
+
+def _compare(
+    run: Run, other_run: Run, before: Version, after: Version, key: tuple[str, ...], n_examples: int
+) -> Diff:
     connection = _connect(before, after, key)
     columns = {side: _columns(connection, side) for side in ("a", "b")}
     common = [c for c in columns["a"] if c in columns["b"] and c not in key]
     counts = _counts(connection, key, common)
     return Diff(
         a=_label(before, run),
-        b=_label(after, other_run or run),
+        b=_label(after, other_run),
         key=key,
         n_a=before.n_rows,
         n_b=after.n_rows,
-        n_same=counts["n_both"] - counts["n_changed"],
-        n_changed=counts["n_changed"],
-        n_added=counts["n_added"],
-        n_removed=counts["n_removed"],
-        changed_by_column={c: counts[c] for c in common if counts[c]},
+        n_same=counts.both - counts.changed,
+        n_changed=counts.changed,
+        n_added=counts.added,
+        n_removed=counts.removed,
+        changed_by_column={c: n for c, n in counts.by_column.items() if n},
         columns_added=[c for c in columns["b"] if c not in columns["a"]],
         columns_removed=[c for c in columns["a"] if c not in columns["b"]],
         added=_only_in(connection, "b", "a", key, n_examples),
@@ -143,7 +160,7 @@ def format_diff(diff: Diff) -> str:
 
 
 def _key(name: str, version: Version) -> tuple[str, ...]:
-    kind = name.rpartition("/")[2]
+    kind = DatasetName.parse(name).kind
     if kind in KEYS:
         return KEYS[kind]
     ids = [column for column in version.manifest["schema"] if column.endswith("_id")]
@@ -160,9 +177,9 @@ def _connect(before: Version, after: Version, key: Sequence[str]) -> Any:
     connection = connect()
     for side, version in (("a", before), ("b", after)):
         connection.register(side, version.table())
-        columns = ", ".join(f'"{column}"' for column in key)
+        columns = ", ".join(quoted(column) for column in key)
         repeated = connection.execute(
-            f"SELECT {columns}, count(*) FROM {side} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
+            f"SELECT {columns}, count(*) FROM {quoted(side)} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
         ).fetchall()
         if repeated:
             *values, n = repeated[0]
@@ -174,54 +191,66 @@ def _connect(before: Version, after: Version, key: Sequence[str]) -> Any:
 
 
 def _columns(connection: Any, side: str) -> list[str]:
-    return [str(row[0]) for row in connection.execute(f"DESCRIBE {side}").fetchall()]
+    return [str(row[0]) for row in connection.execute(f"DESCRIBE {quoted(side)}").fetchall()]
 
 
 def _joined(key: Sequence[str], how: str) -> str:
-    return f"a {how} b ON " + " AND ".join(f'a."{c}" IS NOT DISTINCT FROM b."{c}"' for c in key)
+    return f"a {how} b ON " + " AND ".join(_is("a", c, "b") for c in key)
 
 
 def _differ(columns: Sequence[str]) -> str:
-    return " OR ".join(f'a."{c}" IS DISTINCT FROM b."{c}"' for c in columns) or "false"
+    return " OR ".join(f"NOT ({_is('a', c, 'b')})" for c in columns) or "false"
 
 
-def _counts(connection: Any, key: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
-    per_column = "".join(f', count(*) FILTER (a."{c}" IS DISTINCT FROM b."{c}") AS "{c}"' for c in columns)
-    both = connection.execute(
-        f"SELECT count(*) AS n_both, count(*) FILTER ({_differ(columns)}) AS n_changed{per_column} "
-        f"FROM {_joined(key, 'JOIN')}"
-    )
-    names = [str(column[0]) for column in both.description]
-    counts = dict(zip(names, both.fetchall()[0], strict=True))
-    for what, side, other in (("n_added", "b", "a"), ("n_removed", "a", "b")):
-        query = f"SELECT count(*) FROM {side} WHERE NOT EXISTS ({_match(key, side, other)})"
-        ((counts[what],),) = connection.execute(query).fetchall()
-    return {name: int(n) for name, n in counts.items()}
+def _is(side: str, column: str, other: str) -> str:
+    """Equal, NULL to NULL."""
+    return f"{quoted(side, column)} IS NOT DISTINCT FROM {quoted(other, column)}"
+
+
+@dataclass(frozen=True)
+class _Counts:
+    both: int
+    changed: int
+    added: int
+    removed: int
+    by_column: dict[str, int]
+
+
+def _counts(connection: Any, key: Sequence[str], columns: Sequence[str]) -> _Counts:
+    per_column = "".join(f", count(*) FILTER ({_differ([c])})" for c in columns)
+    query = f"SELECT count(*), count(*) FILTER ({_differ(columns)}){per_column} FROM {_joined(key, 'JOIN')}"
+    ((both, changed, *by_column),) = connection.execute(query).fetchall()
+    only = []
+    for side, other in (("b", "a"), ("a", "b")):
+        query = f"SELECT count(*) FROM {quoted(side)} WHERE NOT EXISTS ({_match(key, side, other)})"
+        only.append(int(connection.execute(query).fetchall()[0][0]))
+    return _Counts(both, changed, only[0], only[1], dict(zip(columns, by_column, strict=True)))
 
 
 def _match(key: Sequence[str], side: str, other: str) -> str:
-    equal = " AND ".join(f'{other}."{c}" IS NOT DISTINCT FROM {side}."{c}"' for c in key)
-    return f"SELECT 1 FROM {other} WHERE {equal}"
+    equal = " AND ".join(_is(other, c, side) for c in key)
+    return f"SELECT 1 FROM {quoted(other)} WHERE {equal}"
 
 
 def _only_in(connection: Any, side: str, other: str, key: Sequence[str], n: int) -> list[dict[str, Any]]:
-    order = ", ".join(f'"{c}"' for c in key)
+    order = ", ".join(map(quoted, key))
     relation = connection.sql(
-        f"SELECT * FROM {side} WHERE NOT EXISTS ({_match(key, side, other)}) ORDER BY {order} LIMIT {n}"
+        f"SELECT * FROM {quoted(side)} WHERE NOT EXISTS ({_match(key, side, other)}) ORDER BY {order} LIMIT {int(n)}"
     )
     rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()
     return rows
 
 
 def _changed_rows(connection: Any, key: Sequence[str], columns: Sequence[str], n: int) -> list[ChangedRow]:
-    keys = ", ".join(f'a."{c}"' for c in key)
-    query = (
-        f"SELECT {keys}, a, b FROM {_joined(key, 'JOIN')} WHERE {_differ(columns)} ORDER BY {keys} LIMIT {n}"
-    )
+    keys = ", ".join(quoted("a", c) for c in key)
+    values = "".join(f", {quoted(side, c)}" for side in ("a", "b") for c in columns)
+    query = f"SELECT {keys}{values} FROM {_joined(key, 'JOIN')} WHERE {_differ(columns)} ORDER BY {keys} LIMIT {int(n)}"
     result = []
-    for *values, old, new in connection.execute(query).fetchall():
-        differing = {c: (old[c], new[c]) for c in columns if old[c] != new[c]}
-        result.append(ChangedRow(tuple(values), differing))
+    for row in connection.execute(query).fetchall():
+        sides = row[len(key) : len(key) + len(columns)], row[len(key) + len(columns) :]
+        values_of = zip(columns, *sides, strict=True)
+        differing = {c: (old, new) for c, old, new in values_of if old != new}
+        result.append(ChangedRow(tuple(row[: len(key)]), differing))
     return result
 
 

@@ -16,8 +16,11 @@ from typing import Any
 
 from selfreward.errors import StoreError
 from selfreward.sql.lineage_queries import lineage_statements
-from selfreward.sql.views import VERSIONS, OpenRun, connect, open_run, read_stream, union_query
+from selfreward.sql.queries import connect, quoted, read_stream
+from selfreward.sql.views import VERSIONS, OpenRun, open_run, union_query
 from selfreward.store import durable
+from selfreward.store.names import DatasetName
+from selfreward.text import one_line
 
 STORAGE_VERSION = "v1.0.0"
 
@@ -32,10 +35,9 @@ def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) 
     with durable.new_file(path) as temporary:
         try:
             return _fill(run, temporary, query)
-        except duckdb.IOException as error:
-            reason = " ".join(str(error).split())
+        except duckdb.Error as error:
             raise StoreError(
-                f"--out {path}: cannot be written: {reason} ({durable.free_space(path)})"
+                f"--out {path}: cannot be written: {one_line(error)} ({durable.free_space(path)})"
             ) from error
         finally:
             durable.remove_file(Path(f"{temporary}.wal"))
@@ -44,30 +46,45 @@ def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) 
 def _fill(run: OpenRun, path: Path, query: str | None) -> int:
     """Datasets go in straight from Arrow, over a connection of its own that may write files."""
     n_rows = 0
-    with connect() as connection:
-        escaped = str(path).replace("'", "''")
-        connection.execute(f"ATTACH '{escaped}' AS audit_file (STORAGE_VERSION '{STORAGE_VERSION}')")
+    with connect(files=True) as connection:
+        connection.execute(
+            f"ATTACH {_literal(str(path))} AS audit_file (STORAGE_VERSION '{STORAGE_VERSION}')"
+        )
         connection.execute("USE audit_file")
+        kinds: dict[str, list[str]] = {}
         for name in run.names():
-            _create_table(connection, name.replace("/", "."), run.table(name))
-        _create_table(connection, VERSIONS, run.versions_table())
-        kinds = {name.rpartition("/")[2] for name in run.names()}
-        for kind in sorted(kinds - set(run.names())):
-            connection.execute(f"CREATE VIEW {kind} AS {union_query(run.datasets(kind))}")
+            dataset = DatasetName.parse(name)
+            alone = dataset.iteration is None and run.datasets(dataset.kind) == [name]
+            table = [dataset.kind] if alone else [_schema(dataset), dataset.kind]
+            _create_table(connection, table, run.table(name))
+            kinds.setdefault(dataset.kind, []).extend([] if alone else [quoted(*table)])
+        _create_table(connection, [VERSIONS], run.versions_table())
+        for kind, tables in kinds.items():
+            if tables:
+                connection.execute(f"CREATE VIEW {quoted(kind)} AS {union_query(tables)}")
         for statement in lineage_statements(kinds):
             connection.execute(statement)
         if query is not None:
-            n_rows = _create_table(connection, "result", read_stream(run.sql(query)))
+            n_rows = _create_table(connection, ["result"], read_stream(run.sql(query)))
         connection.execute("USE memory")
         connection.execute("DETACH audit_file")
     return n_rows
 
 
-def _create_table(connection: Any, name: str, rows: Any) -> int:
-    schema = name.rpartition(".")[0]
-    if schema:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+def _create_table(connection: Any, name: list[str], rows: Any) -> int:
+    if len(name) > 1:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(name[0])}")
     connection.register("rows_to_write", rows)
-    ((n_rows,),) = connection.execute(f"CREATE TABLE {name} AS SELECT * FROM rows_to_write").fetchall()
+    query = f"CREATE TABLE {quoted(*name)} AS SELECT * FROM rows_to_write"
+    ((n_rows,),) = connection.execute(query).fetchall()
     connection.unregister("rows_to_write")
     return int(n_rows)
+
+
+def _schema(dataset: DatasetName) -> str:
+    """Rows without an iteration, where others of their kind have one, stand in a schema of their own."""
+    return "no_iteration" if dataset.iteration is None else f"iter{dataset.iteration}"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from selfreward.errors import UsageError
-from selfreward.sql.views import connect
+from selfreward.errors import InputError, UsageError
+from selfreward.sql.queries import connect, quoted
+from selfreward.store.names import DatasetName, is_dataset
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
+from selfreward.text import one_line
 
 _ID_COLUMNS = {
     "pairs": "pair_id",
@@ -85,7 +88,13 @@ def lineage(run: Run, id: str) -> Node:
     """The tree below the row with this id; UsageError where no current dataset has it."""
     reader = _Reader(run)
     tree = _Tree(reader)
-    node = tree.evaluation_prompt(id) if id.startswith(_OUTPUT_PREFIX) else tree.root(id)
+    try:
+        node = tree.evaluation_prompt(id) if id.startswith(_OUTPUT_PREFIX) else tree.root(id)
+    except (KeyError, TypeError) as error:  # a column that is missing, or no list where one is due
+        raise InputError(
+            f"{run.path}: the rows that {id!r} rests on are not those of a run ({type(error).__name__}: {error}); "
+            "`selfreward audit` says which"
+        ) from error
     if node is None:
         raise UsageError(
             f"{run.path}: no row has the id {id!r}; ids look like {'…, '.join(_PREFIXES)}…, {_OUTPUT_PREFIX}…, "
@@ -101,7 +110,8 @@ class _Reader:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._connection = connect()
-        self._registered: set[str] = set()
+        self._registered: dict[Path, str] = {}
+        """Folder of a version -> the view of its rows, numbered."""
 
     def candidates_for(self, id: str) -> Iterator[Version]:
         """Current versions of the datasets that may hold an id, likeliest first."""
@@ -111,25 +121,31 @@ class _Reader:
             yield self.run.current(name)
 
     def rows(self, version: Version, column: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows whose `column` is one of `ids`."""
-        view = f"v{version.version}_{_kind(version.name)}"
-        if view not in self._registered:
+        """Rows whose `column` is one of `ids`; InputError where the rows have no such column, or odd values."""
+        import duckdb
+
+        view = self._registered.get(version.folder)
+        if view is None:
+            view = self._registered[version.folder] = f"v{len(self._registered)}"
             self._connection.register(view, version.table())
-            self._registered.add(view)
-        query = f'SELECT * FROM {view} WHERE "{column}" IN (SELECT unnest($1::VARCHAR[]))'
-        result = self._connection.execute(query, [list(ids)])
-        names = [entry[0] for entry in result.description]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        query = f"SELECT * FROM {quoted(view)} WHERE {quoted(column)} IN (SELECT unnest($1::VARCHAR[]))"
+        try:
+            result = self._connection.execute(query, [list(ids)])
+            names = [entry[0] for entry in result.description]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        except (duckdb.Error, ArithmeticError, ValueError) as error:
+            raise InputError(
+                f"{version.folder}: its rows cannot be looked up by {column!r}: {one_line(error)}"
+            ) from error
 
     def input(self, version: Version, kind: str) -> tuple[Version | None, str]:
         """The version of `kind` that `version` was made from (and a note), else the current one of its iteration."""
         recorded = [entry for entry in version.manifest["inputs"].values() if _kind(entry["name"]) == kind]
         for entry in recorded:
-            for found in self.run.versions(entry["name"]) if not is_model(entry["name"]) else []:
+            for found in self.run.versions(entry["name"]):
                 if found.content_sha256 == entry["content_sha256"]:
                     return found, ""
-        iteration = version.name.rpartition("/")[0]
-        for name in (f"{iteration}/{kind}", kind):
+        for name in (str(DatasetName.parse(version.name).sibling(kind)), kind):
             if self.run.has(name):
                 note = "from the current version: the one it was made from is gone" if recorded else ""
                 return self.run.current(name), note
@@ -177,7 +193,7 @@ class _Tree:
                 root.facts = {"prompt": row["instruction"]}
                 answer = self._plain_node(run.current(name), row, id, "answered by")
                 root.children.append(answer)
-                verdicts = f"{name.rpartition('/')[0]}/annotations"
+                verdicts = str(DatasetName.parse(name).sibling("annotations"))
                 if run.has(verdicts):
                     rows = self._reader.rows(run.current(verdicts), "output_id", [id])
                     answer.children = [
@@ -285,4 +301,5 @@ def _describe(version: Version) -> dict[str, Any]:
 
 
 def _kind(name: str) -> str:
-    return name.rpartition("/")[2]
+    """Of a dataset; of anything else (a model, a file among the inputs) none."""
+    return DatasetName.parse(name).kind if is_dataset(name) else ""

@@ -19,15 +19,17 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import secrets
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from selfreward.errors import UsageError
+from selfreward.errors import InputError, UsageError
 from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
+from selfreward.sql.queries import check_reads, quoted, tree_text
+from selfreward.sql.queries import connect as connect
+from selfreward.sql.queries import read_stream as read_stream
+from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
 from selfreward.text import one_line
 
@@ -37,12 +39,8 @@ if TYPE_CHECKING:
 VERSIONS = "dataset_versions"
 SCORES = "score_versions"
 
-_READING = {"SELECT", "EXPLAIN", "MULTI"}
-"""MULTI is what DuckDB calls a PIVOT: it looks for the values first."""
 _NAME = re.compile(r'(?:"?\b(iter\d+)"?\s*\.\s*)?"?\b(\w+)"?')
 _LISTS_ALL = re.compile(r"\b(show|information_schema|duckdb_\w+|pragma_\w+|sqlite_\w+|pg_\w+)\b")
-_WRITING_NODE = re.compile(r'"type":"(INSERT|UPDATE|DELETE|MERGE)\w*_NODE"')
-_EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b|\s*\([^)]*\))?", re.IGNORECASE)
 
 
 class OpenRun:
@@ -51,15 +49,15 @@ class OpenRun:
     def __init__(self, path: Path | str, threads: int | None = None, memory_limit: str | None = None) -> None:
         self.run = Run(path)
         self._datasets = [name for name in self.run.names() if not is_model(name)]
-        spill = Path(tempfile.gettempdir()) / f"selfreward-sql-{secrets.token_hex(8)}"
-        settings: dict[str, Any] = {"temp_directory": str(spill)}
-        settings |= {"threads": threads} if threads else {}
+        settings: dict[str, Any] = {"threads": threads} if threads else {}
         settings |= {"memory_limit": memory_limit} if memory_limit else {}
         self._connection = connect(settings)
-        for setting in ("enable_external_access = false", "lock_configuration = true"):
-            self._connection.execute(f"SET {setting}")
         self._loaded: set[str] = set()
+        self._sources: dict[str, str] = {}
+        """Dataset -> the view of its rows, numbered: a name in a query of ours is never one from the run."""
         self._tables: dict[str, pa.Table] = {}
+        self.other_iterations: dict[str, int] = {}
+        """Dataset (of those read so far) -> its rows that say that they are of another iteration."""
 
     def __enter__(self) -> OpenRun:
         return self
@@ -104,15 +102,23 @@ class OpenRun:
         self._datasets = [name for name in self._datasets if wanted(name)]
 
     def table(self, name: str) -> pa.Table:
-        """The rows of a dataset, verified once; one of an iteration always has the column `iteration`."""
+        """The rows of a dataset, verified once; the column `iteration` of one of an iteration says which that is.
+
+        Where the rows themselves say otherwise (imported ones may), the name counts: it is what the run goes by, and an
+        audit names them (`values_in_range`).
+        """
         import pyarrow as pa
 
         if name not in self._tables:
             table = self.run.current(name).table()
-            iteration = name.rpartition("/")[0].removeprefix("iter")
-            if iteration and "iteration" not in table.column_names:
-                numbers = pa.repeat(pa.scalar(int(iteration), pa.int64()), table.num_rows)
-                table = table.append_column("iteration", numbers)
+            iteration = DatasetName.parse(name).iteration
+            if iteration is not None:
+                numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])
+                if "iteration" not in table.column_names:
+                    table = table.append_column("iteration", numbers)
+                elif n_other := _n_other(table["iteration"], iteration):
+                    self.other_iterations[name] = n_other
+                    table = table.set_column(table.column_names.index("iteration"), "iteration", numbers)
             self._tables[name] = table
         return self._tables[name]
 
@@ -138,12 +144,25 @@ class OpenRun:
         return pa.concat_tables(parts, promote_options="default")
 
     def load(self, views: Iterable[str]) -> None:
-        """Verify the datasets behind these views and make the views; what is loaded already costs nothing."""
+        """Verify the datasets behind these views and make the views; what is loaded already costs nothing.
+
+        InputError where rows (imported ones may) lack the columns of their kind, or do not fit together.
+        """
+        import duckdb
+
+        try:
+            self._load(views)
+        except duckdb.Error as error:
+            raise InputError(
+                f"{self.run.path}: the rows of its datasets are not those of a run: {one_line(error)}"
+            ) from error
+
+    def _load(self, views: Iterable[str]) -> None:
         wanted = set(views) - self._loaded
         if EDGES in wanted:
             wanted |= child_datasets() - self._loaded
         names = [name for view in wanted for name in self.datasets(view)]
-        for name in sorted(set(names) - self._loaded):
+        for name in sorted(set(names) - self._sources.keys()):
             self._register(name)
         for kind in sorted({_kind(name) for name in names}):
             self._make_union(kind)
@@ -174,27 +193,10 @@ class OpenRun:
 
     def check_reads(self, query: str) -> str:
         """The text of the one statement in `query`; UsageError where it is none, is several, or would write."""
-        import duckdb
-
         try:
-            statements = self._connection.extract_statements(query)
-        except duckdb.Error as error:
-            raise UsageError(f"query: {one_line(error)}{self._slash_hint(query)}") from error
-        if len(statements) != 1:
-            raise UsageError(f"query: found {len(statements)} statements, expected one")
-        text = _bare(str(statements[0].query))
-        kind = statements[0].type.name
-        if kind == "EXPLAIN":
-            self.check_reads(_EXPLAIN.sub("", text, count=1))
-        tree = self._tree_text(text) if kind == "SELECT" else ""
-        if kind not in _READING or _WRITING_NODE.search(tree):
-            written = kind if kind not in _READING else "data-changing WITH"
-            article = "an" if written[0] in "AEIOU" else "a"
-            raise UsageError(
-                f"query: a run is read-only, and this is {article} {written} statement; expected SELECT (to keep a result, "
-                "write it with --out)"
-            )
-        return text
+            return check_reads(self._connection, query)
+        except UsageError as error:
+            raise UsageError(f"{error}{self._slash_hint(query)}") from error
 
     def _views_in(self, query: str) -> set[str]:
         """Every view whose name occurs as a word: at worst one too many is verified."""
@@ -207,16 +209,11 @@ class OpenRun:
             found.add(qualified if iteration and qualified in known else EDGES if word == LINEAGE else word)
         return found & known
 
-    def _tree_text(self, query: str) -> str:
-        """DuckDB's parse tree as JSON text; empty where it has none for this kind of query."""
-        ((text,),) = self._connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [query]).fetchall()
-        return str(text)
-
     # -- what went wrong -------------------------------------------------------------------------------------
 
     def _explain(self, query: str, error: Exception) -> str:
         """DuckDB's message in one line, led by what we know better: the nearest names."""
-        tree = json.loads(self._tree_text(query))
+        tree = json.loads(tree_text(self._connection, query))
         tables = {str(node["table_name"]).lower(): _dotted(node) for node in _nodes(tree, "BASE_TABLE")}
         defined = {str(entry["key"]).lower() for entry in _entries(tree, "map") if "key" in entry}
         for table, dotted in tables.items():
@@ -237,33 +234,37 @@ class OpenRun:
         return f"; in SQL {found} is {found.replace('/', '.')}" if found else ""
 
     def _columns(self, view: str) -> list[str]:
-        rows = self._connection.execute(f"DESCRIBE {_quoted(view)}").fetchall()
+        rows = self._connection.execute(f"DESCRIBE {quoted(*view.split('.'))}").fetchall()
         return [str(row[0]).lower() for row in rows]
 
     # -- views -----------------------------------------------------------------------------------------------
 
     def _register(self, name: str) -> None:
-        iteration, _, kind = name.rpartition("/")
-        source = f"_{iteration}_{kind}" if iteration else name
+        dataset, source = DatasetName.parse(name), f"_rows_{len(self._sources)}"
         self._connection.register(source, self.table(name))
-        self._loaded.add(name)
-        if iteration:
-            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {iteration}")
-            self._connection.execute(f"CREATE VIEW {iteration}.{kind} AS SELECT * FROM {source}")
+        self._sources[name] = source
+        if dataset.iteration is not None:
+            schema = f"iter{dataset.iteration}"
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+            self._make_view(quoted(schema, dataset.kind), [source])
 
     def _make_union(self, kind: str) -> None:
         names = [name for name in self._datasets if _kind(name) == kind]
-        if set(names) <= self._loaded and names != [kind]:
-            self._connection.execute(f"CREATE OR REPLACE VIEW {kind} AS {union_query(names)}")
+        if set(names) <= self._sources.keys():
+            self._make_view(quoted(kind), [self._sources[name] for name in names])
+
+    def _make_view(self, view: str, sources: list[str]) -> None:
+        self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {union_query(map(quoted, sources))}")
 
 
-def connect(settings: dict[str, Any] | None = None) -> Any:
-    """An in-memory DuckDB connection that prints nothing: its progress bar goes to stdout, where results are."""
-    import duckdb
+def _n_other(said: Any, iteration: int) -> int:
+    """How many values of a column are not the number of this iteration."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    connection = duckdb.connect(config=settings or {})
-    connection.execute("SET enable_progress_bar = false")
-    return connection
+    if said.type != pa.int64():
+        return len(said)
+    return len(said) - (pc.sum(pc.equal(said, iteration)).as_py() or 0)
 
 
 def open_run(path: Path | str) -> OpenRun:
@@ -271,16 +272,9 @@ def open_run(path: Path | str) -> OpenRun:
     return OpenRun(path)
 
 
-def read_stream(relation: Any) -> pa.RecordBatchReader:
-    """The rows of a relation batch by batch, on every DuckDB from 1.1 on."""
-    import pyarrow as pa
-
-    return pa.RecordBatchReader.from_stream(relation)
-
-
-def union_query(datasets: Iterable[str]) -> str:
+def union_query(quoted_tables: Iterable[str]) -> str:
     """All iterations of one kind of dataset as one SELECT, columns matched by name."""
-    return " UNION ALL BY NAME ".join(f"SELECT * FROM {name.replace('/', '.')}" for name in datasets)
+    return " UNION ALL BY NAME ".join(f"SELECT * FROM {table}" for table in quoted_tables)
 
 
 def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
@@ -292,10 +286,10 @@ def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
     rows = []
     for name in names:
         manifest = run.current(name).manifest
-        iteration = name.rpartition("/")[0].removeprefix("iter")
+        dataset = DatasetName.parse(name)
         plain = {
-            "dataset": _kind(name),
-            "iteration": int(iteration) if iteration else None,
+            "dataset": dataset.kind,
+            "iteration": dataset.iteration,
             "version": manifest["key"][:16],
             "n_rows": manifest["counts"]["out"],
         }
@@ -306,22 +300,8 @@ def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
 
 
-def _bare(statement: str) -> str:
-    """A statement without its semicolon and what follows it, so that it can stand inside another."""
-    import duckdb
-
-    tokens = [(place, kind.name) for place, kind in duckdb.tokenize(statement)]
-    while tokens and tokens[-1][1] == "comment":
-        statement = statement[: tokens.pop()[0]]
-    return statement.strip().rstrip(";").rstrip()
-
-
 def _kind(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _quoted(view: str) -> str:
-    return ".".join(f'"{part}"' for part in view.split("."))
+    return DatasetName.parse(name).kind
 
 
 def _dotted(table: dict[str, Any]) -> str:

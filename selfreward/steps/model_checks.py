@@ -10,16 +10,15 @@ counted. A script is read whole; of a server only address, key and options are c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions, Request
 from selfreward.engines.registry import ModelString, open_engine, parse_model_string
 from selfreward.errors import ConfigError, EngineError
+from selfreward.models.folder import max_context
 from selfreward.models.known import fetch_model
 from selfreward.progress import say
 from selfreward.steps.step import Plan, stage_module
@@ -63,7 +62,7 @@ def _check_folder(model: str, target: ModelString, plans: list[Plan], config: Ru
 
     folder = fetch_model(target.target)
     tokenizer = ChatTokenizer(folder)  # raises where there is no chat template
-    context = config.engine.max_context or _context(folder)
+    context = config.engine.max_context or max_context(folder)
     if context is None:
         return
     for plan in plans:
@@ -90,15 +89,3 @@ def _check_room(
             f"{plan.name}: judge prompts may have {n_prompt + longest} tokens and answers {n_answer}, but {model!r} reads "
             f"{context}; what does not fit is left unscored and counted as engine_error"
         )
-
-
-def _context(folder: Path) -> int | None:
-    """What the folder's configuration says it can read."""
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # the engine says what is wrong with the folder
-    found = values.get("max_position_embeddings") or values.get("text_config", {}).get(
-        "max_position_embeddings"
-    )
-    return found if isinstance(found, int) else None

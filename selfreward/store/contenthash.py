@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = "selfreward-rows-1"
+MAX_DEPTH = 24
+"""Of lists and structs inside one another."""
 
 
 class ContentHasher:
@@ -166,17 +168,23 @@ class _Struct:
         return ["struct", self._validity.hexdigest(), fields]
 
 
-def _node(kind: pa.DataType, where: str) -> _Node:
+def _node(kind: pa.DataType, where: str, depth: int = 0) -> _Node:
     import pyarrow as pa
 
+    if depth > MAX_DEPTH:
+        raise InputError(
+            f"{where[:60]}: is nested more than {MAX_DEPTH} levels deep, which Parquet cannot hold"
+        )
     if pa.types.is_struct(kind):
         inner = [kind.field(i) for i in range(kind.num_fields)]
         _refuse_twins([field.name for field in inner], where)
-        return _Struct([(field.name, _node(field.type, f"{where}.{field.name}")) for field in inner])
+        return _Struct(
+            [(field.name, _node(field.type, f"{where}.{field.name}", depth + 1)) for field in inner]
+        )
     if pa.types.is_list(kind):
-        return _List("list", _node(kind.value_type, where))
+        return _List("list", _node(kind.value_type, where, depth + 1))
     if pa.types.is_large_list(kind):
-        return _List("large_list", _node(kind.value_type, where))
+        return _List("large_list", _node(kind.value_type, where, depth + 1))
     if kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
         return _Text(type_name(kind, where))
     return _Leaf(type_name(kind, where))

@@ -12,6 +12,7 @@ covered: a disk that lies about fsync, and network file systems without atomic r
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selfreward.errors import StoreError
-from selfreward.store.owner import temporary_name
+from selfreward.store.owner import owner_runs, temporary_name
 
 hook: Callable[[str, Path], None] | None = None
 """Called as hook(call, path) before each call; tests raise OSError or kill the process from it."""
@@ -59,6 +60,11 @@ def filling(folder: Path) -> Iterator[None]:
             raise
         with explained("write", Path(error.filename) if ours else folder):
             raise
+
+
+def is_no_space(error: BaseException) -> bool:
+    """Whether a StoreError of this module says that the disk, or the user's share of it, is full."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def read(path: Path) -> bytes | None:
@@ -123,7 +129,11 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` for a library to fill; what was filled replaces `path` whole, or nothing is left."""
+    """A hidden name beside `path` for a library to fill; what was filled replaces `path` whole, or nothing is left.
+
+    What a killed process left when it wrote the same file is removed first: no `gc` looks outside of run folders.
+    """
+    _sweep(path)
     temporary = path.with_name(temporary_name(path.name))
     with _removed_on_failure(temporary):
         with explained("write", path):
@@ -132,6 +142,13 @@ def new_file(path: Path) -> Iterator[Path]:
         with call("rename", path):
             temporary.rename(path)
     sync_folder(path.parent)
+
+
+def _sweep(path: Path) -> None:
+    with suppress(OSError):
+        for left in path.parent.glob(f".tmp-{glob.escape(path.name)}-*"):
+            if owner_runs(left.name.removesuffix(".wal")) is False:  # DuckDB's journal lies beside its file
+                left.unlink()
 
 
 @contextmanager

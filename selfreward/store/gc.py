@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR
 
-from selfreward.errors import DamagedError
+from selfreward.errors import DamagedError, StoreError
 from selfreward.store import durable
-from selfreward.store.names import is_model, is_version, names_on_disk
+from selfreward.store.names import folder_of, is_model, is_version, names_on_disk
 from selfreward.store.owner import owner_runs
 from selfreward.store.run import Run
 from selfreward.store.state import State, update_state
@@ -53,15 +53,18 @@ def collect(run: Run, dry_run: bool = False) -> list[Removed]:
     read, since what it was made from is then unknown.
     """
     with nullcontext() if dry_run else run.hold("selfreward gc"):
+        rubbish = list(_rubbish(run.path))
+        if not dry_run:  # first, since run.json cannot be written anew on a full disk
+            for item in rubbish:
+                _remove_rubbish(item.path)
         doomed = list(_unreferenced(run))
         versions = [Removed(v.folder, _n_bytes(v.folder), _WHY_NOT_REFERENCED) for v in doomed]
-        rubbish = list(_rubbish(run.path))
         if dry_run:
             return versions + rubbish
-        update_state(run.path, lambda state: _forget(state, doomed))
+        forgotten = _forget_all(run, doomed)
         removed = [item for v, item in zip(doomed, versions, strict=True) if _remove_version(run, v)]
-        for item in rubbish:
-            _remove_rubbish(item.path)
+        if not forgotten:
+            update_state(run.path, lambda state: _forget(state, doomed))
         return removed + rubbish
 
 
@@ -103,6 +106,17 @@ def _is_among(version: Version, inputs: object) -> bool:
         return False
 
 
+def _forget_all(run: Run, doomed: list[Version]) -> bool:
+    """Whether run.json could be written; where the disk is full, that has to wait for the room these versions leave."""
+    try:
+        update_state(run.path, lambda state: _forget(state, doomed))
+    except StoreError as error:
+        if not doomed or not durable.is_no_space(error):
+            raise
+        return False
+    return True
+
+
 def _forget(state: State, doomed: list[Version]) -> State:
     for version in doomed:
         entry = state.current.get(version.name)
@@ -131,8 +145,7 @@ def _remove_version(run: Run, version: Version) -> bool:
 
 
 def _rubbish(run: Path) -> Iterator[Removed]:
-    published = {p.name for p in run.glob("datasets/**/*") if is_version(p.name)}
-    published |= {p.name for p in run.glob("models/versions/*/*") if is_version(p.name)}
+    published = {p.name for name in names_on_disk(run) for p in folder_of(run, name).iterdir()}
     for work in sorted((run / ".work").glob("[!.]*")):
         if reason := _why_work_goes(work, published):
             yield Removed(work, _n_bytes(work), reason)
@@ -185,5 +198,7 @@ def _n_bytes(path: Path) -> int:
 def _stats(path: Path) -> Iterator[os.stat_result]:
     """Of everything in a folder; without the lock (`--dry-run`), what is in it may go while we look."""
     with suppress(FileNotFoundError):
-        for found in (path, *path.rglob("*")):
-            yield found.lstat()
+        yield path.lstat()
+        for parent, folders, files in os.walk(path):
+            for name in folders + files:
+                yield Path(parent, name).lstat()

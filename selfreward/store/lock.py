@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from selfreward.errors import BusyError
+from selfreward.errors import BusyError, StoreError
 from selfreward.store import durable
 from selfreward.store.owner import identity, is_alive, temporary_name
 
@@ -26,12 +26,20 @@ from selfreward.store.owner import identity, is_alive, temporary_name
 def hold(folder: Path, doing: str) -> Iterator[None]:
     """Hold the lock of a run folder while `doing` something (words for the other process's message).
 
-    Raises BusyError if a live process holds it, or one of another host, of which that cannot be told.
+    Raises BusyError if a live process holds it, or one of another host, of which that cannot be told. On a full disk,
+    where not even the lock can be written, the folder itself is locked: what makes room must not need room.
     """
     path = folder / ".lock"
     mine = {**identity(os.getpid()), "doing": doing}
     temporary = folder / temporary_name("lock")
-    durable.write_new(temporary, json.dumps(mine).encode())
+    try:
+        durable.write_new(temporary, json.dumps(mine).encode())
+    except StoreError as error:
+        if not durable.is_no_space(error):
+            raise
+        with _hold_without_file(folder, path):
+            yield
+        return
     try:
         while not durable.link_new(temporary, path):
             _take_over_or_refuse(path)
@@ -42,6 +50,22 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
     finally:
         if _read(path) == mine:
             durable.remove_file(path)
+
+
+@contextmanager
+def _hold_without_file(folder: Path, path: Path) -> Iterator[None]:
+    owner = _read(path)
+    if owner is not None and is_alive(owner):
+        raise BusyError(_busy(path, owner))
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"{folder}: another process is making room here; wait for it") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _take_over_or_refuse(path: Path) -> None:
@@ -66,7 +90,7 @@ def _alone(path: Path) -> Iterator[None]:
     costs time and no data.
     """
     with durable.call("open", path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import secrets
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -25,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import DamagedError, StoreError, UsageError
 from selfreward.store import durable, lock
-from selfreward.store.names import folder_of, is_model, is_version
+from selfreward.store.foreign import inside, refuse_links
+from selfreward.store.names import DatasetName, folder_of, is_model, is_version
 from selfreward.store.recipe import Counts, Recipe, file_input, text_input
 from selfreward.store.sealed import FORMAT, digest, seal
 from selfreward.store.state import State, create_state, read_state, update_state
@@ -59,6 +61,7 @@ class Run:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        refuse_links(self.path)
         self.state()  # refuses what is no run folder, is damaged, or has a newer format
 
     @classmethod
@@ -72,6 +75,7 @@ class Run:
                     f"{path}: is not empty and is no run folder (found {strangers[0]!r}); "
                     "choose another folder with --run"
                 )
+        refuse_links(path)
         durable.make_folder(path)
         create_state(path)
         return cls(path)
@@ -174,7 +178,13 @@ class Run:
 
     @contextmanager
     def draft(self, name: str) -> Iterator[Path]:
-        """A hidden folder next to where the version will be; removed if it was not published."""
+        """A hidden folder next to where the version will be; removed if it was not published.
+
+        UsageError for `prompts` without an iteration and the like: it would stand beside the true ones.
+        """
+        if not is_model(name) and not (dataset := DatasetName.parse(name)).in_place:
+            expected = dataset.kind if dataset.iteration is not None else f"iter1/{dataset.kind}"
+            raise UsageError(f"{name!r} is no place for these rows; expected {expected}")
         folder = durable.new_hidden_folder(folder_of(self.path, name), "draft")
         try:
             with durable.filling(folder):
@@ -238,28 +248,45 @@ class Run:
         entry = None
         while entry != (entry := self.state().current.get(model)):
             if entry is not None:
-                target = f"versions/{model}/{entry.version}"
-                durable.point_symlink(self.path / "models" / model, target)
+                link = self.path / "models" / model
+                # A run folder that was copied with its links followed has a folder there.
+                if link.is_dir() and not link.is_symlink():
+                    aside = self._aside(f"{model}-copy")
+                    durable.rename(link, aside)
+                    print(f"{link}: was a folder, expected a link; it is now {aside}", file=sys.stderr)
+                durable.point_symlink(link, f"versions/{model}/{entry.version}")
 
     def work_folder(self, recipe: Recipe) -> Path:
         """The hidden folder of an unfinished stage: its journal and checkpoints, found again by key."""
         return self.path / ".work" / f"{recipe.name.replace('/', '-')}-{recipe.version}"
 
-    def quarantine(self, version: Version) -> Path:
+    def quarantine(self, version: Version, damaged: bool = False) -> Path:
         """Move a damaged version aside, so that the next run builds it again; nothing is deleted.
 
         One whose folder is gone is only forgotten. The folder given back is where it lies now.
 
         It stops being current first: a crash in between leaves a version that run.json does not name, which is
-        verified in full before anybody uses it, and which the same call moves aside.
+        verified in full before anybody uses it, and which the same call moves aside. Where a full disk keeps run.json from
+        being written, one that is `damaged` for certain is moved all the same: no reader loses what it could read.
         """
-        stem = f"{version.name.replace('/', '-')}-{version.version}"
-        aside = self.path / ".damaged" / f"{stem}-{secrets.token_hex(4)}"
-        durable.make_folder(aside.parent)
-        update_state(self.path, lambda state: state.forgetting(version.name, version.version))
+        full = None
+        try:
+            aside = self._aside(f"{version.name.replace('/', '-')}-{version.version}")
+            update_state(self.path, lambda state: state.forgetting(version.name, version.version))
+        except StoreError as error:
+            if not damaged or not durable.is_no_space(error):
+                raise
+            full = error
+            aside = version.folder.with_name(f".damaged-{version.version}-{secrets.token_hex(4)}")
         if version.folder.exists():
             durable.rename(version.folder, aside)
+        if full is not None:
+            print(f"{aside}: moved aside, but run.json still names it: {full}", file=sys.stderr)
         return aside
+
+    def _aside(self, stem: str) -> Path:
+        """A free name among the quarantined things."""
+        return inside(durable.make_folder(self.path / ".damaged"), f"{stem}-{secrets.token_hex(4)}")
 
     def _publish(
         self,

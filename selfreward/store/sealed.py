@@ -61,7 +61,7 @@ def seal(body: dict[str, Any]) -> bytes:
     return (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def unseal(content: bytes, path: Path) -> dict[str, Any]:
+def unseal(content: bytes, path: Path | str) -> dict[str, Any]:
     """The body of a sealed file.
 
     DamagedError where a byte differs from what was written, FormatError where a newer version wrote it.
@@ -81,8 +81,8 @@ def unseal(content: bytes, path: Path) -> dict[str, Any]:
     return body  # type: ignore[no-any-return]
 
 
-def _check_format(found: Any, path: Path) -> None:
-    if not isinstance(found, int) or found > FORMAT:
+def _check_format(found: Any, path: Path | str) -> None:
+    if not isinstance(found, int) or isinstance(found, bool) or found > FORMAT:
         raise FormatError(
             f"{path}: has format {found}, this selfreward reads formats 1 to {FORMAT}; install a newer selfreward"
         )

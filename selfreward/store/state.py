@@ -12,6 +12,7 @@ whose `run.json` is missing is refused, with the file to restore it from: nothin
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,10 +21,12 @@ from typing import Any
 
 from selfreward.errors import DamagedError, StoreError
 from selfreward.store import durable
+from selfreward.store.foreign import RUN_JSON, check
 from selfreward.store.owner import temporary_name
 from selfreward.store.sealed import FORMAT, seal, unseal
 
 _KEPT_GENERATIONS = 50
+_GENERATION = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.json\Z")
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def _generation_path(run: Path, generation: int) -> Path:
 def _generations(run: Path) -> list[int]:
     with durable.explained("read", run / ".run"):
         try:
-            return [int(p.stem) for p in (run / ".run").iterdir() if p.suffix == ".json" and p.stem.isdigit()]
+            return [int(p.stem) for p in (run / ".run").iterdir() if _GENERATION.match(p.name)]
         except FileNotFoundError:
             return []
 
@@ -209,13 +212,21 @@ def _read_generation(run: Path, generation: int) -> State | None:
     """None where it has been pruned since it was listed."""
     path = _generation_path(run, generation)
     content = durable.read(path)
-    return None if content is None else _parse(content, path)
+    if content is None:
+        return None
+    state = _parse(content, path)
+    if state.generation != generation:  # writers would build on one number and claim another
+        raise DamagedError(
+            f"{path}: holds generation {state.generation}, so it was renamed; remove it, `run.json` says what is current"
+        )
+    return state
 
 
 @lru_cache(maxsize=16)
 def _parse(content: bytes, path: Path) -> State:
     """Remembered by content: a run asks for its state some hundred times, and it changes some ten times."""
     body: dict[str, Any] = unseal(content, path)
+    check(RUN_JSON, body, path)
     current = {
         name: Current(entry["version"], entry["manifest_sha256"], tuple(entry["previous"]))
         for name, entry in body["current"].items()

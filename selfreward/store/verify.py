@@ -38,7 +38,7 @@ def verify_run(path: Path, name: str | None = None, quarantine: bool = False) ->
             progress.update(end - progress.n)  # the manifest, and what lies behind the first damage
             checks.append(check)
             if check.problem and quarantine:
-                run.quarantine(version)
+                run.quarantine(version, damaged=True)
     return checks
 
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import DamagedError, InputError, StoreError
 from selfreward.store import durable
-from selfreward.store.names import is_version
+from selfreward.store.foreign import MANIFEST_JSON, check
+from selfreward.store.names import is_model, is_version
 from selfreward.store.sealed import unseal
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Version:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The sealed manifest; DamagedError where it was changed, FormatError where it is too new."""
-        return unseal(self.manifest_bytes, self.folder / MANIFEST)
+        """The sealed manifest; DamagedError where it was changed or says what none says, FormatError if too new."""
+        return read_as_manifest(self.manifest_bytes, self.folder / MANIFEST)
 
     @property
     def manifest_sha256(self) -> str:
@@ -129,31 +130,66 @@ class Version:
             )
 
     def verify(self, on_bytes: OnBytes = lambda n: None) -> None:
-        """Hash every file and compare with the manifest; DamagedError names the first that differs."""
+        """Hash every file and compare with the manifest, then every value; DamagedError names the first that is wrong."""
         self.check_files()
         entries = self.manifest["files"]
         paths = [self.folder / entry["name"] for entry in entries]
         _compare(
             zip(paths, entries, _in_threads(lambda path: file_sha256(path, on_bytes), paths), strict=True)
         )
+        if not is_model(self.manifest["name"]):
+            self._rows([_map(path) for path in paths])
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """All rows as an Arrow table over memory-mapped files, every file of the version verified before.
 
         All shards are opened before the first is hashed, so that `gc` cannot take one away in between.
         """
-        import pyarrow as pa
-
         entries = self.manifest["files"]
-        if all(entry["rows"] is None for entry in entries):
+        if is_model(self.manifest["name"]):
             raise StoreError(f"{self.folder}: holds no rows, {self.name} is a model")
         self.check_files()
         paths = [self.folder / entry["name"] for entry in entries]
         maps = [_map(path) for path in paths]
         _compare(zip(paths, entries, _in_threads(_sha256, maps), strict=True))
-        shards = [data for data, entry in zip(maps, entries, strict=True) if entry["rows"] is not None]
-        table = pa.concat_tables(pa.ipc.open_stream(shard).read_all() for shard in shards)
+        table = self._rows(maps)
         return table.select(columns) if columns is not None else table
+
+    def _rows(self, maps: list[Any]) -> pa.Table:
+        """The rows in these files, every value looked at: whoever made the files made their hashes, too.
+
+        Offsets that point outside, or letters that are none, would end the process later, without a sentence.
+        """
+        import pyarrow as pa
+
+        from selfreward.store.contenthash import ContentHasher
+
+        shards = []
+        for data, entry in zip(maps, self.manifest["files"], strict=True):
+            if entry["rows"] is None:
+                continue
+            path = self.folder / entry["name"]
+            try:
+                shard = _read_shard(data)
+                ContentHasher(shard.schema)  # which types there may be
+                shard.validate(full=True)
+                shards.append(shard)
+                table = pa.concat_tables(shards)
+            except (pa.ArrowException, InputError, ValueError, RecursionError, OSError) as error:
+                raise DamagedError(
+                    f"{path}: its bytes are those that were published, but they hold no valid rows "
+                    f"({' '.join(str(error).split())[:200]}); {_REMEDY}"
+                ) from error
+            if shard.num_rows != entry["rows"]:
+                raise DamagedError(
+                    f"{path}: holds {shard.num_rows:,} rows, the manifest says {entry['rows']:,}; {_REMEDY}"
+                )
+        if not shards or table.num_rows != self.n_rows:
+            found = f"{table.num_rows:,} rows" if shards else "no file of rows"
+            raise DamagedError(
+                f"{self.folder}: holds {found}, the manifest's counts say {self.n_rows:,} rows; {_REMEDY}"
+            )
+        return table
 
     def dataset(self) -> datasets.Dataset:
         """All rows as a `datasets.Dataset` made from the verified table, not from the folder.
@@ -163,7 +199,12 @@ class Version:
         """
         import datasets
 
-        return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
+        try:
+            return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # a stranger's features
+            raise DamagedError(
+                f"{self.folder}: its columns are none that `datasets` knows: {error}; {_REMEDY}"
+            ) from error
 
 
 def load_rows(folder: Path | str) -> datasets.Dataset:
@@ -191,7 +232,19 @@ def load_rows(folder: Path | str) -> datasets.Dataset:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The sealed manifest of a version folder, None if the folder has none."""
     content = durable.read(folder / MANIFEST)
-    return None if content is None else unseal(content, folder / MANIFEST)
+    return None if content is None else read_as_manifest(content, folder / MANIFEST)
+
+
+def read_as_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
+    """The body of a sealed manifest; DamagedError where it is not what selfreward writes."""
+    body = unseal(content, path)
+    check(MANIFEST_JSON, body, path)
+    twins = [entry["name"] for entry in body["files"]]
+    if len(set(twins)) < len(twins):
+        raise DamagedError(
+            f"{path}: names {max(twins, key=twins.count)!r} twice; selfreward writes no such file"
+        )
+    return body
 
 
 _REMEDY = "`selfreward verify RUN --quarantine` moves the version aside, and the next run rebuilds it"
@@ -217,6 +270,20 @@ def _map(path: Path) -> Any:
 
     with durable.explained("read", path):
         return pa.memory_map(str(path)).read_buffer()
+
+
+def _read_shard(data: Any) -> pa.Table:
+    """The rows lie where the file maps them; compressed ones, which the store never writes, could fill the memory."""
+    import pyarrow as pa
+
+    reader, n_bytes = pa.ipc.open_stream(data), 0
+    batches = []
+    for batch in reader:
+        n_bytes += batch.get_total_buffer_size()
+        if n_bytes > 2 * len(data) + (1 << 20):
+            raise ValueError(f"{len(data):,} bytes unpack to more than {n_bytes:,}")
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _in_threads(hash_one: Callable[[Any], str], things: list[Any]) -> list[str]:
@@ -247,7 +314,8 @@ def _files_in(folder: Path) -> dict[str, int]:
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in files + links:
             path = Path(parent, name)
-            found[path.relative_to(folder).as_posix()] = path.stat().st_size if path.is_file() else -1
+            is_file = path.is_file() and not path.is_symlink()
+            found[path.relative_to(folder).as_posix()] = path.stat().st_size if is_file else -1
     return found
 
 

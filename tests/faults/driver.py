@@ -86,6 +86,8 @@ class Operation:
     look: Callable[[Path], dict[str, Any]] = readers_view
     check: Callable[[Path], object] = lambda folder: None
     """Called after the rerun."""
+    survives: tuple[int, ...] = ()
+    """Errors of the disk after which it may be done all the same."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def sweep(operation: Operation, fault: Fault, folder: Path, stride: int = 1, fir
     def strike(number: int, case: Path) -> int:
         where = f"{operation.name}, {fault.name} at call {number}"
         outcome = in_child(lambda: operation.act(case), fault, number, case.parent)
-        _check_stop(outcome, fault, case, where)
+        if outcome.code != DONE or fault.error not in operation.survives:
+            _check_stop(outcome, fault, case, where)
         trial.check(case, where)
         return outcome.code != DONE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -148,7 +149,7 @@ STORE_OPERATIONS = [
     Operation("append to a torn journal", _half_a_journal, _finish_the_journal, _units),
     Operation("take over a dead process's lock", _run_with_a_dead_lock, _work_with_the_lock),
     Operation("quarantine", _two_versions, _quarantine_ift),
-    Operation("gc", _rubbish_for_gc, lambda f: collect(Run(f))),
+    Operation("gc", _rubbish_for_gc, lambda f: collect(Run(f)), survives=(errno.ENOSPC,)),
 ]  # fmt: skip
 
 __all__ = ["STORE_OPERATIONS", "leave_a_lock", "publish", "publish_model", "readers_view", "recipe", "rows"]

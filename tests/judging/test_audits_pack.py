@@ -189,7 +189,7 @@ def test_a_missing_dataset_skips_its_audits_and_leaves_the_others(tmp_path: Path
 
 def test_a_check_whose_datasets_are_all_absent_is_skipped_whatever_tables_it_needs(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    publish_rows(run, "judge_eval", JudgeEval, [])
+    publish_rows(run, "iter1/judge_eval", JudgeEval, [])
     (result,) = run_audits(run, checks=["references_resolve"], save=False).results
     assert (result.verdict, result.reason[:18]) == ("skipped", "the run has no see")
 

@@ -23,8 +23,13 @@ def run(tmp_path):
     return tmp_path
 
 
+def named(version: str) -> str:
+    """A version's name of 16 hex digits, as all have."""
+    return version.encode().hex().rjust(16, "0")
+
+
 def use(name: str, version: str):
-    return lambda state: state.with_current(name, version, "0" * 64)
+    return lambda state: state.with_current(name, named(version), "0" * 64)
 
 
 def shown(run) -> dict:
@@ -34,9 +39,9 @@ def shown(run) -> dict:
 def test_what_was_current_before_is_remembered_newest_first(run):
     for version in ("a", "b", "c", "a"):
         state = update_state(run, use("ift", version))
-    assert state.current["ift"].version == "a"
-    assert state.current["ift"].previous == ("c", "b")
-    assert shown(run)["current"]["ift"]["previous"] == ["c", "b"]
+    assert state.current["ift"].version == named("a")
+    assert state.current["ift"].previous == (named("c"), named("b"))
+    assert shown(run)["current"]["ift"]["previous"] == [named("c"), named("b")]
 
 
 @settings(deadline=None)
@@ -62,7 +67,7 @@ def test_a_writer_that_died_before_run_json_followed_loses_nothing(run, monkeypa
         patch.setattr(state_module, "_show_newest", lambda run: None)
         update_state(run, use("ift", "a"))
     assert shown(run)["generation"] == 0
-    assert read_state(run).current["ift"].version == "a"
+    assert read_state(run).current["ift"].version == named("a")
     update_state(run, lambda state: state)
     assert shown(run)["generation"] == 1
 
@@ -75,7 +80,7 @@ def test_two_writers_on_the_same_generation_both_get_in(run):
         if not calls:
             update_state(run, use("eft", "x"))
         calls.append(state.generation)
-        return state.with_current("ift", "a", "")
+        return state.with_current("ift", named("a"), "0" * 64)
 
     state = update_state(run, overtaken)
     assert calls == [0, 1]
@@ -94,12 +99,12 @@ def test_a_writer_that_slept_through_the_pruning_still_gets_in(run):
             slept.append(True)
             for i in range(60):
                 update_state(run, use("eft", f"v{i}"))
-        return state.with_current("ift", "a", "")
+        return state.with_current("ift", named("a"), "0" * 64)
 
     state = update_state(run, sleeper)
     assert state.generation == 61
     assert read_state(run) == state
-    assert shown(run)["current"]["ift"]["version"] == "a"
+    assert shown(run)["current"]["ift"]["version"] == named("a")
     assert not (run / ".run" / "00000001.json").exists()
 
 
@@ -130,7 +135,7 @@ def test_no_run_json_is_no_run_folder_and_a_lost_one_is_refused_with_the_way_bac
     with pytest.raises(DamagedError, match=r"run\.json: is missing.*`\.run/00000001\.json` holds the same"):
         read_state(run)
     shutil.copy(run / ".run" / "00000001.json", run / "run.json")
-    assert read_state(run).current["ift"].version == "a"
+    assert read_state(run).current["ift"].version == named("a")
 
 
 def test_a_damaged_generation_that_would_be_newest_is_refused_not_skipped(run):
@@ -162,10 +167,10 @@ def test_a_run_folder_of_a_newer_version_is_refused_with_both_versions(run):
 def test_a_run_folder_of_format_1_is_read(tmp_path):
     """The bytes of the first format, as they were written: later versions must go on reading them."""
     body = {"format": 1, "generation": 3, "current": {
-        "iter1/pairs": {"version": "3f0c", "manifest_sha256": "ab", "previous": ["77aa"]}}}  # fmt: skip
+        "iter1/pairs": {"version": "3f0c" * 4, "manifest_sha256": "ab" * 32, "previous": ["77aa" * 4]}}}  # fmt: skip
     (tmp_path / "run.json").write_bytes(seal(body))
     state = read_state(tmp_path)
-    assert (state.generation, state.current["iter1/pairs"].previous) == (3, ("77aa",))
+    assert (state.generation, state.current["iter1/pairs"].previous) == (3, ("77aa" * 4,))
 
 
 def test_strange_files_beside_the_generations_do_no_harm(run):

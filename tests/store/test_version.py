@@ -256,7 +256,7 @@ def test_verify_tells_how_many_bytes_it_hashed(run, sharded):
 
 def test_the_bar_of_verify_counts_every_byte_of_every_file(run, sharded, capsys, monkeypatch):
     """The real tqdm bar, told not to wait: its end is 100 % of what lies in the version's folder."""
-    publish(run, "prompts", 1)
+    publish(run, "eft", 1)
     monkeypatch.delenv("SELFREWARD_QUIET", raising=False)
     monkeypatch.setattr(progress, "DELAY", 0.0)
     assert [check.problem for check in verify_run(run.path)] == [None, None]

@@ -1,9 +1,9 @@
 -- name: counts_complete
 -- group: contract
--- protects from: answers and judgements that went missing: every kept prompt has N candidates, each with its judgements
+-- protects from: answers, judgements and scores that went missing: every kept prompt has N candidates, each with its own
 -- severity: fail
 -- needs: dataset_versions, expected_counts, judged
--- uses: prompts, candidates, judgements
+-- uses: prompts, candidates, judgements, scores
 --
 -- What was asked for is in the manifests; for imported data, what most prompts (candidates) have.
 WITH answers AS MATERIALIZED (
@@ -22,12 +22,16 @@ SELECT 'prompts' AS dataset, iteration, id, 'candidates' AS of, n AS found, n_ca
 FROM answers JOIN asked_for USING (iteration) WHERE n <> n_candidates
 UNION ALL
 SELECT 'prompts', iteration, prompt_id, 'candidates', 0, n_candidates
-FROM prompts JOIN asked_for USING (iteration) WHERE kept AND iteration IN (SELECT DISTINCT iteration FROM candidates)
+FROM prompts JOIN asked_for USING (iteration) WHERE kept AND iteration IN (SELECT iteration FROM dataset_versions WHERE dataset = 'candidates')
     AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.iteration = prompts.iteration AND a.id = prompt_id)
 UNION ALL
 SELECT 'candidates', iteration, id, 'judgements', n, n_judgements
 FROM verdicts JOIN asked_for USING (iteration) WHERE n <> n_judgements
 UNION ALL
 SELECT 'candidates', iteration, candidate_id, 'judgements', 0, n_judgements
-FROM candidates JOIN asked_for USING (iteration) WHERE iteration IN (SELECT DISTINCT iteration FROM judged)
+FROM candidates JOIN asked_for USING (iteration) WHERE iteration IN (SELECT iteration FROM dataset_versions WHERE dataset = 'judgements')
     AND NOT EXISTS (SELECT 1 FROM verdicts v WHERE v.iteration = candidates.iteration AND v.id = candidate_id)
+UNION ALL
+SELECT 'candidates', iteration, id, 'scores', 0, 1 FROM verdicts v
+WHERE iteration IN (SELECT iteration FROM dataset_versions WHERE dataset = 'scores')
+    AND NOT EXISTS (SELECT 1 FROM scores s WHERE s.iteration = v.iteration AND s.candidate_id = v.id)

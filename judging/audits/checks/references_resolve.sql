@@ -2,13 +2,15 @@
 -- group: contract
 -- protects from: rows that were made from something that is not there, as after mixing two versions
 -- severity: fail
--- needs: judged
+-- needs: judged, dataset_versions
 -- uses: seeds, ift, eft, prompts, candidates, judgements, scores, pairs
 --
 -- Only references into a dataset that the run has (in that iteration, from that source) are followed. What points into
 -- one dataset is looked up together, judgements by candidate and each demonstration once; whose they are is asked only
 -- of what is not there.
-WITH to_candidates AS (
+WITH has AS (
+    SELECT dataset, iteration FROM dataset_versions
+), to_candidates AS (
     SELECT 'judgements' AS dataset, iteration, NULL AS id, 'candidate_id' AS reference, candidate_id AS target FROM judged
     UNION ALL SELECT 'scores', iteration, candidate_id, 'candidate_id', candidate_id FROM scores
     UNION ALL SELECT 'pairs', iteration, pair_id, 'chosen_id', chosen_id FROM pairs
@@ -24,20 +26,22 @@ WITH to_candidates AS (
     SELECT target FROM (SELECT DISTINCT unnest(demonstration_ids) AS target FROM prompts)
     ANTI JOIN (SELECT ift_id AS target FROM ift UNION ALL SELECT prompt_id FROM prompts) USING (target)
 )
-SELECT * FROM no_candidate WHERE dataset <> 'judgements' AND iteration IN (SELECT DISTINCT iteration FROM candidates)
+SELECT * FROM no_candidate WHERE dataset <> 'judgements' AND iteration IN (SELECT iteration FROM has WHERE dataset = 'candidates')
 UNION ALL
 SELECT 'judgements', iteration, judgement_id, 'candidate_id', candidate_id FROM judgements
 SEMI JOIN (SELECT iteration, target AS candidate_id FROM no_candidate WHERE dataset = 'judgements') USING (iteration, candidate_id)
-WHERE iteration IN (SELECT DISTINCT iteration FROM candidates)
+WHERE iteration IN (SELECT iteration FROM has WHERE dataset = 'candidates')
 UNION ALL
-SELECT * FROM no_prompt WHERE iteration IN (SELECT DISTINCT iteration FROM prompts)
+SELECT * FROM no_prompt WHERE iteration IN (SELECT iteration FROM has WHERE dataset = 'prompts')
 UNION ALL
 SELECT 'prompts', iteration, id, 'demonstration_ids', target
 FROM (SELECT iteration, prompt_id AS id, unnest(demonstration_ids) AS target FROM prompts) SEMI JOIN not_shown USING (target)
-WHERE EXISTS (SELECT 1 FROM ift)
+WHERE EXISTS (SELECT 1 FROM has WHERE dataset = 'ift')
 UNION ALL
 SELECT 'ift', NULL, ift_id, 'source_id', source_id FROM ift ANTI JOIN seeds ON source_id = seed_id
 WHERE source IN (SELECT DISTINCT source FROM seeds)
+    OR NOT EXISTS (SELECT 1 FROM seeds) AND EXISTS (SELECT 1 FROM has WHERE dataset = 'seeds')
 UNION ALL
 SELECT 'eft', NULL, eft_id, 'source_id', source_id FROM eft ANTI JOIN seeds ON source_id = seed_id
 WHERE source IN (SELECT DISTINCT source FROM seeds)
+    OR NOT EXISTS (SELECT 1 FROM seeds) AND EXISTS (SELECT 1 FROM has WHERE dataset = 'seeds')

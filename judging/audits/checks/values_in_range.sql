@@ -2,7 +2,7 @@
 -- group: contract
 -- protects from: values outside what the tables promise: an unscored judgement with a number, NaN, an unknown status
 -- severity: fail
--- needs: configured
+-- needs: configured, other_iterations
 -- uses: eft, prompts, candidates, judgements, scores, pairs
 SELECT 'judgements' AS dataset, iteration, judgement_id AS id, problem FROM (
     SELECT iteration, judgement_id, CASE
@@ -50,3 +50,5 @@ SELECT 'eft', NULL, eft_id, problem FROM (
 UNION ALL
 SELECT 'pairs', iteration, pair_id, 'a score or margin is NaN' FROM pairs
 WHERE isnan(chosen_score) OR isnan(rejected_score) OR isnan(margin)
+UNION ALL
+SELECT dataset, iteration, NULL, n_rows || ' rows say that they are of another iteration' FROM other_iterations

@@ -1,0 +1,87 @@
+"""What a model folder loads: nothing but its own files, and no code. Whatever loads or hashes a folder asks here first."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from selfreward.errors import InputError
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+"""Weights in these formats can run code when they are loaded."""
+
+NOT_THE_MODEL = (
+    "source.json",
+    "manifest.json",
+    "training_args.bin",
+    "trainer_state.json",
+    "README.md",
+    "LICENSE",
+)
+"""Files beside the model that no answer depends on; everything else in the folder counts."""
+
+
+def check_model_folder(folder: Path) -> None:
+    """InputError for a folder that loads more than its own files, or runs code: what counts must be what is hashed.
+
+    Refused are pickled weights without safetensors beside them, weights that an index or the configuration looks for
+    anywhere but beside itself, adapters (their base model lies elsewhere), and attention kernels from the Hub.
+    """
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: expected a model folder, but it holds no config.json")
+    pickles = sorted(
+        path.name for path in folder.iterdir() if path.suffix in PICKLES and path.name not in NOT_THE_MODEL
+    )
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{folder}: its weights are a pickle ({pickles[0]}), which can run code when it is loaded; save the model as "
+            "safetensors"
+        )
+    if (folder / "adapter_config.json").exists():
+        raise InputError(
+            f"{folder}: holds an adapter (adapter_config.json), whose base model lies elsewhere; merge the two and save that"
+        )
+    config = _json_object(folder / "config.json")
+    for place, values in (("", config), ("text_config.", config.get("text_config"))):
+        for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+            kernel = values.get(key) if isinstance(values, dict) else None
+            if kernel is not None and not (isinstance(kernel, str) and re.fullmatch(r"\w+", kernel)):
+                raise InputError(
+                    f"{folder / 'config.json'}: {place}{key} is {kernel!r}, which is code from elsewhere; remove it"
+                )
+    named = {config.get("transformers_weights"): "config.json"}
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        weights = _json_object(index).get("weight_map", {})
+        if not isinstance(weights, dict):
+            raise InputError(f"{index}: weight_map is no object; expected names of weights and their files")
+        named |= {str(file): index.name for file in weights.values()}
+    for file, where in named.items():
+        if file is not None and not re.fullmatch(r"[\w-][\w.-]*\.safetensors", str(file)):
+            raise InputError(
+                f"{folder / where}: looks for weights in {file!r}, expected a .safetensors file beside it; "
+                "save the model again as one folder"
+            )
+
+
+def max_context(folder: Path) -> int | None:
+    """How many tokens the folder's configuration says that the model reads; None where it says no number."""
+    values = _json_object(folder / "config.json")
+    inner = values.get("text_config")
+    found = values.get("max_position_embeddings")
+    found = found or (inner.get("max_position_embeddings") if isinstance(inner, dict) else None)
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    """Empty where it is no JSON: the engine, which cannot load the folder then, says why. InputError for another value."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: holds no JSON object; expected settings by name, as `save_pretrained` writes them"
+        )
+    return value

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import typer
-from annotated_types import Ge
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
@@ -64,6 +63,13 @@ PromptsFile = Annotated[
     File, Field(description="json or jsonl with instruction or prompt; default: the run's EFT eval split.")
 ]
 Temperature = Annotated[float, Field(ge=0, description="Of the answers; 0 is greedy.")]
+RunFolder = Annotated[
+    Path, Field(title="RUN", description="A run folder: its models (M1, SFT, …) and a place for results.")
+]
+MaxCost = Annotated[
+    float,
+    Field(ge=0, description="Most to spend on priced servers from this folder, in the prices' currency."),
+]
 
 DEFAULT_ANNOTATOR = "selfreward_weighted"
 RowsT = TypeVar("RowsT")
@@ -97,13 +103,7 @@ class Measure(ABC, Generic[RowsT, ResultT]):
     name: ClassVar[str]
     """The command."""
 
-    run: (
-        Annotated[
-            Path,
-            Field(title="RUN", description="A run folder: its models (M1, SFT, …) and a place for results."),
-        ]
-        | None
-    ) = None
+    run: RunFolder | None = None
 
     @abstractmethod
     def rows(self, ask: ModelAccess) -> RowsT:
@@ -126,15 +126,7 @@ class Measure(ABC, Generic[RowsT, ResultT]):
 class WithCosts(Measure[RowsT, ResultT]):
     """A measure that may ask priced servers."""
 
-    max_cost: (
-        Annotated[
-            float,
-            Field(
-                ge=0, description="Most to spend on priced servers from this folder, in the prices' currency."
-            ),
-        ]
-        | None
-    ) = None
+    max_cost: MaxCost | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +208,7 @@ def _flags(measured: type[Measure[Any, Any]]) -> Iterator[inspect.Parameter]:
         said = [field, *_field_infos(hints[name])]
         title = next((info.title for info in said if info.title), None)
         doc = field.description or next((info.description for info in said if info.description), "")
-        least = next((part.ge for info in said for part in info.metadata if isinstance(part, Ge)), None)
+        least = next((part.ge for info in said for part in info.metadata if hasattr(part, "ge")), None)
         kind = plain[name]
         if get_origin(kind) is tuple:
             kind = list[get_args(kind)[0]]  # type: ignore[misc]

@@ -18,6 +18,7 @@ from selfreward.errors import EmptyResultError, InputError, UsageError
 from selfreward.progress import say
 from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import (
+    EMBEDDED,
     SeedReading,
     looks_like_messages,
     looks_like_trees,
@@ -28,7 +29,6 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Seed, to_table
 
-EMBEDDED = Path(__file__).parent / "seeds"
 NAME = "builders.seed_replies"
 VERSION = 1
 _ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".gz")
@@ -75,12 +75,6 @@ def _is_local(source: str) -> bool:
 
 def _source_name(source: str) -> str:
     return Path(source).name.split(".")[0]
-
-
-def embedded_seeds() -> SeedReading:
-    """The set that comes with this package."""
-    lines = [line for path in sorted(EMBEDDED.glob("*.jsonl")) for line in read_rows(path)]
-    return read_trees(lines, "embedded", "en", "builders/seeds")
 
 
 def _read(settings: SeedsConfig, files: dict[str, Path]) -> SeedReading:

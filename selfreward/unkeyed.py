@@ -54,3 +54,7 @@ def marks(cls: type) -> dict[str, str]:
     return {
         name: mark.value for name, hint in hints.items() for mark in get_args(hint) if isinstance(mark, _Mark)
     }
+
+
+MONEY = ("max_cost", "spent", "price_per_million_in", "price_per_million_out")
+"""Keys of `engine.extra` about money; they change no row and are no part of a key."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from selfreward.config.run import RunConfig
 from selfreward.secrets import found_in, mask, mask_tree
-from selfreward.trust import closed_extra
+from selfreward.steps.trust import closed_extra
 
 _LOGIN = re.compile(r"(?<=://)[^/\s]*@")
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\",#<>]*", re.IGNORECASE)

@@ -30,12 +30,12 @@ from selfreward.data_cards.tree.stored_rows import write_rows
 from selfreward.data_cards.tree.trees import RemoteFile
 from selfreward.errors import DamagedError, StoreError, UsageError
 from selfreward.progress import bar, say
+from selfreward.steps.trust import mark
 from selfreward.store import durable, foreign
 from selfreward.store.run import Run
 from selfreward.store.sealed import seal, unseal
 from selfreward.store.state import State, update_state
 from selfreward.store.version import MANIFEST, Version, file_sha256, read_as_manifest
-from selfreward.trust import mark
 
 MAX_BYTES = 100e9
 """What a pull may unpack to, unless told otherwise."""

@@ -14,8 +14,8 @@ from selfreward.engines.base import EngineOptions
 from selfreward.engines.references import ModelRef, foreign, resolve
 from selfreward.errors import UsageError
 from selfreward.evaluation.ask.requests import EngineSettings
+from selfreward.steps.trust import require_trust
 from selfreward.store.run import Run, is_model
-from selfreward.trust import require_trust
 
 
 class Models:

@@ -23,13 +23,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selfreward.costs import spent
 from selfreward.engines import open_engine
 from selfreward.engines.base import Completion, Engine, EngineOptions, Request
 from selfreward.engines.openai.usage import Usage
 from selfreward.engines.references import ModelRef
 from selfreward.errors import CostLimitError, UsageError
 from selfreward.progress import say
+from selfreward.steps.costs import spent
 from selfreward.steps.generation import Completions, Generation
 from selfreward.store.sealed import digest
 from selfreward.unkeyed import marks

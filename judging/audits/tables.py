@@ -28,9 +28,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward.exchange.importing import KEYS, ROW_CLASSES
 from selfreward.sql.queries import quoted
 from selfreward.sql.views import VERSIONS, OpenRun
-from selfreward.store.exchange import KEYS, ROW_CLASSES
 from selfreward.store.names import DatasetName
 from selfreward.tables import arrow_schema, required_columns
 

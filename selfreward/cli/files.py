@@ -54,7 +54,7 @@ def import_rows(
 ) -> None:
     """Bring your own rows: validated and versioned like any other.  Example: selfreward import runs/x iter1/prompts p.jsonl"""
     from selfreward.errors import UsageError
-    from selfreward.store.exchange import column_table, import_file, undo_import
+    from selfreward.exchange.importing import column_table, import_file, undo_import
     from selfreward.store.run import Run
 
     if columns:

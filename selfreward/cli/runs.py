@@ -67,7 +67,7 @@ def run(
     from selfreward.config.run import load_config
     from selfreward.report import format_report, report_run
     from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
-    from selfreward.trust import require_trust
+    from selfreward.steps.trust import require_trust
 
     started = time.monotonic()
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])

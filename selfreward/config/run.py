@@ -18,10 +18,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from selfreward.config.training import DpoConfig, SftConfig
-from selfreward.costs import MONEY
 from selfreward.errors import ConfigError
 from selfreward.text import shorten
-from selfreward.unkeyed import Count, KeyedApart, Section, Share, Unkeyed
+from selfreward.unkeyed import MONEY, Count, KeyedApart, Section, Share, Unkeyed
 
 SEED_ROLES = (
     "prompt",

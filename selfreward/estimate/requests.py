@@ -17,10 +17,10 @@ from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, of_version, resolve
+from selfreward.exchange.importing import is_imported
 from selfreward.steps.pipeline import build_step, make_job, recipe_of
 from selfreward.steps.status import journalled
 from selfreward.steps.step import Plan
-from selfreward.store.exchange import is_imported
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
 

@@ -14,10 +14,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from selfreward.errors import InputError
+from selfreward.reading.files import read_rows
 from selfreward.tables import Seed
+
+EMBEDDED = Path(__file__).parents[1] / "builders" / "seeds"
+"""The set that comes with this package, tree-per-line."""
 
 
 @dataclass
@@ -188,3 +193,9 @@ def _quality(labels: Any, where: str) -> float | None:
     else:
         found = (labels.get("quality") or {}).get("value")
     return number_of(found, where, "labels.quality")
+
+
+def embedded_seeds() -> SeedReading:
+    """The set that comes with this package."""
+    lines = [line for path in sorted(EMBEDDED.glob("*.jsonl")) for line in read_rows(path)]
+    return read_trees(lines, "embedded", "en", "builders/seeds")

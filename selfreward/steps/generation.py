@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from selfreward.costs import Ledger
 from selfreward.engines.base import Completion, Engine, Request
 from selfreward.errors import EngineError
 from selfreward.progress import bar, say
+from selfreward.steps.costs import Ledger
 from selfreward.store.journal import Journal
 
 Completions = dict[tuple[str, int], Completion]

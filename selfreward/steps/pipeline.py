@@ -22,17 +22,17 @@ from types import FrameType
 from typing import Any
 
 from selfreward.config.run import RunConfig, dump_config
-from selfreward.costs import spent
 from selfreward.engines.base import EngineOptions
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
 from selfreward.errors import UsageError
+from selfreward.exchange.importing import is_imported
 from selfreward.progress import say
 from selfreward.secrets import mask_tree
+from selfreward.steps.costs import spent
 from selfreward.steps.model_checks import check_models
 from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
 from selfreward.store import durable
-from selfreward.store.exchange import is_imported
 from selfreward.store.run import Recipe, Run, file_input, is_model, text_input
 from selfreward.store.version import Version
 

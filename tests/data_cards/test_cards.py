@@ -132,7 +132,7 @@ def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
 
 def test_every_dataset_of_the_contract_is_explained(tree):
     """A kind that the template does not know would get a dash."""
-    from selfreward.store.exchange import ROW_CLASSES
+    from selfreward.exchange.importing import ROW_CLASSES
 
     template = (Path(cards.__file__).parent / "templates" / "dataset.md.jinja").read_text()
     assert [kind for kind in ROW_CLASSES if f'"{kind}": "' not in template] == []
@@ -185,7 +185,7 @@ def test_imported_rows_are_named_as_a_weakness(tmp_path, monkeypatch):
     """Their manifests hold no builder's notes, and the card is whole all the same."""
     import pyarrow.parquet
 
-    from selfreward.store.exchange import import_file
+    from selfreward.exchange.importing import import_file
 
     monkeypatch.setattr("selfreward.data_cards.preview.audit_run", lambda run, gated: Audits([], [], False))
     sample = make_sample_run(tmp_path / "sample", 1)

@@ -11,9 +11,9 @@ from tried import seen
 from vllm_cases import EAGER, MODEL, PLACES, TOLERATED
 
 from selfreward.config.run import check_config
+from selfreward.exchange.importing import import_file
 from selfreward.models.known import pull
 from selfreward.steps.pipeline import run_pipeline
-from selfreward.store.exchange import import_file
 from selfreward.store.run import Run
 
 pytestmark = pytest.mark.vllm

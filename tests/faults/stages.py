@@ -16,8 +16,8 @@ from selfreward.config.run import RunConfig, check_config
 from selfreward.engines.scripted import ScriptedEngine
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure
 from selfreward.evaluation.ask.results import publish as publish_figures
+from selfreward.exchange.importing import import_file
 from selfreward.steps.pipeline import plans_until, run_pipeline
-from selfreward.store.exchange import import_file
 from selfreward.store.run import Run
 
 GROUP_SIZE = 6

@@ -18,8 +18,8 @@ from sample_run import make_sample_run, publish_rows
 
 from selfreward.errors import InputError, UsageError
 from selfreward.exchange.exporting import export_file
+from selfreward.exchange.importing import ROW_CLASSES, WITHOUT_ITERATION, column_table, import_file
 from selfreward.exchange.trainer_forms import kto_order
-from selfreward.store.exchange import ROW_CLASSES, WITHOUT_ITERATION, column_table, import_file
 from selfreward.store.run import Run
 from selfreward.tables import Annotation, JudgeEval, Message, ModelOutput, Seed, from_table
 
@@ -243,7 +243,7 @@ def test_every_dataset_says_which_columns_it_needs():
 
 def test_the_documentation_names_the_columns_that_are_needed():
     """docs/own-data.md, second column of the table of datasets; candidates' `prompt` and pairs' `prompt` have conditions."""
-    page = (Path(__file__).parent.parent / "docs" / "own-data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
     described = {
         row[0].strip(" `"): set(re.findall(r"`(\w+)`", row[1]))
         for row in (line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `"))

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfreward.builders.seed_replies import embedded_seeds
 from selfreward.builders.seed_tables import read_table
 from selfreward.config.run import SeedsConfig, check_config
 from selfreward.errors import ConfigError, InputError, UsageError
 from selfreward.judging.parsing.scores import parse_score
 from selfreward.reading.files import read_rows
-from selfreward.reading.oasst import read_messages, read_trees
+from selfreward.reading.oasst import embedded_seeds, read_messages, read_trees
 
 
 def test_the_embedded_set_has_60_prompts_or_more_with_3_to_5_ranked_and_judged_replies():

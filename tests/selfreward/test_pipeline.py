@@ -323,8 +323,8 @@ def test_the_command_line_says_how_to_go_on_after_sigterm(finished, tmp_path):
 def test_a_run_goes_on_from_imported_rows_to_its_report(finished, tmp_path, first):
     """Rows of one's own have no builder's notes; what the report says of them is counted from the rows."""
     from selfreward.exchange.exporting import export_file
+    from selfreward.exchange.importing import import_file
     from selfreward.report import format_report, report_run
-    from selfreward.store.exchange import import_file
 
     path, config, _ = finished
     shutil.copytree(path, tmp_path / "run", symlinks=True)

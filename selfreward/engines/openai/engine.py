@@ -4,7 +4,7 @@
     openai:http://a:8000/v1,http://b:8000/v1#my-model      each request goes to the one with least in flight
 
 The key is that of SELFREWARD_API_KEY; OPENAI_API_KEY is sent to https://api.openai.com alone. It stands in no message and
-no row. Another machine is asked over https, over http only with the user's word (`selfreward.trust`). Options under
+no row. Another machine is asked over https, over http only with the user's word (`selfreward.steps.trust`). Options under
 `engine.extra` (or `engine.extra.openai`) are the fields of `ServerSettings`.
 
 What fails, and what becomes of it:
@@ -39,7 +39,7 @@ from selfreward.engines.openai.usage import Prices, Usage
 from selfreward.engines.openai.wire import Ask, Dialect
 from selfreward.errors import UsageError
 from selfreward.secrets import mask
-from selfreward.trust import VARIABLE, is_trusted
+from selfreward.steps.trust import VARIABLE, is_trusted
 
 
 class ServerSettings(BaseModel):

@@ -30,7 +30,6 @@ from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from selfreward.costs import MONEY
 from selfreward.engines.base import (
     BaseEngine,
     Capabilities,
@@ -47,6 +46,7 @@ from selfreward.errors import ConfigError, EngineError
 from selfreward.models.known import fetch_model
 from selfreward.progress import say
 from selfreward.tables import Message
+from selfreward.unkeyed import MONEY
 
 WORKER = (sys.executable, "-P", "-m", "selfreward.engines.vllm.worker")
 START_TIMEOUT_S = 1800.0

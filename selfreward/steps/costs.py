@@ -11,9 +11,6 @@ from typing import Any
 
 from selfreward.store.journal import Journal
 
-MONEY = ("max_cost", "spent", "price_per_million_in", "price_per_million_out")
-"""Keys of `engine.extra` about money; they change no row and are no part of a key."""
-
 
 def spent(work: Path) -> float:
     """The total so far; `work` is the run's `.work` folder."""

@@ -14,7 +14,7 @@ from selfreward.summary.paper import paper_value
 
 if TYPE_CHECKING:
     from selfreward.judging.agreement.agreement import Agreement, Counts, Measures
-    from selfreward.judging.agreement.reliability import SelfConsistency
+    from selfreward.statistics import SelfConsistency
 
 _LABELS = {
     "pairwise_ties_left_out": "pairwise, ties left out, %",

@@ -35,7 +35,7 @@ class Generation:
 
     def __init__(self, name: str, work: Path, engine: Engine) -> None:
         self._name = name
-        self._engine = engine
+        self.engine = self._engine = engine
         self._journal = Journal(work / "journal.jsonl")
         self._ledger = Ledger(work.parent, name, engine)
         self._done: Completions = {}

@@ -27,11 +27,16 @@ def register(app: typer.Typer) -> None:
 
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="demo, paper, …: `selfreward show config` lists them."),
+    ] = None,
 ) -> None:
-    """Write a commented configuration to start from.  Example: selfreward init my-run.yaml"""
+    """Write a commented configuration to start from.  Example: selfreward init my-run.yaml --preset demo"""
+    from selfreward.cli.shipped import preset_text
     from selfreward.config.starter import write_starter
 
-    write_starter(file)
+    write_starter(file, preset_text(preset, file) if preset else None)
     print(f"{file}: written; edit it, then: selfreward run {file}")
 
 

@@ -272,7 +272,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: no such file; `selfreward init {path}` writes one to start from"
+            f"{path}: no such file; `selfreward init {path}` writes one to start from (--preset demo: the demo's)"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file: {error}") from error

@@ -56,7 +56,9 @@ def examine() -> list[Finding]:
     findings.append(Finding("cores", str(os.cpu_count()), "ok"))
     findings.append(_device())
     for name, folder in known_models.pulled().items():
-        found, verdict = ("pulled", "ok") if folder else ("not pulled", f"get it: selfreward models pull {name}")
+        found, verdict = (
+            ("pulled", "ok") if folder else ("not pulled", f"get it: selfreward models pull {name}")
+        )
         findings.append(Finding(f"model {name}", found, verdict))
     return findings
 

@@ -14,6 +14,7 @@ from selfreward.text import format_table, printable
 
 if TYPE_CHECKING:
     from selfreward.config.run import RunConfig
+    from selfreward.steps.pipeline import Step
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 
@@ -71,7 +72,7 @@ def run(
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
     from selfreward.report import format_report, report_run
-    from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.steps.pipeline import Interrupted, run_pipeline
     from selfreward.steps.trust import require_trust
 
     started = time.monotonic()
@@ -82,13 +83,8 @@ def run(
         _estimate(resolved, folder, until, as_json)
         return
 
-    def on_step(step: Step) -> None:
-        lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
-        what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
-        print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
-
     try:
-        steps = run_pipeline(resolved, folder, until, on_step)
+        steps = run_pipeline(resolved, folder, until, show_step)
     except Interrupted as stop:
         again = " ".join(["selfreward", *sys.argv[1:]])
         print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
@@ -98,6 +94,13 @@ def run(
         print_json(report)
     else:
         print(format_report(report))
+
+
+def show_step(step: Step) -> None:
+    """One line on stderr for a step that is done."""
+    lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
+    what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
+    print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:

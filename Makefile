@@ -1,6 +1,7 @@
 # make demo   everything to run the main job on the embedded model: environment, model, one iteration
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
+# make dist   wheel and sdist, built, checked and tried outside the clone
 # make bench-engines   what the engines cost, in ratios
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -15,7 +16,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 IN_TWO := -n 2 --dist loadfile
 test test-vllm: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-faults test-vllm bench-engines lint types format environment environment-vllm model
+.PHONY: demo dist test test-faults test-vllm bench-engines lint types format environment environment-vllm model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -33,6 +34,9 @@ types: environment
 format: environment
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: environment
+	PYTHON=$(BIN)/python .ci/dist
 
 test-faults: environment
 	$(BIN)/python -m pytest -m faults -s

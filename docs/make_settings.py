@@ -61,7 +61,12 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
 
 
 def _type(info: FieldInfo) -> str:
-    bounds = [f"{words} {getattr(m, sign):g}" for m in info.metadata for sign, words in _SIGNS.items() if hasattr(m, sign)]
+    bounds = [
+        f"{words} {getattr(m, sign):g}"
+        for m in info.metadata
+        for sign, words in _SIGNS.items()
+        if hasattr(m, sign)
+    ]
     return " ".join([_name(info.annotation), *bounds])
 
 
@@ -81,7 +86,9 @@ def _name(annotation: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=1000)
+    text = yaml.safe_dump(
+        list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=1000
+    )
     return f"`{text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}`"
 
 

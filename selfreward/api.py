@@ -60,9 +60,9 @@ def run(
     "judging.samples=1". What the steps raise is raised; Ctrl-C is KeyboardInterrupt, and the same call goes on.
     """
     from selfreward.config.run import RunConfig, check_config, load_config
-    from selfreward.report import report_run
     from selfreward.steps.pipeline import Interrupted, run_pipeline
     from selfreward.steps.trust import require_trust
+    from selfreward.summary import report
 
     if isinstance(config, Path | str):
         resolved = load_config(Path(config), list(settings))
@@ -76,7 +76,7 @@ def run(
         steps = run_pipeline(resolved, path, until)
     except Interrupted as stop:
         raise KeyboardInterrupt from stop
-    report_run(path, steps, time.monotonic() - started)
+    report.write_page(report.report_run(path, steps, time.monotonic() - started))
     return OpenedRun(path)
 
 

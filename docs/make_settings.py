@@ -18,9 +18,10 @@ from selfreward.unkeyed import marks
 _HEAD = """\
 # Every setting
 
-Made from the classes in `selfreward/config/` by `make docs-settings`. `selfreward init FILE` writes the
-same as YAML; `selfreward show config NAME` prints the configurations that come with the package. On the
-command line a setting is given as `--set judging.samples=1`. After a name: its type and its default.
+Made from the classes in `selfreward/config/` by `make docs-settings`. `selfreward init FILE` writes
+the same as YAML; `selfreward show config NAME` prints the configurations that come with the
+package. On the command line a setting is given as `selfreward run CONFIG --set judging.samples=1`.
+After a name: its type and its default.
 
 *Not keyed* says that another value makes no other rows: nothing is built again.
 """
@@ -67,7 +68,7 @@ def _type(info: FieldInfo) -> str:
         for sign, words in _SIGNS.items()
         if hasattr(m, sign)
     ]
-    return " ".join([_name(info.annotation), *bounds])
+    return " ".join([_name(info.annotation), " and ".join(bounds)]).strip()
 
 
 def _name(annotation: Any) -> str:
@@ -77,10 +78,6 @@ def _name(annotation: Any) -> str:
         return " or ".join(_name(option) for option in get_args(annotation))
     if get_origin(annotation) in (list, tuple):
         return "list of " + _name(get_args(annotation)[0])
-    if get_origin(annotation) is not None and annotation is not None and hasattr(annotation, "__metadata__"):
-        bounds = [f"{w} {getattr(m, s):g}" for f in annotation.__metadata__ for m in f.metadata
-                  for s, w in _SIGNS.items() if hasattr(m, s)]  # fmt: skip
-        return " ".join([_name(get_args(annotation)[0]), *bounds])
     plain = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
     return plain.get(annotation, "keys and values")
 

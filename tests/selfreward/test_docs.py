@@ -56,6 +56,9 @@ def test_pages_and_files_that_a_page_names_exist(page):
     text = (ROOT / page).read_text("utf-8")
     named = set(re.findall(r"docs/[\w-]+\.md", text)) | set(re.findall(r"`(configs/[\w-]+\.yaml)`", text))
     assert {name for name in named if not (ROOT / name).is_file()} == set()
+    modules = set(re.findall(r"`([\w/]+\.py)`", text))
+    files = {f"/{path.relative_to(ROOT)}" for path in ROOT.glob("[a-z]*/**/*.py")}
+    assert {name for name in modules if not any(file.endswith(f"/{name}") for file in files)} == set()
 
 
 def test_the_readme_names_every_page():

@@ -161,6 +161,12 @@ def pull(name: str, progress: bool = True) -> Path:
     return folder
 
 
+def pulled() -> dict[str, Path | None]:
+    """Every known name with its folder; None where it is not on this machine."""
+    folders = {name: _known_folder(model) for name, model in KNOWN_MODELS.items()}
+    return {name: folder if _is_whole(folder) else None for name, folder in folders.items()}
+
+
 def _known_folder(model: KnownModel) -> Path:
     return cache_dir() / "models" / model.name
 

@@ -55,10 +55,11 @@ def examine() -> list[Finding]:
     findings.append(Finding("free disk (cache)", f"{free_gib:.1f} GiB", room))
     findings.append(Finding("cores", str(os.cpu_count()), "ok"))
     findings.append(_device())
-    for name in known_models.KNOWN_MODELS:
-        there = (cache / "models" / name / known_models.SOURCE_FILE).is_file()
-        findings.append(Finding(f"model {name}", "pulled" if there else "not pulled",
-                                "ok" if there else f"get it: selfreward models pull {name}"))  # fmt: skip
+    for name, folder in known_models.pulled().items():
+        found, verdict = (
+            ("pulled", "ok") if folder else ("not pulled", f"get it: selfreward models pull {name}")
+        )
+        findings.append(Finding(f"model {name}", found, verdict))
     return findings
 
 

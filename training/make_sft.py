@@ -38,7 +38,7 @@ def build(job: Job, folder: Path) -> Counts:
 
 
 def training_counts(gate: dict[str, Any], report: dict[str, Any]) -> Counts:
-    """The accounting of a training step, and its figures for people."""
+    """The accounting of a training step, with its results as notes."""
     rows = report["rows"]
     notes = {name: report.get(name) for name in ("effect", "metrics", "seconds", "preflight")}
     return Counts(rows["in"], rows["out"], rows["dropped"], {**gate, **notes})

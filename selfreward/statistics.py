@@ -1,12 +1,12 @@
-"""One figure of a report: its value, how many things it is over, and how sure it is.
+"""Figures of reports: a value, its denominator, and a bootstrap confidence interval.
 
-Every statistic in this package is a function of sums over units (prompts, or pairs of responses), so one
-routine serves them all: draw the units with replacement, add up, apply the function, take percentiles. All
-figures of one report see the same resamples, so that their intervals can be compared.
+Every statistic in this package is a function of sums over units (prompts, or pairs of responses), so one routine serves
+them all: draw the units with replacement, add up, apply the function, take percentiles. All figures of one report use
+the same resamples, so that their intervals can be compared.
 
-Promised: the same numbers for the same units in the same order and the same seed; no NaN ever leaves here (a
-figure that does not exist is None); a resample in which a figure does not exist is left out and counted.
-Not promised: good coverage of the interval with a handful of units; a percentile bootstrap is too narrow there.
+Promises: the same numbers for the same units in the same order and the same seed; never NaN (an undefined figure is
+None); resamples in which a figure is undefined are left out and counted. Not promised: good coverage with a handful of
+units, where a percentile bootstrap is too narrow.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+# Cells of the weight matrix held at a time (8 MB), whatever the number of prompts.
 _CELLS_AT_ONCE = 1_000_000
-"""Cells of the weight matrix held at a time (8 MB), whatever the number of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Figure:
     """A statistic with its 95 % percentile interval.
 
     `n` counts what `of` names (pairs, responses, prompts): the figure's own denominator. `n_undefined` counts
-    the units for which the statistic does not exist and which are treated as the measure's docstring says.
-    `n_resamples` is how many resamples had a value; low and high are None where fewer than two units count.
+    the units for which the statistic is undefined; the measure's docstring says how they are treated.
+    `n_resamples` is how many resamples had a value; low and high are None if fewer than two units count.
     """
 
     value: float | None
@@ -45,7 +45,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Per unit: what is counted (`numerator`) of how much (`denominator`); the figure is the ratio of sums."""
+    """A numerator and a denominator per unit; the figure is the ratio of their sums."""
 
     numerator: Floats
     denominator: Floats
@@ -62,16 +62,14 @@ class Resampler:
     seed: int = 0
 
     def apply(self, statistic: Callable[[Floats], Floats]) -> Floats:
-        """`statistic` of the weights, block by block: (block, n_units) how often each unit was drawn.
-
-        The statistic returns (block, …); so does this, over all resamples.
-        """
+        """`statistic` of all resamples: it maps weights (block, n_units), how often each unit was drawn, to (block, …)."""
         generator = np.random.default_rng(self.seed)
         at_once = max(1, _CELLS_AT_ONCE // max(1, self.n_units))
         blocks = []
         for start in range(0, self.n_resamples, at_once):
             size = min(at_once, self.n_resamples - start)
             drawn = generator.integers(self.n_units, size=(size, self.n_units))
+            # Each resample gets its own range of numbers, so that one bincount counts all of the block.
             drawn += np.arange(size)[:, None] * self.n_units
             counts = np.bincount(drawn.ravel(), minlength=size * self.n_units)
             blocks.append(statistic(counts.reshape(size, self.n_units).astype(np.float64)))
@@ -85,9 +83,9 @@ class Resampler:
 def make_figure(
     value: float, resampled: Floats | None, *, n: int, of: str, n_units: int, n_undefined: int = 0
 ) -> Figure:
-    """A figure from its value and its value in each resample, NaN where it does not exist.
+    """A figure from its value and its value in each resample, NaN if undefined.
 
-    `n_units` is how many units carry weight: with fewer than two there is nothing to resample, no interval.
+    `n_units` is how many units carry weight: with fewer than two there is nothing to resample and no interval.
     """
     if not np.isfinite(value):
         return Figure(None, None, None, n, of, n_undefined)
@@ -123,13 +121,13 @@ def share_figures(shares: Mapping[str, Share], resampler: Resampler) -> dict[str
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Element by element, NaN where the denominator is not positive."""
+    """Element by element, NaN if the denominator is not positive."""
     result: Floats = np.full(np.shape(numerator), np.nan)
     np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
     return result
 
 
 def count_by(unit: NDArray[np.intp], weights: NDArray[Any], n_units: int) -> Floats:
-    """How much weight each unit has: sums of `weights` by `unit`, zero for units that do not occur."""
+    """The sums of `weights` by `unit`, zero for units that do not occur."""
     sums: Floats = np.bincount(unit, weights=weights.astype(np.float64), minlength=n_units).astype(np.float64)
     return sums

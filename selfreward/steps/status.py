@@ -30,12 +30,13 @@ def run_status(path: Path) -> list[StepStatus]:
     config_path = path / "config.yaml"
     if not config_path.is_file():
         raise UsageError(
-            f"{path}: holds no config.yaml, so its steps are unknown; run `selfreward run CONFIG` first"
+            f"{path}: no config.yaml, so its steps are unknown; run `selfreward run CONFIG` first"
         )
     config = load_config(config_path)
     lines: list[StepStatus] = []
     blocked = False
     for plan in plan_run(config):
+        # A later step's key needs the content of this one's output, so nothing is known about it yet.
         if blocked:
             lines.append(StepStatus(plan.name, "to do", None, None, ""))
             continue
@@ -59,15 +60,15 @@ def run_status(path: Path) -> list[StepStatus]:
 
 
 def next_command(path: Path, lines: list[StepStatus]) -> str:
-    """What to do next, in one line."""
+    """The next command, in one line."""
     if all(line.state == "done" for line in lines):
         return f"everything is done; look at it with: selfreward sql {path} 'FROM pairs'"
     step = next(line for line in lines if line.state != "done")
-    return f"next: {step.name}; go on with: selfreward run {path / 'config.yaml'} --run {path}"
+    return f"next: {step.name}; continue with: selfreward run {path / 'config.yaml'} --run {path}"
 
 
 def journalled(path: Path) -> int:
-    """Completions in a journal, read without repairing it: its writer may be alive."""
+    """Completions in a journal, read without repairing it, since its writer may be alive."""
     if not path.is_file():
         return 0
     return sum(len(unit) for unit in Journal(path).units())

@@ -255,7 +255,7 @@ def test_dropout_that_nothing_would_obey_is_refused(tiny, monkeypatch):
     from selfreward.training import arguments
 
     monkeypatch.setattr(arguments, "_DROPOUTS", ())
-    with pytest.raises(TrainingError, match=r"dropout 0\.1 would do nothing"):
+    with pytest.raises(TrainingError, match=r"dropout 0\.1 would have no effect"):
         arguments.load_for_training(tiny, SftConfig())
     arguments.load_for_training(tiny, SftConfig(dropout=0))
 

@@ -87,5 +87,5 @@ def _secrets(environment: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, st
 
 
 def _is_common(value: str) -> bool:
-    # `TOKENIZERS_PARALLELISM=false` and `SSH_KEY_FILE=~/.ssh/id` are no secrets; masking them would damage messages.
+    # A word (`KEY_MODE=automatic`) or an existing path (`KEY_FILE=~/.ssh/id`) is not secret; masking it garbles messages.
     return (value.isalpha() and len(value) < 16) or (value[0] in "/.~" and os.path.exists(value))

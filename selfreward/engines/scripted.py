@@ -9,7 +9,7 @@ FILE is YAML, or JSON lines (`.jsonl`) with one rule on a line and at most one l
     rules:                                 # the first rule with all conditions met answers
       - {id: "p-*", answers: ["Name three rivers.", "Why is the sky blue?"], pick: position}
       - {contains: "<response>", answers: ["Fine. Score: 4"], choice_logprobs: {" 4": -0.1}}
-      - {regex: "(?i)boom", error: the server said no}
+      - {regex: "(?i)boom", error: the server refused}
       - {answers: ["I do not know."]}      # no condition: the default
 
 Promises: the same file and requests give the same rows, in any order and with any `done`; groups are cut from

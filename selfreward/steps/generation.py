@@ -105,7 +105,7 @@ class Generation:
                 f"{self._name}: engine {self._engine.name} returned an answer to {min(strangers)}, "
                 "which was not requested"
             )
-        # The first answer counts: another step may already have used its text.
+        # The first answer counts: an earlier `complete` may already have returned it.
         fresh = {key: completion for key, completion in fresh.items() if key not in self._done}
         if fresh:
             self._journal.append([asdict(completion) for completion in fresh.values()])

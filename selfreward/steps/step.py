@@ -139,7 +139,7 @@ class Rows:
 
 
 def stage_module(name: str) -> ModuleType:
-    """Import a stage's module."""
+    """Import a step's module."""
     return importlib.import_module(name)
 
 

@@ -2,7 +2,7 @@
 
 Shard size, record batches, writer version, column order and machine do not change it; any change to a cell, type,
 column name or the row order does. Specification with a worked example: docs/content-hash.md; a second
-implementation, written from that page, is tests/content_hash_reference.py.
+implementation, written from that page, is tests/helpers/content_hash_reference.py.
 
 In short: every column is a few byte streams (validity, lengths, values), each stream has its own SHA-256, and
 the result is the SHA-256 of a canonical JSON tree of them. Streams ignore batch boundaries, so chunking does not

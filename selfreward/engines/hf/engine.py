@@ -147,7 +147,7 @@ class HfEngine(BaseEngine):
         if prompt.error is None and max(prompt.ids) >= self._vocabulary:
             return replace(
                 prompt,
-                error=f"the tokenizer knows tokens that the model does not ({max(prompt.ids)} is none)",
+                error=f"the tokenizer has tokens that the model does not have (token {max(prompt.ids)})",
             )
         return prompt
 
@@ -305,7 +305,7 @@ def _device(options: EngineOptions) -> torch.device:
         )
     wanted = str(options.extra.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"hf: device {wanted!r} was asked for, but torch finds no GPU on this machine")
+        raise ConfigError(f"hf: device {wanted!r} was requested, but torch finds no GPU on this machine")
     return torch.device(wanted)
 
 

@@ -187,7 +187,7 @@ async def _bounded(response: httpx2.Response, limit: int) -> bytes:
     """The body, uncompressed. MayPass for one longer than `limit`; of an error's body only the start is read."""
     packing = response.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("identity", "", "gzip", "x-gzip", "deflate"):
-        raise MayPass(f"the answer is packed as {packing!r}, which was not asked for", billed=True)
+        raise MayPass(f"the answer is compressed as {packing!r}, which was not requested", billed=True)
     unpacker = None if packing in ("identity", "") else zlib.decompressobj(_AUTO_GZIP)
     content = bytearray()
     async for part in response.aiter_raw():
@@ -198,7 +198,7 @@ async def _bounded(response: httpx2.Response, limit: int) -> bytes:
         if len(content) > limit:
             if not response.is_success:
                 break
-            raise MayPass(f"the answer is longer than {limit:,} bytes, more than was asked for", billed=True)
+            raise MayPass(f"the answer is longer than {limit:,} bytes, more than was requested", billed=True)
     return bytes(content)
 
 

@@ -145,7 +145,7 @@ class Cluster:
 
     def n_actors(self, needs: dict[str, float]) -> int:
         """Engines at a time. Raises EngineError if none fits and `actors` is not set."""
-        # Per machine, since an engine cannot be split over machines: two halves are no room.
+        # Counted per machine: an engine cannot be split over two machines with half the resources each.
         asked = {name: amount for name, amount in needs.items() if amount}
         machines = _machines()
         fitting = sum(

@@ -31,7 +31,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "pairs": ("pair_id",),
     "judge_eval": ("eft_id", "sample", "judge", "template", "judge_mode"),
     "model_outputs": ("output_id",),
-    "annotations": ("output_id", "annotator"),
+    "annotations": ("output_id",),  # likewise one judge a version
 }
 """What names a row of each dataset within one version."""
 _EXAMPLES = 3

@@ -57,7 +57,7 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
     """Open the engine of a model string. Constructors take (target: str, options: EngineOptions)."""
     parsed = parse_model_string(model)
     module_name, _, class_name = ENGINES[parsed.engine].partition(":")
-    # read when torch is imported, which the engine's module may do: a notebook gets what the command line has
+    # Before the engine's module imports torch, which reads it: a notebook gets the same value as the command line.
     spin_at_most(COMMAND)
     module = importlib.import_module(module_name)
     engine: Engine = getattr(module, class_name)(

@@ -212,24 +212,22 @@ def build_step(run: Run, plan: Plan, job: Job) -> Version:
 
 
 def _write_config(run: Run, config: RunConfig) -> None:
-    """The run folder holds the last configuration; before another one replaces it, the differences are said."""
+    """Store the configuration in the run folder; if it replaces another one, show the differences first."""
     content = dump_config(config).encode()
     path = run.path / "config.yaml"
     if path.is_file() and path.read_bytes() == content:
         return
     if path.is_file() and (changes := _changed_settings(path, config)):
-        say(
-            f"{run.path}: made with another configuration so far; what depends on it is built again: {changes}"
-        )
+        say(f"{run.path}: the configuration has changed; steps that depend on it are rebuilt: {changes}")
     durable.replace_file(path, content)
 
 
 def _changed_settings(path: Path, config: RunConfig) -> str:
-    """How a configuration differs from the one in a file, as `candidates.n 9 (was 4)`; empty where it does not."""
+    """The differences from the configuration in a file, as `candidates.n 9 (was 4)`; empty if there are none."""
     try:
         before = flat_settings(load_config(path).model_dump(mode="json"))
     except ConfigError as error:
-        return f"the one before cannot be read ({error})"
+        return f"the previous one cannot be read ({error})"
     now = flat_settings(config.model_dump(mode="json"))
     keys = [key for key in before | now if key != "run" and before.get(key) != now.get(key)]
     return ", ".join(f"{key} {now.get(key)!r} (was {before.get(key)!r})" for key in keys)

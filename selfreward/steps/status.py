@@ -90,19 +90,19 @@ def journalled(path: Path) -> int:
 
 
 def outdated_versions(versions: Mapping[str, Version]) -> dict[str, str]:
-    """Which of a run's current versions are outdated, by their manifests alone: name -> why.
+    """The outdated ones among a run's current versions, from their manifests alone: name -> reason.
 
-    One is if an input has another content by now, or is outdated itself. What is not in `versions` cannot be told.
+    A version is outdated if an input has other content now, or is outdated itself. Names not in `versions` are skipped.
     """
     reasons: dict[str, str] = {}
 
     def reason(name: str) -> str:
         if name not in reasons:
-            reasons[name] = ""  # inputs form no circle; a hostile manifest's would end here
+            reasons[name] = ""  # ends the recursion if a hostile manifest's inputs form a cycle
             for entry in versions[name].manifest["inputs"].values():
                 source, at, _ = entry["name"].partition("@")
                 if source not in versions or not ("version" in entry or (at and is_model(source))):
-                    continue  # a file, a text or a model from elsewhere
+                    continue  # a file, a text or a foreign model
                 if versions[source].content_sha256 != entry["content_sha256"]:
                     reasons[name] = f"made from an earlier {source}"
                 elif reason(source):
@@ -113,5 +113,5 @@ def outdated_versions(versions: Mapping[str, Version]) -> dict[str, str]:
 
 
 def outdated_lines(outdated: Mapping[str, str]) -> list[str]:
-    """One sentence for each."""
+    """One sentence per outdated version."""
     return [f"{name} is outdated: {why}" for name, why in outdated.items()]

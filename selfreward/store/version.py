@@ -89,7 +89,7 @@ class Version:
         return int(self.manifest["counts"]["out"])
 
     def notes(self, kind: type[NotesT]) -> NotesT:
-        """What the step noted beside the accounting; all None where the rows were imported."""
+        """The step's notes beside the accounting; all None if the rows were imported."""
         return kind.read(self.manifest["counts"].get("notes") or {})
 
     @property

@@ -42,9 +42,9 @@ def build(job: Job, folder: Path) -> Counts:
     found = job.inputs["pairs"].n_rows
     if found < least:
         raise EmptyResultError(
-            f"{job.name}: {found} pairs are too few to train on (pairs.min_pairs is {least}).\n"
+            f"{job.name}: found {found} pairs, too few to train on; expected at least {least} (pairs.min_pairs).\n"
             f"{_funnel(job)}\n"
-            "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more."
+            "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more pairs."
         )
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
     gate = ask_gate(job)

@@ -38,7 +38,7 @@ def build(job: Job, folder: Path) -> Counts:
 
 
 def training_counts(gate: Gate, report: JsonObject) -> Counts:
-    """The accounting of a training step, and its figures for people."""
+    """The accounting of a training step, with its results as notes."""
     rows = report["rows"]
     notes = TrainingNotes(
         gate=gate.verdict,

@@ -231,7 +231,7 @@ def test_a_configuration_that_cannot_be_read_any_more_is_replaced_and_said(old, 
     monkeypatch.delenv("SELFREWARD_QUIET", raising=False)
     (old / "config.yaml").write_text("seed: [")
     run_pipeline(load_config(Path("config.yaml")), old, until="ift")
-    assert "the one before cannot be read" in capsys.readouterr().err
+    assert "the previous one cannot be read" in capsys.readouterr().err
     assert load_config(old / "config.yaml").candidates.n == 3
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from selfreward.builders.seed_tables import looks_like_table, read_table
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError, UsageError
+from selfreward.notes import SeedsNotes
 from selfreward.progress import say
 from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import (
@@ -60,15 +61,12 @@ def build(job: Job) -> Rows:
             f"seeds: none of the {reading.n_in} replies in {settings.source} is left: "
             + ", ".join(f"{reason} {n}" for reason, n in reading.dropped.items())
         )
-    notes: dict[str, Any] = {
-        "prompts": len({seed.prompt_id for seed in rows}),
-        "unranked": sum(seed.human_rank is None for seed in rows),
-    }
-    if not job.files:
-        notes["revision"] = commit or "unknown"
-    if notes["unranked"]:
-        say(f"seeds: {notes['unranked']} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
-    return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes))
+    unranked = sum(seed.human_rank is None for seed in rows)
+    if unranked:
+        say(f"seeds: {unranked} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
+    n_prompts = len({seed.prompt_id for seed in rows})
+    notes = SeedsNotes(n_prompts, unranked, None if job.files else commit or "unknown")
+    return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes.stored()))
 
 
 def _is_local(source: str) -> bool:
@@ -122,11 +120,11 @@ def _hub_commit(settings: SeedsConfig) -> str | None:
     from huggingface_hub import HfApi
 
     try:
-        return HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30).sha
-    except (
-        Exception
-    ):  # the Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
+        found = HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30)
+    # the Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
+    except Exception:
         return None
+    return str(found.sha)
 
 
 def _read_hub(settings: SeedsConfig, commit: str | None) -> SeedReading:
@@ -158,3 +156,9 @@ def _without_duplicates(reading: SeedReading) -> list[Seed]:
         seen.add(place)
         ids.add(seed.seed_id)
     return kept
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

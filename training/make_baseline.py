@@ -1,4 +1,4 @@
-"""`SFT`, the paper's baseline: M0 fine-tuned on IFT alone. Made only where it has to write the EFT targets."""
+"""`SFT`, the paper's baseline: M0 fine-tuned on IFT alone. Trained only if it must write the EFT targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION = 1
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """Nothing where the seeds' own judgements are the EFT targets."""
+    """None if the seeds' own judgements are the EFT targets."""
     if config.eft.targets != "generated":
         return None
     return Plan(

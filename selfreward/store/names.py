@@ -1,9 +1,9 @@
-"""What a dataset or model may be called, and where its versions lie below a run folder.
+"""Names of datasets and models, and where their versions are below a run folder.
 
     iter1/pairs -> RUN/datasets/iter1/pairs/<version>/        M1 -> RUN/models/versions/M1/<version>/
 
 A dataset is a kind (`ift`), or a kind of an iteration (`iter1/pairs`, `iter0` to `iter99`). A version's name is the first 16
-digits of its key. Everything else in these folders is a stranger's, and names become paths only here.
+digits of its key. Other names in these folders are ignored. Names become paths only here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _VERSION = re.compile(r"[0-9a-f]{16}\Z")
 _OF_THE_RUN = {"seeds", "ift", "eft", "audits"}
 _OF_AN_ITERATION = {"prompts", "candidates", "judgements", "scores", "pairs", "judge_eval", "model_outputs",
                     "annotations"}  # fmt: skip
+# Views and schemas of `selfreward sql`, which a dataset of the same name would hide.
 _RESERVED = re.compile(r"dataset_versions|lineage_edges|score_versions|iter[0-9]*")
-"""Names of views and schemas, which a dataset of that name would hide."""
 MAX_NAME_CHARS = 64
 
 
@@ -39,7 +39,7 @@ class DatasetName:
 
     @classmethod
     def parse(cls, name: str) -> DatasetName:
-        """The parts of a name; UsageError for what is no name of a dataset."""
+        """The parts of a name; UsageError unless it is a dataset's name."""
         match = _DATASET.match(name) if len(name) <= MAX_NAME_CHARS else None
         if match is None or _RESERVED.fullmatch(match[2]):
             shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
@@ -48,7 +48,7 @@ class DatasetName:
 
     @property
     def in_place(self) -> bool:
-        """Whether a kind that selfreward makes stands where it makes it; nothing else is published any more."""
+        """False for a kind that selfreward makes elsewhere (`iter1/ift`, `pairs`); such names are not published."""
         return self.kind not in (_OF_AN_ITERATION if self.iteration is None else _OF_THE_RUN)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ def is_model(name: str) -> bool:
 
 
 def is_dataset(name: str) -> bool:
-    """Whether a name of the store is that of a dataset."""
+    """Whether a name of the store is a dataset's."""
     try:
         return bool(DatasetName.parse(name))
     except UsageError:
@@ -73,19 +73,19 @@ def is_dataset(name: str) -> bool:
 
 
 def is_version(name: str) -> bool:
-    """Whether a folder's name is that of a version."""
+    """Whether a folder's name is a version's."""
     return bool(_VERSION.match(name))
 
 
 def folder_of(run: Path, name: str) -> Path:
-    """Where the versions of a dataset or model lie; UsageError for what is no name."""
+    """The folder of a dataset's or model's versions; UsageError for an invalid name."""
     if is_model(name):
         return run / "models" / "versions" / name
     return run / "datasets" / str(DatasetName.parse(name))
 
 
 def names_on_disk(run: Path) -> list[str]:
-    """Every name that has a folder of versions, whether anything of it is current or not."""
+    """Every name that has at least one version, current or not."""
     datasets = [str(path.relative_to(run / "datasets")) for path in (run / "datasets").glob("*")]
     datasets += [str(path.relative_to(run / "datasets")) for path in (run / "datasets").glob("iter*/*")]
     names = [name for name in datasets if is_dataset(name)]

@@ -153,7 +153,7 @@ def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_f
     requests = stories(24, n=2)
     with (
         Generation("test", tmp_path, Disturbed(engine, harm)) as generation,
-        pytest.raises(EngineError, match="started again 2 times already"),
+        pytest.raises(EngineError, match="already restarted 2 times"),
     ):
         generation.complete(requests, "answers")
     assert all(answers_in_life[life] >= 3 for life in range(3))

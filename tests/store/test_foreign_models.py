@@ -100,7 +100,7 @@ def test_an_adapter_is_refused(folder):
 def test_an_attention_kernel_from_elsewhere_is_refused(folder, place, key, kernel):
     inner = {key: kernel}
     (folder / "config.json").write_text(json.dumps({place: inner} if place else inner))
-    assert "which is code from elsewhere" in refused(folder)
+    assert "which loads code from the Hub" in refused(folder)
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa", "flash_attention_2", None])
@@ -118,7 +118,7 @@ def test_a_configuration_that_names_other_weights_is_refused(folder, file):
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"x"', "[" * 100 + "]" * 100])
 def test_a_configuration_that_is_no_object_is_refused(folder, content):
     (folder / "config.json").write_text(content)
-    assert "holds no JSON object" in refused(folder)
+    assert "not a JSON object" in refused(folder)
 
 
 @pytest.mark.parametrize(("config", "expected"), [({}, None), ({"max_position_embeddings": 8}, 8), ({"text_config": []}, None),

@@ -106,7 +106,7 @@ def test_a_name_has_a_kind_and_an_iteration_and_is_its_own_text(name, kind, iter
 def test_nothing_is_published_where_it_would_hide_the_true_rows(run, name):
     with one_sentence(UsageError) as told, Run(run).draft(name):
         pass
-    assert "no place for these rows; expected" in told[0]
+    assert "not a name for these rows; expected" in told[0]
 
 
 # -- run.json ------------------------------------------------------------------------------------------------

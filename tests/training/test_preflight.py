@@ -132,7 +132,7 @@ def test_dropped_rows_are_refused_past_the_threshold_with_their_reasons():
 
 def test_too_few_pairs_are_refused():
     _, report = check([pair("p", "a", "b")] * 3, answers=("chosen", "rejected"))
-    with pytest.raises(TrainingError, match="3 pairs are too few to train on: expected at least 4"):
+    with pytest.raises(TrainingError, match="found 3 pairs, too few to train on; expected at least 4"):
         refuse(report, DpoConfig(min_rows=4), "pair")
 
 
@@ -203,5 +203,5 @@ def test_sft_on_pairs_takes_the_chosen_answers_and_dpo_both():
 
 
 def test_a_table_that_cannot_be_trained_on_is_refused_by_its_columns():
-    with pytest.raises(InputError, match="columns text cannot be trained on; expected the dataset pairs"):
+    with pytest.raises(InputError, match="columns text; expected the dataset pairs"):
         dpo_rows([dataset({"text": "x"})])

@@ -1,20 +1,19 @@
 """`hf:NAME_OR_PATH`: a transformers model in this process, on the CPU or one GPU. The embedded default.
 
-Promises beside those of `selfreward.engines.base`:
+Promises in addition to those of `selfreward.engines.base`:
 
 - batches are cut from the whole request list (sorted by prompt length, longest first, so that memory runs out
   at once or not at all) and by `batch_size`; all samples of a request share a batch and one prefill;
 - the same requests, `batch_size`, dtype, machine and thread count give the same rows, restarted or not. Another
-  batch size, dtype or thread count may change tokens, because sums are then taken in another order;
-- a batch whose keys and values would not fit into the free memory if all its answers became as long as they may is
-  refused before the first one is computed: on a CPU, the system would end the process without a word, hours later;
+  batch size, dtype or thread count may change tokens, because floating-point sums then have another order;
+- a batch whose keys and values would not fit into free memory at the maximum length of its answers is refused before
+  the first batch is computed: on a CPU, the kernel would kill the process hours later, without a message;
 - `n_tokens` counts every token computed, the end-of-turn token and those of a stop string included;
-- `choice_logprobs` are of the model itself, before temperature and top-p;
-- no code from a model folder is run, and a folder with missing weights is refused, not filled up at random.
+- `choice_logprobs` are those of the model itself, before temperature and top-p;
+- no code from a model folder is run, and a folder with missing weights is refused, not initialized at random.
 
-`dtype: auto` is bfloat16 where the device multiplies matrices in it: a GPU since Ampere, a CPU with AMX. Padding then gives
-other tokens in another batch already for greedy decoding, which on a CPU float32 mostly does not: ask for `float32` where
-rows are to be compared over batch sizes or machines.
+With bfloat16 (see `dtypes`), padding changes tokens from batch to batch even in greedy decoding; with float32 on a CPU it
+mostly does not: use `float32` to compare rows across batch sizes or machines.
 `EngineOptions.extra` takes `device` (`cpu`, `cuda`, …) and `pack_weights` (false: stock linear layers).
 """
 
@@ -58,7 +57,7 @@ class Job:
 
 
 class HfEngine(BaseEngine):
-    """See the module's docstring. Raises EngineError where the model cannot be opened."""
+    """See the module's docstring. Raises EngineError if the model cannot be opened."""
 
     capabilities = Capabilities(logprobs=True, prefix=True, seeds=True)
 
@@ -80,11 +79,9 @@ class HfEngine(BaseEngine):
     def generate(
         self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
     ) -> Iterator[list[Completion]]:
-        """Groups are batches; one more group, the first, holds the requests that cannot be computed.
-
-        A batch of which all rows are in `done` is skipped; of any other, all rows are computed (a row's tokens
-        may depend on its neighbours) and those not in `done` are given out.
-        """
+        """Groups are batches; one more group, the first, holds the requests that cannot be computed."""
+        # A batch with all rows in `done` is skipped. Of any other, all rows are computed again, since a row's tokens may
+        # depend on its neighbors, and those not in `done` are returned.
         jobs = self._prepare(requests)
         refused = [job for job in jobs if job.prompt.error is not None]
         batches = plan_batches([job for job in jobs if job.prompt.error is None], self._options)
@@ -97,7 +94,7 @@ class HfEngine(BaseEngine):
                 yield [one for one in completions if (one.request_id, one.sample) in wanted]
 
     def _require_room(self, batches: Sequence[list[Job]]) -> None:
-        """Refuse before the first token what could not be finished."""
+        """EngineError before the first token if the largest batch would not fit."""
         token_bytes, free = self._token_bytes, free_bytes(self._device)
         if not batches or token_bytes is None or free is None:
             return
@@ -129,7 +126,7 @@ class HfEngine(BaseEngine):
     # ------------------------------------------------------------------------------ before computing
 
     def _prepare(self, requests: Sequence[Request]) -> list[Job]:
-        """Tokenise everything: the length of each prompt decides its batch."""
+        """Tokenize everything first: the length of each prompt decides its batch."""
         prompts = self._tokenizer.encode([Chat(request.messages, request.prefix) for request in requests])
         jobs = [
             Job(request, self._fitting(request, prompt))
@@ -150,12 +147,12 @@ class HfEngine(BaseEngine):
         if prompt.error is None and max(prompt.ids) >= self._vocabulary:
             return replace(
                 prompt,
-                error=f"the tokenizer knows tokens that the model does not ({max(prompt.ids)} is none)",
+                error=f"the tokenizer has tokens that the model does not have (token {max(prompt.ids)})",
             )
         return prompt
 
     def _with_choices(self, job: Job) -> Job:
-        """The one token of each choice, found by tokenising prompt and choice together."""
+        """The one token of each choice, found by tokenizing prompt and choice together."""
         request = job.request
         longer = self._tokenizer.encode(
             [Chat(request.messages, request.prefix + one) for one in request.choices]
@@ -202,7 +199,7 @@ class HfEngine(BaseEngine):
             return "stop"
         stops = job.request.sampling.stop
         if stops:
-            # the end is enough to see that a stop string came; the whole is decoded only then
+            # The last tokens are enough to detect a stop string; decoding the whole text at each token would be slow.
             tail = self._tokenizer.decode(row.tokens[-(BYTES_IN_CHARACTER * max(map(len, stops)) + 8) :])
             if any(stop in tail for stop in stops) and _cut(self._text(row, job), stops) is not None:
                 return "stop"
@@ -260,7 +257,7 @@ def _row(place: int, request: Request, sample: int) -> Row:
 
 
 def _numbered(rows: list[Row]) -> Iterator[tuple[int, Row]]:
-    """Each row with its number among the samples of its prompt."""
+    """Each row with its sample number within its prompt."""
     seen: dict[int, int] = {}
     for row in rows:
         seen[row.prompt] = seen.get(row.prompt, -1) + 1
@@ -268,7 +265,7 @@ def _numbered(rows: list[Row]) -> Iterator[tuple[int, Row]]:
 
 
 def _cut(text: str, stops: Sequence[str]) -> str | None:
-    """The text before the earliest stop string, None where there is none."""
+    """The text before the earliest stop string, None if it has none."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else None
 
@@ -308,7 +305,7 @@ def _device(options: EngineOptions) -> torch.device:
         )
     wanted = str(options.extra.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"hf: device {wanted!r} was asked for, but torch finds no GPU on this machine")
+        raise ConfigError(f"hf: device {wanted!r} was requested, but torch finds no GPU on this machine")
     return torch.device(wanted)
 
 

@@ -1,4 +1,4 @@
-"""`selfreward doctor`: does this machine have what a run needs? Looks, changes nothing."""
+"""`selfreward doctor`: checks whether this machine has what a run needs; changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MIN_FREE_GIB = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """`verdict`: ok, or starting with `untested` or `bad` and what to do."""
+    """`verdict`: `ok`, or `untested` or `bad` with what to do."""
 
     check: str
     found: str
@@ -55,10 +55,11 @@ def examine() -> list[Finding]:
     findings.append(Finding("free disk (cache)", f"{free_gib:.1f} GiB", room))
     findings.append(Finding("cores", str(os.cpu_count()), "ok"))
     findings.append(_device())
-    for name in known_models.KNOWN_MODELS:
-        there = (cache / "models" / name / known_models.SOURCE_FILE).is_file()
-        findings.append(Finding(f"model {name}", "pulled" if there else "not pulled",
-                                "ok" if there else f"get it: selfreward models pull {name}"))  # fmt: skip
+    for name, folder in known_models.pulled().items():
+        found, verdict = (
+            ("pulled", "ok") if folder else ("not pulled", f"get it: selfreward models pull {name}")
+        )
+        findings.append(Finding(f"model {name}", found, verdict))
     return findings
 
 
@@ -67,6 +68,7 @@ def _library(name: str, tested: str) -> Finding:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Finding(name, "missing", "bad: pip install -c constraints.txt selfreward")
+    # torch adds its build to the version: 2.13.0+cpu is the tested 2.13.0.
     same = found.split("+")[0] == tested
     return Finding(name, found, "ok" if same else f"untested (tested with {tested})")
 

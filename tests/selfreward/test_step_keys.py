@@ -56,12 +56,17 @@ def test_what_a_step_will_ask_is_said_by_every_step_with_a_model_and_is_no_part_
 def test_the_starter_configuration_says_of_every_unkeyed_setting_that_it_is_not_keyed():
     unkeyed = [path for path, _, is_unkeyed in fields(RunConfig()) if is_unkeyed]
     assert starter_yaml(RunConfig(), 0).count("Not keyed.") == len(unkeyed)
-    assert [".".join(path) for path in unkeyed if len(path) == 1] == ["run", "gate", "gate_thresholds", "max_cost"]
+    assert [".".join(path) for path in unkeyed if len(path) == 1] == [
+        "run",
+        "gate",
+        "gate_thresholds",
+        "max_cost",
+    ]
 
 
 # Values to try, in this order, for the one that a field accepts and does not have.
 _OTHERS = (True, False, 1, 3, 0.5, 0.25, "M1", ["x.json"], {"prompt": "q"}, {"r": 4})
-_NAMED = {"template": ["additive-short"], "rule": ["margin"]}
+_NAMED = {"template": ["additive-short"], "rule": ["margin"], "gate_thresholds": [{"tied_prompts": 0.5}]}
 _BASE = {"eft": {"targets": "generated"}, "iterations": 2}
 
 

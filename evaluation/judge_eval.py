@@ -26,7 +26,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import JudgeEval, row_id, to_table
+from selfreward.tables import JudgeEval, JudgeMode, row_id, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,7 +150,7 @@ def _whole_prompts(rows: list[dict[str, Any]], n_max: int | None) -> list[dict[s
     return [row for row in rows if row["prompt_id"] in chosen]
 
 
-def _row(job: Job, row: dict[str, Any], judged: Judged, mode: str) -> JudgeEval:
+def _row(job: Job, row: dict[str, Any], judged: Judged, mode: JudgeMode) -> JudgeEval:
     return JudgeEval(
         eft_id=row["eft_id"],
         iteration=job.iteration,

@@ -29,7 +29,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import Judgement, row_id, to_table
+from selfreward.tables import Judgement, JudgeMode, row_id, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -190,7 +190,7 @@ def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:
     ]
 
 
-def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: str) -> Judgement:
+def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: JudgeMode) -> Judgement:
     judge = job.models["model"].name
     template = template_name(job.texts["template"])
     return Judgement(

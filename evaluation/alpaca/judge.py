@@ -40,7 +40,7 @@ from selfreward.evaluation.alpaca.pairwise import (
 )
 from selfreward.evaluation.ask.files import Answers, Prompt, match
 from selfreward.judging.prompts.injection import holds_prompt_parts
-from selfreward.tables import row_id
+from selfreward.tables import FinishReason, row_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class JudgeReply:
 
     text: str
     choice_logprobs: dict[str, float] | None = None
-    finish_reason: str = "stop"
+    finish_reason: FinishReason = "stop"
     error: str | None = None
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward.judging.audits.tables import AuditData
+from selfreward.judging.audits.data import AuditData
+from selfreward.judging.audits.tables import PROVIDED
 from selfreward.sql.views import OpenRun
 from selfreward.store.run import Run
 
@@ -31,7 +32,7 @@ class FunnelRow:
 def funnel_rows(run: Run) -> list[FunnelRow]:
     """Every step of every iteration; datasets that the run lacks leave their steps empty."""
     with OpenRun(run.path) as opened:
-        data = AuditData(opened)
+        data = AuditData(opened, PROVIDED)
         data.need(("prompts", "candidates", "judgements", "scores", "pairs"))
         return [FunnelRow(*row) for row in data.connection.execute(FUNNEL.read_text()).fetchall()]
 

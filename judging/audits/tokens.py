@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError
-from selfreward.judging.audits.tables import AuditData, Unavailable
+from selfreward.judging.audits.data import AuditData, Unavailable
 from selfreward.models.folder import max_context
 from selfreward.text import one_line
 
@@ -49,7 +49,7 @@ def token_counts(data: AuditData) -> pa.Table:
     `outcome` is what the trainer would do: `fits`, `truncated`, `dropped` (the prompt leaves no room). `n_rows` is how
     many rows of that dataset and iteration there are, so that shares can be computed.
     """
-    tokenizer = data.tokenizer
+    tokenizer = _tokenizer(data)
     overhead = _overhead(tokenizer) + _SLACK
     rows: list[dict[str, Any]] = []
     for dataset in _SIDES:
@@ -63,7 +63,7 @@ def token_counts(data: AuditData) -> pa.Table:
 
 def template_facts(data: AuditData) -> pa.Table:
     """One row: `model`, `keeps_system` (a system turn's text survives the chat template), `error` if it refuses one."""
-    tokenizer = data.tokenizer
+    tokenizer = _tokenizer(data)
     messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "Hello."}]
     try:
         keeps = _MARK in tokenizer.apply_chat_template(messages, tokenize=False)
@@ -76,8 +76,15 @@ def template_facts(data: AuditData) -> pa.Table:
 
 def special_tokens(data: AuditData) -> pa.Table:
     """The tokenizer's special tokens: user text that spells one becomes that token."""
-    rows = [{"token": token} for token in sorted(set(data.tokenizer.all_special_tokens)) if len(token) > 2]
+    rows = [{"token": token} for token in sorted(set(_tokenizer(data).all_special_tokens)) if len(token) > 2]
     return _table(rows, strings=("token",), integers=(), flags=())
+
+
+def _tokenizer(data: AuditData) -> Any:
+    """M0's tokenizer, loaded once."""
+    if "tokenizer" not in data.kept:
+        data.kept["tokenizer"] = load_tokenizer(data)
+    return data.kept["tokenizer"]
 
 
 def load_tokenizer(data: AuditData) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from selfreward.errors import InputError
 from selfreward.store.contenthash import schema_names
-from selfreward.tables import arrow_schema, required_columns, row_id
+from selfreward.tables import Dataset, arrow_schema, required_columns, row_id
 
 Row = dict[str, Any]
 MODEL = "import"
@@ -104,7 +104,7 @@ _BY_TEXT = "the id of the run's prompt with the text of prompt, or made from it"
 _ITERATION = Rule("iteration", "that of the dataset's name", lambda row, rows: rows.iteration)
 _JUDGED = _constants(judge=MODEL, template=MODEL, judge_mode="sampled", injection_suspected=False)
 
-RULES: dict[str, tuple[Rule, ...]] = {
+_RULES: dict[str, tuple[Rule, ...]] = {
     "seeds": (
         _id("prompt_id", "q", "prompt"),
         _id("seed_id", "s", "prompt_id", "response"),
@@ -125,12 +125,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *_constants(source=MODEL),
     ),
     "prompts": (
-        _ITERATION,
         _id("prompt_id", "p", "prompt"),
         *_constants(demonstration_ids=[], generator=MODEL, kept=True, round=0, seed=0),
     ),
     "candidates": (
-        _ITERATION,
         Rule(
             "prompt_id",
             _BY_TEXT,
@@ -143,7 +141,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *_constants(finish_reason="stop", n_tokens=0, model=MODEL, seed=0),
     ),
     "judgements": (
-        _ITERATION,
         *_JUDGED,
         _numbered("candidate"),
         _id("judgement_id", "j", "candidate_id", "sample"),
@@ -155,13 +152,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *_constants(finish_reason="stop", n_tokens=0, attempts=1, seed=0),
     ),
     "scores": (
-        _ITERATION,
         *_JUDGED,
         *_constants(n_judgements=1),
         Rule("n_scored", "1 with a score, else 0", lambda row, rows: int(row["score"] is not None)),
     ),
     "pairs": (
-        _ITERATION,
         Rule("prompt_id", _BY_TEXT, _pair_prompt_id),
         _answer_id("chosen"),
         _answer_id("rejected"),
@@ -174,17 +169,21 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         *_constants(rule=MODEL),
     ),
-    **dict.fromkeys(("judge_eval", "model_outputs", "annotations"), (_ITERATION,)),
 }
 
 
-def describe_columns(kind: str, row_class: type) -> list[tuple[str, str, str]]:
+def rules_of(dataset: Dataset) -> tuple[Rule, ...]:
+    """How the columns of a dataset are filled, in this order."""
+    return (*((_ITERATION,) if dataset.per_iteration else ()), *_RULES.get(dataset.kind, ()))
+
+
+def describe_columns(dataset: Dataset) -> list[tuple[str, str, str]]:
     """Column, type, and whether it is needed, filled in (and how) or may be left out; for people."""
-    rules = {rule.column: rule.says for rule in RULES[kind]}
-    required = required_columns(row_class)
-    needed = {column for rule in RULES[kind] for column in rule.needs} - required
+    rules = {rule.column: rule for rule in rules_of(dataset)}
+    required = required_columns(dataset.row)
+    needed = {column for rule in rules.values() for column in rule.needs} - required
     described = [(column, "text", "needed where there is no prompt_id") for column in sorted(needed)]
-    for name, shown in schema_names(arrow_schema(row_class)).items():
-        role = f"if absent: {rules[name]}" if name in rules else "needed" if name in required else "optional"
-        described.append((name, shown, role))
+    for name, shown in schema_names(arrow_schema(dataset.row)).items():
+        absent = "needed" if name in required else "optional"
+        described.append((name, shown, f"if absent: {rules[name].says}" if name in rules else absent))
     return described

@@ -29,8 +29,8 @@ from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, linea
 from selfreward.sql.queries import check_reads, quoted, tree_text
 from selfreward.sql.queries import connect as connect
 from selfreward.sql.queries import read_stream as read_stream
-from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
+from selfreward.tables import DatasetName
 from selfreward.text import one_line
 
 if TYPE_CHECKING:

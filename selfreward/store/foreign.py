@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from selfreward.errors import DamagedError, StoreError
-from selfreward.store.names import DatasetName, is_dataset, is_model, is_version
+from selfreward.store.names import is_model, is_version
+from selfreward.tables import DatasetName, is_dataset
 
 MAX_COUNT = 1 << 53
 """Of rows and bytes: what every reader of JSON and every 64-bit column holds."""

@@ -24,6 +24,7 @@ from transformers.cache_utils import DynamicCache
 
 from selfreward.engines.hf.fast_torch import GrowingLayer, growing_cache
 from selfreward.engines.hf.sampling import RowSettings, pick_tokens, row_uniforms
+from selfreward.tables import FinishReason
 
 MIN_SHARED = 32
 """Tokens that all prompts of a batch must have in common to be computed apart: a call has its own cost."""
@@ -40,11 +41,11 @@ class Row:
     max_tokens: int
     seed: int
     tokens: list[int] = field(default_factory=list)
-    finish_reason: str = "length"
+    finish_reason: FinishReason = "length"
     error: str | None = None
 
 
-Finished = Callable[[Row], str | None]
+Finished = Callable[[Row], FinishReason | None]
 """The finish reason of a row that just got a token, None to go on."""
 
 

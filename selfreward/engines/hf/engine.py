@@ -36,7 +36,7 @@ from selfreward.engines.hf.fast_torch import ATTENTION, pack_linears
 from selfreward.engines.hf.memory import cache_bytes_per_token, free_bytes
 from selfreward.errors import ConfigError, EngineError
 from selfreward.models.known import fetch_model
-from selfreward.tables import Message
+from selfreward.tables import FinishReason, Message
 
 OPTIONS = {"device", "pack_weights"}
 
@@ -197,7 +197,7 @@ class HfEngine(BaseEngine):
             self._completion(row, batch[row.prompt], logprobs[row.prompt], i) for i, row in _numbered(rows)
         ]
 
-    def _finished(self, row: Row, job: Job) -> str | None:
+    def _finished(self, row: Row, job: Job) -> FinishReason | None:
         if row.tokens[-1] in self._eos_ids:
             return "stop"
         stops = job.request.sampling.stop

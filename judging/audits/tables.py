@@ -92,12 +92,12 @@ def _repeated_keys(data: AuditData) -> None:
     _require_datasets(data)
     for dataset in (dataset for dataset in DATASETS if dataset.key):
         iteration = "iteration" if dataset.per_iteration else "NULL::BIGINT"
-        key, kind = ", ".join(dataset.key), dataset.kind
-        hashed = f"hash({f'iteration, {key}' if dataset.per_iteration else key})"
+        key = ", ".join((*(("iteration",) if dataset.per_iteration else ()), *dataset.key))
+        kind, hashed = dataset.kind, f"hash({key})"
         queries.append(
             f"""SELECT '{kind}' AS dataset, {iteration} AS iteration, {dataset.key[0]} AS id, count(*) AS n FROM {kind}
             WHERE {hashed} IN (SELECT {hashed} AS key FROM {kind} GROUP BY key HAVING count(*) > 1)
-            GROUP BY {f"iteration, {key}" if dataset.per_iteration else key} HAVING n > 1"""
+            GROUP BY {key} HAVING n > 1"""
         )
     data.create("repeated_keys", "\nUNION ALL ".join(queries))
 

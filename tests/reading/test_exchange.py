@@ -64,8 +64,8 @@ def sample(tmp_path_factory):
         "iter1/judge_eval",
         JudgeEval,
         [
-            JudgeEval("e", 1, "p", "r", 0, 3, 0, "M1", "t", "sampled", text, None, "empty", "stop", 0)
-            for text in AWKWARD
+            JudgeEval("e", 1, "p", "r", 0, 3, sample, "M1", "t", "sampled", text, None, "empty", "stop", 0)
+            for sample, text in enumerate(AWKWARD)
         ],
     )
     publish_rows(

@@ -16,6 +16,7 @@ from typing import Any
 from selfreward.config.run import CandidatesConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.estimate.requests import Known, Range, Requests
+from selfreward.notes import Generated
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -59,7 +60,7 @@ def build(job: Job) -> Rows:
     requests = _requests(job.inputs["prompts"], settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "responses")
-        notes = generation.notes()
+        notes = Generated(generation=generation.notes())
     rows = [
         Candidate(
             candidate_id=row_id("c", request.id, job.models["model"].name, sample),
@@ -77,7 +78,7 @@ def build(job: Job) -> Rows:
         for request in requests
         for sample in range(request.n)
     ]
-    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes))
+    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _requests(prompts: Version, settings: CandidatesConfig, seed: int) -> list[Request]:

@@ -27,6 +27,7 @@ from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.notes import EftNotes, GenerationNotes
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
@@ -101,15 +102,17 @@ def build(job: Job) -> Rows:
     split, template = job.section("split", SplitConfig), JudgeTemplate.from_text(job.texts["template"])
     rows, dropped = _rows(seeds, split, job.seed, template, job.files)
     settings = job.section("eft", EftConfig)
-    notes: dict[str, Any] = {}
+    generation: GenerationNotes | None = None
     if settings.targets == "written":
         rows = [_with_target(row, _written(job, row, seeds_by_id(seeds)[row.response_id])) for row in rows]
     else:
-        targets, notes = _generated(job, rows, settings)
+        targets, generation = _generated(job, rows, settings)
         rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
     rows = down_sample(rows, settings.max_share_per_score, job.seed)
     _require_training_rows(rows, len(seeds), dropped)
-    return Rows(to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), {**_funnel(rows), **notes}))
+    return Rows(
+        to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), _notes(rows, generation).stored())
+    )
 
 
 def _rows(
@@ -181,7 +184,7 @@ def _written(job: Job, row: Eft, seed: Seed) -> Target:
 
 def _generated(
     job: Job, rows: Sequence[Eft], settings: EftConfig
-) -> tuple[dict[str, Target], dict[str, Any]]:
+) -> tuple[dict[str, Target], GenerationNotes]:
     """Judgements sampled from the SFT baseline, kept where a prompt's scores agree with its human ranks."""
     train = [row for row in rows if row.split == "train"]
     requests = _requests(rows, settings, job.seed)
@@ -282,18 +285,18 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
     return [replace(r, accepted=False, reason="down_sampled") if r.eft_id in dropped else r for r in rows]
 
 
-def _funnel(rows: Sequence[Eft]) -> dict[str, Any]:
+def _notes(rows: Sequence[Eft], generation: GenerationNotes | None) -> EftNotes:
     train = [row for row in rows if row.split == "train"]
-    return {
-        "train": len(train),
-        "train_accepted": sum(row.accepted for row in train),
-        "train_rejected": dict(Counter(row.reason for row in train if row.reason)),
-        "train_scores": sorted(
-            Counter(r.target_score for r in train if r.accepted and r.target_score is not None).items()
-        ),
-        "eval": len(rows) - len(train),
-        "eval_prompts": len({row.prompt_id for row in rows if row.split == "eval"}),
-    }
+    scores = Counter(r.target_score for r in train if r.accepted and r.target_score is not None)
+    return EftNotes(
+        generation=generation,
+        train=len(train),
+        train_accepted=sum(row.accepted for row in train),
+        train_rejected=dict(Counter(row.reason for row in train if row.reason)),
+        train_scores=sorted(scores.items()),
+        eval=len(rows) - len(train),
+        eval_prompts=len({row.prompt_id for row in rows if row.split == "eval"}),
+    )
 
 
 def _require_training_rows(rows: Sequence[Eft], n_seeds: int, dropped: Counter[str]) -> None:

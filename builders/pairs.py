@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
+from selfreward.notes import PairsNotes
 from selfreward.sql.queries import check_reads, connect, quoted
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -128,15 +129,10 @@ def build(job: Job) -> Rows:
         "SELECT excluded, count(*) FROM judged WHERE excluded IS NOT NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     (n_scored_prompts,) = connection.execute("SELECT count(DISTINCT prompt_id) FROM eligible").fetchall()[0]
-    notes = {
-        "candidates": connection.execute("SELECT count(*) FROM judged").fetchall()[0][0],
-        "candidates_excluded": dict(excluded),
-        "candidates_flagged_injection": connection.execute(
-            "SELECT count(*) FROM judged WHERE injection_suspected"
-        ).fetchall()[0][0],
-        "prompts_with_scores": n_scored_prompts,
-    }
-    return Rows(to_table(pairs, Pair), Counts(len(outcomes), len(pairs), dropped, notes))
+    counted = connection.execute("SELECT count(*), count(*) FILTER (injection_suspected) FROM judged")
+    n_candidates, n_flagged = counted.fetchall()[0]
+    notes = PairsNotes(n_candidates, dict(excluded), n_flagged, n_scored_prompts)
+    return Rows(to_table(pairs, Pair), Counts(len(outcomes), len(pairs), dropped, notes.stored()))
 
 
 def _connect(job: Job, settings: PairsConfig) -> Any:

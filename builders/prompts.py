@@ -22,6 +22,7 @@ from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request, Sampling
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Range, Requests
+from selfreward.notes import PromptsNotes
 from selfreward.progress import say
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Completions, Generation
@@ -79,17 +80,17 @@ def build(job: Job) -> Rows:
             barren = barren + 1 if builder.n_kept == kept_before else 0
             if builder.n_kept >= builder.settings.n or barren == _BARREN_ROUNDS:
                 break
-        notes = generation.notes()
+        asked = generation.notes()
     builder.require_some()
-    reasons = dict(Counter(row.reason for row in builder.rows if row.reason))
-    notes |= {
-        "kept": builder.n_kept,
-        "wanted": builder.settings.n,
-        "rejected": reasons,
-        "rounds": round_number + 1,
-    }
     rows = builder.rows
-    return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes))
+    notes = PromptsNotes(
+        generation=asked,
+        kept=builder.n_kept,
+        wanted=builder.settings.n,
+        rejected=dict(Counter(row.reason for row in rows if row.reason)),
+        rounds=round_number + 1,
+    )
+    return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def requests_in_round(settings: PromptsConfig, n_kept: float, n_answers: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from selfreward.builders.seed_tables import looks_like_table, read_table
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError, UsageError
+from selfreward.notes import SeedsNotes
 from selfreward.progress import say
 from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import (
@@ -59,13 +60,11 @@ def build(job: Job) -> Rows:
             f"seeds: none of the {reading.n_in} replies in {settings.source} is left: "
             + ", ".join(f"{reason} {n}" for reason, n in reading.dropped.items())
         )
-    notes = {
-        "prompts": len({seed.prompt_id for seed in rows}),
-        "unranked": sum(seed.human_rank is None for seed in rows),
-    }
-    if notes["unranked"]:
-        say(f"seeds: {notes['unranked']} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
-    return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes))
+    unranked = sum(seed.human_rank is None for seed in rows)
+    if unranked:
+        say(f"seeds: {unranked} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
+    notes = SeedsNotes(len({seed.prompt_id for seed in rows}), unranked)
+    return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes.stored()))
 
 
 def _is_local(source: str) -> bool:

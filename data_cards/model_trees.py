@@ -75,7 +75,7 @@ def write_card_of(
         licence,
         _licence_note(facts),
         next(model for model in facts.models if model.name == version.name),
-        version.manifest,
+        version,
         facts,
         _base(version, facts, dataset_repo),
         dataset_repo,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfreward.data_cards.cards.audits import audit_run
 from selfreward.data_cards.cards.base_models import base_licence
-from selfreward.data_cards.cards.facts import RunFacts, gather, seed_sources
+from selfreward.data_cards.cards.facts import Origin, RunFacts, gather, seed_origin
 from selfreward.data_cards.cards.licences import choose_licence
 from selfreward.data_cards.cards.render import write_dataset_card
 from selfreward.data_cards.hub.account import connect
@@ -20,6 +20,7 @@ from selfreward.data_cards.tree.parquet import write_dataset
 from selfreward.errors import UsageError
 from selfreward.store import durable
 from selfreward.store.run import Run
+from selfreward.summary.settings import settings_of
 
 
 def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> list[Path]:
@@ -34,8 +35,9 @@ def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> lis
 
     run = Run(path)
     selection = select(run, with_models=True)
-    facts = gather(run, [*selection.datasets, *selection.models])
-    chosen = _licence(run, licence)
+    settings, origin = settings_of(path, {v.name: v for v in selection.versions}), seed_origin(run)
+    chosen = _licence(origin, licence)
+    facts = gather(run, selection.versions, settings, origin)
     audits = replace(audit_run(run, gated=False), overruled=False)
     with tempfile.TemporaryDirectory(prefix="selfreward-card-") as scratch, durable.filling(Path(scratch)):
         files = [write_dataset(version, Path(scratch)) for version in selection.datasets]
@@ -67,9 +69,9 @@ def _put(drawn: Path, folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _licence(run: Run, wanted: str | None) -> str | None:
+def _licence(origin: Origin, wanted: str | None) -> str | None:
     try:
-        return choose_licence(seed_sources(run), wanted)
+        return choose_licence(origin.sources, wanted)
     except UsageError:
         if wanted is not None:
             raise

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from selfreward.data_cards.cards.audits import audit_run
 from selfreward.data_cards.cards.base_models import require_base_licence
-from selfreward.data_cards.cards.facts import read_config, seed_sources
+from selfreward.data_cards.cards.facts import Origin, gather, seed_origin
 from selfreward.data_cards.cards.licences import choose_licence
 from selfreward.data_cards.cards.redact import secret_in
 from selfreward.data_cards.hub.account import connect, require_writer
@@ -29,9 +29,12 @@ from selfreward.data_cards.tree.layout import checked_repo, model_repo
 from selfreward.data_cards.tree.parquet import read_dataset
 from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import UsageError
+from selfreward.progress import say
+from selfreward.steps.status import outdated_lines
 from selfreward.store import durable
 from selfreward.store.run import Run
 from selfreward.store.version import Version
+from selfreward.summary.settings import Settings, settings_of
 
 _PACKED = (".parquet", ".safetensors", ".png")
 """Files without readable text; rows are searched where the store holds them, unpacked."""
@@ -56,17 +59,14 @@ class PublishOptions:
 def publish(path: Path, options: PublishOptions, patience: Patience | None = None) -> list[Pushed]:
     """Push a run; the first entry is the dataset repository, then one for each model."""
     patience = patience or Patience()
-    run, selection = _opened(path, options)
+    chosen = _chosen(path, options)
     api = connect(options.endpoint)
     require_writer(api, options.repo, patience)
-    audits = audit_run(run, options.gate)
     record = Record(path)
-    with _scratch(run) as scratch:
+    with _scratch(chosen.run) as scratch:
         repo = HubRepo(api, options.repo, "dataset", patience)
-        staged = stage_datasets(
-            run, selection, options.repo, repo.url, scratch / "tree", options.licence, audits
-        )
-        refuse_secrets(staged.tree, selection.datasets)
+        staged = _staged(chosen, options, repo.url, scratch)
+        refuse_secrets(staged.tree, chosen.selection.datasets)
         pushed = [
             push(
                 repo,
@@ -80,10 +80,10 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
                 lambda folder: _compare_rows(staged, folder),
             )
         ]
-        for version in selection.models:
+        for version in chosen.selection.models:
             model = HubRepo(api, model_repo(options.repo, version.name), "model", patience)
             datasets = pushed[0]
-            tree = _model_tree(run, staged, options, version, datasets.url, datasets.revision, scratch)
+            tree = _model_tree(chosen, staged, version, datasets.url, datasets.revision, scratch)
             refuse_secrets(tree)
             pushed.append(
                 push(
@@ -102,23 +102,36 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
 
 def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
     """Write what would be pushed: the dataset repository's tree into `folder`, each model's into `folder`-M1."""
-    run, selection = _opened(path, options)
-    audits = audit_run(run, options.gate)
-    with _scratch(run) as scratch:
+    chosen = _chosen(path, options)
+    with _scratch(chosen.run) as scratch:
         url = HubRepo(connect(options.endpoint), options.repo, "dataset").url
-        staged = stage_datasets(run, selection, options.repo, url, scratch / "tree", options.licence, audits)
+        staged = _staged(chosen, options, url, scratch)
         trees = {folder: staged.tree}
-        for version in selection.models:
-            tree = _model_tree(run, staged, options, version, url, staged.tag, scratch)
+        for version in chosen.selection.models:
+            tree = _model_tree(chosen, staged, version, url, staged.tag, scratch)
             trees[folder.with_name(f"{folder.name}-{version.name}")] = tree
         for tree in trees.values():
-            refuse_secrets(tree, selection.datasets)
+            refuse_secrets(tree, chosen.selection.datasets)
         write_dry_run(trees)
     return list(trees)
 
 
-def _opened(path: Path, options: PublishOptions) -> tuple[Run, Selection]:
-    """Everything that is wrong with the call itself, before anything is read or asked."""
+@dataclass(frozen=True)
+class _Chosen:
+    """What is published and under which licences, before its rows are read."""
+
+    run: Run
+    selection: Selection
+    settings: Settings
+    origin: Origin
+    repo: str
+    licence: str
+    model_licence: str
+    """Empty where no model is published."""
+
+
+def _chosen(path: Path, options: PublishOptions) -> _Chosen:
+    """Everything that is wrong with the call itself, before rows are read or the Hub is asked."""
     checked_repo(options.repo)
     run = Run(path)
     selection = select(run, options.only, options.models)
@@ -127,31 +140,31 @@ def _opened(path: Path, options: PublishOptions) -> tuple[Run, Selection]:
     for version in selection.models:
         checked_repo(model_repo(options.repo, version.name))
         refuse_unsafe_weights(version)
-    if selection.models:
-        _model_licence(run, options)
-    choose_licence(seed_sources(run), options.licence)
-    return run, selection
+    settings, origin = settings_of(path, {v.name: v for v in selection.versions}), seed_origin(run)
+    base = settings.config.model if settings.config else None
+    of_models = require_base_licence(base, options.model_licence) if selection.models else ""
+    licence = choose_licence(origin.sources, options.licence)
+    return _Chosen(run, selection, settings, origin, options.repo, licence, of_models)
 
 
-def _model_licence(run: Run, options: PublishOptions) -> str:
-    config = read_config(run.path)
-    return require_base_licence(config.model if config else None, options.model_licence)
+def _staged(chosen: _Chosen, options: PublishOptions, url: str, scratch: Path) -> Staged:
+    """The audits asked, the facts gathered, the tree written: each once."""
+    audits = audit_run(chosen.run, options.gate)
+    facts = gather(chosen.run, chosen.selection.versions, chosen.settings, chosen.origin)
+    for line in outdated_lines(facts.summary.outdated):
+        say(f"{line}; the card says so")
+    return stage_datasets(
+        chosen.selection, facts, chosen.licence, audits, repo=chosen.repo, url=url, folder=scratch / "tree"
+    )
 
 
 def _model_tree(
-    run: Run,
-    staged: Staged,
-    options: PublishOptions,
-    version: Version,
-    url: str,
-    revision: str,
-    scratch: Path,
+    chosen: _Chosen, staged: Staged, version: Version, url: str, revision: str, scratch: Path
 ) -> Tree:
     """One model's repository; its card names `revision` of the datasets at `url`."""
     folder = scratch / f"model-{version.name}"
     folder.mkdir(parents=True)
-    licence = _model_licence(run, options)
-    return model_tree(version, staged.facts, licence, options.repo, url, revision, folder)
+    return model_tree(version, staged.facts, chosen.model_licence, chosen.repo, url, revision, folder)
 
 
 def _compare_rows(staged: Staged, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The whole tree of a dataset repository, made in a folder before anything is sent.
 
-    staged = stage_datasets(run, repo="ann/x", folder=…, licence=None, only=[], audits=…)
+    staged = stage_datasets(selection, facts, licence, audits, repo="ann/x", url=…, folder=…)
 
 What is staged is what is pushed, what `--dry-run` writes, and what is compared afterwards. It follows from the
 versions, the options and this program alone: no clock, no machine, no order of threads.
@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from selfreward.config.run import dump_config
 from selfreward.data_cards.cards.audits import AUDITS_DATASET, Audits
 from selfreward.data_cards.cards.croissant import croissant
-from selfreward.data_cards.cards.facts import RunFacts, gather, seed_sources
-from selfreward.data_cards.cards.licences import choose_licence
+from selfreward.data_cards.cards.facts import RunFacts
 from selfreward.data_cards.cards.redact import left_out, public_config
 from selfreward.data_cards.cards.render import ModelLink, write_dataset_card
 from selfreward.data_cards.tree.layout import (
@@ -34,10 +33,12 @@ from selfreward.data_cards.tree.layout import (
 from selfreward.data_cards.tree.parquet import DatasetFiles, write_dataset
 from selfreward.data_cards.tree.trees import Tree
 from selfreward.errors import UsageError
+from selfreward.notes import JsonObject
 from selfreward.store.run import Run, is_model
 from selfreward.store.sealed import seal
 from selfreward.store.state import Current
 from selfreward.store.version import Version
+from selfreward.summary.facts import as_made
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +57,11 @@ class Selection:
     state: dict[str, Current]
 
     @property
+    def versions(self) -> list[Version]:
+        """All of them."""
+        return [*self.datasets, *self.models]
+
+    @property
     def tag(self) -> str:
         """The stem of the tag: it changes when any chosen version does."""
         return tag_stem(state_digest(self.state))
@@ -68,7 +74,6 @@ class Staged:
     tree: Tree
     facts: RunFacts
     files: list[DatasetFiles]
-    licence: str
     tag: str
 
 
@@ -82,7 +87,7 @@ def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Sel
         for name, entry in current.items()
         if (with_models if is_model(name) else name in only if only else name != AUDITS_DATASET)
     }
-    datasets = [run.current(name) for name in sorted(chosen, key=_as_made) if not is_model(name)]
+    datasets = [run.current(name) for name in sorted(chosen, key=as_made) if not is_model(name)]
     models = [run.current(name) for name in sorted(chosen) if is_model(name)]
     if not datasets and only:
         raise UsageError(
@@ -95,17 +100,9 @@ def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Sel
 
 
 def stage_datasets(
-    run: Run,
-    selection: Selection,
-    repo: str,
-    url: str,
-    folder: Path,
-    licence: str | None,
-    audits: Audits,
+    selection: Selection, facts: RunFacts, licence: str, audits: Audits, *, repo: str, url: str, folder: Path
 ) -> Staged:
     """Write the tree of the dataset repository below `folder`."""
-    chosen = choose_licence(seed_sources(run), licence)
-    facts = gather(run, [*selection.datasets, *selection.models])
     files = [write_dataset(version, folder) for version in selection.datasets]
     described = [(data, _schema(data, folder)) for data in files]
     paths = {entry.path: folder / entry.path for data in files for entry in data.files}
@@ -118,7 +115,7 @@ def stage_datasets(
             repo.rpartition("/")[2],
             f"Datasets of a self-rewarding language model run: {facts.rows:,} rows in {len(files)} datasets.",
             url,
-            chosen,
+            licence,
             selection.tag,
             max(dataset.created for dataset in facts.datasets)[:10],
             described,
@@ -130,8 +127,8 @@ def stage_datasets(
         texts[CONFIG] = (note + dump_config(config)).encode()
     paths |= write_texts(folder, texts)
     links = [ModelLink(v.name, model_repo(repo, v.name), _model_url(url, v.name)) for v in selection.models]
-    paths |= write_dataset_card(folder, repo, selection.tag, chosen, facts, described, audits, links)
-    return Staged(Tree.of(paths), facts, files, chosen, selection.tag)
+    paths |= write_dataset_card(folder, repo, selection.tag, licence, facts, described, audits, links)
+    return Staged(Tree.of(paths), facts, files, selection.tag)
 
 
 def write_texts(folder: Path, texts: Mapping[str, bytes]) -> dict[str, Path]:
@@ -153,7 +150,7 @@ def write_dry_run(trees: Mapping[Path, Tree]) -> None:
         tree.write_to(folder)
 
 
-def _run_file(selection: Selection, files: Sequence[DatasetFiles], repo: str) -> dict[str, Any]:
+def _run_file(selection: Selection, files: Sequence[DatasetFiles], repo: str) -> JsonObject:
     """What `pull` needs to make the run folder again."""
     described = {data.name: data.described() for data in files}
     return {
@@ -187,12 +184,3 @@ def _schema(data: DatasetFiles, folder: Path) -> pa.Schema:
 
 def _model_url(dataset_url: str, model: str) -> str:
     return model_repo(dataset_url.replace("/datasets/", "/", 1), model)
-
-
-def _as_made(name: str) -> tuple[int, int, str]:
-    """Seeds, IFT and EFT first, then the iterations by number."""
-    number = int(name.split("/")[0].removeprefix("iter")) if "/" in name else -1
-    order = ("seeds", "ift", "eft", "prompts", "candidates", "judgements", "scores", "pairs",
-             "judge_eval", "model_outputs", "annotations")  # fmt: skip
-    kind = name.rpartition("/")[2]
-    return number, order.index(kind) if kind in order else len(order), name

@@ -10,7 +10,6 @@ manifest's notes; `RUN/evaluations/iter<k>/` holds `model_outputs.json` and `ann
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from selfreward.config.run import AlpacaConfig, RunConfig
 from selfreward.estimate.requests import Known, Requests
 from selfreward.evaluation.model_outputs import planned_prompts
+from selfreward.notes import AnnotationsNotes
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
-from selfreward.store import durable
 from selfreward.store.run import Counts
 from selfreward.tables import Annotation, row_id, to_table
 
@@ -83,11 +82,9 @@ def _comparisons(
     from selfreward.evaluation.ask.files import answers_from_rows
 
     references = answers_from_rows(
-        (_answer(row, "reference", row["reference_generator"]) for row in outputs), "references"
+        (_answer(row, "reference", "reference_generator") for row in outputs), "references"
     )
-    answers = answers_from_rows(
-        (_answer(row, "output", row["generator"]) for row in outputs), "model_outputs"
-    )
+    answers = answers_from_rows((_answer(row, "output", "generator") for row in outputs), "model_outputs")
     annotator = load_annotator(_ANNOTATORS[settings.mode])
     plan = plan_annotations(references, answers, annotator, judge, settings.both_orders, seed)
     return plan, references, answers
@@ -95,46 +92,34 @@ def _comparisons(
 
 def build(job: Job) -> Rows:
     """Judge each answer against its reference, then let alpaca-eval make the leaderboard row."""
-    from selfreward.evaluation.alpaca.judge import annotation_rows
+    from selfreward.evaluation.alpaca.judge import judge_pairs
     from selfreward.evaluation.alpaca.score import summarise_rows
+    from selfreward.evaluation.ask.answers import output_rows, write_text
 
     settings = job.section("alpaca", AlpacaConfig)
     outputs = job.table("outputs").to_pylist()
     annotations, references, answers = _comparisons(outputs, settings, job.models["model"].name, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
-        completions = generation.complete(annotations.requests, "verdicts")
-        notes = generation.notes()
-    rows = annotation_rows(annotations, list(completions.values()))
-    result = summarise_rows(rows, references, answers)
-    notes["alpaca"] = result.to_dict()
-    _write_alpaca_files(job.run.path / "evaluations" / f"iter{job.iteration}", outputs, rows, notes["alpaca"])
+        rows = judge_pairs(generation, annotations, "verdicts")
+        asked = generation.notes()
+    result = summarise_rows(rows, references, answers).to_dict()
+    # What a leaderboard submission needs; derived from the datasets, so the files may be replaced.
+    folder = job.run.path / "evaluations" / f"iter{job.iteration}"
+    submission = {"model_outputs": output_rows(answers), "annotations": rows, "leaderboard": result}
+    for name, value in submission.items():
+        write_text(folder / f"{name}.json", json.dumps(value, indent=1, ensure_ascii=False))
     table = to_table([_row(job, row) for row in rows], Annotation)
     missing = len(outputs) - len(rows)
     dropped = {"no_output": missing} if missing else {}
-    return Rows(table, Counts(len(outputs), len(rows), dropped, notes))
+    notes = AnnotationsNotes(generation=asked, alpaca=result)
+    return Rows(table, Counts(len(outputs), len(rows), dropped, notes.stored()))
 
 
-def _answer(row: dict[str, Any], column: str, generator: str) -> dict[str, Any]:
-    return {
-        "instruction": row["instruction"],
-        "output": row[column],
-        "generator": generator,
-        "dataset": row["dataset"],
-    }
+def _answer(row: dict[str, Any], column: str, name: str) -> dict[str, Any]:
+    return {**row, "output": row[column], "generator": row[name]}
 
 
 def _row(job: Job, row: dict[str, Any]) -> Annotation:
     names = [name for name in Annotation.__dataclass_fields__ if name not in ("output_id", "iteration")]
     values = {name: row[name] for name in names}
     return Annotation(output_id=row_id("out", row["instruction"]), iteration=job.iteration, **values)
-
-
-def _write_alpaca_files(
-    folder: Path, outputs: Iterable[dict[str, Any]], rows: list[dict[str, Any]], result: dict[str, Any]
-) -> None:
-    """The files a leaderboard submission needs; derived from the datasets, so they may be replaced."""
-    durable.make_folder(folder)
-    answers = [_answer(row, "output", row["generator"]) for row in outputs]
-    for name, value in (("model_outputs", answers), ("annotations", rows), ("leaderboard", result)):
-        text = json.dumps(value, indent=1, ensure_ascii=False)
-        durable.replace_file(folder / f"{name}.json", text.encode())

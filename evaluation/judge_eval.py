@@ -21,6 +21,7 @@ from selfreward.judging.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.notes import JsonObject, JudgeEvalNotes
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
@@ -36,16 +37,18 @@ VERSION = 1
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """One version for each model of the run, unless `evaluate.judge` is null."""
-    if config.evaluate.judge is None:
+    """One version for each model of the run, unless `evaluate.judge` is null; without training, the configured judge."""
+    if config.evaluate.judge is None or (iteration == 0 and not config.train):
         return None
+    is_own = config.train or config.judging.judge == "current"
+    judge = f"M{iteration}" if is_own else config.judging.judge
     settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
     template = load_for_range(settings.template, settings.min_score).text
     return Plan(
         name=f"iter{iteration}/judge_eval",
         module=__name__,
         inputs={"eft": "eft"},
-        models={"model": f"M{iteration}"},
+        models={"model": judge},
         texts={"template": template},
         params={
             "iteration": iteration,
@@ -89,16 +92,18 @@ def build(job: Job) -> Rows:
     items = _items(kept)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         judged = judge_items(generation, engine, items, template, settings, job.seed)
-        notes = generation.notes()
+        asked = generation.notes()
     by_id = {row["eft_id"]: row for row in kept}
     rows = [_row(job, by_id[judgement.item_id], judgement, settings.mode) for judgement in judged]
-    notes["by_status"] = dict(Counter(row.status for row in rows))
-    notes["scored_share"] = sum(row.score is not None for row in rows) / len(rows) if rows else None
-    notes["histogram"] = sorted(Counter(row.score for row in rows if row.score is not None).items())
-    notes["agreement"] = agreement_of(rows)
-    left_out = len(eval_rows) - len(kept)
-    notes["responses_left_out_by_n_max"] = left_out
-    return Rows(to_table(rows, JudgeEval), Counts(len(rows), len(rows), notes=notes))
+    notes = JudgeEvalNotes(
+        generation=asked,
+        by_status=dict(Counter(row.status for row in rows)),
+        scored_share=sum(row.score is not None for row in rows) / len(rows) if rows else None,
+        histogram=sorted(Counter(row.score for row in rows if row.score is not None).items()),
+        agreement=agreement_of(rows),
+        responses_left_out_by_n_max=len(eval_rows) - len(kept),
+    )
+    return Rows(to_table(rows, JudgeEval), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _eval_rows(eft: pa.Table) -> list[dict[str, Any]]:
@@ -109,7 +114,7 @@ def _items(rows: list[dict[str, Any]]) -> list[Item]:
     return [Item(row["eft_id"], row["prompt"], row["response"]) for row in rows]
 
 
-def agreement_of(rows: list[JudgeEval]) -> dict[str, Any] | None:
+def agreement_of(rows: list[JudgeEval]) -> JsonObject | None:
     """The agreement figures of the responses' mean scores; None where there is nothing to compare."""
     import pandas as pd
 

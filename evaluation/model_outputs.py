@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.config.run import AlpacaConfig, RunConfig
-from selfreward.engines.base import Request, Sampling
+from selfreward.engines.base import Request
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Requests
+from selfreward.notes import OutputsNotes
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.store.version import Version
-from selfreward.tables import Message, ModelOutput, row_id, to_table
+from selfreward.tables import ModelOutput, to_table
 
 NAME = "evaluation.model_outputs"
 VERSION = 1
@@ -73,7 +74,7 @@ def build(job: Job) -> Rows:
     requests = _requests(prompts, settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "answers")
-        notes = generation.notes()
+        asked = generation.notes()
     rows = []
     for request, prompt in zip(requests, prompts, strict=True):
         completion = completions[request.id, 0]
@@ -94,15 +95,14 @@ def build(job: Job) -> Rows:
                 error=completion.error,
             )
         )
-    notes["prompts_left_out_by_n_max"] = left_out
-    return Rows(to_table(rows, ModelOutput), Counts(len(rows), len(rows), notes=notes))
+    notes = OutputsNotes(generation=asked, prompts_left_out_by_n_max=left_out)
+    return Rows(to_table(rows, ModelOutput), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _requests(prompts: list[dict[str, Any]], settings: AlpacaConfig, seed: int) -> list[Request]:
-    """One for each prompt; its id is the output's."""
-    sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=settings.max_tokens)
-    texts = [prompt["instruction"] for prompt in prompts]
-    return [Request(row_id("out", text), (Message("user", text),), sampling, 1, seed) for text in texts]
+    from selfreward.evaluation.ask.answers import answer_requests, greedy
+
+    return answer_requests((prompt["instruction"] for prompt in prompts), greedy(settings.max_tokens), seed)
 
 
 def evaluation_prompts(file: Path | None, eft: Version | None) -> list[dict[str, Any]]:

@@ -194,12 +194,11 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Is the data fit to train on and publish? Exit 1 on any fail.  Example: selfreward audit runs/demo"""
-    from dataclasses import asdict
-
-    from selfreward.judging.audits.funnel import format_funnel_rows, funnel_rows
     from selfreward.judging.audits.report import format_report
     from selfreward.judging.audits.runner import run_audits
     from selfreward.store.run import Run
+    from selfreward.summary.facts import summarize
+    from selfreward.summary.funnel import format_funnel
 
     run = Run(run_folder)
     report = run_audits(
@@ -211,12 +210,16 @@ def audit(
         against=against or [],
         save=save,
     )
+    summary = summarize(run)
     if as_json:
-        funnel = [asdict(row) for row in funnel_rows(run)]
+        funnel = [
+            {"iteration": i.number, **step.described()} for i in summary.iterations for step in i.funnel
+        ]
         print_json({**report.to_dict(), "exit_code": report.exit_code, "funnel": funnel})
     else:
         print(format_report(report))
-        print(f"\n{format_funnel_rows(funnel_rows(run))}")
+        for i in summary.iterations:
+            print(f"\nIteration {i.number}\n{format_funnel(i.funnel, summary.outdated)}")
     if report.not_saved:
         print(
             f"the offending rows were not saved (--no-save does not try): {report.not_saved}", file=sys.stderr

@@ -23,6 +23,7 @@ from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.notes import JudgementsNotes
 from selfreward.progress import say
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
@@ -107,11 +108,14 @@ def build(job: Job) -> Rows:
     template = JudgeTemplate.from_text(job.texts["template"])
     candidates = job.table("candidates").to_pylist()
     items = _items(job.table("prompts"), candidates)
-    judged, notes = _read_again(job, settings)
-    if judged is None:
+    again = _read_again(job, settings)
+    if again is not None:
+        judged, source = again
+        asked = source.notes(JudgementsNotes).generation
+    else:
         with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
             judged = judge_items(generation, engine, items, template, settings, job.seed)
-            notes = generation.notes()
+            asked = generation.notes()
     by_candidate: dict[str, list[Judged]] = {}
     for judgement in judged:
         by_candidate.setdefault(judgement.item_id, []).append(judgement)
@@ -121,13 +125,15 @@ def build(job: Job) -> Rows:
         for candidate in candidates
         for judgement in by_candidate.get(candidate["candidate_id"], _failed(candidate, n_samples))
     ]
-    notes |= {
-        "by_status": dict(Counter(row.status for row in rows)),
-        "resampled": sum(row.attempts > 1 for row in rows),
-        "scored_after_resampling": sum(row.attempts > 1 and row.score is not None for row in rows),
-        "injection_suspected": len({row.candidate_id for row in rows if row.injection_suspected}),
-    }
-    return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes))
+    notes = JudgementsNotes(
+        generation=asked,
+        by_status=dict(Counter(row.status for row in rows)),
+        resampled=sum(row.attempts > 1 for row in rows),
+        scored_after_resampling=sum(row.attempts > 1 and row.score is not None for row in rows),
+        injection_suspected=len({row.candidate_id for row in rows if row.injection_suspected}),
+        read_again_from=again[1].version if again else None,
+    )
+    return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
@@ -140,14 +146,14 @@ def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
     ]
 
 
-def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged] | None, dict[str, Any]]:
-    """The judgements of an earlier version that differs in parser or range alone, read again; no model is needed.
+def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged], Version] | None:
+    """The judgements of an earlier version that differs in parser or range alone, read again, and that version.
 
     What was resampled for want of a score stays as it was last asked for: a score the new parser would have found in an
     earlier attempt is gone with that attempt. None where there is no such version, or its scores were not read from text.
     """
     if settings.mode != "sampled":
-        return None, {}
+        return None
     for version in reversed(job.run.versions(job.name)):
         manifest = version.manifest
         same_inputs = {role: entry["content_sha256"] for role, entry in manifest["inputs"].items()} == {
@@ -156,9 +162,8 @@ def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged] | None,
         if same_inputs and _without_reading(manifest["params"]) == _without_reading(job.recipe.params):
             say(f"{job.name}: reading the scores of version {version.version} again, nothing is generated")
             rows = [row for row in version.table().to_pylist() if row["attempts"] > 0]
-            notes = {**manifest["counts"]["notes"], "read_again_from": version.version}
-            return [_parsed_again(row, settings) for row in rows], notes
-    return None, {}
+            return [_parsed_again(row, settings) for row in rows], version
+    return None
 
 
 def _without_reading(params: dict[str, Any]) -> dict[str, Any]:

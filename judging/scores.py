@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.notes import JudgementsNotes, ScoresNotes
 from selfreward.sql.queries import connect
-from selfreward.steps.generation import failed_answers
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import Score, arrow_schema
@@ -62,15 +62,15 @@ def build(job: Job) -> Rows:
     tied, comparable = connection.execute(_TIED).fetchall()[0]
     statuses = dict(connection.execute(_STATUSES).fetchall())
     _refuse_collapse(job, histogram, tied, comparable, statuses)
-    notes = {
-        "judgements": sum(statuses.values()),
-        "judgements_by_status": statuses,
-        "histogram": [[score, n] for score, n in histogram],
-        "prompts_all_tied": tied,
-        "prompts_comparable": comparable,
-        "unscored_candidates": sum(1 for value in scores["score"].to_pylist() if value is None),
-    }
-    return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes))
+    notes = ScoresNotes(
+        judgements=sum(statuses.values()),
+        judgements_by_status=statuses,
+        histogram=histogram,
+        prompts_all_tied=tied,
+        prompts_comparable=comparable,
+        unscored_candidates=scores["score"].null_count,
+    )
+    return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes.stored()))
 
 
 def _refuse_collapse(
@@ -80,7 +80,7 @@ def _refuse_collapse(
     n_scored = sum(n for _, n in histogram)
     counts = ", ".join(f"{status} {n}" for status, n in statuses.items())
     if n_scored == 0:
-        failed = failed_answers(job.inputs["judgements"].manifest["counts"]["notes"])
+        failed = job.inputs["judgements"].notes(JudgementsNotes).failures
         raise EmptyResultError(
             f"{job.name}: none of the judgements has a score ({counts}); {failed + '; ' if failed else ''}train the judge on more EFT rows, or take "
             "another template or judge"

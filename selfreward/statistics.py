@@ -7,18 +7,28 @@ figures of one report see the same resamples, so that their intervals can be com
 Promised: the same numbers for the same units in the same order and the same seed; no NaN ever leaves here (a
 figure that does not exist is None); a resample in which a figure does not exist is left out and counted.
 Not promised: good coverage of the interval with a handful of units; a percentile bootstrap is too narrow there.
+
+How far several readings of one thing agree is Krippendorff's alpha, 1 - observed / expected disagreement (Klaus
+Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011, "any number of observers, any metric, missing data"):
+1 is perfect, 0 is what chance gives. Things read fewer than twice are left out, as the definition has it. With squared
+distances the pairs need not be listed: over m values the sum of (v_i - v_j)^2 is m * sum(v^2) - sum(v)^2, up to a factor
+that cancels. The nominal metric is the same formula on indicator vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Metric = Literal["nominal", "interval"]
+Readings = Sequence[Sequence[float | None]]
 
 CONFIDENCE = 0.95
 _CELLS_AT_ONCE = 1_000_000
@@ -51,6 +61,24 @@ class Share:
     denominator: Floats
     of: str
     n_undefined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SelfConsistency:
+    """How far the sampled judgements of one response agree with each other.
+
+    `all_agree`: share of responses whose scored samples are all equal. `variance`: mean over responses of the
+    sample variance (divisor m - 1), in squared score points. `alpha`: Krippendorff's alpha, interval metric.
+    All three are over responses with at least two scored samples; `n_left_out` counts the others.
+    """
+
+    all_agree: Figure
+    variance: Figure
+    alpha: Figure
+    n_responses: int
+    n_left_out: int
+    n_samples: int
+    n_unscored_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +150,31 @@ def share_figures(shares: Mapping[str, Share], resampler: Resampler) -> dict[str
     }
 
 
+def open_share(counted: Mask, unknown: Mask, of: str = "prompts", n_resamples: int = 2000) -> Figure:
+    """Share of the known; in the interval the unknown count against it (low) and for it (high)."""
+    n_known, n_unknown = int((~unknown).sum()), int(unknown.sum())
+    if not n_known:
+        return Figure(None, None, None, 0, of, n_unknown)
+    sure = counted & ~unknown
+    value = float(sure.sum() / n_known)
+    if len(counted) < 2:
+        return Figure(value, None, None, n_known, of, n_unknown)
+    low, high = open_interval(sure.astype(float), (counted | unknown).astype(float), n_resamples)
+    return Figure(value, low, high, n_known, of, n_unknown, n_resamples)
+
+
+def open_interval(least: Floats, most: Floats, n_resamples: int) -> tuple[float, float]:
+    """95 % interval of a mean of units that are not all known: the least and the most that each may be."""
+    means = Resampler(len(least), n_resamples).totals(np.stack([least, most], axis=1)) / len(least)
+    return float(np.percentile(means[:, 0], 2.5)), float(np.percentile(means[:, 1], 97.5))
+
+
+def drawn(items: Iterable[str], n_max: int | None) -> set[str]:
+    """At most `n_max` of the items: those whose SHA-256 is smallest, so the same ones in whatever order they come."""
+    items = set(items)
+    return set(sorted(items, key=lambda item: hashlib.sha256(item.encode()).digest())[:n_max])
+
+
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Element by element, NaN where the denominator is not positive."""
     result: Floats = np.full(np.shape(numerator), np.nan)
@@ -133,3 +186,87 @@ def count_by(unit: NDArray[np.intp], weights: NDArray[Any], n_units: int) -> Flo
     """How much weight each unit has: sums of `weights` by `unit`, zero for units that do not occur."""
     sums: Floats = np.bincount(unit, weights=weights.astype(np.float64), minlength=n_units).astype(np.float64)
     return sums
+
+
+def krippendorff_alpha(units: Readings, metric: Metric = "interval") -> float | None:
+    """Krippendorff's alpha over units, each a list of readings with None for a missing one.
+
+    None where it is undefined: no unit was read twice, or all readings are the same (nothing to disagree about).
+
+    >>> krippendorff_alpha([[1, 1], [2, 2], [3, None]])
+    1.0
+    """
+    sums = _unit_sums([[value for value in unit if value is not None] for unit in units], metric)
+    alpha = float(_alpha(sums.sum(axis=0, keepdims=True))[0])
+    return alpha if np.isfinite(alpha) else None
+
+
+def alpha_figure(
+    units: Readings, metric: Metric, cluster: NDArray[np.intp], resampler: Resampler, of: str
+) -> Figure:
+    """Alpha with an interval; whole clusters (prompts) are resampled, `cluster[k]` being that of unit k."""
+    readings = [[value for value in unit if value is not None] for unit in units]
+    sums = _unit_sums(readings, metric)
+    per_cluster = np.stack([count_by(cluster, column, resampler.n_units) for column in sums.T], axis=1)
+    value = float(_alpha(per_cluster.sum(axis=0, keepdims=True))[0])
+    resampled = _alpha(resampler.totals(per_cluster)) if resampler.n_resamples else None
+    n_units = int(np.count_nonzero(per_cluster[:, 0]))
+    return make_figure(value, resampled, n=int(np.count_nonzero(sums[:, 0])), of=of, n_units=n_units)
+
+
+def self_consistency(samples: Readings, prompt: NDArray[np.intp], resampler: Resampler) -> SelfConsistency:
+    """Agreement between the samples of each response; `prompt[k]` is the prompt of response k."""
+    scored = [np.array([value for value in unit if value is not None], dtype=np.float64) for unit in samples]
+    repeated = [len(unit) > 1 for unit in scored]
+    agree = [twice and bool(np.all(unit == unit[0])) for unit, twice in zip(scored, repeated, strict=True)]
+    variance = [
+        float(np.var(unit, ddof=1)) if twice else 0.0 for unit, twice in zip(scored, repeated, strict=True)
+    ]
+    n_repeated = count_by(prompt, np.array(repeated), resampler.n_units)
+    shares = {
+        "all_agree": Share(count_by(prompt, np.array(agree), resampler.n_units), n_repeated, "responses"),
+        "variance": Share(count_by(prompt, np.array(variance), resampler.n_units), n_repeated, "responses"),
+    }
+    n_samples = sum(len(unit) for unit in samples)
+    return SelfConsistency(
+        **share_figures(shares, resampler),
+        alpha=alpha_figure(samples, "interval", prompt, resampler, "responses"),
+        n_responses=sum(repeated),
+        n_left_out=len(samples) - sum(repeated),
+        n_samples=n_samples,
+        n_unscored_samples=n_samples - sum(len(unit) for unit in scored),
+    )
+
+
+def _unit_sums(units: Sequence[Sequence[float]], metric: Metric) -> Floats:
+    """Per unit: m, sum of |v|^2, disagreement within, then sum of v by dimension; zeros if read fewer than twice."""
+    n_values = np.array([len(unit) for unit in units], dtype=np.intp)
+    unit = np.repeat(np.arange(len(units)), n_values)
+    points = _points(np.array([value for values in units for value in values], dtype=np.float64), metric)
+    sums = np.stack([count_by(unit, column, len(units)) for column in points.T], axis=1)
+    squares = count_by(unit, (points**2).sum(axis=1), len(units))
+    pairable = n_values > 1
+    within = (n_values * squares - (sums**2).sum(axis=1)) / np.maximum(n_values - 1, 1)
+    table: Floats = np.column_stack([n_values, squares, within, sums])
+    table[~pairable] = 0.0
+    return table
+
+
+def _points(values: Floats, metric: Metric) -> Floats:
+    """Values as points whose squared distances are the metric's: (n, 1) or one indicator per category."""
+    if metric == "nominal" and values.size:
+        indicators: Floats = (values[:, None] == np.unique(values)[None, :]).astype(np.float64)
+        return indicators
+    # From the smallest value, so that equal readings give exact zeros.
+    points: Floats = (values - values.min(initial=np.inf))[:, None]
+    return points
+
+
+def _alpha(totals: Floats) -> Floats:
+    """Alpha of each row of totals as `_unit_sums` lays them out; NaN where chance disagreement is nil."""
+    n, squares, within = totals[:, 0], totals[:, 1], totals[:, 2]
+    expected = n * squares - (totals[:, 3:] ** 2).sum(axis=1)
+    defined = expected > 1e-9 * np.maximum(n * squares, 1e-300)
+    safe = np.where(defined, expected, 1.0)
+    alpha: Floats = np.where(defined, 1 - (n - 1) * within / safe, np.nan)
+    return alpha

@@ -16,13 +16,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
 from selfreward.engines.openmp import as_the_user_set
 from selfreward.errors import StoreError, TrainingError
+from selfreward.notes import JsonObject
 from selfreward.progress import say
 from selfreward.steps.step import Job
 from selfreward.store import durable
@@ -36,7 +37,7 @@ _REFUSED = 1
 
 def train(
     job: Job, module: str, folder: Path, base: Path, data: Sequence[Version], settings: BaseModel
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train into `folder` and return `training.json`. TrainingError where the child failed."""
     _require_space(base, folder)
     parameters = job.work / "parameters.json"
@@ -49,22 +50,31 @@ def train(
     report = folder / "training.json"
     if not report.is_file():
         raise TrainingError(f"{job.name}: the training process ended without writing {report.name}")
-    result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    result: JsonObject = json.loads(report.read_text(encoding="utf-8"))
     return result
 
 
-def ask_gate(job: Job) -> dict[str, Any]:
-    """Audit what is to be trained on; GateError where a check of severity `fail` fails. For the manifest's notes."""
+@dataclass(frozen=True)
+class Gate:
+    """What the audits said of the rows to be trained on."""
+
+    verdict: str
+    """`passed` or `off`."""
+    warnings: list[str] | None = None
+
+
+def ask_gate(job: Job) -> Gate:
+    """Audit what is to be trained on; GateError where a check of severity `fail` fails."""
     if not job.unkeyed["gate"]:
         say(f"{job.name}: the audit gate is off (gate: false); the model's manifest says so")
-        return {"gate": "off"}
+        return Gate("off")
     from selfreward.judging.audits.runner import gate
 
     report = gate(job.run, job.iteration, job.name)
     warned = [result.name for result in report.by_verdict("warn")]
     warnings = f", with warnings: {', '.join(warned)}" if warned else ""
     say(f"{job.name}: {len(report.results)} audits, none failed{warnings}")
-    return {"gate": "passed", "warnings": warned}
+    return Gate("passed", warned)
 
 
 def _run(command: list[str], name: str) -> None:

@@ -8,9 +8,10 @@ from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.config.training import DpoConfig
 from selfreward.engines.references import trainable
 from selfreward.errors import EmptyResultError
-from selfreward.funnel import format_funnel, funnel
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
+from selfreward.summary.facts import summarize
+from selfreward.summary.funnel import format_funnel
 from selfreward.training.launch import ask_gate, train
 from selfreward.training.make_sft import training_counts
 
@@ -42,7 +43,7 @@ def build(job: Job, folder: Path) -> Counts:
     if found < least:
         raise EmptyResultError(
             f"{job.name}: {found} pairs are too few to train on (pairs.min_pairs is {least}).\n"
-            f"{format_funnel(funnel(job.run, job.iteration))}\n"
+            f"{_funnel(job)}\n"
             "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more."
         )
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
@@ -51,3 +52,8 @@ def build(job: Job, folder: Path) -> Counts:
     return training_counts(
         gate, train(job, "selfreward.training.dpo", folder, base, [job.inputs["pairs"]], settings)
     )
+
+
+def _funnel(job: Job) -> str:
+    iterations = summarize(job.run).iterations
+    return "\n".join(format_funnel(i.funnel, {}) for i in iterations if i.number == job.iteration)

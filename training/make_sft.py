@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from selfreward.config.run import RunConfig
 from selfreward.config.training import SftConfig
 from selfreward.engines.references import trainable
+from selfreward.notes import JsonObject, TrainingNotes
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
-from selfreward.training.launch import ask_gate, train
+from selfreward.training.launch import Gate, ask_gate, train
 
 NAME = "training.make_sft"
 VERSION = 1
@@ -37,8 +37,12 @@ def build(job: Job, folder: Path) -> Counts:
     return training_counts(gate, train(job, "selfreward.training.sft", folder, base, data, settings))
 
 
-def training_counts(gate: dict[str, Any], report: dict[str, Any]) -> Counts:
+def training_counts(gate: Gate, report: JsonObject) -> Counts:
     """The accounting of a training step, and its figures for people."""
     rows = report["rows"]
-    notes = {name: report.get(name) for name in ("effect", "metrics", "seconds", "preflight")}
-    return Counts(rows["in"], rows["out"], rows["dropped"], {**gate, **notes})
+    notes = TrainingNotes(
+        gate=gate.verdict,
+        warnings=gate.warnings,
+        **{name: report.get(name) for name in ("effect", "metrics", "seconds", "preflight")},
+    )
+    return Counts(rows["in"], rows["out"], rows["dropped"], notes.stored())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from selfreward.data_cards.cards.redact import public_text
 from selfreward.errors import GateError
+from selfreward.steps.status import outdated_lines, outdated_versions
 from selfreward.store.run import Run
 
 if TYPE_CHECKING:
@@ -81,11 +82,17 @@ def audit_run(run: Run, gated: bool = True) -> Audits:
     if bad and gated:
         names = ", ".join(f"{result.name} ({result.reason or result.verdict})" for result in bad)
         raise GateError(
-            f"{run.path}: {len(bad)} of {len(report.results)} audits do not pass: {names}; nothing was sent. "
+            f"{run.path}: {len(bad)} of {len(report.results)} audits do not pass: {names}; nothing was sent. {_cause(run)}"
             f"`selfreward audit {run.path}` shows the rows; --no-gate publishes all the same, and the card says so"
         )
     lines = sorted(map(_line, report.results), key=lambda line: _WORST_FIRST.index(line.verdict))
     return Audits(lines, [public_text(note) for note in report.notes], bool(bad))
+
+
+def _cause(run: Run) -> str:
+    """Rows beside newer inputs than theirs fail for that alone; that is said, or the data gets the blame."""
+    lines = outdated_lines(outdated_versions({name: run.current(name) for name in run.names()}))
+    return f"{'; '.join(lines)}: complete the run first. " if lines else ""
 
 
 def _line(result: AuditResult) -> AuditLine:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfreward.config.run import RunConfig
+from selfreward.data_cards.cards.licences import licence_id
 from selfreward.data_cards.cards.redact import public_value
 from selfreward.errors import UsageError
 
@@ -40,6 +41,7 @@ def base_licence(model_string: str) -> str | None:
 def require_base_licence(model_string: str | None, wanted: str | None) -> str:
     """The licence of trained models: the base model's, or the one that was given; UsageError where neither is known."""
     known = base_licence(model_string) if model_string else None
+    wanted = licence_id("--model-license", wanted) if wanted is not None and wanted != known else wanted
     if wanted is None and known is None:
         raise UsageError(
             f"the licence of the base model {model_string or '(no config.yaml in the run)'} is not known, and models "

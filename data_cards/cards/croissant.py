@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
+from selfreward.notes import JsonObject
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CONTEXT: dict[str, Any] = {
+_CONTEXT: JsonObject = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
@@ -89,7 +90,7 @@ def _licence_url(licence: str) -> str:
     return f"https://choosealicense.com/licenses/{licence}/"
 
 
-def _file(path: str, n_bytes: int, sha256: str) -> dict[str, Any]:
+def _file(path: str, n_bytes: int, sha256: str) -> JsonObject:
     return {
         "@type": "cr:FileObject",
         "@id": path,
@@ -101,7 +102,7 @@ def _file(path: str, n_bytes: int, sha256: str) -> dict[str, Any]:
     }
 
 
-def _repository(url: str) -> dict[str, Any]:
+def _repository(url: str) -> JsonObject:
     """The repository as a whole; a git repository has no SHA-256, and the specification's issue 80 stands in for it."""
     return {
         "@type": "cr:FileObject",
@@ -114,7 +115,7 @@ def _repository(url: str) -> dict[str, Any]:
     }
 
 
-def _file_set(data: DatasetFiles) -> dict[str, Any]:
+def _file_set(data: DatasetFiles) -> JsonObject:
     config = config_name(data.name)
     return {
         "@type": "cr:FileSet",
@@ -126,7 +127,7 @@ def _file_set(data: DatasetFiles) -> dict[str, Any]:
     }
 
 
-def _record_set(data: DatasetFiles, schema: pa.Schema) -> dict[str, Any]:
+def _record_set(data: DatasetFiles, schema: pa.Schema) -> JsonObject:
     config = config_name(data.name)
     return {
         "@type": "cr:RecordSet",
@@ -137,12 +138,12 @@ def _record_set(data: DatasetFiles, schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _field(parent: str, files: str, name: str, kind: pa.DataType, column: str) -> dict[str, Any]:
+def _field(parent: str, files: str, name: str, kind: pa.DataType, column: str) -> JsonObject:
     import pyarrow as pa
 
     repeated = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     inner = kind.value_type if repeated else kind
-    field: dict[str, Any] = {"@type": "cr:Field", "@id": f"{parent}/{name}", "name": name}
+    field: JsonObject = {"@type": "cr:Field", "@id": f"{parent}/{name}", "name": name}
     if repeated:
         field["repeated"] = True
     if pa.types.is_struct(inner):

@@ -1,30 +1,28 @@
-"""What a card says about a run, gathered from manifests, the configuration and a few columns.
+"""What a card says about a run: its summary, its settings as the manifests have them, and a few columns.
 
 Nothing is made up and nothing is averaged away: a figure that does not exist is None and the card says so. All of it
-follows from the published versions alone, so that the same run gives the same card, byte for byte.
+follows from the published versions, so that the same run gives the same card, byte for byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from selfreward.config.run import RunConfig, load_config
-from selfreward.data_cards.cards.iterations import IterationFacts, iteration_facts
+from selfreward.config.run import RunConfig
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.errors import SelfrewardError
-from selfreward.steps.generation import failed_answers
-from selfreward.store.run import Run, is_model
+from selfreward.exchange.importing import is_imported
+from selfreward.store.run import Run, is_model, text_input
 from selfreward.store.version import Version
-
-PAPER = "arXiv:2401.10020"
+from selfreward.summary.facts import Summary, summarize
+from selfreward.summary.settings import Settings
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """One published dataset, from its manifest."""
+    """One published dataset or model, from its manifest."""
 
     name: str
     config: str
@@ -44,34 +42,34 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
-class JudgeFacts:
-    """How model M_k judged the EFT eval split."""
+class Origin:
+    """Where the seeds of a run come from; both empty where that cannot be told (imported rows only)."""
 
-    model: str
-    config: str
-    judgements: int
-    scored: int
-    agreement: dict[str, Any] | None
-    """`pairwise_ties_half`: value, low, high in [0, 1], and n pairs; None where nothing could be compared."""
+    sources: Sequence[str]
+    languages: Sequence[str]
 
 
 @dataclass(frozen=True)
 class RunFacts:
     """Everything a card says."""
 
+    summary: Summary
     datasets: list[DatasetFacts]
     models: list[DatasetFacts]
-    config: RunConfig | None
-    iterations: list[IterationFacts]
-    judges: list[JudgeFacts]
-    alpaca: list[dict[str, Any]]
-    sources: list[str]
-    languages: list[str]
+    settings: Settings
+    origin: Origin
     generators: list[str]
     """Names of the models whose text stands in the rows."""
     template: str | None
+    samples: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Iteration -> texts of its first pair and of one judgement of the chosen answer."""
     imported: list[str] = field(default_factory=list)
     """Datasets whose rows were brought by the user."""
+
+    @property
+    def config(self) -> RunConfig | None:
+        """The configuration that made the rows; None for a run of imported datasets."""
+        return self.settings.config
 
     @property
     def rows(self) -> int:
@@ -83,42 +81,37 @@ class RunFacts:
         """Whether the judge is a model of the run, as in the paper, and not another one."""
         return self.config is None or self.config.judging.judge in ("current", "fixed")
 
-    def dataset(self, name: str) -> DatasetFacts | None:
-        """A dataset by its name in the run."""
-        return next((d for d in self.datasets if d.name == name), None)
 
-
-def gather(run: Run, versions: Sequence[Version]) -> RunFacts:
+def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Origin) -> RunFacts:
     """The facts of the chosen versions of a run."""
-    by_name = {version.name: version for version in versions}
+    summary = summarize(run, versions)
+    settings, template = _with_template(settings, summary.versions)
     datasets = [v for v in versions if not is_model(v.name)]
-    config = read_config(run.path)
-    numbers = sorted({_iteration(v.name) for v in datasets if v.name.startswith("iter")})
     return RunFacts(
+        summary=summary,
         datasets=[_dataset(v) for v in datasets],
         models=[_dataset(v) for v in versions if is_model(v.name)],
-        config=config,
-        iterations=[iteration_facts(by_name, k) for k in numbers if f"iter{k}/prompts" in by_name
-                    or f"iter{k}/pairs" in by_name],
-        judges=[_judge(by_name[f"iter{k}/judge_eval"], k) for k in numbers if f"iter{k}/judge_eval" in by_name],
-        alpaca=[_alpaca(by_name[f"iter{k}/annotations"], k) for k in numbers if f"iter{k}/annotations" in by_name],
-        sources=seed_sources(run),
-        languages=_distinct(_seeds_versions(run), "lang"),
-        generators=_generators(by_name),
-        template=_template(config),
-        imported=[v.name for v in datasets if str(v.manifest["builder"]).startswith("import ")],
-    )  # fmt: skip
+        settings=settings,
+        origin=origin,
+        generators=_generators(datasets),
+        template=template,
+        samples={
+            i.number: found for i in summary.iterations if (found := _sample(summary.versions, i.number))
+        },
+        imported=[v.name for v in datasets if is_imported(v)],
+    )
 
 
-def seed_sources(run: Run) -> list[str]:
-    """Where the seeds of a run come from; empty where that cannot be told (imported rows only)."""
-    return _distinct(_seeds_versions(run), "source")
+def seed_origin(run: Run) -> Origin:
+    """From `seeds` where the run has it, otherwise from what was cut from it.
 
-
-def _seeds_versions(run: Run) -> list[Version]:
-    """`seeds` where the run has it, otherwise what was cut from it."""
-    names = ["seeds"] if run.has("seeds") else ["ift", "eft"]
-    return [run.current(name) for name in names if run.has(name)]
+    Rows that were read from a file of the user's come from that file, whatever it is called without its ending.
+    """
+    versions = [
+        run.current(name) for name in (["seeds"] if run.has("seeds") else ["ift", "eft"]) if run.has(name)
+    ]
+    files = [entry["name"] for v in versions if (entry := v.manifest["inputs"].get("seed_file"))]
+    return Origin(files or _distinct(versions, "source"), _distinct(versions, "lang"))
 
 
 def _distinct(versions: Iterable[Version], column: str) -> list[str]:
@@ -129,20 +122,34 @@ def _distinct(versions: Iterable[Version], column: str) -> list[str]:
     return sorted(found)
 
 
-def read_config(run: Path) -> RunConfig | None:
-    """The run's resolved configuration; None for a run of imported datasets."""
-    path = run / "config.yaml"
-    return load_config(path) if path.is_file() else None
+def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple[Settings, str | None]:
+    """The settings with the template that the last judgements were made with, and its text; None where that is gone.
 
+    A manifest holds a template's hash alone, so it is looked for under the configured name and among the project's.
+    """
+    from selfreward.judging.prompts.templates import RANGES, load_template
 
-def _template(config: RunConfig | None) -> str | None:
-    """The judge prompt's text; None where there is no configuration or its file is gone."""
-    from selfreward.judging.prompts.templates import load_template
-
-    try:
-        return load_template(config.judging.template).text if config else None
-    except SelfrewardError:
-        return None
+    judged = [version for name, version in versions.items() if name.endswith("/judgements")]
+    hashes = [
+        v.manifest["inputs"]["template"]["content_sha256"]
+        for v in judged
+        if "template" in v.manifest["inputs"]
+    ]
+    config = settings.config
+    if config is None:
+        return settings, None
+    named, texts = config.judging.template, {}
+    for name in (named, *RANGES):
+        with suppress(SelfrewardError):
+            texts[name] = load_template(name).text
+    used = named
+    if hashes and named in texts:
+        hashed = {text_input(name, text)["content_sha256"]: name for name, text in reversed(texts.items())}
+        used = hashed.get(hashes[-1], "another file")
+    if used == named:
+        return settings, texts.get(named)
+    judging = config.judging.model_copy(update={"template": used})
+    return replace(settings, config=config.model_copy(update={"judging": judging})), texts.get(used)
 
 
 def _dataset(version: Version) -> DatasetFacts:
@@ -166,37 +173,24 @@ def _dataset(version: Version) -> DatasetFacts:
     )
 
 
-def _iteration(name: str) -> int:
-    return int(name.split("/")[0].removeprefix("iter"))
-
-
-def _judge(version: Version, number: int) -> JudgeFacts:
-    notes = version.manifest["counts"]["notes"]
-    statuses = notes.get("by_status", {})
-    agreement = notes.get("agreement") or {}
-    figures = agreement.get("judge") or {}
-    return JudgeFacts(
-        model=f"M{number}",
-        config=config_name(version.name),
-        judgements=sum(statuses.values()),
-        scored=statuses.get("ok", 0),
-        agreement=figures.get("pairwise_ties_half"),
-    )
-
-
-def _alpaca(version: Version, number: int) -> dict[str, Any]:
-    notes = version.manifest["counts"]["notes"]
-    return {
-        **(notes.get("alpaca") or {}),
-        "failed": failed_answers(notes),
-        "model": f"M{number}",
-        "config": config_name(version.name),
-    }
-
-
-def _generators(versions: dict[str, Version]) -> list[str]:
+def _generators(versions: Sequence[Version]) -> list[str]:
     columns = {"prompts": "generator", "candidates": "model", "judgements": "judge"}
     found: set[str] = set()
     for kind, column in columns.items():
-        found |= set(_distinct((v for name, v in versions.items() if name.endswith(f"/{kind}")), column))
+        found |= set(_distinct((v for v in versions if v.name.endswith(f"/{kind}")), column))
     return sorted(found)
+
+
+def _sample(versions: Mapping[str, Version], number: int) -> dict[str, str] | None:
+    pairs, judgements = versions.get(f"iter{number}/pairs"), versions.get(f"iter{number}/judgements")
+    if pairs is None or pairs.n_rows == 0:
+        return None
+    pair = pairs.table().slice(0, 1).to_pylist()[0]
+    sample = {role: pair[role][-1]["content"] for role in ("prompt", "chosen", "rejected") if pair[role]}
+    sample |= {name: f"{pair[name]:.3g}" for name in ("chosen_score", "rejected_score")}
+    if judgements is not None:
+        table = judgements.table(["candidate_id", "judgement"])
+        place = table["candidate_id"].index(pair["chosen_id"]).as_py()
+        if place >= 0:
+            sample["judgement"] = table["judgement"][place].as_py()
+    return sample

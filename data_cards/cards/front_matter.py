@@ -10,10 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from selfreward.data_cards.cards.facts import JudgeFacts, RunFacts
+from selfreward.data_cards.cards.facts import RunFacts
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
 from selfreward.errors import StoreError
+from selfreward.notes import JsonObject
+from selfreward.summary.facts import Judge, WinRate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,9 +54,9 @@ def dataset_front_matter(
     return text
 
 
-def _configs(datasets: Sequence[DatasetFiles]) -> dict[str, dict[str, Any]]:
+def _configs(datasets: Sequence[DatasetFiles]) -> dict[str, JsonObject]:
     """Configuration -> its files; the newest pairs are what the viewer opens with."""
-    configs: dict[str, dict[str, Any]] = {
+    configs: dict[str, JsonObject] = {
         config_name(data.name): {
             "data_files": [
                 {
@@ -75,7 +77,7 @@ def _configs(datasets: Sequence[DatasetFiles]) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def _infos(datasets: Sequence[tuple[DatasetFiles, pa.Schema]]) -> dict[str, Any]:
+def _infos(datasets: Sequence[tuple[DatasetFiles, pa.Schema]]) -> JsonObject:
     from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 
     infos = {}
@@ -142,13 +144,12 @@ def model_front_matter(
     return text
 
 
-def model_results(
-    dataset_repo: str, revision: str, judge: JudgeFacts | None, alpaca: dict[str, Any] | None
-) -> list[Any]:
+def model_results(dataset_repo: str, revision: str, judge: Judge | None, rate: WinRate | None) -> list[Any]:
     """What the run measured of a model, in the form of the Hub's `model-index`; percent, as the paper gives them."""
     from huggingface_hub import EvalResult
 
-    def result(config: str, kind: str, name: str, value: float) -> Any:
+    def result(dataset: str, kind: str, name: str, value: float) -> Any:
+        config = config_name(dataset)
         return EvalResult(
             task_type="text-generation",
             dataset_type=dataset_repo,
@@ -162,18 +163,18 @@ def model_results(
         )
 
     results = []
-    if judge and judge.agreement and judge.agreement.get("value") is not None:
+    if judge and judge.accuracy and judge.accuracy.value is not None:
         name = "pairs ordered as people did, ties half, %"
-        results.append(result(judge.config, "pairwise_accuracy", name, 100 * judge.agreement["value"]))
+        results.append(result(judge.dataset, "pairwise_accuracy", name, 100 * judge.accuracy.value))
     if judge and judge.judgements:
         name = "judgements with a readable score, %"
-        results.append(result(judge.config, "scored_share", name, 100 * judge.scored / judge.judgements))
-    if alpaca and alpaca.get("win_rate") is not None:
-        name = f"win rate against {alpaca.get('reference')}, judged by {alpaca.get('annotator')}, %"
-        results.append(result(alpaca["config"], "win_rate", name, alpaca["win_rate"]))
-    if alpaca and alpaca.get("length_controlled_winrate") is not None:
+        results.append(result(judge.dataset, "scored_share", name, 100 * judge.scored / judge.judgements))
+    if rate and rate.figures.win_rate is not None:
+        name = f"win rate against {rate.figures.reference}, judged by {rate.figures.annotator}, %"
+        results.append(result(rate.dataset, "win_rate", name, rate.figures.win_rate))
+    if rate and rate.figures.length_controlled_winrate is not None:
         name = "length-controlled win rate, %"
-        results.append(result(alpaca["config"], "lc_win_rate", name, alpaca["length_controlled_winrate"]))
+        results.append(result(rate.dataset, "lc_win_rate", name, rate.figures.length_controlled_winrate))
     return results
 
 
@@ -182,7 +183,7 @@ def _languages(facts: RunFacts) -> list[str]:
 
     A `lang` of somebody's own table can be anything, and the Hub would refuse the whole commit for it.
     """
-    codes = {lang.partition("-")[0].lower() for lang in facts.languages}
+    codes = {lang.partition("-")[0].lower() for lang in facts.origin.languages}
     return sorted(code for code in codes if re.fullmatch("[a-z]{2,3}", code))
 
 

@@ -52,16 +52,30 @@ _SOURCES = {
     "nvidia/HelpSteer2": "cc-by-4.0",
     "tatsu-lab/alpaca": "cc-by-nc-4.0",
 }
-_OASST_FILE = re.compile(r"(^|[-_])oasst[12]?([-_]|$)")
+"""By the name under which it was loaded; what a file is called says nothing of its licence."""
 
 
 def source_licence(source: str) -> str | None:
     """The licence of a seed source, None where it is not known.
 
-    >>> source_licence("oasst1-en-validation"), source_licence("my-table")
+    >>> source_licence("OpenAssistant/oasst1"), source_licence("my-oasst1-table.csv")
     ('apache-2.0', None)
     """
-    return _SOURCES.get(source) or ("apache-2.0" if _OASST_FILE.search(source) else None)
+    return _SOURCES.get(source)
+
+
+def licence_id(flag: str, wanted: str) -> str:
+    """A licence as the Hub writes it; UsageError for one that it does not know.
+
+    >>> licence_id("--license", "MIT"), licence_id("--license", "CC BY 4.0")
+    ('mit', 'cc-by-4.0')
+    """
+    known = "-".join(wanted.lower().split())
+    if known in LICENCES:
+        return known
+    near = difflib.get_close_matches(known, LICENCES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(LICENCES)}"
+    raise UsageError(f"{flag} {wanted!r}: is no licence identifier of the Hub; {hint}")
 
 
 def choose_licence(sources: Sequence[str], wanted: str | None) -> str:
@@ -69,10 +83,8 @@ def choose_licence(sources: Sequence[str], wanted: str | None) -> str:
 
     `sources` are the seeds' own; none where the rows were brought by the user.
     """
-    if wanted is not None and wanted not in LICENCES:
-        near = difflib.get_close_matches(wanted, LICENCES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(LICENCES)}"
-        raise UsageError(f"--license {wanted!r}: is no licence identifier of the Hub; {hint}")
+    if wanted is not None:
+        wanted = licence_id("--license", wanted)
     known = {source: licence for source in sources if (licence := source_licence(source))}
     unknown = [source for source in sources if source not in known]
     if wanted is None:

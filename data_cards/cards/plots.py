@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfreward.data_cards.cards.iterations import IterationFacts
+from selfreward.summary.facts import Iteration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ _N_BINS = 24
 
 
 def draw_plots(
-    iteration: IterationFacts, folder: Path, scale: tuple[float, float] | None = None
+    iteration: Iteration, folder: Path, scale: tuple[float, float] | None = None
 ) -> dict[str, str]:
     """Write the pictures that have something to show; path in the repository -> what it shows, in words.
 
@@ -41,7 +41,7 @@ def draw_plots(
     return drawn
 
 
-def _scores(iteration: IterationFacts, scale: tuple[float, float] | None) -> Figure:
+def _scores(iteration: Iteration, scale: tuple[float, float] | None) -> Figure:
     figure, (left, right) = _figure()
     values = [score for score, _ in iteration.histogram]
     counts = [n for _, n in iteration.histogram]
@@ -60,7 +60,7 @@ def _scores(iteration: IterationFacts, scale: tuple[float, float] | None) -> Fig
     return figure
 
 
-def _lengths(iteration: IterationFacts) -> Figure:
+def _lengths(iteration: Iteration) -> Figure:
     figure, (left, right) = _figure()
     lengths = iteration.lengths
     _histogram(left, [("all", lengths.candidates, _GREY)])

@@ -6,17 +6,17 @@ data could have a say in shows as text (`markdown`). The same versions give the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from selfreward.config.run import dump_config
 from selfreward.data_cards.cards.audits import Audits
 from selfreward.data_cards.cards.base_models import generating_licences
-from selfreward.data_cards.cards.facts import DatasetFacts, JudgeFacts, RunFacts
+from selfreward.data_cards.cards.facts import DatasetFacts, RunFacts
 from selfreward.data_cards.cards.front_matter import dataset_front_matter, model_front_matter, model_results
 from selfreward.data_cards.cards.licences import source_licence
 from selfreward.data_cards.cards.markdown import render
@@ -25,7 +25,9 @@ from selfreward.data_cards.cards.redact import public_config
 from selfreward.data_cards.cards.weaknesses import weaknesses
 from selfreward.data_cards.tree.layout import CARD, config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
-from selfreward.funnel import PAPER_PAIRS
+from selfreward.notes import TrainingNotes
+from selfreward.store.version import Version
+from selfreward.summary.facts import Judge, WinRate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +66,7 @@ def write_dataset_card(
     title = repo.rpartition("/")[2]
     config = public_config(facts.config)
     scale = (config.judging.min_score, config.judging.max_score) if config else None
-    drawn = {iteration.number: draw_plots(iteration, folder, scale) for iteration in facts.iterations}
+    drawn = {iteration.number: draw_plots(iteration, folder, scale) for iteration in facts.summary.iterations}
     text = dataset_front_matter(title, licence, facts, datasets) + render(
         "dataset.md.jinja",
         title=title,
@@ -79,9 +81,8 @@ def write_dataset_card(
         plots=drawn,
         audits=audits,
         weaknesses=weaknesses(facts),
-        paper_pairs=PAPER_PAIRS,
         models=models,
-        seeds_licence=_seeds_licence(facts.sources),
+        seeds_licence=_seeds_licence(facts.origin.sources),
         generating_licences=generating_licences(facts.config, facts.generators),
         **_example([config_name(data.name) for data, _ in datasets if data.n_rows]),
     )
@@ -96,7 +97,7 @@ def write_model_card(
     licence: str | None,
     licence_note: str,
     model: DatasetFacts,
-    manifest: Mapping[str, Any],
+    version: Version,
     facts: RunFacts,
     base: str | None,
     dataset_repo: str,
@@ -107,22 +108,29 @@ def write_model_card(
     import yaml
 
     title = repo.rpartition("/")[2]
-    judge = next((judge for judge in facts.judges if judge.model == model.name), None)
-    alpaca = next((row for row in facts.alpaca if row["model"] == model.name), None)
-    results = model_results(dataset_repo, revision, judge, alpaca)
+    judge = next((judge for judge in facts.summary.judges if judge.model == model.name), None)
+    rate = next((rate for rate in facts.summary.win_rates if rate.model == model.name), None)
+    stale = facts.summary.outdated
+    results = model_results(
+        dataset_repo,
+        revision,
+        judge if judge and judge.dataset not in stale else None,
+        rate if rate and rate.dataset not in stale else None,
+    )
     text = model_front_matter(title, licence, base, dataset_repo, results, facts) + render(
         "model.md.jinja",
         title=title,
         repo_literal=Markup(f'"{repo}"'),
         model=model,
         started_from=base or _not_on_the_hub(facts),
-        parameters=yaml.safe_dump(manifest["params"], sort_keys=True, allow_unicode=True),
+        parameters=yaml.safe_dump(version.manifest["params"], sort_keys=True, allow_unicode=True),
         training_data=training_data,
-        effect=manifest["counts"]["notes"].get("effect"),
+        effect=version.notes(TrainingNotes).effect,
         judge_template=facts.template,
         judge=judge,
-        alpaca=alpaca,
-        weaknesses=weaknesses(_facts_of(facts, manifest, judge, alpaca)),
+        alpaca=rate.figures if rate else None,
+        outdated=facts.summary.outdated.get(model.name),
+        weaknesses=weaknesses(_facts_of(facts, version, judge, rate)),
         dataset_repo=dataset_repo,
         licence=licence,
         licence_note=licence_note,
@@ -130,17 +138,18 @@ def write_model_card(
     path.write_text(text, encoding="utf-8")
 
 
-def _facts_of(
-    facts: RunFacts, manifest: Mapping[str, Any], judge: JudgeFacts | None, alpaca: dict[str, Any] | None
-) -> RunFacts:
+def _facts_of(facts: RunFacts, version: Version, judge: Judge | None, rate: WinRate | None) -> RunFacts:
     """What of a run concerns one of its models: the pairs it was trained on, and what was measured of it."""
-    inputs = {entry["name"] for entry in manifest["inputs"].values()}
-    return replace(
-        facts,
-        iterations=[i for i in facts.iterations if f"iter{i.number}/pairs" in inputs],
+    inputs = {entry["name"] for entry in version.manifest["inputs"].values()}
+    mine = {version.name} | {measured.dataset for measured in (judge, rate) if measured}
+    summary = replace(
+        facts.summary,
+        outdated={name: why for name, why in facts.summary.outdated.items() if name in mine},
+        iterations=[i for i in facts.summary.iterations if f"iter{i.number}/pairs" in inputs],
         judges=[judge] if judge else [],
-        alpaca=[alpaca] if alpaca else [],
+        win_rates=[rate] if rate else [],
     )
+    return replace(facts, summary=summary)
 
 
 def _not_on_the_hub(facts: RunFacts) -> str:

@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfreward.data_cards.cards.facts import RunFacts
-from selfreward.data_cards.cards.iterations import IterationFacts
-from selfreward.funnel import PAPER_PAIRS
+from selfreward.summary.facts import Iteration
+from selfreward.summary.paper import paper_count, paper_value
 
 _LONGER_CHOSEN = 0.6
 _ONE_SCORE = 0.5
 _UNSCORED = 0.05
 _FEW_PAIRS = 1000
 _FEW_PROMPTS = 200
-_WEAK_JUDGE = 0.65
-"""The paper's SFT baseline, which never saw judging data, agrees with people on 65.1 % of the pairs (table 4)."""
+_WEAK_JUDGE = (paper_value("judge", "pairwise_ties_left_out", "SFT") or 0) / 100
+"""The paper's SFT baseline, which never saw judging data (table 4)."""
 
 
 def weaknesses(facts: RunFacts) -> list[str]:
-    """One sentence each."""
-    found = list(_general(facts))
-    for iteration in facts.iterations:
+    """One sentence each; first what does not belong together."""
+    outdated = facts.summary.outdated.items()
+    found = [
+        f"{name} is outdated ({why}); its rows and figures do not belong to the other versions here."
+        for name, why in outdated
+    ]
+    found += _general(facts)
+    for iteration in facts.summary.iterations:
         found += _of_iteration(iteration)
     found += _of_judges(facts)
     found += _of_evaluation(facts)
@@ -32,28 +37,28 @@ def weaknesses(facts: RunFacts) -> list[str]:
 
 
 def _general(facts: RunFacts) -> Iterator[str]:
-    if facts.iterations:
+    if facts.summary.iterations:
         yield (
             "Prompts, answers and scores were written by language models, and no person has read them one by one; they "
             "can be wrong, unsafe or unfair."
         )
-    if facts.iterations and facts.judges_itself:
+    if facts.summary.iterations and facts.judges_itself:
         yield (
             "The judge is the model that is being trained (or its ancestor), so its preferences feed back into "
             "its own training data; errors it shares with the answers are not seen."
         )
-    if "embedded" in facts.sources:
+    if "embedded" in facts.origin.sources:
         yield (
             "The embedded seeds were written, ranked and judged for the selfreward project, not by independent people; "
             "agreement with their ranking is agreement with that."
         )
     if facts.imported:
         yield f"Rows of {', '.join(facts.imported)} were brought from outside; how they were made is not recorded here."
-    if facts.languages:
-        yield f"Seeds are in {', '.join(facts.languages)} only; nothing is known about other languages."
+    if facts.origin.languages:
+        yield f"Seeds are in {', '.join(facts.origin.languages)} only; nothing is known about other languages."
 
 
-def _of_iteration(iteration: IterationFacts) -> Iterator[str]:
+def _of_iteration(iteration: Iteration) -> Iterator[str]:
     where = f"Iteration {iteration.number}"
     total = sum(iteration.statuses.values())
     unscored = total - iteration.statuses.get("ok", 0)
@@ -72,36 +77,36 @@ def _of_iteration(iteration: IterationFacts) -> Iterator[str]:
         yield f"{where}: the chosen answer is the longer one in {_percent(longer)} of the pairs (50 % would be no preference)."
     n_pairs = len(iteration.lengths.chosen)
     if 0 < n_pairs < _FEW_PAIRS:
-        paper = PAPER_PAIRS.get(iteration.number)
+        paper = paper_count("pairs", f"M{iteration.number + 1}")
         beside = f"; the paper has {paper:,} here" if paper else ""
         yield f"{where}: {n_pairs:,} pairs are a small set{beside}."
 
 
 def _of_judges(facts: RunFacts) -> Iterator[str]:
-    if facts.iterations and not facts.judges:
+    if facts.summary.iterations and not facts.summary.judges:
         yield "The judge was not compared with a ranking that it was not trained on."
-    for judge in facts.judges:
-        if judge.agreement and judge.agreement.get("value") is not None:
-            value, n = judge.agreement["value"], judge.agreement.get("n", 0)
-            if value < _WEAK_JUDGE:
+    for judge in facts.summary.judges:
+        figure = judge.accuracy
+        if figure and figure.value is not None:
+            if figure.value < _WEAK_JUDGE:
                 yield (
-                    f"{judge.model} as a judge orders {_percent(value, 1)} of {n:,} pairs as they are ranked (ties count "
-                    "half; a coin gets 50 %)."
+                    f"{judge.model} as a judge orders {_percent(figure.value, 1)} of {figure.n:,} pairs as they are ranked "
+                    "(ties count half; a coin gets 50 %)."
                 )
         elif judge.judgements:
             yield f"{judge.model} as a judge gave too few readable scores to be compared with the ranking."
 
 
 def _of_evaluation(facts: RunFacts) -> Iterator[str]:
-    for row in facts.alpaca:
-        n = row.get("n_annotated")
+    for rate in facts.summary.win_rates:
+        n = rate.figures.n_annotated
         if n == 0:
-            failed = f" ({row['failed']})" if row.get("failed") else ""
+            failed = f" ({rate.notes.failures})" if rate.notes.failures else ""
             yield (
-                f"{row['model']} has no win rate: none of the judge's {row.get('n_total')} verdicts could be read{failed}."
+                f"{rate.model} has no win rate: none of the judge's {rate.figures.n_total} verdicts could be read{failed}."
             )
         elif n is not None and n < _FEW_PROMPTS:
-            yield f"The win rate of {row['model']} rests on {n} prompts; read its interval, not the figure."
+            yield f"The win rate of {rate.model} rests on {n} prompts; read its interval, not the figure."
 
 
 def _percent(share: float, digits: int = 0) -> str:

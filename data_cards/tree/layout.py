@@ -9,7 +9,7 @@
 
 One dataset of the run is one configuration: `iter1/pairs` is `iter1_pairs`, because a configuration's name is part
 of addresses and cannot hold a slash. Splits: `train` for every dataset, and for `eft` the values of its own column
-`split`, `train` and `eval`; the store's words stay the store's words.
+`split`, `train` and `eval`, but for the training rows that were not accepted: `rejected`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ CONFIG = "selfreward/config.yaml"
 AUDITS = "selfreward/audits.json"
 MODEL_MANIFEST = "selfreward/manifest.json"
 DEFAULT_SPLIT = "train"
+REJECTED_SPLIT = "rejected"
+"""Rows of `eft` that were not accepted for training."""
 MADE_BY_THE_HUB = ".gitattributes"
 """The one file of a repository that is not ours: the Hub writes it when the repository is created."""
 

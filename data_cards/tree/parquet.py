@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, RUN_FILE, shard_path
+from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, REJECTED_SPLIT, RUN_FILE, shard_path
 from selfreward.errors import DamagedError, InputError
 from selfreward.store import foreign
 from selfreward.store.contenthash import content_sha256
@@ -223,7 +223,11 @@ def pieces(table: pa.Table, max_bytes: int) -> Iterator[pa.Table]:
 
 def _order(name: str, table: pa.Table) -> tuple[tuple[str, int], ...]:
     if DatasetName.parse(name).kind == "eft" and table.num_rows:
-        return tuple((split, len(list(run))) for split, run in groupby(table["split"].to_pylist()))
+        columns = zip(table["split"].to_pylist(), table["accepted"].to_pylist(), strict=True)
+        splits = [
+            split if accepted or split != DEFAULT_SPLIT else REJECTED_SPLIT for split, accepted in columns
+        ]
+        return tuple((split, len(list(run))) for split, run in groupby(splits))
     return ((DEFAULT_SPLIT, table.num_rows),)
 
 

@@ -4,7 +4,7 @@
     template = load_annotator("weighted_alpaca_eval_gpt4_turbo")  # alpaca-eval's own
     template = load_annotator("path/to/my_judge")               # a folder of the user
 
-Prompt, choices and parser are taken from the configuration; the model is not: that is the engine's. So any
+PromptPair, choices and parser are taken from the configuration; the model is not: that is the engine's. So any
 configuration runs through any engine, and the official figures need the official model behind the engine.
 
 Refused, because an engine cannot do what they need: several judges in one file, several examples in one
@@ -35,7 +35,7 @@ _SLOT = r"\{(instruction|output_1|output_2)\}"
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeTemplate:
+class PairwiseTemplate:
     """One pairwise judge: what it is asked and how its reply is read."""
 
     name: str
@@ -58,7 +58,7 @@ class JudgeTemplate:
         return tuple(Message(turn.role, fill(turn.content, _SLOT, values)) for turn in self.messages)
 
 
-def load_annotator(name: str) -> JudgeTemplate:
+def load_annotator(name: str) -> PairwiseTemplate:
     """A folder with `configs.yaml`, one of ours, or one of alpaca-eval's, in that order.
 
     Raises `UsageError` for an unknown name, `InputError` for a configuration that engines cannot serve.
@@ -76,7 +76,7 @@ def load_annotator(name: str) -> JudgeTemplate:
     _refuse_unservable(judge, settings)
     prompt = _prompt(config, settings)
     kwargs = settings.get("completions_kwargs") or {}
-    return JudgeTemplate(
+    return PairwiseTemplate(
         name=judge,
         config=config,
         messages=_messages(prompt, config),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from selfreward.evaluation.alpaca.leaderboard import PUBLISHED_ANNOTATOR, PUBLISHED_REFERENCE, leaderboard
-from selfreward.evaluation.alpaca.result import Baseline, PromptResult
+from selfreward.evaluation.alpaca.result import AlpacaAnnotation, Baseline
 from selfreward.evaluation.ask.files import Answers
 
 CONSTANT_ANSWER = "I am sorry, but I cannot help with that."
@@ -20,7 +20,7 @@ NULL_MODEL = "NullModel"
 
 
 def baselines(
-    table: Sequence[PromptResult], annotator: str | None, reference: str | None
+    table: Sequence[AlpacaAnnotation], annotator: str | None, reference: str | None
 ) -> tuple[Baseline, ...]:
     """What can be stated without judging anything; `win_rate` None where it cannot."""
     return (
@@ -46,17 +46,15 @@ def longest_outputs(references: Answers, candidates: Mapping[str, Sequence[str]]
     return Answers("longest candidate", "longest_candidate", dict(outputs), references.datasets)
 
 
-def _longest_wins(table: Sequence[PromptResult]) -> Baseline:
+def _longest_wins(table: Sequence[AlpacaAnnotation]) -> Baseline:
     """The model's win rate before a judge that prefers the longer of the two answers, ties half."""
-    lengths = [(row.output_length, row.reference_length) for row in table if row.output_length is not None]
-    won = [
-        1.0 if output > reference else 0.5 if output == reference else 0.0 for output, reference in lengths
-    ]
+    longer = [row.n_chars - row.n_chars_reference for row in table if row.n_chars is not None]
+    won = [1.0 if by > 0 else 0.5 if by == 0 else 0.0 for by in longer]
     basis = f"share of {len(won)} answered prompts where the model's answer is longer than the reference's"
     return Baseline("longest wins", 100 * sum(won) / len(won) if won else None, None, basis)
 
 
-def _longer_answer(table: Sequence[PromptResult]) -> Baseline:
+def _longer_answer(table: Sequence[AlpacaAnnotation]) -> Baseline:
     """The longest of the candidates: answers with whichever of the two answers is longer, judged by this judge.
 
     Nothing has to be asked for that: the model's answer has its verdict, the reference against itself is a draw.
@@ -64,7 +62,7 @@ def _longer_answer(table: Sequence[PromptResult]) -> Baseline:
     won = [
         row.preference - 1 if is_longer and row.preference is not None else 0.5
         for row in table
-        for is_longer in [row.output_length is not None and row.output_length > row.reference_length]
+        for is_longer in [row.n_chars is not None and row.n_chars > row.n_chars_reference]
         if not is_longer or row.preference is not None
     ]
     n_unknown = len(table) - len(won)

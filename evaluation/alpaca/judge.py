@@ -1,8 +1,7 @@
 """Pairwise judging in this process: requests out, completions in, annotations in alpaca-eval's format.
 
     plan = plan_annotations(references, answers, load_annotator("selfreward_weighted"), judge=engine.name)
-    completions = [c for group in judge_with_engine(engine, plan.requests) for c in group]
-    rows = annotation_rows(plan, completions)           # annotations.json
+    rows = judge_pairs(generation, plan, "on M2")       # annotations.json
     result = summarise_rows(rows, references, answers)
 
 Making the requests and reading the completions are apart, so that what lies between them (hours of a model)
@@ -20,7 +19,7 @@ near 0, a weighted preference is noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -28,45 +27,37 @@ from math import exp
 from typing import Any
 
 from selfreward.engines.base import Completion, Engine, Request, Sampling
-from selfreward.errors import AccountingError, CapabilityError, InputError
-from selfreward.evaluation.alpaca.annotators import JudgeTemplate
+from selfreward.engines.references import ModelRef
+from selfreward.errors import AccountingError, CapabilityError
+from selfreward.evaluation.alpaca.annotators import PairwiseTemplate
 from selfreward.evaluation.alpaca.pairwise import (
     MODEL_FIRST,
     REFERENCE_FIRST,
-    Key,
+    ComparisonKey,
     Order,
     comparisons,
     parse_replies,
 )
-from selfreward.evaluation.ask.files import Answers, Prompt, match
+from selfreward.evaluation.ask.files import Answers, PromptPair, match
 from selfreward.judging.prompts.injection import holds_prompt_parts
-from selfreward.tables import FinishReason, row_id
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeReply:
-    """What a judge given as a function says to one prompt."""
-
-    text: str
-    choice_logprobs: dict[str, float] | None = None
-    finish_reason: FinishReason = "stop"
-    error: str | None = None
+from selfreward.steps.generation import Generation
+from selfreward.tables import row_id
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationPlan:
     """What is to be judged: the pairs, and one request for each comparison."""
 
-    template: JudgeTemplate
+    template: PairwiseTemplate
     annotator: str
     """Name in the rows; holds the judging model too, so that two judges cannot be mixed unnoticed."""
     generators: tuple[str, str]
     """Names of reference and model."""
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[PromptPair, ...]
     """Those that have an answer."""
     both_orders: bool
     seed: int
-    keys: tuple[Key, ...]
+    keys: tuple[ComparisonKey, ...]
     requests: tuple[Request, ...]
     """In the order of `keys`."""
 
@@ -74,7 +65,7 @@ class AnnotationPlan:
 def plan_annotations(
     references: Answers,
     answers: Answers,
-    template: JudgeTemplate,
+    template: PairwiseTemplate,
     judge: str | None = None,
     both_orders: bool = False,
     seed: int = 0,
@@ -88,7 +79,7 @@ def plan_annotations(
     """
     prompts = tuple(prompt for prompt in match(references, answers) if prompt.output is not None)
     by_instruction = {prompt.instruction: prompt for prompt in prompts}
-    wanted: set[Key] = set()
+    wanted: set[ComparisonKey] = set()
     for order in _orders(both_orders):
         wanted |= comparisons(template, prompts, order, seed)
     keys = tuple(
@@ -104,12 +95,16 @@ def plan_annotations(
     return AnnotationPlan(template, annotator, generators, prompts, both_orders, seed, keys, requests)
 
 
-def judge_with_engine(
-    engine: Engine, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
-) -> Iterator[list[Completion]]:
-    """Completions as the engine finishes them. Refuses before the first one if the engine cannot weigh choices."""
-    require_logprobs(engine, requests)
-    yield from engine.generate(requests, done)
+def judge_pairs(generation: Generation, plan: AnnotationPlan, description: str) -> list[dict[str, Any]]:
+    """The rows of a plan, asked for. Refuses before the first request if the engine cannot weigh choices."""
+    require_logprobs(generation.engine, plan.requests)
+    completions = generation.complete(plan.requests, description)
+    return annotation_rows(plan, [completions[request.id, 0] for request in plan.requests])
+
+
+def annotator_name(template: PairwiseTemplate, judge: ModelRef) -> str | None:
+    """None where the configuration's own name says it all: it is judged by the model it was made for."""
+    return None if judge.name == f"openai:{template.model_name}" else judge.name
 
 
 def require_logprobs(engine: Engine, requests: Sequence[Request]) -> None:
@@ -128,54 +123,18 @@ def annotation_rows(plan: AnnotationPlan, completions: Sequence[Completion]) -> 
     request of the plan, or a second one to the same, is an `AccountingError`.
     """
     replies = _by_key(plan, completions)
-    parsed: dict[Key, float] = {}
+    parsed: dict[ComparisonKey, float] = {}
     for order in _orders(plan.both_orders):
         parsed |= parse_replies(plan.template, plan.prompts, replies, order, plan.seed)
-    asked: dict[str, list[Key]] = {prompt.instruction: [] for prompt in plan.prompts}
+    asked: dict[str, list[ComparisonKey]] = {prompt.instruction: [] for prompt in plan.prompts}
     for key in plan.keys:
         asked[key[0]].append(key)
     return [_row(plan, prompt, asked[prompt.instruction], replies, parsed) for prompt in plan.prompts]
 
 
-def annotate(
-    references: Answers,
-    answers: Answers,
-    template: JudgeTemplate,
-    judge: Callable[[list[str]], list[JudgeReply]],
-    name: str | None = None,
-    both_orders: bool = False,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """All of it with a judge that is a plain function of prompt texts. One call, nothing journalled."""
-    plan = plan_annotations(references, answers, template, name, both_orders, seed)
-    replies = judge([prompt_text(request) for request in plan.requests])
-    if len(replies) != len(plan.requests):
-        raise InputError(
-            f"the judge gave {len(replies)} replies to {len(plan.requests)} prompts; expected one to each"
-        )
-    return annotation_rows(
-        plan,
-        [
-            Completion(
-                request.id,
-                0,
-                reply.text,
-                reply.finish_reason,
-                0,
-                error=reply.error,
-                choice_logprobs=reply.choice_logprobs,
-            )
-            for request, reply in zip(plan.requests, replies, strict=True)
-        ],
-    )
-
-
-def prompt_text(request: Request) -> str:
-    """The chat as one text, for judges that take no turns."""
-    return "\n\n".join(message.content for message in request.messages)
-
-
-def _request(template: JudgeTemplate, prompt: Prompt, order: str, sampling: Sampling, seed: int) -> Request:
+def _request(
+    template: PairwiseTemplate, prompt: PromptPair, order: str, sampling: Sampling, seed: int
+) -> Request:
     first, second = prompt.reference, prompt.output or ""
     if order == MODEL_FIRST:
         first, second = second, first
@@ -193,9 +152,9 @@ def _orders(both_orders: bool) -> tuple[Order, ...]:
     return (REFERENCE_FIRST, MODEL_FIRST) if both_orders else (None,)
 
 
-def _by_key(plan: AnnotationPlan, completions: Sequence[Completion]) -> dict[Key, Completion]:
+def _by_key(plan: AnnotationPlan, completions: Sequence[Completion]) -> dict[ComparisonKey, Completion]:
     keys = {request.id: key for request, key in zip(plan.requests, plan.keys, strict=True)}
-    found: dict[Key, Completion] = {}
+    found: dict[ComparisonKey, Completion] = {}
     for completion in completions:
         key = keys.get(completion.request_id)
         if key is None or key in found:
@@ -216,10 +175,10 @@ def _harness() -> str:
 
 def _row(
     plan: AnnotationPlan,
-    prompt: Prompt,
-    asked: Sequence[Key],
-    replies: Mapping[Key, Completion],
-    parsed: Mapping[Key, float],
+    prompt: PromptPair,
+    asked: Sequence[ComparisonKey],
+    replies: Mapping[ComparisonKey, Completion],
+    parsed: Mapping[ComparisonKey, float],
 ) -> dict[str, Any]:
     """One annotation: alpaca-eval's columns first, then what was asked and answered in each order."""
     statuses = [_status(replies.get(key), key in parsed) for key in asked]
@@ -270,7 +229,7 @@ def _disagree(preferences: Sequence[float]) -> bool:
     return (preferences[0] - 1.5) * (preferences[1] - 1.5) < 0
 
 
-def _choice_mass(template: JudgeTemplate, replies: Sequence[Completion]) -> float | None:
+def _choice_mass(template: PairwiseTemplate, replies: Sequence[Completion]) -> float | None:
     """The smaller one of the two orders."""
     masses = [
         sum(exp(value) for value in reply.choice_logprobs.values())

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.harness import alpaca_eval_folder
+from selfreward.evaluation.alpaca.result import AlpacaResult
 from selfreward.reading.opening import read_text
+from selfreward.text import format_table
 
 PUBLISHED_ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 PUBLISHED_REFERENCE = "gpt4_1106_preview"
@@ -44,9 +46,14 @@ class Leaderboard:
         columns = ["model", *next(iter(self.rows.values()))]
         if column not in columns:
             raise UsageError(f"the leaderboard has no column {column!r}; it has {', '.join(columns)}")
-        if column == "model":
-            return sorted(self.rows.items())
-        return sorted(self.rows.items(), key=lambda item: _descending(item[1][column]))
+
+        def rank(item: tuple[str, dict[str, Value]]) -> tuple[int, float, str]:
+            value = item[0] if column == "model" else item[1].get(column)
+            if isinstance(value, float):
+                return 0, -value, ""
+            return (2, 0.0, "") if value is None else (1, 0.0, value)
+
+        return sorted(self.rows.items(), key=rank)
 
 
 def leaderboard(path: Path | None = None) -> Leaderboard:
@@ -55,11 +62,9 @@ def leaderboard(path: Path | None = None) -> Leaderboard:
     path = path or alpaca_eval_folder() / SHIPPED
     text = read_text(path)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    if shipped:
-        return Leaderboard(
-            _rows(text, path), f"alpaca-eval {version('alpaca-eval')}", _date(digest, path), digest
-        )
-    return Leaderboard(_rows(text, path), path.name, _date(digest, path), digest)
+    source = f"alpaca-eval {version('alpaca-eval')}" if shipped else path.name
+    date = KNOWN_DATES.get(digest) or f"file of {datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d}"
+    return Leaderboard(_rows(text, path), source, date, digest)
 
 
 def format_leaderboard(
@@ -73,14 +78,31 @@ def format_leaderboard(
     merged = Leaderboard({**board.rows, **marked}, board.source, board.date, board.sha256)
     ranked = merged.sorted_by(by)
     shown = [item for n, item in enumerate(ranked) if limit is None or n < limit or item[0] in marked]
-    width = max(len(name) for name, _ in shown)
-    lines = [f"{'model':<{width}}  {'win rate':>8}  {'LC':>6}  {'length':>6}  {'n':>4}"]
-    for name, row in shown:
-        cells = [_cell(row.get(key), n) for key, n in (("win_rate", 2), ("length_controlled_winrate", 2))]
-        cells += [_cell(row.get(key), 0) for key in ("avg_length", "n_total")]
-        lines.append(f"{name:<{width}}  {cells[0]:>8}  {cells[1]:>6}  {cells[2]:>6}  {cells[3]:>4}")
-    lines.append(f"{board.source}, {board.date}, {len(board.rows)} models, sha256 {board.sha256[:12]}")
-    return "\n".join(lines)
+    rows = [
+        (
+            name,
+            *(_cell(row.get(key), "6.2f") for key in ("win_rate", "length_controlled_winrate")),
+            *(_cell(row.get(key), "5.0f") for key in ("avg_length", "n_total")),
+        )
+        for name, row in shown
+    ]
+    table = format_table(("model", "win rate", "LC", "length", "n"), rows)
+    return f"{table}\n{board.source}, {board.date}, {len(board.rows)} models, sha256 {board.sha256[:12]}"
+
+
+def format_beside(result: AlpacaResult, path: Path | None, by: str) -> str:
+    """A result among the rows of the leaderboard; only words where it is neither comparable nor asked for by `path`."""
+    if path is None and (result.annotator, result.reference) != (PUBLISHED_ANNOTATOR, PUBLISHED_REFERENCE):
+        return (
+            f"No leaderboard beside it: that is judged by {PUBLISHED_ANNOTATOR} against {PUBLISHED_REFERENCE}, this "
+            f"by {result.annotator or 'an unnamed judge'} against {result.reference or 'an unnamed reference'}. Show one "
+            "with --leaderboard FILE."
+        )
+    board = leaderboard(path)
+    columns = {column for row in board.rows.values() for column in row}
+    mine = {column: value for column, value in result.to_dict().items() if column in columns}
+    mine["n_total"] = result.n_annotated  # the leaderboard counts only what was annotated
+    return format_leaderboard(board, by, 20, {result.model: mine})
 
 
 def _rows(text: str, path: Path) -> dict[str, dict[str, Value]]:
@@ -107,17 +129,5 @@ def _value(cell: str | None) -> Value:
         return cell
 
 
-def _date(digest: str, path: Path) -> str:
-    if digest in KNOWN_DATES:
-        return KNOWN_DATES[digest]
-    return f"file of {datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d}"
-
-
-def _descending(value: Value) -> tuple[int, float, str]:
-    if isinstance(value, float):
-        return 0, -value, ""
-    return (2, 0.0, "") if value is None else (1, 0.0, value)
-
-
-def _cell(value: Value, n_digits: int) -> str:
-    return f"{value:.{n_digits}f}" if isinstance(value, int | float) else (value or "")
+def _cell(value: Value, form: str) -> str:
+    return format(value, form) if isinstance(value, int | float) else (value or "")

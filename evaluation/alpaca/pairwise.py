@@ -14,22 +14,24 @@ from math import inf
 from typing import Any
 
 from selfreward.engines.base import Completion
-from selfreward.evaluation.alpaca.annotators import JudgeTemplate
+from selfreward.evaluation.alpaca.annotators import PairwiseTemplate
 from selfreward.evaluation.alpaca.harness import contained, import_alpaca_eval
-from selfreward.evaluation.ask.files import Prompt
+from selfreward.evaluation.ask.files import PromptPair
 
 REFERENCE_FIRST, MODEL_FIRST = "reference_first", "model_first"
-Key = tuple[str, str]
+ComparisonKey = tuple[str, str]
 """(instruction, order): one comparison put to the judge."""
 Order = str | None
 """One of the two above for all pairs; None: alpaca-eval's coin decides for each."""
 
 
-def comparisons(template: JudgeTemplate, prompts: Sequence[Prompt], order: Order, seed: int) -> set[Key]:
+def comparisons(
+    template: PairwiseTemplate, prompts: Sequence[PromptPair], order: Order, seed: int
+) -> set[ComparisonKey]:
     """Which pairs alpaca-eval wants judged, and how it turns them. Identical answers are not among them."""
-    asked: set[Key] = set()
+    asked: set[ComparisonKey] = set()
 
-    def remember(keys: list[Key]) -> list[Any]:
+    def remember(keys: list[ComparisonKey]) -> list[Any]:
         asked.update(keys)
         return [""] * len(keys)
 
@@ -38,16 +40,16 @@ def comparisons(template: JudgeTemplate, prompts: Sequence[Prompt], order: Order
 
 
 def parse_replies(
-    template: JudgeTemplate,
-    prompts: Sequence[Prompt],
-    replies: Mapping[Key, Completion],
+    template: PairwiseTemplate,
+    prompts: Sequence[PromptPair],
+    replies: Mapping[ComparisonKey, Completion],
     order: Order,
     seed: int,
-) -> dict[Key, float]:
+) -> dict[ComparisonKey, float]:
     """Preferences (2 the model is better) that alpaca-eval reads out of the replies, where it can."""
     turned: dict[str, str] = {}
 
-    def answer(keys: list[Key]) -> list[Any]:
+    def answer(keys: list[ComparisonKey]) -> list[Any]:
         turned.update(keys)
         return [_for_parser(template, replies.get(key)) for key in keys]
 
@@ -61,7 +63,7 @@ def parse_replies(
     }
 
 
-def _for_parser(template: JudgeTemplate, reply: Completion | None) -> Any:
+def _for_parser(template: PairwiseTemplate, reply: Completion | None) -> Any:
     """A completion in the shape that alpaca-eval's parsers read: text, or OpenAI's log-probabilities."""
     if reply is None or reply.finish_reason == "error":
         return ""
@@ -76,9 +78,9 @@ def _for_parser(template: JudgeTemplate, reply: Completion | None) -> Any:
 
 
 def _run_annotator(
-    template: JudgeTemplate,
-    prompts: Sequence[Prompt],
-    complete: Callable[[list[Key]], list[Any]],
+    template: PairwiseTemplate,
+    prompts: Sequence[PromptPair],
+    complete: Callable[[list[ComparisonKey]], list[Any]],
     order: Order,
     seed: int,
 ) -> list[dict[str, Any]]:
@@ -103,7 +105,9 @@ def _run_annotator(
     return rows
 
 
-def _annotator_class(pairwise: Any, complete: Callable[[list[Key]], list[Any]], order: Order) -> Any:
+def _annotator_class(
+    pairwise: Any, complete: Callable[[list[ComparisonKey]], list[Any]], order: Order
+) -> Any:
     """`PairwiseAnnotator` whose prompts are keys and whose model is `complete`; all else is alpaca-eval's."""
 
     class Single(pairwise.SinglePairwiseAnnotator):  # type: ignore[misc]

@@ -6,27 +6,45 @@ never zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
+
+from selfreward.evaluation.ask.answers import prompts_sha256
+from selfreward.evaluation.ask.results import Evaluation, Tables
+from selfreward.evaluation.measure import Result
+from selfreward.text import format_table
+
+ANNOTATIONS = "alpaca_annotations"
 
 
 @dataclass(frozen=True, slots=True)
-class PromptResult:
-    """One prompt of the reference and what became of it; the per-prompt table behind the figures."""
+class AlpacaAnnotation:
+    """One prompt of the reference and what became of it; row of the table `alpaca_annotations`.
 
+    A table of its own beside the iterations' `annotations`: here prompts without a verdict are rows too.
+    """
+
+    evaluation_id: str
     instruction: str
     dataset: str | None
-    reference_length: int
-    """Characters."""
-    output_length: int | None
+    """Which of AlpacaEval's five sources the prompt is from."""
+    model: str
+    reference: str | None
+    annotator: str | None
+    n_chars: int | None
+    """Of the model's answer; NULL where it is missing."""
+    n_chars_reference: int
     preference: float | None
     """In [1, 2], 2 the model is better; NULL unless `status` is `ok`."""
     status: str
     """`ok`; `missing_output`, `not_annotated`; or why the verdict has no preference (see `judgements.status`)."""
-    difficulty: float | None
     glm_preference: float | None
     """In [0, 1], predicted at equal length; NULL where there is no length control."""
+    order: str | None
+    disagree: bool | None
+    difficulty: float | None
+    """Of the instruction, where length control was given it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class AlpacaResult:
+class AlpacaResult(Result):
     """One row of the leaderboard. See `selfreward.evaluation.alpaca.score` for how each figure is defined."""
 
     model: str
@@ -86,98 +104,80 @@ class AlpacaResult:
     baselines: tuple[Baseline, ...]
     by_dataset: tuple[Slice, ...]
     warnings: tuple[str, ...]
-    prompts: tuple[PromptResult, ...]
+    prompts: tuple[AlpacaAnnotation, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the contract's keys first. The per-prompt table (`prompts`) is left out."""
-        return {
-            field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "prompts"
+        values = asdict(replace(self, prompts=()))
+        values.pop("prompts")
+        return values
+
+    def tables(self) -> Tables:
+        """Prompts and figures for a run; the same evaluation again replaces them."""
+        n = self.n_annotated
+        evaluation = Evaluation(
+            measure="alpaca",
+            model=self.model,
+            against=self.reference,
+            judge=self.annotator,
+            prompts=f"{self.n_total} prompts with reference answers",
+            n_prompts=self.n_total,
+            settings={"prompts": prompts_sha256(row.instruction for row in self.prompts)},
+        )
+        interval = {"low": self.win_rate_ci_low, "high": self.win_rate_ci_high}
+        figure = partial(evaluation.figure, of="prompts")
+        figures = [
+            figure("win_rate", self.win_rate, n=n, **interval),
+            figure("length_controlled_winrate", self.length_controlled_winrate, n=n),
+            figure("discrete_win_rate", self.discrete_win_rate, n=n),
+            figure("avg_length", self.avg_length, n=self.n_total, unit="characters"),
+            figure("n_annotated", n, n=self.n_total, unit="count"),
+        ]
+        return Tables(evaluation, figures, {ANNOTATIONS: self.prompts})
+
+    def text(self) -> str:
+        """The row, its baselines and its warnings."""
+        low, high = self.win_rate_ci_low, self.win_rate_ci_high
+        interval = "" if low is None or high is None else f"   95 % over all prompts: {low:.2f} to {high:.2f}"
+        lost = [f"{self.n_missing} unanswered"] * bool(self.n_missing)
+        lost += [f"{count} {status}" for status, count in sorted(self.n_lost.items())]
+        lost += [f"{self.n_empty} answers empty"] * bool(self.n_empty)
+        longer = (
+            ""
+            if self.longer_preferred is None
+            else f"; the judge prefers the longer answer in {self.longer_preferred:.1f} %"
+        )
+        controlled = (
+            "n/a, see the warnings"
+            if self.length_controlled_winrate is None
+            else f"{_percent(self.length_controlled_winrate)} ± {_percent(self.lc_standard_error)}   {self.lc_method}"
+        )
+        counts = f"{self.n_wins} won, {self.n_draws} drawn, {self.n_wins_base} lost"
+        figures = {
+            "judge": f"{self.annotator or 'not named'}, against {self.reference or 'the reference'}",
+            "win rate": f"{_percent(self.win_rate)} ± {_percent(self.standard_error)}{interval}",
+            "length-controlled": controlled,
+            "discrete": f"{_percent(self.discrete_win_rate)}   {counts}",
+            "annotated": f"{self.n_annotated} of {self.n_total} prompts"
+            + (f" ({', '.join(lost)})" if lost else ""),
+            "length": f"{self.avg_length} characters (reference {self.avg_length_reference}){longer}",
         }
-
-
-def format_result(result: AlpacaResult) -> str:
-    """The row, its baselines and its warnings for a terminal."""
-    figures = [
-        ("judge", f"{result.annotator or 'not named'}, against {result.reference or 'the reference'}"),
-        ("win rate", f"{_percent(result.win_rate)} ± {_percent(result.standard_error)}{_interval(result)}"),
-        ("length-controlled", _length_controlled(result)),
-        ("discrete", f"{_percent(result.discrete_win_rate)}{_counts(result)}"),
-        ("annotated", f"{result.n_annotated} of {result.n_total} prompts{_lost(result)}"),
-        (
-            "length",
-            f"{result.avg_length} characters (reference {result.avg_length_reference}){_longer(result)}",
-        ),
-    ]
-    if result.n_disagree is not None:
-        figures.append(("order", f"{result.n_disagree} verdicts turn when the answers change places"))
-    lines = [result.model, *(f"  {name:<18} {text}" for name, text in figures)]
-    lines += [
-        "",
-        *_table(("baseline", "win rate", "LC", "how"), [_baseline_cells(b) for b in result.baselines]),
-    ]
-    if len(result.by_dataset) > 1:
-        lines += ["", *_table(("source", "win rate", "n"), [_slice_cells(s) for s in result.by_dataset])]
-    lines += [f"warning: {warning}" for warning in result.warnings]
-    return "\n".join(lines)
+        if self.n_disagree is not None:
+            figures["order"] = f"{self.n_disagree} verdicts turn when the answers change places"
+        baselines = [
+            (b.name, _percent(b.win_rate), _percent(b.length_controlled_winrate), b.basis)
+            for b in self.baselines
+        ]
+        lines = [self.model, *(f"  {name:<18} {text}" for name, text in figures.items())]
+        lines += ["", format_table(("baseline", "win rate", "LC", "how"), baselines)]
+        if len(self.by_dataset) > 1:
+            slices = [
+                (part.dataset or "(none)", _percent(part.win_rate), f"{part.n_annotated} of {part.n_total}")
+                for part in self.by_dataset
+            ]
+            lines += ["", format_table(("source", "win rate", "n"), slices)]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
 def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2f}"
-
-
-def _interval(result: AlpacaResult) -> str:
-    low, high = result.win_rate_ci_low, result.win_rate_ci_high
-    return "" if low is None or high is None else f"   95 % over all prompts: {low:.2f} to {high:.2f}"
-
-
-def _length_controlled(result: AlpacaResult) -> str:
-    if result.length_controlled_winrate is None:
-        return "n/a, see the warnings"
-    return f"{_percent(result.length_controlled_winrate)} ± {_percent(result.lc_standard_error)}   {result.lc_method}"
-
-
-def _counts(result: AlpacaResult) -> str:
-    return f"   {result.n_wins} won, {result.n_draws} drawn, {result.n_wins_base} lost"
-
-
-def _lost(result: AlpacaResult) -> str:
-    parts = [f"{result.n_missing} unanswered"] * bool(result.n_missing)
-    parts += [f"{count} {status}" for status, count in sorted(result.n_lost.items())]
-    parts += [f"{result.n_empty} answers empty"] * bool(result.n_empty)
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def _longer(result: AlpacaResult) -> str:
-    if result.longer_preferred is None:
-        return ""
-    return f"; the judge prefers the longer answer in {result.longer_preferred:.1f} %"
-
-
-def _baseline_cells(baseline: Baseline) -> tuple[str, ...]:
-    return (
-        baseline.name,
-        _percent(baseline.win_rate),
-        _percent(baseline.length_controlled_winrate),
-        baseline.basis,
-    )
-
-
-def _slice_cells(part: Slice) -> tuple[str, ...]:
-    return part.dataset or "(none)", _percent(part.win_rate), f"{part.n_annotated} of {part.n_total}"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns padded to their widest cell; the last one is free."""
-    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head) - 1)]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True)).rstrip()
-        for row in (head, *rows)
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Baseline | Slice):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    return value

@@ -1,7 +1,4 @@
-"""AlpacaEval with a model and a judge at hand: answers, verdicts, and the files that alpaca-eval's readers know.
-
-    files = run_alpaca(AlpacaJob(reference=…, model="hf:…", judge_model="openai:…", out=Path("alpaca/mine")))
-    result = summarise_run(files, difficulty, gamed)
+"""`evaluate alpaca`: AlpacaEval from files of answers and verdicts, or with a model and a judge at hand.
 
 OUT holds `reference.json` (the prompts in use), `model_outputs.json` and `annotations.json` in alpaca-eval's formats,
 each replaced whole, and `.work/` with every answer and verdict ever asked for there; nothing is written elsewhere.
@@ -14,127 +11,169 @@ called by the configuration's own name where that is the model it was made for, 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfreward.engines.base import Sampling
-from selfreward.engines.references import ModelRef
+from pydantic.dataclasses import dataclass
+
 from selfreward.errors import UsageError
-from selfreward.evaluation.alpaca.annotators import JudgeTemplate, load_annotator
+from selfreward.evaluation.alpaca.annotators import PairwiseTemplate, load_annotator
 from selfreward.evaluation.alpaca.baselines import constant_outputs
-from selfreward.evaluation.alpaca.judge import annotation_rows, plan_annotations, require_logprobs
+from selfreward.evaluation.alpaca.judge import annotator_name, judge_pairs, plan_annotations
+from selfreward.evaluation.alpaca.leaderboard import format_beside
 from selfreward.evaluation.alpaca.result import AlpacaResult, Baseline
 from selfreward.evaluation.alpaca.score import evaluate_files
-from selfreward.evaluation.ask.answers import GREEDY, Models, Prompts, answers_of, draw, output_rows, restrict
+from selfreward.evaluation.ask.answers import ModelAccess, Prompts, greedy, output_rows, restrict
 from selfreward.evaluation.ask.files import Answers, read_answers
-from selfreward.evaluation.ask.requests import Asking, Terms, asking
-from selfreward.evaluation.ask.results import write_rows
-from selfreward.store import durable, lock
-
-DEFAULT_ANNOTATOR = "selfreward_weighted"
-
-
-@dataclass(frozen=True, slots=True)
-class AlpacaJob:
-    """What to answer, who answers, who judges, and where it goes."""
-
-    reference: Path
-    judge_model: str
-    out: Path
-    model: str | None = None
-    outputs: Path | None = None
-    """Answers that exist already, in place of `model`."""
-    annotator: str = DEFAULT_ANNOTATOR
-    both_orders: bool = False
-    n_max: int | None = None
-    max_tokens: int = 1024
-    temperature: float = 0.0
-    model_name: str | None = None
-    judge_constant: bool = False
-    """Have one constant answer judged as well, as a baseline: as many verdicts again."""
-    models: Models = field(default_factory=Models)
-    terms: Terms = field(default_factory=Terms)
-    judge_terms: Terms = field(default_factory=Terms)
+from selfreward.evaluation.ask.requests import CachedGeneration
+from selfreward.evaluation.ask.results import Tables
+from selfreward.evaluation.measure import (
+    DEFAULT_ANNOTATOR,
+    Annotator,
+    File,
+    Folder,
+    ModelName,
+    NMax,
+    Temperature,
+    WithAnswers,
+    WithJudge,
+)
+from selfreward.statistics import drawn
 
 
-@dataclass(frozen=True, slots=True)
+@plain_dataclass(frozen=True, slots=True)
 class AlpacaFiles:
-    """What a job left in its folder."""
+    """What is scored: files given by the user, or those that were made in OUT."""
 
     reference: Path
     outputs: Path
     annotations: Path
-    constant: Path | None
-    notes: tuple[str, ...]
+    constant: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
-def run_alpaca(job: AlpacaJob) -> AlpacaFiles:
-    """Answer (or read), judge, write. Asking goes on where an earlier run of the same folder ended."""
-    if (job.model is None) == (job.outputs is None):
-        raise UsageError("expected either a model that answers or a file of outputs")
-    source = str(job.outputs) if job.outputs is not None else str(job.model)
-    everything = read_answers(job.reference)
-    template = load_annotator(job.annotator)
-    judge = job.models.ref(job.judge_model)
-    texts = draw(list(everything.outputs), job.n_max)
-    references = restrict(everything, texts)
-    prompts = Prompts(job.reference.name, tuple(texts), len(everything.outputs))
-    durable.make_folder(job.out)
-    with lock.hold(job.out, "selfreward evaluate alpaca"):
-        reference = _write(job.out, "reference", output_rows(references))
-        sampling = Sampling(job.temperature, GREEDY.top_p, job.max_tokens)
-        answers = answers_of(
-            source, prompts, job.models, job.out, job.terms, sampling, job.model_name, references.datasets
+@dataclass(frozen=True, kw_only=True)
+class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, AlpacaResult]):
+    """Win rate against reference answers, length-controlled, as on the AlpacaEval leaderboard."""
+
+    name = "alpaca"
+    reference: File
+    """Prompts with reference answers, in AlpacaEval's format (.gz is fine)."""
+    outputs: File | None = None
+    """A model's answers (model_outputs.json)."""
+    model: ModelName | None = None
+    """Or a model that answers them now: hf:…, M2"""
+    model_name: str | None = None
+    """What to call the model on the leaderboard."""
+    annotations: File | None = None
+    """Verdicts that exist already; without them --judge is needed."""
+    judge: ModelName | None = None
+    """The model that compares the answers."""
+    annotator: Annotator | None = None
+    both_orders: bool = False
+    """Judge each pair in both orders."""
+    judge_constant: bool = False
+    """Have a constant answer judged as well: as many verdicts again."""
+    difficulty: File | None = None
+    """Instruction difficulties (csv) for length control."""
+    gamed: File | None = None
+    """df_gamed.csv from the Hub, for length_controlled_v1."""
+    out: Folder | None = None
+    """Folder for model_outputs.json, annotations.json and the journal."""
+    n_max: NMax | None = None
+    temperature: Temperature = 0.0
+    strict: bool = False
+    """Missing, empty or lost rows are an error."""
+    leaderboard: File | None = None
+    """Another leaderboard (csv) than the snapshot."""
+    sort: str = "length_controlled_winrate"
+    """Column of the leaderboard to sort by."""
+
+    def __post_init__(self) -> None:
+        if (self.outputs is None) == (self.model is None):
+            raise UsageError("evaluate alpaca: expected either --outputs FILE or --model MODEL")
+        if self.annotations is None and (self.judge is None or self.out is None):
+            raise UsageError(
+                "evaluate alpaca: expected --annotations FILE, or a judge and a folder: --judge MODEL --out DIR"
+            )
+        answered_now = self.outputs is None or self.judge is not None or self.n_max is not None
+        if self.annotations is not None and answered_now:
+            raise UsageError(
+                "evaluate alpaca: --annotations are verdicts on the answers of a file: give --outputs FILE, without "
+                "--model, --judge or --n-max"
+            )
+
+    def rows(self, ask: ModelAccess) -> AlpacaFiles:
+        """Answer (or read), judge, write; or only say where the files are."""
+        if self.annotations is not None and self.outputs is not None:
+            return AlpacaFiles(self.reference, self.outputs, self.annotations)
+        everything = read_answers(self.reference)
+        template = load_annotator(self.annotator or DEFAULT_ANNOTATOR)
+        chosen = drawn(everything.outputs, self.n_max)
+        references = restrict(everything, (text for text in everything.outputs if text in chosen))
+        prompts = Prompts(self.reference.name, tuple(references.outputs), len(everything.outputs))
+        judge = str(self.judge)
+        ask.models.ref(judge)  # a judge that does not exist is said before anything is answered
+        reference = ask.write("reference.json", output_rows(references))
+        answers = ask.answers(
+            str(self.outputs or self.model),
+            prompts,
+            greedy(self.max_tokens, self.temperature),
+            self.model_name,
+            references.datasets,
         )
-        outputs = _write(job.out, "model_outputs", output_rows(answers))
-        with asking(
-            judge, job.out / ".work", "verdicts", job.models.terms_for(job.judge_model, job.judge_terms)
-        ) as asked:
-            rows = _judge(asked, job, template, judge, references, answers)
-            annotations = _write(job.out, "annotations", rows)
-            constant = None
-            if job.judge_constant:
-                rows = _judge(asked, job, template, judge, references, constant_outputs(references))
-                constant = _write(job.out, "constant_annotations", rows)
-    notes = _draw_note(job, prompts)
-    return AlpacaFiles(reference, outputs, annotations, constant, notes)
+        outputs = ask.write("model_outputs.json", output_rows(answers))
+        name = annotator_name(template, ask.models.ref(judge))
+        constant = None
+        with ask.judge(judge) as generation:
+            rows = self._judge(generation, template, name, references, answers)
+            annotations = ask.write("annotations.json", rows)
+            if self.judge_constant:
+                rows = self._judge(generation, template, name, references, constant_outputs(references))
+                constant = ask.write("constant_annotations.json", rows)
+        n, of = len(prompts.texts), prompts.n_in_source
+        note = f"{n} of the {of} prompts of {prompts.source} were drawn (n_max {self.n_max}); n_total counts these"
+        return AlpacaFiles(reference, outputs, annotations, constant, (note,) if n < of else ())
 
+    def figures(self, files: AlpacaFiles) -> AlpacaResult:
+        """The leaderboard row, the draw and the judged constant answer in it."""
+        result = evaluate_files(
+            files.outputs,
+            files.reference,
+            files.annotations,
+            self.difficulty,
+            self.gamed,
+            strict=self.strict,
+            model=self.model_name,
+            annotator=self.annotator if self.annotations else None,
+        )
+        result = replace(result, warnings=files.notes + result.warnings)
+        if files.constant is None:
+            return result
+        rows = json.loads(files.constant.read_bytes())
+        return replace(result, baselines=tuple(_with_constant(result.baselines, rows)))
 
-def summarise_run(
-    files: AlpacaFiles, difficulty: Path | None = None, gamed: Path | None = None, strict: bool = False
-) -> AlpacaResult:
-    """The leaderboard row of what `run_alpaca` left, the draw and the judged constant answer in it."""
-    result = evaluate_files(
-        files.outputs, files.reference, files.annotations, difficulty, gamed, strict=strict
-    )
-    result = replace(result, warnings=files.notes + result.warnings)
-    if files.constant is None:
-        return result
-    rows = json.loads(files.constant.read_bytes())
-    return replace(result, baselines=tuple(_with_constant(result.baselines, rows)))
+    def tables(self, result: AlpacaResult) -> Iterable[Tables]:
+        """`alpaca_annotations`, a row for each prompt."""
+        yield result.tables()
 
+    def text(self, result: AlpacaResult) -> str:
+        """The row, and the leaderboard beside it where it is comparable or asked for."""
+        return f"{result.text()}\n\n{format_beside(result, self.leaderboard, self.sort)}"
 
-def annotator_name(template: JudgeTemplate, judge: ModelRef) -> str | None:
-    """None where the configuration's own name says it all: it is judged by the model it was made for."""
-    return None if judge.name == f"openai:{template.model_name}" else judge.name
-
-
-def _judge(
-    asked: Asking,
-    job: AlpacaJob,
-    template: JudgeTemplate,
-    judge: ModelRef,
-    references: Answers,
-    answers: Answers,
-) -> list[dict[str, Any]]:
-    plan = plan_annotations(
-        references, answers, template, annotator_name(template, judge), both_orders=job.both_orders
-    )
-    require_logprobs(asked.engine, plan.requests)
-    completions = asked.complete(plan.requests, f"on {plan.generators[1]}")
-    return annotation_rows(plan, [completions[request.id, 0] for request in plan.requests])
+    def _judge(
+        self,
+        generation: CachedGeneration,
+        template: PairwiseTemplate,
+        judge: str | None,
+        references: Answers,
+        answers: Answers,
+    ) -> list[dict[str, Any]]:
+        plan = plan_annotations(references, answers, template, judge, both_orders=self.both_orders)
+        return judge_pairs(generation, plan, f"on {plan.generators[1]}")
 
 
 def _with_constant(baselines: Sequence[Baseline], rows: Sequence[dict[str, Any]]) -> list[Baseline]:
@@ -146,16 +185,3 @@ def _with_constant(baselines: Sequence[Baseline], rows: Sequence[dict[str, Any]]
         f"{rows[0]['output_2']!r} to every prompt, {len(won)} of {len(rows)} judged",
     )
     return [judged if baseline.name == "constant answer" else baseline for baseline in baselines]
-
-
-def _draw_note(job: AlpacaJob, prompts: Prompts) -> tuple[str, ...]:
-    n, of = len(prompts.texts), prompts.n_in_source
-    if n == of:
-        return ()
-    return (
-        f"{n} of the {of} prompts of {prompts.source} were drawn (n_max {job.n_max}); n_total counts these",
-    )
-
-
-def _write(out: Path, name: str, rows: Sequence[dict[str, Any]]) -> Path:
-    return write_rows(out / f"{name}.json", json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))

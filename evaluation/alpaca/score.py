@@ -1,7 +1,7 @@
 """AlpacaEval from files, offline: alpaca-eval's win rate and length control, every lost prompt in the open.
 
     result = evaluate_files(outputs, reference, annotations, difficulty, gamed)
-    print(format_result(result))
+    print(result.text())
 
 How the figures are defined:
 
@@ -19,10 +19,12 @@ Missing, empty and unannotated answers and verdicts without a preference are cou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.baselines import baselines
@@ -36,9 +38,18 @@ from selfreward.evaluation.alpaca.length_control import (
     read_difficulty,
     read_gamed,
 )
-from selfreward.evaluation.alpaca.result import AlpacaResult, PromptResult, Slice, format_result
-from selfreward.evaluation.alpaca.verdicts import Verdict, Verdicts, verdicts_from_rows
-from selfreward.evaluation.ask.files import Answers, Offenders, Prompt, Row, match, read_answers, read_rows
+from selfreward.evaluation.alpaca.result import AlpacaAnnotation, AlpacaResult, Slice
+from selfreward.evaluation.alpaca.verdicts import JudgeVerdict, JudgeVerdicts, verdicts_from_rows
+from selfreward.evaluation.ask.files import (
+    Answers,
+    JsonRow,
+    Offenders,
+    PromptPair,
+    match,
+    read_answers,
+    read_rows,
+)
+from selfreward.statistics import open_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,40 +88,79 @@ def evaluate_files(
             "no annotations given: a win rate needs a judge's verdicts; give an annotations file or a judge"
         )
     references, answers = read_answers(reference), read_answers(outputs)
-    rows = read_rows(annotations)
-    verdicts = verdicts_from_rows(rows, annotations.name, references, answers, annotator)
-    mine = [row for row in rows if annotator is None or row.get("annotator") == annotator]
-    return summarise(
+    return summarise_rows(
+        read_rows(annotations),
         references,
         answers,
-        replace(verdicts, notes=verdicts.notes + _row_notes(mine)),
         read_length_data(difficulty, gamed, list(references.outputs)),
         strict=strict,
         model=model or answers.generator or outputs.name.split(".")[0],
-        n_disagree=_count_disagreements(mine),
+        annotator=annotator,
+        source=annotations.name,
     )
 
 
 def summarise_rows(
-    rows: Iterable[Row],
+    rows: Sequence[JsonRow],
     references: Answers,
     answers: Answers,
     length_data: LengthData | None = None,
     strict: bool = False,
     model: str | None = None,
+    annotator: str | None = None,
+    source: str = "annotations",
 ) -> AlpacaResult:
-    """The same for annotation rows just made (`selfreward.evaluation.alpaca.judge.annotation_rows`)."""
-    rows = list(rows)
-    verdicts = verdicts_from_rows(rows, "annotations", references, answers)
-    verdicts = replace(verdicts, notes=verdicts.notes + _row_notes(rows))
-    return summarise(
-        references,
-        answers,
-        verdicts,
-        length_data or LengthData(),
-        strict=strict,
-        model=model or answers.generator or "model",
-        n_disagree=_count_disagreements(rows),
+    """The same for rows of annotations (`selfreward.evaluation.alpaca.judge.annotation_rows`)."""
+    verdicts = verdicts_from_rows(rows, source, references, answers, annotator)
+    mine = [row for row in rows if annotator is None or row.get("annotator") == annotator]
+    length_data = length_data or LengthData()
+    model = model or answers.generator or "model"
+    prompts = match(references, answers)
+    table = [_judged_prompt(prompt, verdicts, length_data) for prompt in prompts]
+    problems = _problems(prompts, table, verdicts, answers.source)
+    if strict and problems:
+        raise InputError("strict: " + "; ".join(problems))
+    figures = _win_rate([row.preference for row in table if row.preference is not None])
+    control = _control_length(prompts, table, length_data)
+    names: dict[str, Any] = {
+        "model": model,
+        "reference": references.generator,
+        "annotator": verdicts.annotator,
+    }
+    table = [replace(row, glm_preference=control.preferences.get(row.instruction), **names) for row in table]
+    low, high = _bootstrap_interval(table)
+    lost = Counter(row.status for row in table if row.status not in ("ok", "missing_output"))
+    turned = [row["disagree"] for row in mine if row.get("disagree") is not None]
+    return AlpacaResult(
+        **names,
+        n_total=len(table),
+        n_annotated=sum(row.preference is not None for row in table),
+        **figures,
+        avg_length=sum(row.n_chars or 0 for row in table) // len(table),
+        length_controlled_winrate=control.winrate,
+        lc_standard_error=control.standard_error,
+        lc_method=control.method,
+        lc_reason=control.reason,
+        lc_weights=control.weights,
+        win_rate_ci_low=low,
+        win_rate_ci_high=high,
+        n_missing=sum(row.status == "missing_output" for row in table),
+        n_empty=sum(_is_empty(prompt) for prompt in prompts),
+        n_lost=dict(sorted(lost.items())),
+        n_disagree=sum(turned) if turned else None,
+        avg_length_reference=sum(row.n_chars_reference for row in table) // len(table),
+        longer_preferred=_longer_preferred(table),
+        baselines=baselines(table, verdicts.annotator, references.generator),
+        by_dataset=_by_dataset(table),
+        warnings=(
+            *problems,
+            *verdicts.notes,
+            *_row_notes(mine),
+            *length_data.notes,
+            *control.notes,
+            *_control_warnings(figures, control),
+        ),
+        prompts=tuple(table),
     )
 
 
@@ -126,84 +176,35 @@ def read_length_data(difficulty: Path | None, gamed: Path | None, instructions: 
     return LengthData()
 
 
-def summarise(
-    references: Answers,
-    answers: Answers,
-    verdicts: Verdicts,
-    length_data: LengthData,
-    *,
-    strict: bool,
-    model: str,
-    n_disagree: int | None = None,
-) -> AlpacaResult:
-    """Figures, baselines and warnings from checked parts."""
-    prompts = match(references, answers)
-    table = [_prompt_result(prompt, verdicts, length_data) for prompt in prompts]
-    problems = _problems(prompts, table, verdicts, answers.source)
-    if strict and problems:
-        raise InputError("strict: " + "; ".join(problems))
-    figures = _win_rate([row.preference for row in table if row.preference is not None])
-    control = _control_length(prompts, table, length_data)
-    table = [replace(row, glm_preference=control.preferences.get(row.instruction)) for row in table]
-    low, high = _bootstrap_interval(table)
-    lost = Counter(row.status for row in table if row.status not in ("ok", "missing_output"))
-    return AlpacaResult(
-        model=model,
-        n_total=len(table),
-        n_annotated=sum(row.preference is not None for row in table),
-        **figures,
-        avg_length=sum(row.output_length or 0 for row in table) // len(table),
-        length_controlled_winrate=control.winrate,
-        lc_standard_error=control.standard_error,
-        lc_method=control.method,
-        lc_reason=control.reason,
-        lc_weights=control.weights,
-        win_rate_ci_low=low,
-        win_rate_ci_high=high,
-        annotator=verdicts.annotator,
-        reference=references.generator,
-        n_missing=sum(row.status == "missing_output" for row in table),
-        n_empty=sum(_is_empty(prompt) for prompt in prompts),
-        n_lost=dict(sorted(lost.items())),
-        n_disagree=n_disagree,
-        avg_length_reference=sum(row.reference_length for row in table) // len(table),
-        longer_preferred=_longer_preferred(table),
-        baselines=baselines(table, verdicts.annotator, references.generator),
-        by_dataset=_by_dataset(table),
-        warnings=(
-            *problems,
-            *verdicts.notes,
-            *length_data.notes,
-            *control.notes,
-            *_control_warnings(figures, control),
-        ),
-        prompts=tuple(table),
-    )
-
-
-def _prompt_result(prompt: Prompt, verdicts: Verdicts, length_data: LengthData) -> PromptResult:
+def _judged_prompt(prompt: PromptPair, verdicts: JudgeVerdicts, length_data: LengthData) -> AlpacaAnnotation:
     """One prompt with its verdict. A verdict on an answer that is not there counts as no verdict."""
-    verdict = verdicts.by_instruction.get(prompt.instruction, Verdict(None, "not_annotated"))
+    verdict = verdicts.by_instruction.get(prompt.instruction, JudgeVerdict(None, "not_annotated"))
     if prompt.output is None:
-        verdict = Verdict(None, "missing_output")
-    return PromptResult(
+        verdict = replace(verdict, preference=None, status="missing_output")
+    return AlpacaAnnotation(
+        evaluation_id="",
         instruction=prompt.instruction,
         dataset=prompt.dataset,
-        reference_length=len(prompt.reference),
-        output_length=None if prompt.output is None else len(prompt.output),
+        model="",
+        reference=None,
+        annotator=None,
+        n_chars=None if prompt.output is None else len(prompt.output),
+        n_chars_reference=len(prompt.reference),
         preference=verdict.preference,
         status=verdict.status,
-        difficulty=(length_data.difficulty or {}).get(prompt.instruction),
         glm_preference=None,
+        order=verdict.order,
+        disagree=verdict.disagree,
+        difficulty=(length_data.difficulty or {}).get(prompt.instruction),
     )
 
 
-def _is_empty(prompt: Prompt) -> bool:
+def _is_empty(prompt: PromptPair) -> bool:
     return prompt.output is not None and not prompt.output.strip()
 
 
 def _problems(
-    prompts: Sequence[Prompt], table: Sequence[PromptResult], verdicts: Verdicts, source: str
+    prompts: Sequence[PromptPair], table: Sequence[AlpacaAnnotation], verdicts: JudgeVerdicts, source: str
 ) -> list[str]:
     """Everything that keeps a prompt from a plain verdict: one counted sentence each, first offender named."""
     words = {
@@ -242,10 +243,10 @@ def _null_if_nan(value: Any) -> float | None:
 
 
 def _control_length(
-    prompts: Sequence[Prompt], table: Sequence[PromptResult], length_data: LengthData
+    prompts: Sequence[PromptPair], table: Sequence[AlpacaAnnotation], length_data: LengthData
 ) -> LengthControl:
     pairs = [
-        JudgedPair(row.instruction, row.reference_length, row.output_length or 0, row.preference)
+        JudgedPair(row.instruction, row.n_chars_reference, row.n_chars or 0, row.preference)
         for row in table
         if row.preference is not None
     ]
@@ -270,33 +271,28 @@ def _control_warnings(figures: dict[str, Any], control: LengthControl) -> list[s
     return found
 
 
-def _bootstrap_interval(table: Sequence[PromptResult]) -> tuple[float | None, float | None]:
+def _bootstrap_interval(table: Sequence[AlpacaAnnotation]) -> tuple[float | None, float | None]:
     """95 % over all prompts; see the module's text for what a prompt without a verdict counts."""
-    import numpy as np
-
     if all(row.preference is None for row in table):
         return None, None
-    drawn = np.random.default_rng(0).integers(len(table), size=(BOOTSTRAP_ROUNDS, len(table)), dtype=np.int32)
-    ends = []
-    for lost, percentile in ((0.0, 2.5), (1.0, 97.5)):
-        won = np.array([lost if row.preference is None else row.preference - 1 for row in table])
-        ends.append(float(np.percentile(100 * won[drawn].mean(axis=1), percentile)))
-    return ends[0], ends[1]
+    least, most = (
+        np.array([lost if row.preference is None else row.preference - 1 for row in table])
+        for lost in (0.0, 1.0)
+    )
+    low, high = open_interval(least, most, BOOTSTRAP_ROUNDS)
+    return 100 * low, 100 * high
 
 
-def _longer_preferred(table: Sequence[PromptResult]) -> float | None:
+def _longer_preferred(table: Sequence[AlpacaAnnotation]) -> float | None:
     decided = [
-        (row.output_length > row.reference_length) == (row.preference > DRAW)
+        (row.n_chars > row.n_chars_reference) == (row.preference > DRAW)
         for row in table
-        if row.preference is not None
-        and row.output_length is not None
-        and row.preference != DRAW
-        and row.output_length != row.reference_length
+        if row.preference not in (None, DRAW) and row.n_chars not in (None, row.n_chars_reference)
     ]
     return 100 * sum(decided) / len(decided) if decided else None
 
 
-def _by_dataset(table: Sequence[PromptResult]) -> tuple[Slice, ...]:
+def _by_dataset(table: Sequence[AlpacaAnnotation]) -> tuple[Slice, ...]:
     slices = []
     for dataset in dict.fromkeys(row.dataset for row in table):
         rows = [row for row in table if row.dataset == dataset]
@@ -305,12 +301,7 @@ def _by_dataset(table: Sequence[PromptResult]) -> tuple[Slice, ...]:
     return tuple(slices)
 
 
-def _count_disagreements(rows: Sequence[Row]) -> int | None:
-    turned = [row["disagree"] for row in rows if row.get("disagree") is not None]
-    return sum(turned) if turned else None
-
-
-def _row_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+def _row_notes(rows: Sequence[JsonRow]) -> tuple[str, ...]:
     """What the judging says about its own verdicts, counted."""
     masses = [row["choice_mass"] for row in rows if row.get("choice_mass") is not None]
     counts = {
@@ -325,13 +316,3 @@ def _row_notes(rows: Sequence[Row]) -> tuple[str, ...]:
         ),
     }
     return tuple(f"annotations: {count} {what}" for what, count in counts.items() if count)
-
-
-__all__ = [
-    "AlpacaResult",
-    "LengthData",
-    "evaluate_files",
-    "format_result",
-    "read_length_data",
-    "summarise_rows",
-]

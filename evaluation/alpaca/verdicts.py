@@ -18,34 +18,38 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from selfreward.errors import InputError
-from selfreward.evaluation.ask.files import Answers, Offenders, Row, instruction_of, text_of
+from selfreward.evaluation.ask.files import Answers, JsonRow, Offenders, instruction_of, text_of
 
-Numbered = list[tuple[int, Row]]
+Numbered = list[tuple[int, JsonRow]]
 """Rows with their numbers in the file, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgeVerdict:
     """One judgement. `preference` is None unless `status` is `ok`."""
 
     preference: float | None
     status: str
     """As in the table `judgements`: `ok`, `no_score`, `out_of_range`, `truncated`, `empty`, `engine_error`."""
+    order: str | None = None
+    """Which answer was shown first, or `both`."""
+    disagree: bool | None = None
+    """Whether the winner changed with the order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class JudgeVerdicts:
     """One judge's verdicts on one model, by instruction."""
 
     annotator: str | None
-    by_instruction: dict[str, Verdict]
+    by_instruction: dict[str, JudgeVerdict]
     notes: tuple[str, ...]
     """Counted oddities that change no number silently: old notation, other judges' rows left aside."""
 
 
 def verdicts_from_rows(
-    rows: Iterable[Row], source: str, references: Answers, outputs: Answers, annotator: str | None = None
-) -> Verdicts:
+    rows: Iterable[JsonRow], source: str, references: Answers, outputs: Answers, annotator: str | None = None
+) -> JudgeVerdicts:
     """Check annotation rows and key them by instruction.
 
     `annotator` picks one judge's rows out of a file that holds several; without it a second judge is an error.
@@ -63,10 +67,10 @@ def verdicts_from_rows(
         verdicts[row["instruction"]] = verdict_of(row)
     if legacy:
         notes.append(f"{source}: {legacy} times preference 0, an older notation for a draw, read as 1.5")
-    return Verdicts(judge, verdicts, tuple(notes))
+    return JudgeVerdicts(judge, verdicts, tuple(notes))
 
 
-def verdict_of(row: Row) -> Verdict:
+def verdict_of(row: JsonRow) -> JudgeVerdict:
     """The preference of a row, or why it has none.
 
     >>> verdict_of({"preference": 1.25}).preference, verdict_of({"preference": 0}).preference
@@ -74,12 +78,14 @@ def verdict_of(row: Row) -> Verdict:
     >>> verdict_of({"preference": -1}).status, verdict_of({"preference": None}).status
     ('out_of_range', 'no_score')
     """
-    value = row.get("preference")
+    value, status, order, disagree = (row.get(k) for k in ("preference", "status", "order", "disagree"))
+    shown = (order if isinstance(order, str) else None, disagree if isinstance(disagree, bool) else None)
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        status = row.get("status")
-        return Verdict(None, status if isinstance(status, str) and status != "ok" else "no_score")
+        said = isinstance(status, str) and status != "ok"
+        return JudgeVerdict(None, str(status) if said else "no_score", *shown)
     preference = 1.5 if value == 0 else float(value)
-    return Verdict(preference, "ok") if 1 <= preference <= 2 else Verdict(None, "out_of_range")
+    in_range = 1 <= preference <= 2
+    return JudgeVerdict(preference if in_range else None, "ok" if in_range else "out_of_range", *shown)
 
 
 def _one_judge(
@@ -104,11 +110,7 @@ def _one_judge(
         raise InputError(f"{source}: holds no annotations by {annotator!r}; found {found}")
     mine = [(number, row) for number, row in numbered if row.get("annotator") == annotator]
     left = len(numbered) - len(mine)
-    return (
-        mine,
-        annotator,
-        [f"{source}: left aside {left} by other judges than {annotator!r}"] * bool(left),
-    )
+    return (mine, annotator, [f"{source}: left aside {left} by other judges than {annotator!r}"] * bool(left))
 
 
 def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> None:
@@ -131,10 +133,16 @@ def _check_names(numbered: Numbered, source: str, references: Answers, outputs: 
     _check_texts(numbered, source, "output_1", references)
     texts_agree = _check_texts(numbered, source, "output_2", outputs)
     _check_generator(numbered, source, "generator_1", references)
-    if texts_agree and outputs.generator is not None:
-        return _renamed(numbered, source, outputs)
-    _check_generator(numbered, source, "generator_2", outputs)
-    return []
+    names = _names(numbered, source, "generator_2")
+    if not texts_agree or outputs.generator is None or len(names) > 1:
+        _check_generator(numbered, source, "generator_2", outputs)
+        return []
+    # The same texts under another name are a renamed model: said, not refused.
+    return [
+        f"{source}: calls the model {name!r}, {outputs.source} calls it {outputs.generator!r}; the answers agree"
+        for name in names
+        if name != outputs.generator
+    ]
 
 
 def _check_texts(numbered: Numbered, source: str, column: str, answers: Answers) -> bool:
@@ -173,15 +181,3 @@ def _check_generator(numbered: Numbered, source: str, column: str, answers: Answ
                 source, f"with {column} {name!r}, but {answers.source} holds {expected!r}"
             )
             raise InputError(sentence + "; give annotations of one model against one reference")
-
-
-def _renamed(numbered: Numbered, source: str, outputs: Answers) -> list[str]:
-    """Same texts under another name is a renamed model: said, not refused. Two names are two models."""
-    names = _names(numbered, source, "generator_2")
-    if len(names) > 1:
-        _check_generator(numbered, source, "generator_2", outputs)
-    return [
-        f"{source}: calls the model {name!r}, {outputs.source} calls it {outputs.generator!r}; the answers agree"
-        for name in names
-        if name != outputs.generator
-    ]

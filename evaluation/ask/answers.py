@@ -1,8 +1,8 @@
-"""Who is compared, and on what: prompts from a file or a run, answers from a file or a model.
+"""Prompts from a file or a run, and answers to them, from a file or from a model that is asked now.
 
-    models = Models(run_folder)                               # None: no run
     prompts = read_prompts(Path("prompts.jsonl"), n_max=256)
-    answers = answers_of("M2", prompts, models, out, Terms()) # "hf:…", "openai:…", or a file of answers
+    ask = ModelAccess(out, Models(run_folder))
+    answers = ask.answers("M2", prompts)    # "hf:…", "openai:…", or a file of answers
 
 A prompt is its text: answers are joined to it by it, as alpaca-eval's are. Repeated prompts, and answers of a file
 that are to other prompts, are refused with the count and the first offender.
@@ -10,15 +10,14 @@ that are to other prompts, are refused with the count and the first offender.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfreward.config.run import RunConfig, load_config
-from selfreward.engines.base import EngineOptions, Request, Sampling
-from selfreward.engines.references import ModelRef, foreign, resolve
+from selfreward.engines.base import Request, Sampling
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.files import (
     Answers,
@@ -28,15 +27,17 @@ from selfreward.evaluation.ask.files import (
     read_rows,
     text_of,
 )
-from selfreward.evaluation.ask.requests import Terms, asking, failed
-from selfreward.steps.trust import require_trust
-from selfreward.store.run import Run, is_model
+from selfreward.evaluation.ask.models import Models
+from selfreward.evaluation.ask.requests import CachedGeneration, EngineSettings, failed, open_model
+from selfreward.statistics import drawn
+from selfreward.store import durable
+from selfreward.store.run import Run
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
 
 COLUMNS = ("instruction", "prompt", "question")
 FILE_ENDINGS = tuple(f".{kind}{gz}" for kind in ("json", "jsonl", "csv", "parquet") for gz in ("", ".gz"))
-GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=1024)
+EFT_EVAL_SPLIT = "eft eval split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,49 +48,91 @@ class Prompts:
     texts: tuple[str, ...]
     n_in_source: int
 
-    @property
-    def sha256(self) -> str:
-        """Of the prompts as a set."""
-        return digest(sorted(self.texts))
+
+@dataclass(frozen=True, slots=True)
+class ModelAccess:
+    """What a measure asks through: its folder, the models behind their names, and the engines' settings."""
+
+    out: Path
+    """Files go here, answers asked for into `.work` in it."""
+    models: Models = field(default_factory=Models)
+    answering: EngineSettings = field(default_factory=EngineSettings)
+    judging: EngineSettings = field(default_factory=EngineSettings)
+    claim: Callable[[], None] = lambda: None
+    """Makes and locks the folder, once; called before anything is asked or written."""
+
+    def prompts(self, file: Path | None, n_max: int | None) -> Prompts:
+        """The prompts of a file, or those of the run that nothing was trained on."""
+        if file is not None:
+            return read_prompts(file, n_max)
+        if self.models.run is None:
+            raise UsageError("expected --prompts FILE, or --run RUN for the prompts of its EFT eval split")
+        return run_prompts(self.models.run, n_max)
+
+    def open(
+        self, model: str, journal: str, settings: EngineSettings
+    ) -> AbstractContextManager[CachedGeneration]:
+        """Open a model's engine, with its journal in the folder."""
+        self.claim()
+        settings = self.models.settings_for(model, settings)
+        return open_model(self.models.ref(model), self.out / ".work", journal, settings)
+
+    def judge(self, model: str, journal: str = "verdicts") -> AbstractContextManager[CachedGeneration]:
+        """Open the judge."""
+        return self.open(model, journal, self.judging)
+
+    def answers(
+        self,
+        source: str,
+        prompts: Prompts,
+        sampling: Sampling | None = None,
+        name: str | None = None,
+        datasets: Mapping[str, str | None] | None = None,
+    ) -> Answers:
+        """One answer to each prompt: of a file of answers, or asked of the model now, greedily by default.
+
+        A failed answer is None. Prompts that a file does not answer are None too; what it answers beyond them is
+        left aside where `prompts` is a part of its source, and refused where it is not.
+        """
+        if source.endswith(FILE_ENDINGS) and Path(source).is_file():
+            return _from_file(Path(source), prompts, name)
+        generator = name or self.models.ref(source).name
+        requests = answer_requests(prompts.texts, sampling or greedy(1024))
+        with self.open(source, "answers", self.answering) as generation:
+            completions = generation.complete(requests, f"by {self.models.ref(source).name}")
+        rows = []
+        for text, request in zip(prompts.texts, requests, strict=True):
+            completion = completions[request.id, 0]
+            output = None if failed(completion) else completion.text
+            dataset = (datasets or {}).get(text)
+            rows.append({"instruction": text, "dataset": dataset, "output": output, "generator": generator})
+        return answers_from_rows(rows, generator)
+
+    def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Write a file of the folder whole, replacing an old one: `.jsonl` a row a line, `.json` an array."""
+        self.claim()
+        if name.endswith(".jsonl"):
+            text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        else:
+            text = json.dumps(list(rows), indent=1, ensure_ascii=False, allow_nan=False)
+        return write_text(self.out / name, text)
 
 
-class Models:
-    """From what a user calls a model to the model: a model string, or `M1`, `SFT`, … of a run."""
+def write_text(path: Path, text: str) -> Path:
+    """Write a file whole, in a folder that is made if need be."""
+    durable.make_folder(path.parent)
+    durable.replace_file(path, text.encode())
+    return path
 
-    def __init__(self, run_folder: Path | None = None) -> None:
-        self.run = None if run_folder is None else Run(run_folder)
-        self._config: RunConfig | None = None
 
-    @property
-    def config(self) -> RunConfig:
-        """The run's configuration."""
-        if self.run is None:
-            raise UsageError("there is no run to take the configuration from: add --run RUN")
-        if self._config is None:
-            path = self.run.path / "config.yaml"
-            if not path.is_file():
-                raise UsageError(f"{self.run.path}: holds no config.yaml, so it is not known what M0 is")
-            self._config = load_config(path)
-            require_trust(path, self._config)
-        return self._config
+def greedy(max_tokens: int, temperature: float = 0.0) -> Sampling:
+    """How answers are asked for unless a temperature is given."""
+    return Sampling(temperature=temperature, top_p=1.0, max_tokens=max_tokens)
 
-    def ref(self, name: str) -> ModelRef:
-        """UsageError for a run's model without a run, or one that the run does not have."""
-        if not is_model(name):
-            return foreign(name)
-        if self.run is None:
-            raise UsageError(f"model {name!r} is a model of a run: add --run RUN")
-        return resolve(name, self.run, self.config.model, self.config.train)
 
-    def terms_for(self, name: str, terms: Terms) -> Terms:
-        """A run's model is asked with the run's engine options, unless others are given."""
-        if self.run is None or not is_model(name) or terms.options != EngineOptions():
-            return terms
-        return replace(terms, options=EngineOptions(**self.config.engine.model_dump()))
-
-    def shown(self, name: str) -> str:
-        """What the model is called in rows: `M1` of a run keeps its short name, with its hash behind it."""
-        return self.ref(name).name
+def answer_requests(texts: Iterable[str], sampling: Sampling, seed: int = 0) -> list[Request]:
+    """One for each prompt; its id is the output's."""
+    return [Request(row_id("out", text), (Message("user", text),), sampling, 1, seed) for text in texts]
 
 
 def read_prompts(path: Path, n_max: int | None = None) -> Prompts:
@@ -112,74 +155,20 @@ def run_prompts(run: Run, n_max: int | None = None) -> Prompts:
     """The prompts of the EFT eval split: nothing in the run was trained on them."""
     rows = run.current("eft").table(["split", "prompt"]).to_pylist()
     texts = list(dict.fromkeys(row["prompt"] for row in rows if row["split"] == "eval"))
-    return _prompts("eft eval split", texts, n_max)
-
-
-def draw(texts: Sequence[str], n_max: int | None) -> list[str]:
-    """At most `n_max` of them, the same ones whatever order they come in; kept in their order.
-
-    A file's first prompts are often of one kind (AlpacaEval is sorted by source), so the first ones are no sample.
-    """
-    if n_max is None or n_max >= len(texts):
-        return list(texts)
-    chosen = set(sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())[:n_max])
-    return [text for text in texts if text in chosen]
+    return _prompts(EFT_EVAL_SPLIT, texts, n_max)
 
 
 def _prompts(source: str, texts: Sequence[str], n_max: int | None) -> Prompts:
-    kept = draw(texts, n_max)
-    if not kept:
+    """A file's first prompts are often of one kind (AlpacaEval is sorted by source), so they are drawn, in order."""
+    if not texts:
         raise InputError(f"{source}: holds no prompts; expected at least one")
-    return Prompts(source, tuple(kept), len(texts))
+    kept = drawn(texts, n_max)
+    return Prompts(source, tuple(text for text in texts if text in kept), len(texts))
 
 
-def is_answers_file(source: str) -> bool:
-    """Whether this names a file of answers rather than a model."""
-    return source.endswith(FILE_ENDINGS) and Path(source).is_file()
-
-
-def name_of(source: str, models: Models) -> str:
-    """What to call the one behind a file or a model string, before any answer is made."""
-    if is_answers_file(source):
-        return read_answers(Path(source)).generator or Path(source).name.split(".")[0]
-    return models.shown(source)
-
-
-def answers_of(
-    source: str,
-    prompts: Prompts,
-    models: Models,
-    out: Path,
-    terms: Terms,
-    sampling: Sampling = GREEDY,
-    name: str | None = None,
-    datasets: dict[str, str | None] | None = None,
-) -> Answers:
-    """One answer to each prompt: from a file of answers, or asked of the model now (journalled under `out`).
-
-    A failed answer is None. Prompts that a file does not answer are None too; what it answers beyond them is left
-    aside where `prompts` is a part of its source, and refused where it is not.
-    """
-    if is_answers_file(source):
-        return _from_file(Path(source), prompts, name)
-    ref = models.ref(source)
-    requests = [
-        Request(row_id("out", text), (Message("user", text),), sampling, 1, 0) for text in prompts.texts
-    ]
-    with asking(ref, out / ".work", "answers", models.terms_for(source, terms)) as asked:
-        completions = asked.complete(requests, f"by {ref.name}")
-    rows = [
-        {
-            "instruction": text,
-            "dataset": (datasets or {}).get(text),
-            "output": None if failed(completion) else completion.text,
-            "generator": name or ref.name,
-        }
-        for text, completion in (
-            (text, completions[request.id, 0]) for text, request in zip(prompts.texts, requests, strict=True)
-        )
-    ]
-    return answers_from_rows(rows, name or ref.name)
+def prompts_sha256(texts: Iterable[str]) -> str:
+    """Of prompts as a set."""
+    return digest(sorted(texts))
 
 
 def _from_file(path: Path, prompts: Prompts, name: str | None) -> Answers:

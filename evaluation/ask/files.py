@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from selfreward.errors import InputError
 from selfreward.reading import files
 from selfreward.text import shorten
 
-Row = Mapping[str, Any]
+JsonRow = Mapping[str, Any]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -41,7 +41,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptPair:
     """One prompt of the reference with both answers; `output` is None where the model gave none."""
 
     instruction: str
@@ -55,7 +55,7 @@ def read_answers(path: Path) -> Answers:
     return answers_from_rows(read_rows(path), path.name)
 
 
-def answers_from_rows(rows: Iterable[Row], source: str) -> Answers:
+def answers_from_rows(rows: Iterable[JsonRow], source: str) -> Answers:
     """Rows as written in the file, checked and keyed by instruction."""
     outputs: dict[str, str | None] = {}
     datasets: dict[str, str | None] = {}
@@ -82,7 +82,7 @@ def answers_from_rows(rows: Iterable[Row], source: str) -> Answers:
     return Answers(source, next(iter(generators), None), outputs, datasets)
 
 
-def match(references: Answers, outputs: Answers) -> list[Prompt]:
+def match(references: Answers, outputs: Answers) -> list[PromptPair]:
     """The prompts of the reference, in its order, with the model's answers.
 
     Raises `InputError` where the reference lacks an answer or the outputs answer other prompts.
@@ -101,7 +101,9 @@ def match(references: Answers, outputs: Answers) -> list[Prompt]:
         + _near_miss(references, outputs),
     )
     return [
-        Prompt(instruction, references.datasets[instruction], text or "", outputs.outputs.get(instruction))
+        PromptPair(
+            instruction, references.datasets[instruction], text or "", outputs.outputs.get(instruction)
+        )
         for instruction, text in references.outputs.items()
     ]
 
@@ -116,24 +118,6 @@ def _near_miss(references: Answers, outputs: Answers) -> str:
         if n
         else ""
     )
-
-
-def model_outputs(
-    prompts: Sequence[tuple[str, str | None]], answers: Mapping[str, str], model: str
-) -> list[dict[str, Any]]:
-    """Rows of a submittable `model_outputs.json`: (instruction, dataset) of each prompt and its answer.
-
-    A prompt without an answer gets `output` null, so that it is counted as missing and not forgotten.
-    """
-    return [
-        {
-            "dataset": dataset,
-            "instruction": instruction,
-            "output": answers.get(instruction),
-            "generator": model,
-        }
-        for instruction, dataset in prompts
-    ]
 
 
 class Offenders:
@@ -156,7 +140,7 @@ class Offenders:
             raise InputError(self.sentence(source, what))
 
 
-def text_of(row: Row, column: str, source: str, number: int) -> str | None:
+def text_of(row: JsonRow, column: str, source: str, number: int) -> str | None:
     """A text column of a row; None where it is absent, null or NaN (what pandas writes for a missing text).
 
     Halves of surrogate pairs (an emoji cut by a token limit) become U+FFFD, one character for one: neither
@@ -170,7 +154,7 @@ def text_of(row: Row, column: str, source: str, number: int) -> str | None:
     return LONE_SURROGATE.sub("\ufffd", value)
 
 
-def instruction_of(row: Row, source: str, number: int) -> str:
+def instruction_of(row: JsonRow, source: str, number: int) -> str:
     """The text that everything is joined by; a row without one is refused."""
     instruction = text_of(row, "instruction", source, number)
     if instruction is None:
@@ -178,6 +162,6 @@ def instruction_of(row: Row, source: str, number: int) -> str:
     return instruction
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[JsonRow]:
     """The rows of any file that `selfreward.reading.files` reads."""
     return [row for _, row in files.read_rows(path, path.name)]

@@ -1,7 +1,7 @@
-"""Asking a model many things, once: journalled in a folder, resumed, and what it may cost said before it is sent.
+"""Requests to one model: journalled in a folder, resumed, and their cost shown before anything is sent.
 
-    with asking(reference_of_model, out / ".work", "answers", terms) as asked:
-        completions = asked.complete(requests, "answers")
+    with open_model(reference_of_model, out / ".work", "answers", settings) as generation:
+        completions = generation.complete(requests, "answers")
 
 Promises:
 
@@ -21,13 +21,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from selfreward.engines import open_engine
 from selfreward.engines.base import Completion, Engine, EngineOptions, Request
 from selfreward.engines.openai.usage import Usage
 from selfreward.engines.references import ModelRef
 from selfreward.errors import CostLimitError, UsageError
+from selfreward.notes import GenerationNotes
 from selfreward.progress import say
 from selfreward.steps.costs import spent
 from selfreward.steps.generation import Completions, Generation
@@ -39,15 +39,15 @@ _BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """How a model is asked: options of its engine, and the most that the whole folder may cost."""
+class EngineSettings:
+    """Options of a model's engine, and the most that the whole folder may cost."""
 
     options: EngineOptions = field(default_factory=EngineOptions)
     max_cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CostEstimate:
     """What open requests come to. Money in the currency of the prices, NULL where no prices were given."""
 
     n_requests: int
@@ -69,7 +69,7 @@ class Estimate:
         return f"{size}; cost {self.least:.4g} to {self.most:.4g}"
 
 
-def estimate(requests: Sequence[Request], usage: Usage | None, has_prices: bool) -> Estimate:
+def estimate_cost(requests: Sequence[Request], usage: Usage | None, has_prices: bool) -> CostEstimate:
     """Least: prompts at four bytes a token and one new token an answer. Most: the engine's own reservation."""
     n_prompt = sum(_n_bytes(request) // _BYTES_PER_TOKEN for request in requests)
     n_new = sum(request.n * request.sampling.max_tokens for request in requests)
@@ -77,23 +77,22 @@ def estimate(requests: Sequence[Request], usage: Usage | None, has_prices: bool)
     if usage is not None and has_prices:
         least = usage.prices.cost(n_prompt, sum(request.n for request in requests))
         most = max(least, sum(usage.prices.worst_case(request, request.n) for request in requests))
-    return Estimate(len(requests), n_prompt, n_new, least, most)
+    return CostEstimate(len(requests), n_prompt, n_new, least, most)
 
 
-class Asking(Generation):
-    """A `Generation` whose completions are cached by content. Use `asking`, which also opens the engine."""
+class CachedGeneration(Generation):
+    """A `Generation` whose completions are cached by content. `open_model` opens one with its engine."""
 
     _asks_failed_again = False  # it numbers the attempts, so that each draws with a seed of its own
 
-    def __init__(self, name: str, work: Path, engine: Engine, terms: Terms) -> None:
+    def __init__(self, name: str, work: Path, engine: Engine, settings: EngineSettings) -> None:
         super().__init__(name, work, engine)
-        self.engine = engine
         self._name_shown = name
-        self._terms = terms
+        self._settings = settings
         self._failures: dict[tuple[str, int], int] = {}
         self._answered: Completions = {}
 
-    def __enter__(self) -> Asking:
+    def __enter__(self) -> CachedGeneration:
         super().__enter__()
         for (request_id, sample), completion in self._done.items():
             if failed(completion):
@@ -126,17 +125,16 @@ class Asking(Generation):
     def _errors(self) -> list[str]:
         return [c.error or "unknown" for c in self._answered.values() if failed(c)]
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> GenerationNotes:
         """Counts over what this command asked for, cached answers included."""
-        answered = list(self._answered.values())
-        errors = self._errors()
-        return {
-            **super().notes(),
-            "completions": len(answered),
-            "truncated": sum(c.finish_reason == "length" for c in answered),
-            "engine_errors": len(errors),
-            "first_engine_error": errors[0] if errors else None,
-        }
+        answered, errors = list(self._answered.values()), self._errors()
+        return replace(
+            super().notes(),
+            completions=len(answered),
+            truncated=sum(c.finish_reason == "length" for c in answered),
+            engine_errors=len(errors),
+            first_engine_error=errors[0] if errors else None,
+        )
 
     def _id_of(self, content: str, sample: int) -> tuple[str, int]:
         """Where the answer that counts lies: the attempt after the last one that failed in an earlier run."""
@@ -149,8 +147,8 @@ class Asking(Generation):
         still_open = [r for r in requests if any((r.id, s) not in self._done for s in range(r.n))]
         if usage is None or not still_open:
             return
-        coming = estimate(still_open, usage, _has_prices(self._terms.options))
-        limit = self._terms.max_cost
+        coming = estimate_cost(still_open, usage, _has_prices(self._settings.options))
+        limit = self._settings.max_cost
         before = f", {usage.spent:.4g} of {limit:.4g} spent before" if limit is not None else ""
         say(coming.sentence(self._name_shown) + before)
         if limit is not None and coming.least is not None and usage.spent + coming.least > limit:
@@ -161,29 +159,31 @@ class Asking(Generation):
 
 
 @contextmanager
-def asking(ref: ModelRef, work: Path, name: str, terms: Terms) -> Iterator[Asking]:
+def open_model(ref: ModelRef, work: Path, name: str, settings: EngineSettings) -> Iterator[CachedGeneration]:
     """Open the model's engine and its journal under `work`, one journal for each model and its options."""
     priced = ref.model_string.startswith("openai:")
-    # `extra` holds prices and a server's own switches
-    unkeyed = {"extra", *marks(EngineOptions)}
-    keyed = {key: value for key, value in asdict(terms.options).items() if key not in unkeyed}
+    unkeyed = {"extra", *marks(EngineOptions)}  # `extra` holds prices and a server's own switches
+    keyed = {key: value for key, value in asdict(settings.options).items() if key not in unkeyed}
     folder = work / f"{name}-{digest({'model': ref.content_sha256, 'options': keyed})[:12]}"
-    options = _with_limit(ref, terms, work) if priced else terms.options
-    with open_engine(ref.model_string, options) as engine, Asking(name, folder, engine, terms) as asked:
-        yield asked
+    options = _with_limit(ref, settings, work) if priced else settings.options
+    with (
+        open_engine(ref.model_string, options) as engine,
+        CachedGeneration(name, folder, engine, settings) as generation,
+    ):
+        yield generation
 
 
-def _with_limit(ref: ModelRef, terms: Terms, work: Path) -> EngineOptions:
+def _with_limit(ref: ModelRef, settings: EngineSettings, work: Path) -> EngineOptions:
     """The limit goes to the engine, which keeps it for every single request; it needs prices for that."""
-    if terms.max_cost is None:
-        return terms.options
-    if not _has_prices(terms.options):
+    if settings.max_cost is None:
+        return settings.options
+    if not _has_prices(settings.options):
         raise UsageError(
             f"--max-cost needs the prices of {ref.name}: give price_per_million_in=… and price_per_million_out=… "
             "with --engine (the model) or --judge-engine (the judge); 0 for a free server"
         )
-    extra = {**terms.options.extra, "max_cost": terms.max_cost, "spent": spent(work)}
-    return replace(terms.options, extra=extra)
+    extra = {**settings.options.extra, "max_cost": settings.max_cost, "spent": spent(work)}
+    return replace(settings.options, extra=extra)
 
 
 def _has_prices(options: EngineOptions) -> bool:

@@ -11,12 +11,10 @@ figures that do not exist are NULL.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from selfreward.statistics import Figure
-from selfreward.store.durable import make_folder, replace_file
 from selfreward.store.run import Counts, Recipe, Run
 from selfreward.store.sealed import digest
 from selfreward.store.version import Version
@@ -71,43 +69,42 @@ class Evaluation:
         """The same for the same evaluation."""
         return row_id("ev", digest(asdict(self)))
 
-    def figure(
-        self,
-        name: str,
-        value: float | None,
-        *,
-        low: float | None = None,
-        high: float | None = None,
-        n: int | None = None,
-        of: str | None = None,
-        unit: str = "percent",
-        part: str | None = None,
-    ) -> EvaluationFigure:
-        """A number of this evaluation."""
-        return EvaluationFigure(
-            evaluation_id=self.id,
-            measure=self.measure,
-            model=self.model,
-            against=self.against,
-            judge=self.judge,
-            prompts=self.prompts,
-            n_prompts=self.n_prompts,
-            figure=name,
-            part=part,
-            value=None if value is None else float(value),
-            low=low,
-            high=high,
-            n=n,
-            of=of,
-            unit=unit,
+    def figure(self, name: str, value: float | None, **rest: Any) -> EvaluationFigure:
+        """A number of this evaluation; `rest` are the other columns of `EvaluationFigure`, percent unless said."""
+        own: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
+        optional: dict[str, Any] = (
+            dict.fromkeys(("part", "low", "high", "n", "of")) | {"unit": "percent"} | rest
         )
+        number = None if value is None else float(value)
+        return EvaluationFigure(evaluation_id=self.id, figure=name, value=number, **own, **optional)
 
-    def of_figure(
-        self, name: str, figure: Figure, *, scale: float = 1.0, unit: str = "percent", part: str | None = None
-    ) -> EvaluationFigure:
-        """A `Figure` of `selfreward.statistics` as a row; `scale` 100 makes a share a percentage."""
+    def of_figure(self, name: str, figure: Figure, unit: str = "percent", **rest: Any) -> EvaluationFigure:
+        """A `Figure` of `selfreward.statistics` as a row; a share as percent."""
+        scale = 100.0 if unit == "percent" else 1.0
         value, low, high = (None if x is None else scale * x for x in (figure.value, figure.low, figure.high))
-        return self.figure(name, value, low=low, high=high, n=figure.n, of=figure.of, unit=unit, part=part)
+        return self.figure(name, value, low=low, high=high, n=figure.n, of=figure.of, unit=unit, **rest)
+
+    def shares(self, result: object, *names: str) -> list[EvaluationFigure]:
+        """The figures of a result that are its attributes of these names."""
+        return [self.of_figure(name, getattr(result, name)) for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What one evaluation leaves in a run: its figures, and the rows behind them by the name of their table."""
+
+    evaluation: Evaluation
+    figures: Sequence[EvaluationFigure]
+    rows: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Instances of one class a table, each with `evaluation_id`, which is filled in here."""
+
+    def publish(self, run: Run) -> None:
+        """Make them tables of a run."""
+        tables = {FIGURES: (self.figures, EvaluationFigure)} if self.figures else {}
+        for name, rows in self.rows.items():
+            rows = [replace(row, evaluation_id=self.evaluation.id) for row in rows]
+            tables[name] = (rows, type(rows[0]))
+        publish(run, self.evaluation, tables)
 
 
 def publish(run: Run, evaluation: Evaluation, tables: Mapping[str, tuple[Sequence[Any], type]]) -> None:
@@ -117,19 +114,12 @@ def publish(run: Run, evaluation: Evaluation, tables: Mapping[str, tuple[Sequenc
     """
     with run.hold("selfreward evaluate"):
         for name, (rows, row_class) in tables.items():
-            _replace_rows(run, name, evaluation, [_values(row) for row in rows], row_class)
+            _replace_rows(run, name, evaluation, [asdict(row) for row in rows], row_class)
 
 
 def figures(run: Run) -> list[dict[str, Any]]:
     """All figures of a run's own evaluations; none before the first."""
     return _rows(run, FIGURES)
-
-
-def write_rows(path: Path, text: str) -> Path:
-    """Write a result file whole; an old one is replaced."""
-    make_folder(path.parent)
-    replace_file(path, text.encode())
-    return path
 
 
 def _replace_rows(
@@ -153,8 +143,3 @@ def _replace_rows(
 def _rows(run: Run, name: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = run.current(name).table().to_pylist() if run.has(name) else []
     return rows
-
-
-def _values(row: Any) -> dict[str, Any]:
-    values: dict[str, Any] = asdict(row)
-    return values

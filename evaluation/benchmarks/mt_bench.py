@@ -1,6 +1,6 @@
 """MT-Bench: 80 questions of two turns, each answer graded from 1 to 10 by a judge.
 
-    result = mt_bench(MtBenchJob(model="M2", judge="openai:…", questions=…, judge_prompts=…, references=…, out=…))
+    result = measure(MtBench(model="M2", judge="openai:…", questions=…, judge_prompts=…, reference_answers=…, out=…))
 
 As FastChat does it: the second turn is answered with the first in the conversation, each turn is judged by itself,
 answers to maths, code and reasoning against a reference; answers are sampled at FastChat's temperature for their
@@ -11,31 +11,34 @@ are not read, and what has no rating is counted by status and excluded from the 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from selfreward.engines.base import Completion, Request, Sampling
-from selfreward.engines.references import ModelRef
 from selfreward.errors import InputError, UsageError
-from selfreward.evaluation.ask.answers import Models
-from selfreward.evaluation.ask.requests import Terms, asking, failed
-from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish, write_rows
+from selfreward.evaluation.ask.answers import ModelAccess
+from selfreward.evaluation.ask.requests import failed
+from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.benchmarks.mt_bench_files import (
     PROMPT_NAMES,
-    JudgePrompt,
     Question,
     read_answers,
     read_judge_prompts,
     read_questions,
     slot_values,
 )
-from selfreward.evaluation.benchmarks.mt_bench_result import MtBench, MtBenchRow, parse_rating, summarise
+from selfreward.evaluation.benchmarks.mt_bench_result import (
+    MtBenchResult,
+    MtBenchRow,
+    parse_rating,
+    summarise,
+)
+from selfreward.evaluation.measure import File, Judge, ModelName, Out, RandomSeed, WithAnswers, WithJudge
 from selfreward.judging.prompts.injection import holds_prompt_parts
-from selfreward.store import durable, lock
-from selfreward.store.run import Run
 from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
 
@@ -47,62 +50,102 @@ Texts = dict[str, tuple[str | None, str | None]]
 """Both answers by question id; None where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class MtBenchJob:
+@dataclass(frozen=True, kw_only=True)
+class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBenchRow], MtBenchResult]):
     """Who answers (or a file of answers), who judges, and the benchmark's files."""
 
-    judge: str
-    questions: Path
-    judge_prompts: Path
-    out: Path
-    references: Path | None = None
-    model: str | None = None
-    answers: Path | None = None
-    """Answers in FastChat's form, in place of `model`."""
-    max_tokens: int = 1024
-    seed: int = 0
-    models: Models = field(default_factory=Models)
-    terms: Terms = field(default_factory=Terms)
-    judge_terms: Terms = field(default_factory=Terms)
+    name = "mt-bench"
+    judge: Judge
+    questions: File
+    """FastChat's question.jsonl."""
+    judge_prompts: File
+    """FastChat's judge_prompts.jsonl."""
+    out: Out
+    reference_answers: File | None = None
+    """Reference answers to maths, coding and reasoning (FastChat's form)."""
+    model: ModelName | None = None
+    """Who answers: hf:…, M2 of --run, …"""
+    answers: File | None = None
+    """Or answers in FastChat's form."""
+    seed: RandomSeed = 0
+    """Of the sampled answers."""
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.answers is None):
+            raise UsageError("mt-bench: expected either --model MODEL or --answers FILE")
+
+    def rows(self, ask: ModelAccess) -> list[MtBenchRow]:
+        """Answer both turns, judge both; OUT gets `answers.jsonl` (FastChat's form) and `judgements.jsonl`."""
+        questions = read_questions(self.questions, self.reference_answers)
+        prompts = read_judge_prompts(self.judge_prompts)
+        judge = ask.models.ref(self.judge).name
+        name, texts = _given(self.answers, questions) if self.answers else self._answer(ask, questions)
+        ask.write("answers.jsonl", (_fastchat(name, q, texts[q.id]) for q in questions))
+        requests = {}
+        for question, turn in _turns(questions):
+            answers = [text for text in texts[question.id][:turn] if text is not None]
+            if len(answers) == turn:
+                prompt = prompts[PROMPT_NAMES[turn, question.reference is not None]]
+                messages = prompt.fill(slot_values(question, answers, turn))
+                requests[question.id, turn] = Request(_request_id(question, turn), messages, JUDGE)
+        with ask.judge(self.judge, "judgements") as generation:
+            found = generation.complete(list(requests.values()), f"on {name}")
+        rows = [
+            _row(name, judge, question, turn, texts, found.get((_request_id(question, turn), 0)))
+            for question, turn in _turns(questions)
+        ]
+        ask.write("judgements.jsonl", map(asdict, rows))
+        return rows
+
+    def figures(self, rows: list[MtBenchRow]) -> MtBenchResult:
+        """Mean scores."""
+        return summarise(rows)
+
+    def tables(self, result: MtBenchResult) -> Iterable[Tables]:
+        """`mt_bench`, a row for each turn."""
+        evaluation = Evaluation(
+            measure="mt_bench",
+            model=result.model,
+            against=None,
+            judge=result.judge,
+            prompts=self.questions.name,
+            n_prompts=len({row.question_id for row in result.rows}),
+            settings={
+                "questions": digest(sorted({row.question for row in result.rows})),
+                "judge_prompts": digest([asdict(p) for p in read_judge_prompts(self.judge_prompts).values()]),
+                "max_tokens": self.max_tokens,
+                "seed": self.seed,
+            },
+        )
+        figures = [
+            evaluation.of_figure("score", figure, "score", part=part) for part, figure in result.parts()
+        ]
+        yield Tables(evaluation, figures, {TABLE: result.rows})
+
+    def _answer(self, ask: ModelAccess, questions: Sequence[Question]) -> tuple[str, Texts]:
+        model = str(self.model)
+        with ask.open(model, "answers", ask.answering) as generation:
+            first = generation.complete([self._request(q, None) for q in questions], "first turn")
+            by_id = {q.id: _text(first[_request_id(q, 1), 0]) for q in questions}
+            follow_ups = [self._request(q, text) for q in questions if (text := by_id[q.id]) is not None]
+            second = generation.complete(follow_ups, "second turn")
+        texts: Texts = {}
+        for question in questions:
+            key = (_request_id(question, 2), 0)
+            texts[question.id] = (by_id[question.id], _text(second[key]) if key in second else None)
+        return ask.models.ref(model).name, texts
+
+    def _request(self, question: Question, first_answer: str | None) -> Request:
+        messages = [Message("user", question.turns[0])]
+        if first_answer is not None:
+            messages += [Message("assistant", first_answer), Message("user", question.turns[1])]
+        sampling = Sampling(TEMPERATURES.get(question.category, 0.0), 1.0, self.max_tokens)
+        turn = 1 if first_answer is None else 2
+        return Request(_request_id(question, turn), tuple(messages), sampling, 1, self.seed)
 
 
-def mt_bench(job: MtBenchJob) -> MtBench:
-    """Answer both turns, judge both; OUT gets `answers.jsonl` (FastChat's form) and `judgements.jsonl`."""
-    if (job.model is None) == (job.answers is None):
-        raise UsageError("mt-bench: expected either --model MODEL or --answers FILE")
-    questions = read_questions(job.questions, job.references)
-    prompts = read_judge_prompts(job.judge_prompts)
-    judge = job.models.ref(job.judge)
-    durable.make_folder(job.out)
-    with lock.hold(job.out, "selfreward evaluate mt-bench"):
-        name, texts = _given(job.answers, questions) if job.answers else _answer(job, questions)
-        _write(job.out / "answers.jsonl", [_fastchat(name, q, texts[q.id]) for q in questions])
-        rows = _judge(job, judge, name, questions, texts, prompts)
-        _write(job.out / "judgements.jsonl", [asdict(row) for row in rows])
-    return summarise(rows, name, judge.name)
-
-
-def publish_mt_bench(run: Run, job: MtBenchJob, result: MtBench) -> None:
-    """Rows and scores as tables of a run."""
-    evaluation = Evaluation(
-        measure="mt_bench",
-        model=result.model,
-        against=None,
-        judge=result.judge,
-        prompts=job.questions.name,
-        n_prompts=len({row.question_id for row in result.rows}),
-        settings={
-            "questions": digest(sorted({row.question for row in result.rows})),
-            "judge_prompts": digest([asdict(p) for p in read_judge_prompts(job.judge_prompts).values()]),
-            "max_tokens": job.max_tokens,
-            "seed": job.seed,
-        },
-    )
-    rows = [MtBenchRow(**{**asdict(row), "evaluation_id": evaluation.id}) for row in result.rows]
-    figures = [
-        evaluation.of_figure("score", figure, unit="score", part=part) for part, figure in result.parts()
-    ]
-    publish(run, evaluation, {TABLE: (rows, MtBenchRow), FIGURES: (figures, EvaluationFigure)})
+def _turns(questions: Sequence[Question]) -> list[tuple[Question, int]]:
+    return [(question, turn) for question in questions for turn in (1, 2)]
 
 
 def _given(path: Path, questions: Sequence[Question]) -> tuple[str, Texts]:
@@ -116,69 +159,10 @@ def _given(path: Path, questions: Sequence[Question]) -> tuple[str, Texts]:
     return name, {q.id: answers.get(q.id, (None, None)) for q in questions}
 
 
-def _answer(job: MtBenchJob, questions: Sequence[Question]) -> tuple[str, Texts]:
-    ref = job.models.ref(str(job.model))
-    with asking(ref, job.out / ".work", "answers", job.models.terms_for(str(job.model), job.terms)) as asked:
-        first = asked.complete([_turn(job, q, None) for q in questions], "first turn")
-        by_id = {q.id: _text(first[_request_id(q, 1), 0]) for q in questions}
-        follow_ups = [_turn(job, q, text) for q in questions if (text := by_id[q.id]) is not None]
-        second = asked.complete(follow_ups, "second turn")
-    texts: Texts = {}
-    for question in questions:
-        key = (_request_id(question, 2), 0)
-        texts[question.id] = (by_id[question.id], _text(second[key]) if key in second else None)
-    return ref.name, texts
-
-
-def _turn(job: MtBenchJob, question: Question, first_answer: str | None) -> Request:
-    messages = [Message("user", question.turns[0])]
-    if first_answer is not None:
-        messages += [Message("assistant", first_answer), Message("user", question.turns[1])]
-    temperature = TEMPERATURES.get(question.category, 0.0)
-    sampling = Sampling(temperature, 1.0, job.max_tokens)
-    return Request(
-        _request_id(question, 1 + (first_answer is not None)), tuple(messages), sampling, 1, job.seed
-    )
-
-
-def _judge(
-    job: MtBenchJob,
-    judge: ModelRef,
-    name: str,
-    questions: Sequence[Question],
-    texts: Texts,
-    prompts: dict[str, JudgePrompt],
-) -> list[MtBenchRow]:
-    requests = {}
-    for question in questions:
-        for turn in (1, 2):
-            answers = texts[question.id][:turn]
-            if all(answer is not None for answer in answers):
-                prompt = prompts[PROMPT_NAMES[turn, question.reference is not None]]
-                messages = prompt.fill(slot_values(question, [str(a) for a in answers], turn))
-                requests[question.id, turn] = Request(_request_id(question, turn), messages, JUDGE)
-    with asking(
-        judge, job.out / ".work", "judgements", job.models.terms_for(job.judge, job.judge_terms)
-    ) as asked:
-        found = asked.complete(list(requests.values()), f"on {name}")
-    return [
-        _row(name, judge.name, question, turn, texts, requests.get((question.id, turn)), found)
-        for question in questions
-        for turn in (1, 2)
-    ]
-
-
 def _row(
-    model: str,
-    judge: str,
-    question: Question,
-    turn: int,
-    texts: Texts,
-    request: Request | None,
-    found: dict[tuple[str, int], Completion],
+    model: str, judge: str, question: Question, turn: int, texts: Texts, completion: Completion | None
 ) -> MtBenchRow:
     answer = texts[question.id][turn - 1]
-    completion = found[request.id, 0] if request is not None else None
     rating, status = (None, "missing_answer") if completion is None else parse_rating(completion)
     return MtBenchRow(
         evaluation_id="",
@@ -210,8 +194,3 @@ def _request_id(question: Question, turn: int) -> str:
 def _fastchat(name: str, question: Question, answers: tuple[str | None, str | None]) -> dict[str, Any]:
     choices = [{"index": 0, "turns": list(answers)}]
     return {"question_id": question.id, "model_id": name, "choices": choices}
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    return write_rows(path, text)

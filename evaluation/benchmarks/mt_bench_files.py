@@ -57,18 +57,12 @@ PROMPT_NAMES = {
     (2, True): "single-math-v1-multi-turn",
 }
 """(turn, with a reference) -> the name of FastChat's prompt for it."""
+_TURN_1, _TURN_2 = {"question_1", "answer_1"}, {"question_2", "answer_2"}
 _SLOTS = {
     "single-v1": {"question", "answer"},
     "single-math-v1": {"question", "answer", "ref_answer_1"},
-    "single-v1-multi-turn": {"question_1", "answer_1", "question_2", "answer_2"},
-    "single-math-v1-multi-turn": {
-        "question_1",
-        "answer_1",
-        "question_2",
-        "answer_2",
-        "ref_answer_1",
-        "ref_answer_2",
-    },
+    "single-v1-multi-turn": _TURN_1 | _TURN_2,
+    "single-math-v1-multi-turn": _TURN_1 | _TURN_2 | {"ref_answer_1", "ref_answer_2"},
 }
 
 

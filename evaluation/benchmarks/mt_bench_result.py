@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from selfreward.engines.base import Completion
+from selfreward.evaluation.measure import Result
 from selfreward.judging.parsing.scores import parse_score
 from selfreward.statistics import Figure, Resampler, Share, share_figures
 
@@ -43,7 +43,7 @@ class MtBenchRow:
 
 
 @dataclass(frozen=True, slots=True)
-class MtBench:
+class MtBenchResult(Result):
     """Mean ratings (1 to 10) with 95 % bootstrap intervals over questions."""
 
     model: str
@@ -67,11 +67,22 @@ class MtBench:
         yield "math, coding, reasoning", self.hard
         yield "other categories", self.others
 
-    def to_dict(self) -> dict[str, Any]:
-        """For `--json`; the rows are in the table and the file."""
-        values = asdict(self)
-        values.pop("rows")
-        return values
+    def text(self) -> str:
+        """Scores by turn and category, and what is in none of them."""
+        width = max(len(part or "all") for part, _ in self.parts())
+        lines = [f"{self.model} on MT-Bench, graded 1 to 10 by {self.judge}"]
+        for part, figure in self.parts():
+            value = "n/a" if figure.value is None else f"{figure.value:5.2f}"
+            has_interval = figure.low is not None and figure.high is not None
+            interval = f"  [{figure.low:.2f}, {figure.high:.2f}]" if has_interval else ""
+            lines.append(f"  {part or 'all':<{width}}  {value}{interval}  ({figure.n} turns)")
+        statuses = ", ".join(f"{status} {n}" for status, n in self.by_status.items())
+        lines.append(f"judgements: {statuses}; unrated answers are excluded from the means")
+        if self.avg_length is not None:
+            lines.append(f"answers: {self.avg_length:,.0f} characters on average")
+        if self.n_suspected:
+            lines.append(f"warning: {self.n_suspected} answers hold a rating or parts of the judge's prompt")
+        return "\n".join(lines)
 
 
 def parse_rating(completion: Completion) -> tuple[float | None, str]:
@@ -86,7 +97,7 @@ def parse_rating(completion: Completion) -> tuple[float | None, str]:
     return parsed.score, parsed.status
 
 
-def summarise(rows: Sequence[MtBenchRow], model: str, judge: str) -> MtBench:
+def summarise(rows: Sequence[MtBenchRow]) -> MtBenchResult:
     """Means over turns with a rating; a question is the unit of the bootstrap, so its two turns stay together."""
     questions = {question_id: n for n, question_id in enumerate(dict.fromkeys(r.question_id for r in rows))}
 
@@ -109,9 +120,9 @@ def summarise(rows: Sequence[MtBenchRow], model: str, judge: str) -> MtBench:
     shares |= {f"category {category}": mean(only=(category,)) for category in categories}
     figures = share_figures(shares, Resampler(len(questions), 2000))
     lengths = [row.n_chars for row in rows if row.n_chars is not None]
-    return MtBench(
-        model=model,
-        judge=judge,
+    return MtBenchResult(
+        model=rows[0].model,
+        judge=rows[0].judge,
         score=figures["score"],
         by_turn={f"turn {turn}": figures[f"turn {turn}"] for turn in (1, 2)},
         by_category={category: figures[f"category {category}"] for category in categories},
@@ -122,27 +133,3 @@ def summarise(rows: Sequence[MtBenchRow], model: str, judge: str) -> MtBench:
         n_suspected=sum(row.injection_suspected for row in rows),
         rows=tuple(rows),
     )
-
-
-def format_mt_bench(result: MtBench) -> str:
-    """For a terminal."""
-    lines = [f"{result.model} on MT-Bench, graded 1 to 10 by {result.judge}", *_lines(result)]
-    statuses = ", ".join(f"{status} {n}" for status, n in result.by_status.items())
-    lines.append(f"judgements: {statuses}; what has no rating is in no mean")
-    if result.avg_length is not None:
-        lines.append(f"answers: {result.avg_length:,.0f} characters on average")
-    if result.n_suspected:
-        lines.append(f"warning: {result.n_suspected} answers hold a rating or parts of the judge's prompt")
-    return "\n".join(lines)
-
-
-def _lines(result: MtBench) -> list[str]:
-    width = max(len(part or "all") for part, _ in result.parts())
-    lines = []
-    for part, figure in result.parts():
-        value = "n/a" if figure.value is None else f"{figure.value:5.2f}"
-        interval = (
-            "" if figure.low is None or figure.high is None else f"  [{figure.low:.2f}, {figure.high:.2f}]"
-        )
-        lines.append(f"  {part or 'all':<{width}}  {value}{interval}  ({figure.n} turns)")
-    return lines

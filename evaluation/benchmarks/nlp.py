@@ -1,6 +1,6 @@
 """The paper's nine NLP benchmarks through lm-eval (extra `nlp`): did training on preferences cost other skills?
 
-    scores = evaluate_nlp(NlpJob(model="M2", out=Path("nlp"), models=models))
+    scores = measure(Nlp(model="M2", run=run_folder, out=Path("nlp"))).scores
 
 lm-eval does the measuring; this module chooses tasks, metric and shots (`PRESET`; the paper states neither shots nor
 metric, see docs/evaluation.md), keeps each finished task in OUT so that a restart skips it, and gives a task that cannot
@@ -13,21 +13,24 @@ loading script.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from selfreward.engines.references import ModelRef
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
-from selfreward.evaluation.ask.answers import Models
-from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish, write_rows
+from selfreward.evaluation.ask.answers import ModelAccess, write_text
+from selfreward.evaluation.ask.results import Evaluation, Tables
+from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
 from selfreward.progress import say
-from selfreward.store import durable, lock
-from selfreward.store.run import Run
 from selfreward.store.sealed import digest
+from selfreward.text import format_table
+from selfreward.unkeyed import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,53 +79,125 @@ class NlpScore:
     """Its version: tasks change between versions."""
 
     @property
-    def interval(self) -> tuple[float | None, float | None]:
-        """95 %, from the standard error."""
+    def interval(self) -> dict[str, float]:
+        """`low` and `high` of 95 %, from the standard error, if there is one."""
         if self.value is None or self.standard_error is None:
-            return None, None
-        return self.value - 1.96 * self.standard_error, self.value + 1.96 * self.standard_error
+            return {}
+        return {
+            "low": self.value - 1.96 * self.standard_error,
+            "high": self.value + 1.96 * self.standard_error,
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class NlpJob:
+class NlpResult(Result):
+    """The scores in the order asked for."""
+
+    model: str = ""
+    scores: tuple[NlpScore, ...] = ()
+    limit: int | None = None
+    checked: dict[str, str | None] | None = None
+    """Of `--check`, instead: why a benchmark's dataset does not load, by label; None where it does."""
+
+    @property
+    def failed(self) -> bool:
+        """Some benchmark has no score, or some dataset does not load."""
+        return any(score.value is None for score in self.scores) or any((self.checked or {}).values())
+
+    def to_dict(self) -> Any:
+        """For `--json`."""
+        return [asdict(score) for score in self.scores] if self.checked is None else self.checked
+
+    def text(self) -> str:
+        """A line for each benchmark."""
+        if self.checked is not None:
+            datasets = [(label, why or "loads") for label, why in self.checked.items()]
+            return format_table(("benchmark", "dataset"), datasets)
+        rows = [
+            (s.label, s.value, s.standard_error, s.n_questions, s.n_shots, s.metric, s.reason or "")
+            for s in self.scores
+        ]
+        table = format_table(("benchmark", "%", "± s.e.", "questions", "shots", "metric", ""), rows)
+        version = f"lm-eval {self.scores[0].lm_eval}" if self.scores else ""
+        trial = f"; only the first {self.limit} questions of each task: a trial, not a figure"
+        return f"{table}\n{version}{trial if self.limit else ''}"
+
+
+@pydantic_dataclass(frozen=True, kw_only=True)
+class Nlp(Measure[NlpResult, NlpResult]):
     """Which model, which benchmarks."""
 
-    model: str
-    out: Path
-    tasks: tuple[str, ...] = tuple(BY_TASK)
-    limit: int | None = None
-    """Only the first questions of each task: a trial, not a figure."""
-    batch_size: int = 8
+    name = "nlp"
+    model: ModelName | None = None
+    """A local model: hf:…, vllm:…, M2 of --run."""
+    out: Folder | None = None
+    """Folder for the finished tasks."""
+    task: tuple[str, ...] = ()
+    """Only this one; may be repeated. Default: the paper's nine."""
+    limit: Count | None = None
+    """Only the first questions of each task: a trial."""
+    batch_size: Count = 8
+    """Questions at a time."""
     device: str | None = None
+    """cpu, cuda, cuda:1, …; default: a GPU if there is one."""
     dtype: str = "auto"
+    """auto, float32, bfloat16."""
     chat_template: bool = False
-    include: Path | None = None
-    """A folder with tasks of one's own (lm-eval's YAML)."""
-    models: Models = field(default_factory=Models)
+    """Put the questions into the model's chat template."""
+    include: Folder | None = None
+    """Tasks of your own, in lm-eval's YAML."""
+    check: Annotated[bool, Field(title="--check")] = False
+    """Only say which benchmarks' datasets load with the installed `datasets`."""
 
+    def __post_init__(self) -> None:
+        if not self.check and (self.model is None or self.out is None):
+            raise UsageError("evaluate nlp: expected --model MODEL and --out DIR (or --check)")
 
-def evaluate_nlp(job: NlpJob) -> list[NlpScore]:
-    """A score for every task, in order; what is in OUT already is not measured again."""
-    library = _library()
-    ref = job.models.ref(job.model)
-    _check(job, ref, library)
-    durable.make_folder(job.out)
-    scores = []
-    with lock.hold(job.out, "selfreward evaluate nlp"):
-        model = None
-        for task in job.tasks:
+    def rows(self, ask: ModelAccess) -> NlpResult:
+        """A score for every task, in order; what is in OUT already is not measured again."""
+        if self.check:
+            return NlpResult(checked=check_datasets())
+        library = _library()
+        ref = ask.models.ref(str(self.model))
+        _check(self, ref)
+        ask.claim()
+        scores, model = [], None
+        for task in self.task or BY_TASK:
             benchmark = BY_TASK.get(task) or Benchmark(task, task, "acc,none", 0, "")
-            path = job.out / f"{task}-{_key(job, ref, benchmark)}.json"
+            path = ask.out / f"{task}-{_key(self, ref, benchmark)}.json"
             if path.is_file():
                 scores.append(NlpScore(**json.loads(path.read_bytes())))
                 continue
             say(f"{benchmark.label}: {benchmark.n_shots} shots, {benchmark.metric.split(',')[0]}")
-            model = model or _open(job, ref)
-            score = _measure(library, model, job, benchmark)
+            model = model or _open(self, ref)
+            score = _measure(library, model, self, benchmark)
             if score.reason is None:
-                write_rows(path, json.dumps(asdict(score), indent=1))
+                write_text(path, json.dumps(asdict(score), indent=1))
             scores.append(score)
-    return scores
+        return NlpResult(ref.name, tuple(scores), self.limit)
+
+    def tables(self, result: NlpResult) -> Iterable[Tables]:
+        """A figure for each benchmark, NULL where it could not be measured."""
+        if result.checked is not None:
+            return
+        evaluation = Evaluation(
+            measure="nlp",
+            model=result.model,
+            against=None,
+            judge=None,
+            prompts="lm-eval",
+            n_prompts=sum(score.n_questions or 0 for score in result.scores),
+            settings={
+                "limit": self.limit,
+                "chat_template": self.chat_template,
+                "tasks": list(self.task or BY_TASK),
+            },
+        )
+        figures = []
+        for score in result.scores:
+            rest = {"n": score.n_questions, "of": "questions", "part": score.label}
+            figures.append(evaluation.figure(score.metric, score.value, **score.interval, **rest))
+        yield Tables(evaluation, figures)
 
 
 def score_of(results: dict[str, Any], benchmark: Benchmark, version: str) -> NlpScore:
@@ -158,46 +233,6 @@ def check_datasets(benchmarks: Sequence[Benchmark] = PRESET) -> dict[str, str | 
     return found
 
 
-def publish_nlp(run: Run, job: NlpJob, scores: Sequence[NlpScore]) -> None:
-    """Figures of the benchmarks that were measured as rows of the run's figures; the others are NULL."""
-    evaluation = Evaluation(
-        measure="nlp",
-        model=job.models.ref(job.model).name,
-        against=None,
-        judge=None,
-        prompts="lm-eval",
-        n_prompts=sum(score.n_questions or 0 for score in scores),
-        settings={"limit": job.limit, "chat_template": job.chat_template, "tasks": list(job.tasks)},
-    )
-    rows = [
-        evaluation.figure(
-            score.metric,
-            score.value,
-            low=score.interval[0],
-            high=score.interval[1],
-            n=score.n_questions,
-            of="questions",
-            part=score.label,
-        )
-        for score in scores
-    ]
-    publish(run, evaluation, {FIGURES: (rows, EvaluationFigure)})
-
-
-def format_nlp(scores: Sequence[NlpScore], limit: int | None) -> str:
-    """For a terminal."""
-    from selfreward.text import format_table
-
-    rows = [
-        (s.label, s.value, s.standard_error, s.n_questions, s.n_shots, s.metric, s.reason or "")
-        for s in scores
-    ]
-    table = format_table(("benchmark", "%", "± s.e.", "questions", "shots", "metric", ""), rows)
-    version = f"lm-eval {scores[0].lm_eval}" if scores else ""
-    trial = f"; only the first {limit} questions of each task: a trial, not a figure" if limit else ""
-    return f"{table}\n{version}{trial}"
-
-
 def _library() -> Any:
     try:
         import lm_eval
@@ -208,38 +243,40 @@ def _library() -> Any:
     return lm_eval
 
 
-def _check(job: NlpJob, ref: ModelRef, library: Any) -> None:
+def _check(nlp: Nlp, ref: ModelRef) -> None:
     engine = parse_model_string(ref.model_string).engine
     if engine not in ("hf", "vllm") or ref.folder is None:
         raise UsageError(
-            f"model {job.model!r}: the benchmarks need log-probabilities of given answers, which lm-eval computes itself; "
+            f"model {nlp.model!r}: the benchmarks need log-probabilities of given answers, which lm-eval computes itself; "
             "expected a local model: hf:NAME_OR_PATH, vllm:NAME_OR_PATH or a model of a run"
         )
-    if job.include is None:
-        unknown = [task for task in job.tasks if task not in BY_TASK]
-        if unknown:
-            known = ", ".join(BY_TASK)
-            raise UsageError(
-                f"--task {unknown[0]!r}: known are {known}; --include DIR adds tasks of your own"
-            )
+    unknown = [task for task in nlp.task if task not in BY_TASK]
+    if unknown and nlp.include is None:
+        known = ", ".join(BY_TASK)
+        raise UsageError(f"--task {unknown[0]!r}: known are {known}; --include DIR adds tasks of your own")
 
 
-def _open(job: NlpJob, ref: ModelRef) -> Any:
+def _open(nlp: Nlp, ref: ModelRef) -> Any:
     """lm-eval's model object, loaded once for all tasks. Code that comes with weights is not run."""
     from lm_eval.api.registry import get_model
 
     engine = parse_model_string(ref.model_string).engine
     arguments: dict[str, Any] = {
         "pretrained": str(ref.folder),
-        "batch_size": job.batch_size,
-        "dtype": job.dtype,
+        "batch_size": nlp.batch_size,
+        "dtype": nlp.dtype,
     }
-    if job.device:
-        arguments["device"] = job.device
+    if nlp.device:
+        arguments["device"] = nlp.device
+    elif engine == "hf":
+        import torch
+
+        # Left to itself lm-eval asks for CUDA, also where there is none.
+        arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     return get_model(engine)(trust_remote_code=False, **arguments)
 
 
-def _measure(library: Any, model: Any, job: NlpJob, benchmark: Benchmark) -> NlpScore:
+def _measure(library: Any, model: Any, nlp: Nlp, benchmark: Benchmark) -> NlpScore:
     from lm_eval.tasks import TaskManager
 
     version = metadata.version("lm-eval")
@@ -248,24 +285,16 @@ def _measure(library: Any, model: Any, job: NlpJob, benchmark: Benchmark) -> Nlp
             model=model,
             tasks=[benchmark.task],
             num_fewshot=benchmark.n_shots,
-            limit=job.limit,
+            limit=nlp.limit,
             log_samples=False,
-            apply_chat_template=job.chat_template,
-            task_manager=TaskManager(include_path=str(job.include) if job.include else None),
+            apply_chat_template=nlp.chat_template,
+            task_manager=TaskManager(include_path=str(nlp.include) if nlp.include else None),
         )
         return score_of(results, benchmark, version)
-    except _FAILURES as error:  # one benchmark that cannot be had does not take the others with it
-        return NlpScore(
-            benchmark.label,
-            benchmark.task,
-            benchmark.metric.split(",")[0],
-            benchmark.n_shots,
-            None,
-            None,
-            None,
-            _reason(error),
-            version,
-        )
+    except _FAILURES as error:  # one benchmark that fails does not take the others with it
+        metric = benchmark.metric.split(",")[0]
+        no_value = (None, None, None, _reason(error), version)
+        return NlpScore(benchmark.label, benchmark.task, metric, benchmark.n_shots, *no_value)
 
 
 def _reason(error: Exception) -> str:
@@ -273,13 +302,13 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
-def _key(job: NlpJob, ref: ModelRef, benchmark: Benchmark) -> str:
+def _key(nlp: Nlp, ref: ModelRef, benchmark: Benchmark) -> str:
     parts = {
         "model": ref.content_sha256,
         "benchmark": asdict(benchmark),
-        "limit": job.limit,
-        "dtype": job.dtype,
-        "chat_template": job.chat_template,
+        "limit": nlp.limit,
+        "dtype": nlp.dtype,
+        "chat_template": nlp.chat_template,
         "lm_eval": metadata.version("lm-eval"),
     }
     return digest(parts)[:12]

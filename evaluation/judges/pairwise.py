@@ -1,8 +1,5 @@
 """A pairwise judge against people: every pair in both orders, its verdicts beside theirs, and how often place decides.
 
-    run = evaluate_pairwise(JudgeJob(model="hf:M1", data="pandalm.json.gz", out=Path("judge")), "selfreward_weighted")
-    print(format_pairwise_run(run))
-
 Pairs are all pairs of replies to one prompt, two of equal human rank included (people's verdict is then a tie). Who
 wins in both orders wins, everything else is a tie, as in the paper's head-to-head; a pair with a verdict missing has
 none, and is counted. Two equal texts are a tie without asking. OUT gets `pairwise-<annotator>.jsonl`, a row for
@@ -13,65 +10,59 @@ Intervals are over pairs: where a prompt has more than two replies its pairs han
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.errors import InputError
-from selfreward.evaluation.alpaca.annotators import JudgeTemplate, load_annotator
+from selfreward.evaluation.alpaca.annotators import PairwiseTemplate
 from selfreward.evaluation.alpaca.judge import require_logprobs
-from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, Key, parse_replies
-from selfreward.evaluation.ask.files import Prompt
-from selfreward.evaluation.ask.requests import asking
-from selfreward.evaluation.ask.results import write_rows
-from selfreward.evaluation.judges.ranked_replies import Row
-from selfreward.evaluation.judges.run import JudgeJob, replies_of
+from selfreward.evaluation.alpaca.pairwise import MODEL_FIRST, REFERENCE_FIRST, ComparisonKey, parse_replies
+from selfreward.evaluation.ask.answers import ModelAccess
+from selfreward.evaluation.ask.files import PromptPair
+from selfreward.evaluation.judges.ranked_replies import RankedReplies, ReplyRow, by_prompt, human_verdict
+from selfreward.evaluation.judges.run import JudgedRows
 from selfreward.evaluation.pairwise.result import sign
 from selfreward.judging.parsing.verdicts import (
-    Ceiling,
     PositionFlips,
     Verdict,
     VerdictAgreement,
     position_flips,
     verdict_agreement,
 )
-from selfreward.progress import say
-from selfreward.store import durable, lock
 from selfreward.tables import row_id
 
 _FIRST, _SECOND = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedPairs(JudgedRows):
+    """Every pair of replies with a judge's verdicts in both orders.
+
+    Statuses are of the pairs in each order: `ok`, `same_text` (not asked), `no_verdict`, `engine_error`.
+    """
+
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class PairwiseRun:
     """One pairwise judge's outcome."""
 
-    judge: str
+    judged: JudgedPairs
     verdicts: VerdictAgreement
     flips: PositionFlips
-    ceiling: Ceiling | None
-    by_status: dict[str, int]
-    """Of the pairs in each order: `ok`, `same_text` (not asked), `no_verdict`, `engine_error`."""
-    rows: Path
-    source: str
-    dropped: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "judge": self.judge,
+            "judge": self.judged.judge,
             "verdicts": self.verdicts.to_dict(),
             "position": self.flips.to_dict(),
-            "annotators": None if self.ceiling is None else self.ceiling.to_dict(),
-            "by_status": self.by_status,
-            "rows": str(self.rows),
-            "source": self.source,
-            "dropped": self.dropped,
+            "rows": str(self.judged.path),
+            **self.judged.facts(),
         }
 
 
@@ -80,69 +71,49 @@ class _Pair:
     """Two replies to one prompt, in the order of the data, and what people say of them."""
 
     id: str
-    first: Row
-    second: Row
+    first: ReplyRow
+    second: ReplyRow
     people: int
 
 
-def evaluate_pairwise(job: JudgeJob, annotator: str) -> PairwiseRun:
-    """Ask for every pair in both orders; what was left out of the data is said on stderr."""
-    template = load_annotator(annotator)
-    replies = replies_of(job)
-    say(replies.sentence)
+def judge_pairs_of(
+    ask: ModelAccess, model: str, replies: RankedReplies, template: PairwiseTemplate, seed: int
+) -> JudgedPairs:
+    """Ask for every pair in both orders; OUT gets a row for each."""
     pairs = _pairs(replies.rows, replies.source)
-    ref = job.models.ref(job.model)
-    requests = _requests(pairs, template, job.seed)
-    durable.make_folder(job.out)
-    with (
-        lock.hold(job.out, "selfreward evaluate judge"),
-        asking(ref, job.out / ".work", "verdicts", job.models.terms_for(job.model, job.terms)) as asked,
-    ):
-        require_logprobs(asked.engine, list(requests.values()))
-        completions = asked.complete(list(requests.values()), f"by {ref.name}")
+    requests = _requests(pairs, template, seed)
+    judge = ask.models.ref(model).name
+    with ask.judge(model) as generation:
+        require_logprobs(generation.engine, list(requests.values()))
+        completions = generation.complete(list(requests.values()), f"by {judge}")
     found = {key: completions[request.id, 0] for key, request in requests.items()}
-    places = _places(pairs, template, found, job.seed)
+    places = _places(pairs, template, found, seed)
     rows = [_row(pair, places[pair.id], found) for pair in pairs]
-    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    return PairwiseRun(
-        judge=f"{template.name}:{ref.name}",
-        verdicts=verdict_agreement([row["verdict"] for row in rows], [pair.people for pair in pairs]),
-        flips=position_flips(
-            [places[pair.id][0] for pair in pairs], [places[pair.id][1] for pair in pairs], seed=job.seed
-        ),
-        ceiling=replies.ceiling,
-        by_status=dict(Counter(status for row in rows for status in row["statuses"]).most_common()),
-        rows=write_rows(job.out / f"pairwise-{template.name}.jsonl", text),
-        source=replies.source,
-        dropped=replies.dropped,
-    )
+    path = ask.write(f"pairwise-{template.name}.jsonl", rows)
+    return JudgedPairs(model, f"{template.name}:{judge}", replies, rows, path, seed)
 
 
-def _pairs(rows: Sequence[Row], source: str) -> list[_Pair]:
-    by_prompt: dict[str, list[Row]] = {}
-    for row in rows:
-        by_prompt.setdefault(row["prompt_id"], []).append(row)
+def measure_pairwise(judged: JudgedPairs) -> PairwiseRun:
+    """Verdicts against people's, and how often the order turns them."""
+    rows = judged.rows
+    in_order, swapped = ([row[place] for row in rows] for place in ("place_in_order", "place_swapped"))
+    verdicts = verdict_agreement([row["verdict"] for row in rows], [row["people"] for row in rows])
+    return PairwiseRun(judged, verdicts, position_flips(in_order, swapped, seed=judged.seed))
+
+
+def _pairs(rows: Sequence[ReplyRow], source: str) -> list[_Pair]:
     pairs = [
         _Pair(row_id("pair", one["prompt_id"], one["response_id"], other["response_id"]), one, other, people)
-        for replies in by_prompt.values()
+        for replies in by_prompt(rows)
         for one, other in combinations(replies, 2)
-        for people in [_people(one, other)]
+        for people in [human_verdict(one, other)]
     ]
     if not any(pair.people for pair in pairs):
         raise InputError(f"{source}: people tell no two replies apart, so there is no verdict to agree with")
     return pairs
 
 
-def _people(one: Row, other: Row) -> int:
-    """Whose rank is lower (or score higher) wins; equal is a tie."""
-    better = [
-        -row["human_rank"] if row.get("human_rank") is not None else row["human_score"]
-        for row in (one, other)
-    ]
-    return 0 if better[0] == better[1] else _FIRST if better[0] > better[1] else _SECOND
-
-
-def _requests(pairs: Sequence[_Pair], template: JudgeTemplate, seed: int) -> dict[Key, Request]:
+def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> dict[ComparisonKey, Request]:
     """(pair, order) -> what is asked; nothing for two equal texts."""
     sampling = Sampling(template.temperature, 1.0, template.max_tokens)
     requests = {}
@@ -162,16 +133,16 @@ def _requests(pairs: Sequence[_Pair], template: JudgeTemplate, seed: int) -> dic
 
 
 def _places(
-    pairs: Sequence[_Pair], template: JudgeTemplate, found: dict[Key, Completion], seed: int
+    pairs: Sequence[_Pair], template: PairwiseTemplate, found: dict[ComparisonKey, Completion], seed: int
 ) -> dict[str, tuple[Verdict, Verdict]]:
     """For each pair the *place* that won in either order (1: shown first), as alpaca-eval's parsers read it."""
     # Repeated instructions would be one to alpaca-eval; it sees the pair's id, and the texts stay outside anyway.
     prompts = [
-        Prompt(pair.id, None, pair.first["response"], pair.second["response"])
+        PromptPair(pair.id, None, pair.first["response"], pair.second["response"])
         for pair in pairs
         if (pair.id, MODEL_FIRST) in found
     ]
-    preferences: dict[Key, float] = {}
+    preferences: dict[ComparisonKey, float] = {}
     for order in (REFERENCE_FIRST, MODEL_FIRST):
         preferences |= parse_replies(template, prompts, found, order, seed)
     places: dict[str, tuple[Verdict, Verdict]] = {pair.id: (0, 0) for pair in pairs}
@@ -189,7 +160,9 @@ def _place(preference: float | None, direction: int) -> Verdict:
     return {0: 0, -1: _FIRST, 1: _SECOND}[direction * sign(preference)]
 
 
-def _row(pair: _Pair, places: tuple[Verdict, Verdict], found: dict[Key, Completion]) -> dict[str, Any]:
+def _row(
+    pair: _Pair, places: tuple[Verdict, Verdict], found: dict[ComparisonKey, Completion]
+) -> dict[str, Any]:
     shown = [found.get((pair.id, order)) for order in (REFERENCE_FIRST, MODEL_FIRST)]
     return {
         "prompt_id": pair.first["prompt_id"],

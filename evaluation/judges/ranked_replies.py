@@ -14,20 +14,21 @@ A reply without a rank, or the only one to its prompt, cannot be compared with a
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.judging.agreement.human import (
-    Ceiling,
-    annotator_ceiling,
+    AnnotatorAgreement,
+    annotator_agreement,
     pair_rows,
     preference_rows,
     read_pandalm,
 )
+from selfreward.judging.agreement.rating_tables import check_ratings
 from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import (
     SeedReading,
@@ -38,6 +39,7 @@ from selfreward.reading.oasst import (
     read_trees,
 )
 from selfreward.reading.opening import kind_of
+from selfreward.statistics import drawn
 from selfreward.tables import row_id
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from selfreward.store.run import Run
 
-Row = dict[str, Any]
+ReplyRow = dict[str, Any]
 _NEEDED = ("prompt", "response")
 _HUMAN = ("human_rank", "human_score")
 
@@ -55,7 +57,7 @@ class RankedReplies:
     """Rows with `prompt_id`, `response_id`, `prompt`, `response` and a human rank or score; what was left out."""
 
     source: str
-    rows: tuple[Row, ...]
+    rows: tuple[ReplyRow, ...]
     dropped: dict[str, int]
 
     @property
@@ -71,10 +73,10 @@ class RankedReplies:
         return f"{kept}; left out: {dropped}" if dropped else kept
 
     @property
-    def ceiling(self) -> Ceiling | None:
+    def annotators(self) -> AnnotatorAgreement | None:
         """How far the people agree with each other, where each pair comes with the verdicts of several of them."""
         verdicts = {row["prompt_id"]: row["verdicts"] for row in self.rows if "verdicts" in row}
-        return annotator_ceiling(list(verdicts.values())) if verdicts else None
+        return annotator_agreement(list(verdicts.values())) if verdicts else None
 
 
 def read_ranked(
@@ -112,7 +114,30 @@ def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
     return RankedReplies("eft eval split", tuple(kept), dict(dropped))
 
 
-def _file_rows(path: Path, lang: str) -> tuple[list[Row], Counter[str]]:
+def check_ranks(replies: RankedReplies) -> None:
+    """Check what people said before the first request, as the measures check it afterwards."""
+    columns = {name: [row.get(name) for row in replies.rows] for name in replies.rows[0]}
+    check_ratings(columns | {"score": [None] * len(replies.rows)}, where=replies.source)
+
+
+def by_prompt(rows: Iterable[ReplyRow]) -> list[list[ReplyRow]]:
+    """The replies of each prompt."""
+    groups: dict[str, list[ReplyRow]] = {}
+    for row in rows:
+        groups.setdefault(row["prompt_id"], []).append(row)
+    return list(groups.values())
+
+
+def human_verdict(one: ReplyRow, other: ReplyRow) -> int:
+    """1 where people rank the first lower or score it higher, 2 the second, 0 where they see no difference."""
+    better = [
+        -row["human_rank"] if row.get("human_rank") is not None else row["human_score"]
+        for row in (one, other)
+    ]
+    return 0 if better[0] == better[1] else 1 if better[0] > better[1] else 2
+
+
+def _file_rows(path: Path, lang: str) -> tuple[list[ReplyRow], Counter[str]]:
     name = path.name
     lines = list(read_rows(path, name))
     if not lines:
@@ -138,7 +163,7 @@ def _file_rows(path: Path, lang: str) -> tuple[list[Row], Counter[str]]:
     return _table_rows([record for _, record in lines], name), Counter()
 
 
-def _of_seeds(reading: SeedReading) -> tuple[list[Row], Counter[str]]:
+def _of_seeds(reading: SeedReading) -> tuple[list[ReplyRow], Counter[str]]:
     rows = [
         {
             "prompt_id": seed.prompt_id,
@@ -152,7 +177,7 @@ def _of_seeds(reading: SeedReading) -> tuple[list[Row], Counter[str]]:
     return rows, Counter(reading.dropped)
 
 
-def _table_rows(records: list[Row], name: str) -> list[Row]:
+def _table_rows(records: list[ReplyRow], name: str) -> list[ReplyRow]:
     """Rows of a table; ids are made where it has none. Chosen / rejected tables become two rows each."""
     if not records:
         raise InputError(f"{name}: holds no rows")
@@ -190,30 +215,29 @@ def _table_rows(records: list[Row], name: str) -> list[Row]:
     return rows
 
 
-def _ranked_only(rows: list[Row], dropped: Counter[str]) -> list[Row]:
+def _ranked_only(rows: list[ReplyRow], dropped: Counter[str]) -> list[ReplyRow]:
     kept = [row for row in rows if any(row.get(column) == row.get(column) is not None for column in _HUMAN)]
     _count(dropped, "no_human_rank", len(rows) - len(kept))
     return kept
 
 
-def _several_replies_only(rows: list[Row], dropped: Counter[str]) -> list[Row]:
+def _several_replies_only(rows: list[ReplyRow], dropped: Counter[str]) -> list[ReplyRow]:
     sizes = Counter(row["prompt_id"] for row in rows)
     kept = [row for row in rows if sizes[row["prompt_id"]] > 1]
     _count(dropped, "only_ranked_reply", len(rows) - len(kept))
     return kept
 
 
-def _draw(rows: list[Row], n_prompts: int | None, dropped: Counter[str]) -> list[Row]:
+def _draw(rows: list[ReplyRow], n_prompts: int | None, dropped: Counter[str]) -> list[ReplyRow]:
     if n_prompts is None:
         return rows
-    ids = sorted({row["prompt_id"] for row in rows}, key=lambda i: hashlib.sha256(str(i).encode()).digest())
-    chosen = set(ids[:n_prompts])
-    kept = [row for row in rows if row["prompt_id"] in chosen]
+    chosen = drawn((str(row["prompt_id"]) for row in rows), n_prompts)
+    kept = [row for row in rows if str(row["prompt_id"]) in chosen]
     _count(dropped, "beyond_n_prompts", len(rows) - len(kept))
     return kept
 
 
-def _refuse_repeated_ids(rows: list[Row], name: str) -> None:
+def _refuse_repeated_ids(rows: list[ReplyRow], name: str) -> None:
     seen = Counter((row["prompt_id"], row["response_id"]) for row in rows)
     repeated = [key for key, n in seen.items() if n > 1]
     if repeated:
@@ -232,17 +256,17 @@ def _words(dropped: Counter[str]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "nothing was dropped"
 
 
-def _records(frame: pd.DataFrame) -> list[Row]:
+def _records(frame: pd.DataFrame) -> list[ReplyRow]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _folder_rows(path: Path) -> list[Row]:
+def _folder_rows(path: Path) -> list[ReplyRow]:
     from selfreward.store.run import load_rows
 
     return [dict(row) for row in load_rows(path)]
 
 
-def _hub_rows(name: str, split: str) -> list[Row]:
+def _hub_rows(name: str, split: str) -> list[ReplyRow]:
     """The rows of a Hub dataset; the download goes into the Hub's own cache."""
     import datasets
 

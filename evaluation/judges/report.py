@@ -5,44 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfreward.evaluation.judges.pairwise import PairwiseRun
-from selfreward.evaluation.judges.run import JudgeRun
+from selfreward.evaluation.judges.run import JudgedRows, JudgeRun
 from selfreward.evaluation.pairwise.result import percent
 from selfreward.judging.agreement.agreement import format_agreement
-from selfreward.judging.parsing.verdicts import Ceiling, VerdictAgreement
+from selfreward.judging.parsing.verdicts import AnnotatorAgreement, VerdictAgreement
 from selfreward.statistics import Figure
 from selfreward.text import format_table
 
 
 def format_judge_run(run: JudgeRun) -> str:
     """One judge with one template: coverage, the measures, verdicts on pairs, the people's own agreement."""
-    statuses = ", ".join(f"{status} {n}" for status, n in run.by_status.items())
-    lines = [
-        f"template {run.template}, judge {run.judge}; judgements: {statuses}; {run.n_tokens:,} tokens written",
-        format_agreement(run.agreement),
-    ]
-    if run.pairs is not None:
-        lines += ["", format_verdicts(run.pairs)]
-    if run.ceiling is not None:
-        lines += ["", format_ceiling(run.ceiling)]
-    return "\n".join([*lines, f"scored rows: {run.scored}"])
+    judged = run.judged
+    head = f"template {judged.how.name}, judge {judged.judge}; judgements: {_statuses(judged)}"
+    pairs = [f"\n{format_verdicts(run.pairs)}"] if run.pairs else []
+    return "\n".join(
+        [
+            f"{head}; {judged.n_tokens:,} tokens written",
+            format_agreement(run.agreement),
+            *pairs,
+            *_people(judged),
+            f"scored rows: {judged.path}",
+        ]
+    )
 
 
 def format_pairwise_run(run: PairwiseRun) -> str:
     """A pairwise judge: verdicts against people, how often the order of the replies turned them."""
-    statuses = ", ".join(f"{status} {n}" for status, n in run.by_status.items())
-    flips = run.flips
-    lines = [
-        f"pairwise judge {run.judge}, both orders; judgements: {statuses}",
-        format_verdicts(run.verdicts),
-        "",
-        f"position: {percent(flips.flipped)} of the verdicts turn when the two replies change places",
-        f"  the one shown first wins twice   {percent(flips.first_twice)}",
-        f"  the one shown second wins twice  {percent(flips.second_twice)}",
-        f"  a tie in one of the orders       {percent(flips.tie_once)}",
-    ]
-    if run.ceiling is not None:
-        lines += ["", format_ceiling(run.ceiling)]
-    return "\n".join([*lines, f"rows: {run.rows}"])
+    flips, judged = run.flips, run.judged
+    return "\n".join(
+        [
+            f"pairwise judge {judged.judge}, both orders; judgements: {_statuses(judged)}",
+            format_verdicts(run.verdicts),
+            f"\nposition: {percent(flips.flipped)} of the verdicts turn when the two replies change places",
+            f"  the one shown first wins twice   {percent(flips.first_twice)}",
+            f"  the one shown second wins twice  {percent(flips.second_twice)}",
+            f"  a tie in one of the orders       {percent(flips.tie_once)}",
+            *_people(judged),
+            f"rows: {judged.path}",
+        ]
+    )
+
+
+def _statuses(judged: JudgedRows) -> str:
+    return ", ".join(f"{status} {n}" for status, n in judged.by_status.items())
+
+
+def _people(judged: JudgedRows) -> list[str]:
+    people = judged.replies.annotators
+    return [f"\n{format_annotators(people)}"] if people else []
 
 
 def format_verdicts(verdicts: VerdictAgreement) -> str:
@@ -63,17 +73,17 @@ def format_verdicts(verdicts: VerdictAgreement) -> str:
     )
 
 
-def format_ceiling(ceiling: Ceiling) -> str:
+def format_annotators(annotators: AnnotatorAgreement) -> str:
     """What a judge can be expected to reach."""
     return "\n".join(
         [
-            f"the {ceiling.n_annotators} annotators with each other ({ceiling.n_pairs} pairs; "
-            f"{ceiling.n_no_majority} without a majority, taken as ties)",
-            f"  one against the others' majority {percent(ceiling.leave_one_out)}",
-            f"  the same, split others left out  {percent(ceiling.leave_one_out_decided)}",
-            f"  any two of them                  {percent(ceiling.pairwise)}",
-            f"  all of them                      {percent(ceiling.unanimous)}",
-            f"  Krippendorff's alpha, nominal    {_plain(ceiling.alpha)}",
+            f"the {annotators.n_annotators} annotators with each other ({annotators.n_pairs} pairs; "
+            f"{annotators.n_no_majority} without a majority, taken as ties)",
+            f"  one against the others' majority {percent(annotators.leave_one_out)}",
+            f"  the same, split others left out  {percent(annotators.leave_one_out_decided)}",
+            f"  any two of them                  {percent(annotators.pairwise)}",
+            f"  all of them                      {percent(annotators.unanimous)}",
+            f"  Krippendorff's alpha, nominal    {_shown(annotators.alpha)}",
         ]
     )
 
@@ -85,35 +95,29 @@ def format_comparison(runs: Sequence[JudgeRun]) -> str:
         counts, judge = run.agreement.counts, run.agreement.judge
         rows.append(
             (
-                run.judge,
-                run.template,
+                run.judged.judge,
+                run.judged.how.name,
                 f"{counts.n_scored} of {counts.n_rows}",
                 f"{counts.n_pairs_score_tied} of {counts.n_pairs - counts.n_pairs_human_tied}",
-                _percent(judge.pairwise_ties_half),
-                _percent(run.agreement.judge_unscored_wrong.pairwise_ties_half),
-                _percent(judge.exact_match),
-                _plain(judge.spearman),
-                run.n_tokens,
+                _shown(judge.pairwise_ties_half, 100, 1),
+                _shown(run.agreement.judge_unscored_wrong.pairwise_ties_half, 100, 1),
+                _shown(judge.exact_match, 100, 1),
+                _shown(judge.spearman),
+                run.judged.n_tokens,
             )
         )
-    head = ("judge", "template", "scored", "pairs tied", "pairs as people %", "unscored wrong %",
+    head = ("judge", "template", "scored", "pairs tied", "agreement with humans %", "unscored wrong %",
             "exact %", "Spearman", "tokens")  # fmt: skip
-    note = "Pairs as people: ties half, both sides scored; then all pairs, one with an unscored side being wrong."
+    note = "Agreement with humans on pairs: ties half, both sides scored; then all pairs, one with an unscored side being wrong."
     return f"{format_table(head, rows)}\n{note}"
 
 
-def _percent(figure: Figure) -> str:
-    return _shown(figure, 100, 1)
-
-
-def _plain(figure: Figure) -> str:
-    return _shown(figure, 1, 2)
-
-
-def _shown(figure: Figure, scale: int, digits: int) -> str:
+def _shown(figure: Figure, scale: int = 1, digits: int = 2) -> str:
     if figure.value is None:
         return "-"
-    value = f"{scale * figure.value:z.{digits}f}"
-    if figure.low is None or figure.high is None:
-        return value
-    return f"{value} [{scale * figure.low:z.{digits}f}, {scale * figure.high:z.{digits}f}]"
+    value, *ends = (
+        f"{scale * number:z.{digits}f}"
+        for number in (figure.value, figure.low, figure.high)
+        if number is not None
+    )
+    return f"{value} [{', '.join(ends)}]" if ends else value

@@ -1,6 +1,6 @@
-"""Two models on the same prompts before one judge, both orders, as in the paper: win, tie, loss.
+"""`evaluate head-to-head`: two models on the same prompts before one judge, both orders, as in the paper: win, tie, loss.
 
-    result = head_to_head(HeadToHeadJob(a="M2", b="M1", judge="openai:…", prompts=prompts, out=Path("h2h"), models=models))
+    result = measure(HeadToHead(a="M2", b="M1", judge="openai:…", run=run_folder, out=Path("h2h")))
 
 Each pair is judged twice, the answers swapped. Who wins both times wins; every other pair of verdicts is a tie, and two
 equal answers are one without asking. A prompt that one of them did not answer, or on which a verdict cannot be read, has
@@ -12,69 +12,123 @@ bootstrap intervals over *all* prompts, such a prompt counted against a share in
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
+
+from pydantic.dataclasses import dataclass
 
 from selfreward.engines.base import Sampling
 from selfreward.errors import InputError
-from selfreward.evaluation.alpaca.annotators import JudgeTemplate, load_annotator
-from selfreward.evaluation.alpaca.judge import annotation_rows, plan_annotations, require_logprobs
-from selfreward.evaluation.alpaca.run import DEFAULT_ANNOTATOR, annotator_name
-from selfreward.evaluation.ask.answers import GREEDY, Models, Prompts, answers_of, output_rows
+from selfreward.evaluation.alpaca.annotators import PairwiseTemplate, load_annotator
+from selfreward.evaluation.alpaca.judge import annotator_name, judge_pairs, plan_annotations
+from selfreward.evaluation.ask.answers import (
+    EFT_EVAL_SPLIT,
+    ModelAccess,
+    greedy,
+    output_rows,
+    prompts_sha256,
+    restrict,
+)
 from selfreward.evaluation.ask.files import Answers
-from selfreward.evaluation.ask.requests import Asking, Terms, asking
-from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish, write_rows
-from selfreward.evaluation.pairwise.result import HeadToHead, HeadToHeadRow, sign, summarise, verdict_of
-from selfreward.store import durable, lock
-from selfreward.store.run import Run
+from selfreward.evaluation.ask.requests import CachedGeneration
+from selfreward.evaluation.ask.results import Evaluation, Tables
+from selfreward.evaluation.measure import (
+    DEFAULT_ANNOTATOR,
+    Annotator,
+    Judge,
+    ModelName,
+    NMax,
+    Out,
+    PromptsFile,
+    ResultT,
+    RowsT,
+    Temperature,
+    WithAnswers,
+    WithJudge,
+)
+from selfreward.evaluation.pairwise.result import HeadToHeadResult, HeadToHeadRow, sign, summarise, verdict_of
 from selfreward.tables import row_id
 from selfreward.text import shorten
 
 TABLE = "head_to_head"
 
 
-@dataclass(frozen=True, slots=True)
-class HeadToHeadJob:
-    """Who, on what, before whom. `a` and `b` are models, models of a run, or files of answers."""
+@dataclass(frozen=True, kw_only=True)
+class Compared(WithAnswers[RowsT, ResultT], WithJudge[RowsT, ResultT]):
+    """What all comparisons of models by a judge are set by."""
 
-    a: str
-    b: str
-    judge: str
-    prompts: Prompts
-    out: Path
-    annotator: str = DEFAULT_ANNOTATOR
-    max_tokens: int = 1024
-    temperature: float = 0.0
-    models: Models = field(default_factory=Models)
-    terms: Terms = field(default_factory=Terms)
-    judge_terms: Terms = field(default_factory=Terms)
+    judge: Judge
+    out: Out
+    prompts: PromptsFile | None = None
+    annotator: Annotator | None = None
+    n_max: NMax | None = None
+    temperature: Temperature = 0.0
+
+    @property
+    def sampling(self) -> Sampling:
+        """Of the answers."""
+        return greedy(self.max_tokens, self.temperature)
+
+    def tables_of(self, result: HeadToHeadResult, measure: str) -> Tables:
+        """Rows and figures of one comparison."""
+        evaluation = Evaluation(
+            measure=measure,
+            model=result.model_a,
+            against=result.model_b,
+            judge=result.judge,
+            prompts=self.prompts.name if self.prompts else EFT_EVAL_SPLIT,
+            n_prompts=result.n_prompts,
+            settings={
+                "prompts": prompts_sha256(row.prompt for row in result.rows),
+                "max_tokens": self.max_tokens,
+                "temperature": self.temperature,
+            },
+        )
+        figures = [
+            *evaluation.shares(result, "win", "tie", "loss", "order_decided"),
+            evaluation.figure("avg_length", result.avg_length_a, unit="characters", part="model"),
+            evaluation.figure("avg_length", result.avg_length_b, unit="characters", part="against"),
+        ]
+        return Tables(evaluation, figures, {TABLE: result.rows})
 
 
-def head_to_head(job: HeadToHeadJob) -> HeadToHead:
-    """Answer, judge, count; OUT gets `answers_a.json`, `answers_b.json` and `verdicts.json`."""
-    template = load_annotator(job.annotator)
-    judge = job.models.ref(job.judge)
-    sampling = Sampling(job.temperature, GREEDY.top_p, job.max_tokens)
-    durable.make_folder(job.out)
-    with lock.hold(job.out, "selfreward evaluate head-to-head"):
+@dataclass(frozen=True, kw_only=True)
+class HeadToHead(Compared[list[HeadToHeadRow], HeadToHeadResult]):
+    """Two models, models of a run, or files of answers, on the same prompts."""
+
+    name = "head-to-head"
+    a: ModelName
+    """A model, M1 of --run, or a file of answers."""
+    b: ModelName
+    """Who it is compared with."""
+
+    def rows(self, ask: ModelAccess) -> list[HeadToHeadRow]:
+        """Answer, judge; OUT gets `answers_a.json`, `answers_b.json` and `verdicts.json`."""
+        prompts = ask.prompts(self.prompts, self.n_max)
+        template = load_annotator(self.annotator or DEFAULT_ANNOTATOR)
+        name = annotator_name(template, ask.models.ref(self.judge))
         answers = []
-        for side, source in (("a", job.a), ("b", job.b)):
-            answers.append(answers_of(source, job.prompts, job.models, job.out, job.terms, sampling))
-            _write(job.out / f"answers_{side}.json", output_rows(answers[-1]))
-        with asking(
-            judge, job.out / ".work", "verdicts", job.models.terms_for(job.judge, job.judge_terms)
-        ) as asked:
-            result = compare(answers[0], answers[1], template, asked, annotator_name(template, judge))
-        _write(job.out / "verdicts.json", [asdict(row) for row in result.rows])
-    return result
+        for side, source in (("a", self.a), ("b", self.b)):
+            answers.append(ask.answers(source, prompts, self.sampling))
+            ask.write(f"answers_{side}.json", output_rows(answers[-1]))
+        with ask.judge(self.judge) as generation:
+            rows = compare(answers[0], answers[1], template, generation, name)
+        ask.write("verdicts.json", map(asdict, rows))
+        return rows
+
+    def figures(self, rows: list[HeadToHeadRow]) -> HeadToHeadResult:
+        """Shares and intervals."""
+        return summarise(rows)
+
+    def tables(self, result: HeadToHeadResult) -> Iterable[Tables]:
+        """`head_to_head`, a row for each prompt."""
+        yield self.tables_of(result, TABLE)
 
 
 def compare(
-    a: Answers, b: Answers, template: JudgeTemplate, asked: Asking, judge: str | None = None
-) -> HeadToHead:
+    a: Answers, b: Answers, template: PairwiseTemplate, generation: CachedGeneration, judge: str | None = None
+) -> list[HeadToHeadRow]:
     """Judge b's answers against a's in both orders. Both answer the same prompts; None is no answer.
 
     `judge` is the judging model's name in rows, None where the template's own name says it all.
@@ -88,53 +142,17 @@ def compare(
     names = (a.generator or "a", b.generator or "b")
     if names[0] == names[1]:
         names = (f"{names[0]} (a)", f"{names[1]} (b)")
-    both = {
-        prompt for prompt, text in a.outputs.items() if text is not None and b.outputs[prompt] is not None
-    }
+    both = [text for text in a.outputs if a.outputs[text] is not None and b.outputs[text] is not None]
     annotations: dict[str, dict[str, Any]] = {}
     if both:
-        first, second = (_only(answers, both) for answers in (a, b))
-        plan = plan_annotations(first, second, template, judge, both_orders=True)
-        require_logprobs(asked.engine, plan.requests)
-        completions = asked.complete(plan.requests, f"on {names[0]} and {names[1]}")
-        found = annotation_rows(plan, [completions[request.id, 0] for request in plan.requests])
+        plan = plan_annotations(restrict(a, both), restrict(b, both), template, judge, both_orders=True)
+        found = judge_pairs(generation, plan, f"on {names[0]} and {names[1]}")
         annotations = {row["instruction"]: row for row in found}
     judge_shown = f"{template.name}:{judge}" if judge else template.name
-    rows = [
+    return [
         _row(prompt, a.outputs[prompt], b.outputs[prompt], annotations.get(prompt), names, judge_shown)
         for prompt in a.outputs
     ]
-    return summarise(rows, names, judge_shown)
-
-
-def publish_head_to_head(
-    run: Run, job: HeadToHeadJob, result: HeadToHead, measure: str = TABLE
-) -> Evaluation:
-    """Rows and figures as tables of a run."""
-    evaluation = Evaluation(
-        measure=measure,
-        model=result.model_a,
-        against=result.model_b,
-        judge=result.judge,
-        prompts=job.prompts.source,
-        n_prompts=result.n_prompts,
-        settings={
-            "prompts": job.prompts.sha256,
-            "max_tokens": job.max_tokens,
-            "temperature": job.temperature,
-        },
-    )
-    rows = [replace(row, evaluation_id=evaluation.id) for row in result.rows]
-    figures = [
-        *(
-            evaluation.of_figure(name, getattr(result, name), scale=100.0)
-            for name in ("win", "tie", "loss", "order_decided")
-        ),
-        evaluation.figure("avg_length", result.avg_length_a, unit="characters", part="model"),
-        evaluation.figure("avg_length", result.avg_length_b, unit="characters", part="against"),
-    ]
-    publish(run, evaluation, {TABLE: (rows, HeadToHeadRow), FIGURES: (figures, EvaluationFigure)})
-    return evaluation
 
 
 def _row(
@@ -147,7 +165,8 @@ def _row(
 ) -> HeadToHeadRow:
     a_first: float | None = annotation["preference_reference_first"] if annotation else None
     b_first: float | None = annotation["preference_model_first"] if annotation else None
-    status = annotation["status"] if annotation else _missing(answer_a, answer_b)
+    missing = [side for side, text in (("a", answer_a), ("b", answer_b)) if text is None]
+    status = annotation["status"] if annotation else f"missing_{'both' if len(missing) == 2 else missing[0]}"
     verdict, order_decided = "tie" if status == "ok" else None, None
     if a_first is not None and b_first is not None:
         verdict, order_decided = verdict_of(a_first, b_first), sign(a_first) * sign(b_first) < 0
@@ -168,18 +187,3 @@ def _row(
         preference_b_first=b_first,
         order_decided=order_decided,
     )
-
-
-def _missing(answer_a: str | None, answer_b: str | None) -> str:
-    if answer_a is None and answer_b is None:
-        return "missing_both"
-    return "missing_a" if answer_a is None else "missing_b"
-
-
-def _only(answers: Answers, prompts: set[str]) -> Answers:
-    outputs = {prompt: text for prompt, text in answers.outputs.items() if prompt in prompts}
-    return Answers(answers.source, answers.generator, outputs, {p: answers.datasets.get(p) for p in outputs})
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    return write_rows(path, json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))

@@ -12,29 +12,33 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from selfreward.errors import InputError
+from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.files import Offenders
-from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish
-from selfreward.evaluation.pairwise.human_sheet import Key, KeyItem, cells_sha256
-from selfreward.evaluation.pairwise.result import open_share, percent
-from selfreward.judging.parsing.verdicts import Ceiling, annotator_ceiling
+from selfreward.evaluation.ask.results import Evaluation, Tables
+from selfreward.evaluation.measure import File, Measure, Result
+from selfreward.evaluation.pairwise.human_sheet import KeyItem, SheetKey, cells_sha256, read_key
+from selfreward.evaluation.pairwise.result import percent
+from selfreward.judging.parsing.verdicts import AnnotatorAgreement, annotator_agreement
 from selfreward.reading.opening import read_text
-from selfreward.statistics import Figure
-from selfreward.store.run import Run
+from selfreward.statistics import Figure, open_share
 from selfreward.store.sealed import digest
 
 TABLE = "human_verdicts"
 _VERDICTS = {"0": "tie", "1": "1", "2": "2", "0.0": "tie", "1.0": "1", "2.0": "2", "tie": "tie"}
 
 
-@dataclass(frozen=True, slots=True)
+@plain_dataclass(frozen=True, slots=True)
 class HumanVerdict:
     """One annotator on one prompt; row of the table `human_verdicts`."""
 
@@ -51,8 +55,8 @@ class HumanVerdict:
     comment: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class HumanResult:
+@plain_dataclass(frozen=True, slots=True)
+class HumanResult(Result):
     """Majority verdicts; `win` is a's."""
 
     model_a: str
@@ -70,26 +74,69 @@ class HumanResult:
     """Prompts that the missing verdicts could still decide."""
     first_chosen: Figure
     """Of the verdicts that name a winner: the share for the response shown first; 50 % is no habit."""
-    agreement: Ceiling | None
+    agreement: AnnotatorAgreement | None
     """Over the prompts that everyone judged; None where there is none, or one annotator."""
     notes: tuple[str, ...]
     rows: tuple[HumanVerdict, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """For `--json`; the rows are in the table."""
-        values = asdict(self)
-        values.pop("rows")
-        return values
+    def text(self) -> str:
+        """Shares, how complete they are, and how far people agree."""
+        n_asked = self.n_prompts * self.n_annotators
+        shares = (("wins", self.win), ("ties", self.tie), ("losses", self.loss))
+        lines = [
+            f"{self.model_a} against {self.model_b}, majority of {self.n_annotators} people on {self.n_prompts} prompts",
+            *(f"  {word:<10} {percent(share)}" for word, share in shares),
+            f"  verdicts   {self.n_verdicts} of {n_asked}; {self.n_split} prompts split (ties), {self.n_open} open",
+            f"  place      the response shown first was chosen in {percent(self.first_chosen)}",
+        ]
+        if self.agreement is not None:
+            alpha = self.agreement.alpha.value
+            lines.append(
+                f"  agreement  pairs of verdicts {percent(self.agreement.pairwise)}, unanimous "
+                f"{percent(self.agreement.unanimous)}, Krippendorff's alpha {'n/a' if alpha is None else f'{alpha:.2f}'}"
+            )
+        return "\n".join([*lines, *(f"warning: {note}" for note in self.notes)])
 
 
-def read_sheets(key: Key, paths: Sequence[Path]) -> HumanResult:
+@dataclass(frozen=True, kw_only=True)
+class HumanImport(Measure[HumanResult, HumanResult]):
+    """Read filled sheets: majority and agreement."""
+
+    name = "human-import"
+    sheets: Annotated[tuple[Path, ...], Field(title="SHEET…")]
+    """The filled sheets (csv)."""
+    key: File
+    """The key.json that human-export wrote."""
+
+    def rows(self, ask: ModelAccess) -> HumanResult:
+        """Nobody is asked: people were."""
+        return read_sheets(read_key(self.key), self.sheets)
+
+    def tables(self, result: HumanResult) -> Iterable[Tables]:
+        """`human_verdicts`, a row for each annotator and prompt."""
+        evaluation = Evaluation(
+            measure="human",
+            model=result.model_a,
+            against=result.model_b,
+            judge=f"{result.n_annotators} people, majority",
+            prompts="human evaluation sheet",
+            n_prompts=result.n_prompts,
+            settings={"items": digest(sorted(row.item_id for row in result.rows))},
+        )
+        figures = evaluation.shares(result, "win", "tie", "loss")
+        if result.agreement is not None:
+            figures.append(evaluation.of_figure("pairwise_agreement", result.agreement.pairwise))
+            figures.append(evaluation.of_figure("alpha", result.agreement.alpha, "correlation"))
+        yield Tables(evaluation, figures, {TABLE: result.rows})
+
+
+def read_sheets(key: SheetKey, paths: Sequence[Path]) -> HumanResult:
     """All verdicts of the filled sheets, summed up. Sheets that are not given count as not filled in."""
     items = {item.item: item for item in key.items}
-    rows: dict[str, HumanVerdict] = {
-        item.item: HumanVerdict(
-            "", item.item, item.annotator, item.prompt, key.model_a, key.model_b, item.first, None, None
-        )
-        for item in key.items
+    names = (key.model_a, key.model_b)
+    rows = {
+        i.item: HumanVerdict("", i.item, i.annotator, i.prompt, *names, i.first, None, None)
+        for i in key.items
     }
     seen: set[str] = set()
     n_changed = 0
@@ -128,13 +175,17 @@ def majority(verdicts: Sequence[str | None], n_annotators: int) -> tuple[str | N
     return ("tie", "split") if 2 * (most + n_missing) <= n_annotators else (None, "open")
 
 
-def summarise(key: Key, rows: Sequence[HumanVerdict], notes: tuple[str, ...] = ()) -> HumanResult:
+def summarise(key: SheetKey, rows: Sequence[HumanVerdict], notes: tuple[str, ...] = ()) -> HumanResult:
     """Majorities, shares and agreement."""
     by_prompt: dict[str, list[str | None]] = {prompt: [] for prompt in key.prompts}
     for row in rows:
         by_prompt[row.prompt].append(row.verdict)
     outcomes = [majority(verdicts, key.n_annotators) for verdicts in by_prompt.values()]
     unknown = np.array([verdict is None for verdict, _ in outcomes])
+    win, tie, loss = (
+        open_share(np.array([verdict == outcome for verdict, _ in outcomes]), unknown)
+        for outcome in ("a", "tie", "b")
+    )
     decided = [row for row in rows if row.verdict in ("a", "b")]
     chosen_first = np.array([row.verdict == row.first for row in decided], dtype=bool)
     return HumanResult(
@@ -143,9 +194,9 @@ def summarise(key: Key, rows: Sequence[HumanVerdict], notes: tuple[str, ...] = (
         n_prompts=len(by_prompt),
         n_annotators=key.n_annotators,
         n_verdicts=sum(row.verdict is not None for row in rows),
-        win=open_share(np.array([verdict == "a" for verdict, _ in outcomes]), unknown),
-        tie=open_share(np.array([verdict == "tie" for verdict, _ in outcomes]), unknown),
-        loss=open_share(np.array([verdict == "b" for verdict, _ in outcomes]), unknown),
+        win=win,
+        tie=tie,
+        loss=loss,
         n_split=sum(how == "split" for _, how in outcomes),
         n_open=int(unknown.sum()),
         first_chosen=open_share(chosen_first, np.zeros(len(decided), dtype=bool), "verdicts"),
@@ -155,53 +206,11 @@ def summarise(key: Key, rows: Sequence[HumanVerdict], notes: tuple[str, ...] = (
     )
 
 
-def publish_human(run: Run, result: HumanResult) -> None:
-    """Verdicts and shares as tables of a run."""
-    evaluation = Evaluation(
-        measure="human",
-        model=result.model_a,
-        against=result.model_b,
-        judge=f"{result.n_annotators} people, majority",
-        prompts="human evaluation sheet",
-        n_prompts=result.n_prompts,
-        settings={"items": digest(sorted(row.item_id for row in result.rows))},
-    )
-    rows = [replace(row, evaluation_id=evaluation.id) for row in result.rows]
-    figures = [
-        evaluation.of_figure(name, getattr(result, name), scale=100.0) for name in ("win", "tie", "loss")
-    ]
-    if result.agreement is not None:
-        figures.append(evaluation.of_figure("pairwise_agreement", result.agreement.pairwise, scale=100.0))
-        figures.append(evaluation.of_figure("alpha", result.agreement.alpha, unit="correlation"))
-    publish(run, evaluation, {TABLE: (rows, HumanVerdict), FIGURES: (figures, EvaluationFigure)})
-
-
-def format_human(result: HumanResult) -> str:
-    """For a terminal."""
-    n_asked = result.n_prompts * result.n_annotators
-    lines = [
-        f"{result.model_a} against {result.model_b}, majority of {result.n_annotators} people on {result.n_prompts} prompts",
-        *(f"  {word:<10} {percent(getattr(result, name))}" for name, word in _WORDS),
-        f"  verdicts   {result.n_verdicts} of {n_asked}; {result.n_split} prompts split (ties), {result.n_open} open",
-        f"  place      the response shown first was chosen in {percent(result.first_chosen)}",
-    ]
-    if result.agreement is not None:
-        alpha = result.agreement.alpha.value
-        lines.append(
-            f"  agreement  pairs of verdicts {percent(result.agreement.pairwise)}, unanimous "
-            f"{percent(result.agreement.unanimous)}, Krippendorff's alpha {'n/a' if alpha is None else f'{alpha:.2f}'}"
-        )
-    return "\n".join([*lines, *(f"warning: {note}" for note in result.notes)])
-
-
-_WORDS = (("win", "wins"), ("tie", "ties"), ("loss", "losses"))
-
-
-def _agreement(verdicts: Sequence[Sequence[str | None]], n_annotators: int) -> Ceiling | None:
+def _agreement(verdicts: Sequence[Sequence[str | None]], n_annotators: int) -> AnnotatorAgreement | None:
     codes = {"tie": 0, "a": 1, "b": 2}
     whole = [[codes[v] for v in of_prompt if v is not None] for of_prompt in verdicts]
     whole = [of_prompt for of_prompt in whole if len(of_prompt) == n_annotators]
-    return annotator_ceiling(whole) if whole and n_annotators > 1 else None
+    return annotator_agreement(whole) if whole and n_annotators > 1 else None
 
 
 def _sheet(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -18,14 +18,27 @@ import io
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from selfreward.errors import InputError, UsageError
+from selfreward.evaluation.ask.answers import ModelAccess, greedy, write_text
 from selfreward.evaluation.ask.files import Answers
-from selfreward.evaluation.ask.results import write_rows
+from selfreward.evaluation.measure import (
+    ModelName,
+    Out,
+    PromptsFile,
+    RandomSeed,
+    Result,
+    Temperature,
+    WithAnswers,
+)
 from selfreward.tables import row_id
+from selfreward.unkeyed import Count
 
 COLUMNS = ("item", "prompt", "response_1", "response_2", "verdict", "comment")
 INSTRUCTIONS = """For each row read the prompt and both responses, then write into `verdict`:
@@ -40,7 +53,7 @@ Judge how well the person who asked is served. Being longer is no merit of its o
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-@dataclass(frozen=True, slots=True)
+@plain_dataclass(frozen=True, slots=True)
 class KeyItem:
     """One row of one sheet: what the annotator is not told."""
 
@@ -53,8 +66,8 @@ class KeyItem:
     """Of the prompt and both responses as they stand in the sheet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+@plain_dataclass(frozen=True, slots=True)
+class SheetKey:
     """The whole key. `left_out` counts prompts that were not exported, by reason."""
 
     model_a: str
@@ -70,18 +83,68 @@ class Key:
         return list(dict.fromkeys(item.prompt for item in self.items))
 
 
-@dataclass(frozen=True, slots=True)
-class Sheets:
+@plain_dataclass(frozen=True, slots=True)
+class HumanSheets(Result):
     """What was written."""
 
     key_path: Path
     paths: tuple[Path, ...]
-    key: Key
+    key: SheetKey
+    n_not_drawn: int = 0
+    """Prompts that were left out before anything was answered."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "sheets": [str(path) for path in self.paths],
+            "key": str(self.key_path),
+            "prompts": len(self.key.prompts),
+            "left_out": {"not_drawn": self.n_not_drawn, **self.key.left_out},
+        }
+
+    def text(self) -> str:
+        """Which file is for whom."""
+        left_out = self.to_dict()["left_out"].items()
+        words = ", ".join(f"{count} {reason}" for reason, count in left_out if count)
+        lines = [f"{len(self.key.prompts)} prompts" + (f" (left out: {words})" if words else "")]
+        lines += [f"{path}: for one annotator" for path in self.paths]
+        return "\n".join(
+            [*lines, f"{self.key_path}: says whose answer is whose; keep it from the annotators"]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HumanExport(WithAnswers[HumanSheets, HumanSheets]):
+    """Write blind sheets for people."""
+
+    name = "human-export"
+    a: ModelName
+    """A model, M1 of --run, or a file of answers."""
+    b: ModelName
+    """Who it is compared with."""
+    out: Out
+    prompts: PromptsFile | None = None
+    n: Count = 50
+    """Prompts on each sheet."""
+    annotators: Count = 3
+    """People, one sheet each."""
+    seed: RandomSeed = 0
+    """Of the draw, the order and the sides."""
+    temperature: Temperature = 0.0
+
+    def rows(self, ask: ModelAccess) -> HumanSheets:
+        """Draw, answer and write; the draw comes first, so that nothing is answered in vain."""
+        prompts = ask.prompts(self.prompts, self.n)
+        sampling = greedy(self.max_tokens, self.temperature)
+        a, b = (ask.answers(side, prompts, sampling) for side in (self.a, self.b))
+        ask.claim()
+        sheets = export_sheets(a, b, ask.out, self.n, self.annotators, self.seed)
+        return replace(sheets, n_not_drawn=prompts.n_in_source - len(prompts.texts))
 
 
 def export_sheets(
     a: Answers, b: Answers, out: Path, n_prompts: int = 50, n_annotators: int = 3, seed: int = 0
-) -> Sheets:
+) -> HumanSheets:
     """Write one blind sheet for each annotator, the instructions and the key.
 
     Prompts are drawn by a hash with the seed among those that both answered. Raises UsageError where OUT holds the
@@ -100,7 +163,7 @@ def export_sheets(
         items += [item for item, _ in rows]
         sheets.append(_csv([cells for _, cells in rows]))
     names = (a.generator or "a", b.generator or "b")
-    key = Key(names[0], names[1], n_annotators, seed, left_out, tuple(items))
+    key = SheetKey(names[0], names[1], n_annotators, seed, left_out, tuple(items))
     content = json.dumps(asdict(key), indent=1, ensure_ascii=False)
     key_path = out / "key.json"
     if key_path.exists() and key_path.read_text(encoding="utf-8") != content:
@@ -108,19 +171,19 @@ def export_sheets(
             f"{key_path}: is the key of another export, and without it its sheets cannot be read; choose another --out"
         )
     paths = tuple(
-        write_rows(out / f"sheet-{number}.csv", "\ufeff" + text)
+        write_text(out / f"sheet-{number}.csv", "\ufeff" + text)
         for number, text in enumerate(sheets, start=1)
     )
-    write_rows(out / "instructions.txt", INSTRUCTIONS)
-    return Sheets(write_rows(key_path, content), paths, key)
+    write_text(out / "instructions.txt", INSTRUCTIONS)
+    return HumanSheets(write_text(key_path, content), paths, key)
 
 
-def read_key(path: Path) -> Key:
+def read_key(path: Path) -> SheetKey:
     """The key of an export. Raises InputError."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         items = tuple(KeyItem(**item) for item in values.pop("items"))
-        return Key(**values, items=items)
+        return SheetKey(**values, items=items)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected the key.json that human-export wrote") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

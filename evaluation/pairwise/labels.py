@@ -11,46 +11,31 @@ a jsonl file with these columns.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from selfreward.engines.base import Completion, Request, Sampling
-from selfreward.engines.references import ModelRef
-from selfreward.errors import InputError
-from selfreward.evaluation.ask.answers import Prompts
-from selfreward.evaluation.ask.requests import Terms, asking
-from selfreward.evaluation.ask.results import Evaluation, publish, write_rows
+from selfreward.errors import InputError, UsageError
+from selfreward.evaluation.ask.answers import ModelAccess, prompts_sha256
+from selfreward.evaluation.ask.results import Evaluation, Tables
+from selfreward.evaluation.measure import File, Folder, ModelName, NMax, Result, WithJudge
 from selfreward.judging.parsing.scores import own_words
 from selfreward.judging.prompts.markers import fill
 from selfreward.reading.files import read_rows
-from selfreward.store import durable, lock
-from selfreward.store.run import Run
-from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
+from selfreward.text import format_table
 
 TABLE = "prompt_labels"
 CATEGORIES = (
-    "writing",
-    "editing",
-    "summary",
-    "ideas",
-    "facts",
-    "explanation",
-    "advice",
-    "instructions",
-    "planning",
-    "maths",
-    "logic",
-    "code",
-    "data",
-    "translation",
-    "roleplay",
-    "other",
+    *("writing", "editing", "summary", "ideas", "facts", "explanation", "advice", "instructions"),
+    *("planning", "maths", "logic", "code", "data", "translation", "roleplay", "other"),
 )
 LENGTHS = ("a sentence", "a few sentences", "one or two paragraphs", "several paragraphs", "a page or more")
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=60)
@@ -66,7 +51,7 @@ Complexity: a whole number from 1 (anyone can answer at once) to 10 (an expert n
 Length: how long a good answer is, one of {lengths}"""
 
 
-@dataclass(frozen=True, slots=True)
+@plain_dataclass(frozen=True, slots=True)
 class PromptLabel:
     """One prompt's labels; row of the table `prompt_labels`."""
 
@@ -81,24 +66,69 @@ class PromptLabel:
     judge: str | None
 
 
-def label_prompts(prompts: Prompts, judge: ModelRef, out: Path, terms: Terms) -> list[PromptLabel]:
-    """Ask for the labels of every prompt; OUT gets `labels.jsonl` and the journal."""
-    requests = [
-        Request(row_id("label", text), (Message("user", _question(text)),), SAMPLING)
-        for text in prompts.texts
-    ]
-    with (
-        lock.hold(durable.make_folder(out), "selfreward evaluate label-prompts"),
-        asking(judge, out / ".work", "labels", terms) as asked,
-    ):
-        found = asked.complete(requests, f"of {prompts.source}")
-        labels = [
-            read_label(text, found[request.id, 0], judge.name)
-            for text, request in zip(prompts.texts, requests, strict=True)
-        ]
-        lines = [json.dumps(_plain(label), ensure_ascii=False) + "\n" for label in labels]
-        write_rows(out / "labels.jsonl", "".join(lines))
-    return labels
+@plain_dataclass(frozen=True, slots=True)
+class PromptLabels(Result):
+    """The labels, and where the prompts are from."""
+
+    source: str
+    rows: tuple[PromptLabel, ...]
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """For `--json`: the rows themselves."""
+        return [asdict(label) for label in self.rows]
+
+    def text(self) -> str:
+        """How many prompts of each kind."""
+        rows = []
+        for name in ("category", "complexity", "expected_length", "status"):
+            counts = Counter(getattr(label, name) for label in self.rows)
+            rows += [(name, "-" if key is None else key, n) for key, n in counts.most_common()]
+        return format_table(("label", "", "prompts"), rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPrompts(WithJudge[PromptLabels, PromptLabels]):
+    """Category, complexity and expected length of prompts, for breakdowns."""
+
+    name = "label-prompts"
+    prompts: File | None = None
+    """json or jsonl with instruction or prompt."""
+    judge: ModelName | None = None
+    """The model that labels."""
+    out: Folder | None = None
+    """Folder for labels.jsonl and the journal."""
+    labels: File | None = None
+    """Or labels that exist (jsonl), to put into --run."""
+    n_max: NMax | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is None and None in (self.prompts, self.judge, self.out):
+            raise UsageError(
+                "label-prompts: expected --prompts FILE --judge MODEL --out DIR, or --labels FILE"
+            )
+
+    def rows(self, ask: ModelAccess) -> PromptLabels:
+        """Ask for the labels of every prompt; OUT gets `labels.jsonl` and the journal."""
+        if self.labels is not None:
+            return PromptLabels(self.labels.name, tuple(read_labels(self.labels)))
+        prompts, judge = ask.prompts(self.prompts, self.n_max), str(self.judge)
+        ids = {text: row_id("label", text) for text in prompts.texts}
+        requests = [Request(i, (Message("user", _question(text)),), SAMPLING) for text, i in ids.items()]
+        with ask.judge(judge, "labels") as generation:
+            found = generation.complete(requests, f"of {prompts.source}")
+        name = ask.models.ref(judge).name
+        labels = tuple(read_label(text, found[i, 0], name) for text, i in ids.items())
+        written = map(asdict, labels)
+        ask.write("labels.jsonl", ({k: v for k, v in row.items() if k != "evaluation_id"} for row in written))
+        return PromptLabels(prompts.source, labels)
+
+    def tables(self, result: PromptLabels) -> Iterable[Tables]:
+        """`prompt_labels`, a row for each prompt."""
+        settings = {"prompts": prompts_sha256(label.instruction for label in result.rows)}
+        evaluation = Evaluation(
+            "labels", "prompts", None, result.rows[0].judge, result.source, len(result.rows), settings
+        )
+        yield Tables(evaluation, (), {TABLE: result.rows})
 
 
 def read_label(instruction: str, completion: Completion, judge: str) -> PromptLabel:
@@ -144,26 +174,6 @@ def read_labels(path: Path) -> list[PromptLabel]:
     return list(labels.values())
 
 
-def publish_labels(run: Run, labels: Sequence[PromptLabel], source: str) -> None:
-    """Make the labels the run's `prompt_labels`."""
-    judge = labels[0].judge if labels else None
-    settings = {"prompts": digest(sorted(label.instruction for label in labels))}
-    evaluation = Evaluation("labels", "prompts", None, judge, source, len(labels), settings)
-    rows = [PromptLabel(**{**asdict(label), "evaluation_id": evaluation.id}) for label in labels]
-    publish(run, evaluation, {TABLE: (rows, PromptLabel)})
-
-
-def format_labels(labels: Sequence[PromptLabel]) -> str:
-    """How many prompts of each kind, for a terminal."""
-    from selfreward.text import format_table
-
-    rows = []
-    for name in ("category", "complexity", "expected_length", "status"):
-        counts = Counter(getattr(label, name) for label in labels)
-        rows += [(name, "-" if key is None else key, n) for key, n in counts.most_common()]
-    return format_table(("label", "", "prompts"), rows)
-
-
 def _question(request: str) -> str:
     values = {"request": request, "categories": ", ".join(CATEGORIES), "lengths": ", ".join(LENGTHS)}
     return fill(_QUESTION, r"\{(\w+)\}", values)
@@ -185,9 +195,3 @@ def _why(completion: Completion) -> str:
     if not completion.text.strip():
         return "empty"
     return "truncated" if completion.finish_reason == "length" else "no_label"
-
-
-def _plain(label: PromptLabel) -> dict[str, Any]:
-    values = asdict(label)
-    values.pop("evaluation_id")
-    return values

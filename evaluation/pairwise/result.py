@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from selfreward.statistics import Figure, Resampler
+from selfreward.evaluation.measure import Result
+from selfreward.statistics import Figure, open_share
 
-N_BOOTSTRAP = 2000
 DRAW = 1.5
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class HeadToHeadRow:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadToHead:
+class HeadToHeadResult(Result):
     """The outcome. Shares are of the prompts with a verdict; `win` is a's."""
 
     model_a: str
@@ -69,11 +66,24 @@ class HeadToHead:
     rows: tuple[HeadToHeadRow, ...]
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """For `--json`; the rows are in the table and the file."""
-        values = asdict(self)
-        values.pop("rows")
-        return values
+    def text(self) -> str:
+        """Shares with their intervals, the order, the lengths."""
+        lines = [f"{self.model_a} against {self.model_b}, judged by {self.judge} in both orders"]
+        lines += [
+            f"  {word:<8} {percent(share)}"
+            for word, share in (("wins", self.win), ("ties", self.tie), ("losses", self.loss))
+        ]
+        unjudged = ", ".join(f"{n} {status}" for status, n in self.unjudged.items())
+        unjudged = f" ({unjudged}; counted both ways in the intervals)" if unjudged else ""
+        lines.append(f"  judged   {self.n_judged} of {self.n_prompts} prompts{unjudged}")
+        lines.append(f"  order    the same place won twice on {percent(self.order_decided)}")
+        if self.n_identical:
+            lines.append(f"  equal    {self.n_identical} pairs of answers are identical: ties without asking")
+        a, b = ("n/a" if x is None else f"{x:,.0f}" for x in (self.avg_length_a, self.avg_length_b))
+        longer = self.longer_wins
+        won = "" if longer is None else f"; the longer answer won {100 * longer:.1f} % of the decided"
+        lines.append(f"  length   {a} against {b} characters{won}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def verdict_of(preference_a_first: float, preference_b_first: float) -> str:
@@ -86,16 +96,16 @@ def verdict_of(preference_a_first: float, preference_b_first: float) -> str:
     return {frozenset({1}): "b", frozenset({-1}): "a"}.get(frozenset(verdicts), "tie")
 
 
-def summarise(rows: Sequence[HeadToHeadRow], names: tuple[str, str], judge: str) -> HeadToHead:
-    """Shares and intervals from judged rows."""
+def summarise(rows: Sequence[HeadToHeadRow]) -> HeadToHeadResult:
+    """Shares and intervals from judged rows, all of the same two models before one judge."""
     unknown = np.array([row.verdict is None for row in rows])
     asked_twice = [row for row in rows if row.order_decided is not None]
     turned = np.array([row.order_decided is True for row in rows])
     not_asked = np.array([row.order_decided is None for row in rows])
-    return HeadToHead(
-        model_a=names[0],
-        model_b=names[1],
-        judge=judge,
+    return HeadToHeadResult(
+        model_a=rows[0].model_a,
+        model_b=rows[0].model_b,
+        judge=rows[0].judge,
         n_prompts=len(rows),
         n_judged=int((~unknown).sum()),
         win=open_share(np.array([row.verdict == "a" for row in rows]), unknown),
@@ -111,55 +121,13 @@ def summarise(rows: Sequence[HeadToHeadRow], names: tuple[str, str], judge: str)
     )
 
 
-def open_share(counted: Mask, unknown: Mask, of: str = "prompts") -> Figure:
-    """Share of the known; in the interval the unknown count against it (low) and for it (high)."""
-    n_known = int((~unknown).sum())
-    if not n_known:
-        return Figure(None, None, None, 0, of, int(unknown.sum()))
-    value = float((counted & ~unknown).sum() / n_known)
-    low_series, high_series = (counted & ~unknown).astype(float), (counted | unknown).astype(float)
-    if len(counted) < 2:
-        return Figure(value, None, None, n_known, of, int(unknown.sum()))
-    totals = Resampler(len(counted), N_BOOTSTRAP).totals(np.stack([low_series, high_series], axis=1))
-    low, high = np.percentile(totals[:, 0], 2.5), np.percentile(totals[:, 1], 97.5)
-    n = len(counted)
-    return Figure(value, float(low / n), float(high / n), n_known, of, int(unknown.sum()), N_BOOTSTRAP)
-
-
-def format_head_to_head(result: HeadToHead) -> str:
-    """For a terminal."""
-    lines = [f"{result.model_a} against {result.model_b}, judged by {result.judge} in both orders"]
-    for name, word in (("win", "wins"), ("tie", "ties"), ("loss", "losses")):
-        lines.append(f"  {word:<8} {percent(getattr(result, name))}")
-    unjudged = ", ".join(f"{n} {status}" for status, n in result.unjudged.items())
-    lines.append(
-        f"  judged   {result.n_judged} of {result.n_prompts} prompts"
-        + (f" ({unjudged}; counted both ways in the intervals)" if unjudged else "")
-    )
-    lines.append(f"  order    the same place won twice on {percent(result.order_decided)}")
-    if result.n_identical:
-        lines.append(f"  equal    {result.n_identical} pairs of answers are identical: ties without asking")
-    lines.append(
-        f"  length   {_characters(result.avg_length_a)} against {_characters(result.avg_length_b)} characters"
-        + (
-            f"; the longer answer won {100 * result.longer_wins:.1f} % of the decided"
-            if result.longer_wins is not None
-            else ""
-        )
-    )
-    return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])
-
-
-def percent(figure: Figure) -> str:
-    """`55.5 % [49.2, 61.7]`, or what is missing."""
+def percent(figure: Figure, sign: str = "") -> str:
+    """`55.5 % [49.2, 61.7] (n = 256)`, or what is missing."""
     if figure.value is None:
         return "n/a"
-    interval = (
-        ""
-        if figure.low is None or figure.high is None
-        else f" [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
-    )
-    return f"{100 * figure.value:.1f} %{interval} (n = {figure.n})"
+    ends = [f"{100 * end:{sign}.1f}" for end in (figure.low, figure.high) if end is not None]
+    interval = f" [{', '.join(ends)}]" if ends else ""
+    return f"{100 * figure.value:{sign}.1f} %{interval} (n = {figure.n})"
 
 
 def sign(preference: float) -> int:
@@ -181,7 +149,3 @@ def _longer_wins(rows: Sequence[HeadToHeadRow]) -> float | None:
 def _mean(values: Sequence[int | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _characters(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.0f}"

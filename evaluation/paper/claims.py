@@ -2,7 +2,7 @@
 
 Both sides are the run's own, before the same judge on the same prompts, so that the answer is fair whatever the base
 model. A claim holds where the 95 % intervals lie apart the right way, does not hold where they lie apart the other way,
-and is undecided where they meet; lengths have no interval and are taken as they are.
+and is undecided where they meet; lengths have no interval and are taken as they are. Outdated figures decide nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from selfreward.evaluation.paper.figures import paper_figures
 from selfreward.evaluation.paper.run_figures import RunFigure
+from selfreward.summary.paper import paper_figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ def _head_to_heads(own: list[RunFigure], newer: str, older: str) -> Iterator[tup
     """(wins, losses) of the newer model, from every evaluation of the two."""
     by_evaluation: dict[str, dict[str, RunFigure]] = {}
     for figure in own:
-        if (figure.measure, figure.model, figure.against) == ("head_to_head", newer, older):
+        wanted = ("head_to_head", newer, older)
+        if (figure.measure, figure.model, figure.against) == wanted and not figure.outdated:
             by_evaluation.setdefault(figure.source, {})[figure.figure] = figure
     for shares in by_evaluation.values():
         if {"win", "loss"} <= shares.keys() and shares["win"].value is not None:
@@ -90,7 +91,8 @@ def _same_conditions(old: RunFigure, new: RunFigure) -> bool:
 
 def _matching(own: list[RunFigure], measure: str, figure: str, model: str) -> list[RunFigure]:
     wanted = (measure, figure, model, None)
-    return [f for f in own if (f.measure, f.figure, f.model, f.part) == wanted and f.value is not None]
+    current = [f for f in own if f.value is not None and not f.outdated]
+    return [f for f in current if (f.measure, f.figure, f.model, f.part) == wanted]
 
 
 def verdict(lower: RunFigure, higher: RunFigure) -> str:

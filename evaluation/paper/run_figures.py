@@ -1,4 +1,4 @@
-"""What a run knows about itself, in one shape: from the manifests of its steps and from its own evaluations.
+"""What a run knows about itself, in one shape: its summary's figures and those of its own evaluations.
 
 Models are called M0, M1, SFT, … here, whatever hash stands behind the name in a row.
 """
@@ -6,12 +6,14 @@ Models are called M0, M1, SFT, … here, whatever hash stands behind the name in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from selfreward.evaluation.ask.results import figures
+from selfreward.evaluation.ask.results import FIGURES, EvaluationFigure
+from selfreward.statistics import Figure
 from selfreward.store.run import Run
+from selfreward.summary.facts import Summary, summarize
+from selfreward.tables import from_table
 
 JUDGE_FIGURES = ("pairwise_ties_left_out", "five_best", "exact_match", "spearman", "kendall_tau")
 _CORRELATIONS = ("spearman", "kendall_tau")
@@ -24,155 +26,107 @@ class RunFigure:
     measure: str
     figure: str
     model: str
-    against: str | None
-    part: str | None
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int | None
-    unit: str
-    judge: str | None
-    reference: str | None
-    prompts: str
-    n_prompts: int | None
-    source: str
+    against: str | None = None
+    part: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    unit: str = "percent"
+    judge: str | None = None
+    reference: str | None = None
+    prompts: str = ""
+    n_prompts: int | None = None
+    source: str = ""
     """The dataset or the `evaluation_id` it is from."""
+    outdated: bool = False
+    """Whether its model or its inputs are no longer the run's current ones."""
 
 
 def run_figures(run: Run) -> list[RunFigure]:
     """Everything that has a counterpart in the paper, and the same for models that have none."""
-    found = [*_alpaca(run), *_judges(run), *_data(run)]
-    found += [_own(row) for row in figures(run) if row["part"] != "unscored_wrong"]
+    summary = summarize(run)
+    found = [*_alpaca(summary), *_judges(summary), *_data(summary)]
+    found = [replace(figure, outdated=figure.source in summary.outdated) for figure in found]
+    if run.has(FIGURES):
+        rows = from_table(run.current(FIGURES).table(), EvaluationFigure)
+        found += [_own(row, _stale_models(summary)) for row in rows if row.part != "unscored_wrong"]
     return found
 
 
-def _notes(run: Run, name: str) -> dict[str, Any]:
-    notes: dict[str, Any] = run.current(name).manifest["counts"]["notes"]
-    return notes
+def _alpaca(summary: Summary) -> Iterator[RunFigure]:
+    for rate in summary.win_rates:
+        row = rate.figures
+        common = RunFigure(
+            "alpaca", "win_rate", rate.model, n=row.n_annotated, judge=row.annotator, reference=row.reference,
+            prompts="of the run's evaluate.alpaca", n_prompts=row.n_total, source=rate.dataset,
+        )  # fmt: skip
+        yield replace(common, value=row.win_rate, low=row.win_rate_ci_low, high=row.win_rate_ci_high)
+        yield replace(common, figure="avg_length", unit="characters", value=row.avg_length)
 
 
-def _iterations(run: Run, kind: str) -> Iterator[tuple[int, str]]:
-    names = [name for name in run.names() if name.endswith(f"/{kind}")]
-    for name in sorted(names, key=lambda name: int(name.split("/")[0].removeprefix("iter"))):
-        yield int(name.split("/")[0].removeprefix("iter")), name
+def _judges(summary: Summary) -> Iterator[RunFigure]:
+    for judge in summary.judges:
+        for name in JUDGE_FIGURES:
+            if figure := judge.notes.figure(name):
+                unit, scale = ("correlation", 1.0) if name in _CORRELATIONS else ("percent", 100.0)
+                value, low, high = _scaled(figure, scale)
+                yield RunFigure(
+                    "judge", name, judge.model, "people", None, value, low, high, figure.n, unit, judge.model,
+                    prompts="the run's EFT eval split", n_prompts=judge.notes.n_prompts, source=judge.dataset,
+                )  # fmt: skip
 
 
-def _alpaca(run: Run) -> Iterator[RunFigure]:
-    for number, name in _iterations(run, "annotations"):
-        alpaca = _notes(run, name).get("alpaca") or {}
-        for figure, unit in (("win_rate", "percent"), ("avg_length", "characters")):
-            low, high = (
-                (alpaca.get("win_rate_ci_low"), alpaca.get("win_rate_ci_high"))
-                if figure == "win_rate"
-                else (None, None)
-            )
-            yield RunFigure(
-                measure="alpaca",
-                figure=figure,
-                model=f"M{number}",
-                against=None,
-                part=None,
-                value=alpaca.get(figure),
-                low=low,
-                high=high,
-                n=alpaca.get("n_annotated"),
-                unit=unit,
-                judge=alpaca.get("annotator"),
-                reference=alpaca.get("reference"),
-                prompts="of the run's evaluate.alpaca",
-                n_prompts=alpaca.get("n_total"),
-                source=name,
-            )
+def _scaled(figure: Figure, scale: float) -> tuple[float | None, ...]:
+    return tuple(None if x is None else scale * x for x in (figure.value, figure.low, figure.high))
 
 
-def _judges(run: Run) -> Iterator[RunFigure]:
-    for number, name in _iterations(run, "judge_eval"):
-        agreement: dict[str, Any] = _notes(run, name).get("agreement") or {}
-        for figure in JUDGE_FIGURES if agreement else ():
-            values: dict[str, Any] = agreement["judge"][figure]
-            scale = 1.0 if figure in _CORRELATIONS else 100.0
-            yield RunFigure(
-                measure="judge",
-                figure=figure,
-                model=f"M{number}",
-                against="people",
-                part=None,
-                value=_scaled(values["value"], scale),
-                low=_scaled(values["low"], scale),
-                high=_scaled(values["high"], scale),
-                n=values["n"],
-                unit="correlation" if scale == 1.0 else "percent",
-                judge=f"M{number}",
-                reference=None,
-                prompts="the run's EFT eval split",
-                n_prompts=agreement["counts"]["n_prompts"],
-                source=name,
-            )
+def _data(summary: Summary) -> Iterator[RunFigure]:
+    counts = [
+        (step.what.replace("EFT", "eft"), "M1", step.n, step.dataset) for step in summary.eft if step.paper
+    ]
+    if ift := summary.versions.get("ift"):
+        counts.insert(0, ("ift rows", "M1", ift.n_rows, "ift"))
+    for iteration in summary.iterations:
+        steps = [step for step in iteration.funnel if step.what == "pairs"]
+        counts += [("pairs", f"M{iteration.number + 1}", step.n, step.dataset) for step in steps]
+    for figure, model, n, source in counts:
+        yield RunFigure("data", figure, model, value=n, unit="count", source=source)
 
 
-def _scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None else scale * value
+def _stale_models(summary: Summary) -> Mapping[str, str | None]:
+    """Model of the run -> the hash that rows about its current version name; None where that one is outdated."""
+    return {
+        trained.model: None
+        if trained.model in summary.outdated
+        else summary.versions[trained.model].content_sha256
+        for trained in summary.trained
+    }
 
 
-def _data(run: Run) -> Iterator[RunFigure]:
-    def count(figure: str, model: str, n: int, source: str) -> RunFigure:
-        return RunFigure(
-            measure="data",
-            figure=figure,
-            model=model,
-            against=None,
-            part=None,
-            value=float(n),
-            low=None,
-            high=None,
-            n=None,
-            unit="count",
-            judge=None,
-            reference=None,
-            prompts="",
-            n_prompts=None,
-            source=source,
-        )
-
-    if run.has("ift"):
-        yield count("ift rows", "M1", run.current("ift").n_rows, "ift")
-    if run.has("eft"):
-        rows = run.current("eft").table(["split", "accepted"]).to_pylist()
-        accepted = sum(row["split"] == "train" and row["accepted"] for row in rows)
-        yield count("eft rows, train", "M1", accepted, "eft")
-        yield count("eft rows, eval", "M1", sum(row["split"] == "eval" for row in rows), "eft")
-    for number, name in _iterations(run, "pairs"):
-        yield count("pairs", f"M{number + 1}", run.current(name).n_rows, name)
-
-
-def _own(row: dict[str, Any]) -> RunFigure:
+def _own(row: EvaluationFigure, hashes: Mapping[str, str | None]) -> RunFigure:
     """A row of the figures; of two models the later one stands first, whoever was called a."""
-    against = row["against"]
+    compared = row.against if row.measure in ("head_to_head", "human") else None
     return _later_first(
         RunFigure(
-            measure=row["measure"],
-            figure="accuracy" if row["measure"] == "nlp" else row["figure"],
-            model=short_name(row["model"]),
-            against=short_name(against) if against and row["measure"] in ("head_to_head", "human") else None,
-            part=row["part"],
-            value=row["value"],
-            low=row["low"],
-            high=row["high"],
-            n=row["n"],
-            unit=row["unit"],
-            judge=row["judge"],
-            reference=against if row["measure"] == "alpaca" else None,
-            prompts=row["prompts"],
-            n_prompts=row["n_prompts"],
-            source=row["evaluation_id"],
+            row.measure, "accuracy" if row.measure == "nlp" else row.figure, short_name(row.model),
+            short_name(compared) if compared else None, row.part, row.value, row.low, row.high, row.n, row.unit, row.judge,
+            reference=row.against if row.measure == "alpaca" else None,
+            prompts=row.prompts, n_prompts=row.n_prompts, source=row.evaluation_id,
+            outdated=any(_is_stale(name, hashes) for name in (row.model, compared, row.judge) if name),
         )
-    )
+    )  # fmt: skip
+
+
+def _is_stale(named: str, hashes: Mapping[str, str | None]) -> bool:
+    """Whether `M2@4567…` is no longer the run's M2; a model that the run does not hold cannot be told."""
+    model, _, digest = named.partition("@")
+    current = hashes.get(model, digest)
+    return current is None or not current.startswith(digest)
 
 
 def _later_first(figure: RunFigure) -> RunFigure:
-    if figure.against is None or figure.measure not in ("head_to_head", "human"):
-        return figure
-    if _place(figure.model) >= _place(figure.against):
+    if figure.against is None or _place(figure.model) >= _place(figure.against):
         return figure
     mirrored = {"win": "loss", "loss": "win"}.get(figure.figure, figure.figure)
     return replace(figure, model=figure.against, against=figure.model, figure=mirrored)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from selfreward.config.run import RunConfig
 from selfreward.evaluation.paper.claims import Claim, claims_of
-from selfreward.evaluation.paper.figures import BASE_MODEL, SETTINGS, PaperFigure, paper_figures
 from selfreward.evaluation.paper.run_figures import RunFigure, run_figures
 from selfreward.store.run import Run
+from selfreward.summary.paper import BASE_MODEL, SETTINGS, PaperFigure, paper_figures
 from selfreward.text import format_table
 
 
@@ -33,13 +33,15 @@ class Comparison:
     unit: str
     paper: float | None
     """NULL: the paper has no such model."""
-    run: float | None
+    run: float | None = None
     """NULL: not measured in this run."""
-    low: float | None
-    high: float | None
-    n: int | None
-    differences: tuple[str, ...]
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    differences: tuple[str, ...] = ()
     """What a fair comparison would have to share and this one does not."""
+    outdated: bool = False
+    """Whether the run's figure is of a model or of rows that it has made anew since."""
 
     @property
     def fair(self) -> bool | None:
@@ -72,7 +74,7 @@ def compare_with_paper(run: Run, config: RunConfig) -> PaperReport:
     known = {(p.measure, p.figure, p.part) for p in paper_figures()}
     for figure in own:
         if id(figure) not in counterparts and (figure.measure, figure.figure, figure.part) in known:
-            rows.append(_without_counterpart(figure))
+            rows.append(_row(None, figure, config))
     return PaperReport(config.model, tuple(rows), tuple(claims_of(own)))
 
 
@@ -82,42 +84,32 @@ def _is_counterpart(figure: RunFigure, published: PaperFigure) -> bool:
     return all(getattr(figure, k) == getattr(published, k) for k in keys if k not in ignored)
 
 
-def _row(published: PaperFigure, mine: RunFigure | None, config: RunConfig) -> Comparison:
-    return Comparison(
-        measure=published.measure,
-        figure=published.figure,
-        model=published.model,
-        against=published.against,
-        part=published.part,
-        unit=published.unit,
-        paper=published.value,
-        run=mine.value if mine else None,
-        low=mine.low if mine else None,
-        high=mine.high if mine else None,
-        n=mine.n if mine else None,
-        differences=tuple(_differences(published, mine, config)) if mine else (),
+def _row(published: PaperFigure | None, mine: RunFigure | None, config: RunConfig) -> Comparison:
+    """A figure of the paper and the run's counterpart; one of them may be missing."""
+    named = published or mine
+    assert named is not None
+    keys = ("measure", "figure", "model", "against", "part", "unit")
+    row = Comparison(
+        **{key: getattr(named, key) for key in keys}, paper=published.value if published else None
     )
-
-
-def _without_counterpart(mine: RunFigure) -> Comparison:
-    return Comparison(
-        mine.measure,
-        mine.figure,
-        mine.model,
-        mine.against,
-        mine.part,
-        mine.unit,
-        None,
-        mine.value,
-        mine.low,
-        mine.high,
-        mine.n,
-        (),
+    if mine is None:
+        return row
+    between = tuple(_differences(published, mine, config)) if published else ()
+    return replace(
+        row,
+        run=mine.value,
+        low=mine.low,
+        high=mine.high,
+        n=mine.n,
+        differences=between,
+        outdated=mine.outdated,
     )
 
 
 def _differences(published: PaperFigure, mine: RunFigure, config: RunConfig) -> Iterator[str]:
     """In words, everything that stands between the two numbers."""
+    if mine.outdated:
+        yield "OUTDATED: of a model or of rows that the run has made anew since"
     setting = SETTINGS[published.measure]
     from_people_alone = published.figure in ("ift rows", "eft rows, eval")
     if not is_papers_base(config.model) and not from_people_alone:
@@ -156,7 +148,8 @@ def format_paper(report: PaperReport) -> str:
     table = [
         (
             _what(row),
-            row.model if row.against is None or row.measure == "judge" else f"{row.model} v {row.against}",
+            (row.model if row.against is None or row.measure == "judge" else f"{row.model} v {row.against}")
+            + " OUTDATED" * row.outdated,
             row.run,
             "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}",
             row.n,

@@ -43,9 +43,18 @@ from selfreward.judging.agreement.measures import (
 )
 from selfreward.judging.agreement.rating_files import read_joined, read_rows
 from selfreward.judging.agreement.rating_tables import Columns, join_rows, rating_columns
-from selfreward.judging.agreement.reliability import SelfConsistency, self_consistency
 from selfreward.judging.agreement.text import format_agreement
-from selfreward.statistics import Figure, Floats, Resampler, Share, make_figure, ratio, share_figures
+from selfreward.statistics import (
+    Figure,
+    Floats,
+    Resampler,
+    SelfConsistency,
+    Share,
+    make_figure,
+    ratio,
+    self_consistency,
+    share_figures,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import InputError
 from selfreward.judging.parsing.verdicts import (
     VERDICTS,
-    Ceiling,
+    AnnotatorAgreement,
     PositionFlips,
     Verdict,
     VerdictAgreement,
-    annotator_ceiling,
+    annotator_agreement,
     has_majority,
     majority_verdict,
     position_flips,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ANNOTATORS",
     "VERDICTS",
-    "Ceiling",
+    "AnnotatorAgreement",
     "PositionFlips",
     "Verdict",
     "VerdictAgreement",
-    "annotator_ceiling",
+    "annotator_agreement",
     "has_majority",
     "majority_verdict",
     "pair_rows",

@@ -10,19 +10,11 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from selfreward.statistics import Figure
+from selfreward.summary.paper import paper_value
 
 if TYPE_CHECKING:
     from selfreward.judging.agreement.agreement import Agreement, Counts, Measures
-    from selfreward.judging.agreement.reliability import SelfConsistency
-
-PAPER_M1 = {
-    "pairwise_ties_left_out": 0.787,
-    "five_best": 0.415,
-    "exact_match": 0.131,
-    "spearman": 0.279,
-    "kendall_tau": 0.253,
-}
-"""arXiv 2401.10020, table 4, column M1 (IFT+EFT); its policy for ties is not stated there."""
+    from selfreward.statistics import SelfConsistency
 
 _LABELS = {
     "pairwise_ties_left_out": "pairwise, ties left out, %",
@@ -79,12 +71,12 @@ def _table(agreement: Agreement) -> str:
     ]
     for name, label in _LABELS.items():
         scale = 100 if label.endswith("%") else 1
-        paper = PAPER_M1.get(name)
+        paper = paper_value("judge", name, "M1")
         figures = [
             _with_interval(getattr(agreement.judge, name), scale),
             *(_short(other, name, scale) for other in others),
         ]
-        lines.append([label, *figures, "" if paper is None else _number(paper, scale)])
+        lines.append([label, *figures, "" if paper is None else _number(paper / scale, scale)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(_aligned(line, widths) for line in lines)
 

@@ -26,7 +26,8 @@ def format_report(report: AuditReport, all_checks: bool = True) -> str:
     counts = [f"{len(report.by_verdict(v))} {v}" for v in _ORDER if report.by_verdict(v)]
     lines += ["", *report.notes, f"{', '.join(counts) or 'no audits'}; {report.seconds:.1f} s"]
     if report.saved and any(result.rows for result in report.results):
-        first = next(result.name for result in report.results if result.rows)
+        worst = sorted(report.results, key=lambda result: _ORDER.index(result.verdict))
+        first = next(result.name for result in worst if result.rows)
         lines += [
             f"offending rows: {report.saved}; selfreward sql RUN \"FROM audits WHERE audit = '{first}'\""
         ]

@@ -28,7 +28,8 @@ from selfreward.judging.audits.pack import Audit, choose, load_pack
 from selfreward.judging.audits.tables import PROVIDED
 from selfreward.sql.queries import read_stream
 from selfreward.sql.views import VERSIONS, OpenRun
-from selfreward.store.run import Counts, Recipe, Run, text_input
+from selfreward.steps.status import outdated_lines, outdated_versions
+from selfreward.store.run import Counts, Recipe, Run, is_model, text_input
 from selfreward.tables import AuditVerdict, DatasetName, OffendingRow, Severity, to_table
 from selfreward.text import one_line
 
@@ -128,7 +129,11 @@ def run_audits(
         _restrict(opened, iteration)
         data = AuditData(opened, PROVIDED, iteration, tuple(against))
         results = [_run_one(data, audit, limits[audit.name]) for audit in audits]
-        report = AuditReport(results, data.notes, time.monotonic() - started)
+        # Older rows beside newer inputs break checks that neither would break alone.
+        outdated = outdated_versions({name: run.current(name) for name in run.names()})
+        seen = {name: why for name, why in outdated.items() if is_model(name) or name in opened.names()}
+        notes = [*outdated_lines(seen), *data.notes]
+        report = AuditReport(results, notes, time.monotonic() - started)
         if not save:
             return report
         try:

@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreward.errors import InputError
-from selfreward.judging.agreement.reliability import alpha_figure
-from selfreward.statistics import Figure, Resampler, Share, share_figures
+from selfreward.statistics import Figure, Mask, Resampler, Share, alpha_figure, share_figures
 
 Verdict = int | None
-Mask = NDArray[np.bool_]
 
 VERDICTS = {0: "tie", 1: "first", 2: "second"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class AnnotatorAgreement:
     """How far annotators agree with each other: what a judge can be expected to reach.
 
     `pairwise`: of all pairs of annotators' verdicts on the same item, those that are equal.
@@ -105,9 +103,9 @@ def has_majority(verdicts: Sequence[int]) -> bool:
     return 2 * max(Counter(verdicts).values()) > len(verdicts)
 
 
-def annotator_ceiling(
+def annotator_agreement(
     verdicts: Sequence[Sequence[int]], *, n_bootstrap: int = 1000, seed: int = 0
-) -> Ceiling:
+) -> AnnotatorAgreement:
     """Agreement of the annotators with each other; `verdicts[k]` are all annotators' verdicts on pair k."""
     table = np.array(verdicts, dtype=np.intp)
     if table.ndim != 2 or table.shape[1] < 2:
@@ -129,7 +127,7 @@ def annotator_ceiling(
         "leave_one_out": _share(table == rest, every, "verdicts"),
         "leave_one_out_decided": _share((table == rest) & decided, decided, "verdicts"),
     }
-    return Ceiling(
+    return AnnotatorAgreement(
         n_pairs=n_pairs,
         n_annotators=n_annotators,
         majority_counts={name: majority[verdict] for verdict, name in VERDICTS.items()},

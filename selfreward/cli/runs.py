@@ -1,4 +1,4 @@
-"""`init`, `run`, `status`: a configuration, the loop over it, and where it stands."""
+"""`init`, `run`, `report`, `status`: a configuration, the loop over it, what came out, and what is still to do."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(init)
     app.command()(run)
+    app.command()(report)
     app.command()(status)
 
 
@@ -65,9 +66,9 @@ def run(
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
-    from selfreward.report import format_report, report_run
     from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
     from selfreward.steps.trust import require_trust
+    from selfreward.summary import report as reporting
 
     started = time.monotonic()
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])
@@ -88,11 +89,30 @@ def run(
         again = " ".join(["selfreward", *sys.argv[1:]])
         print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
         raise typer.Exit(128 + stop.signal_number) from stop
-    report = report_run(folder, steps, time.monotonic() - started)
+    seconds, built = time.monotonic() - started, any(step.status == "built" for step in steps)
+    has_page = (folder / reporting.PAGE).is_file()
+    if not built and has_page and not as_json:
+        print(reporting.format_unchanged(folder, steps, seconds))
+        return
+    made = reporting.report_run(folder, steps, seconds)
+    if built or not has_page:
+        reporting.write_page(made)
     if as_json:
-        print_json(report)
+        print_json(reporting.as_plain(made))
     else:
-        print(format_report(report))
+        print(reporting.format_report(made))
+
+
+def report(run_folder: RunFolder, as_json: Json = False) -> None:
+    """Funnels, judges, training, win rates; also RUN/report.html.  Example: selfreward report runs/demo"""
+    from selfreward.summary import report as reporting
+
+    made = reporting.report_run(run_folder)
+    reporting.write_page(made)
+    if as_json:
+        print_json(reporting.as_plain(made))
+    else:
+        print(reporting.format_report(made))
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from selfreward.engines.base import Engine, EngineOptions
+from selfreward.engines.openmp import COMMAND, spin_at_most
 from selfreward.errors import UsageError
 from selfreward.unkeyed import MONEY
 
@@ -56,6 +57,8 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
     """Open the engine of a model string. Constructors take (target: str, options: EngineOptions)."""
     parsed = parse_model_string(model)
     module_name, _, class_name = ENGINES[parsed.engine].partition(":")
+    # read when torch is imported, which the engine's module may do: a notebook gets what the command line has
+    spin_at_most(COMMAND)
     module = importlib.import_module(module_name)
     engine: Engine = getattr(module, class_name)(
         parsed.target, options_for(model, options or EngineOptions())

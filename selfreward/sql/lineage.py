@@ -260,7 +260,10 @@ def _describe(version: Version) -> dict[str, Any]:
     """A version, what made it, and from what (models included)."""
     manifest = version.manifest
     inputs = [
-        f"{entry['name']}@{entry.get('version', entry['content_sha256'][:12])}"
+        # a model's name holds its hash already
+        entry["name"]
+        if "@" in entry["name"]
+        else f"{entry['name']}@{entry.get('version', entry['content_sha256'][:12])}"
         for entry in manifest["inputs"].values()
     ]
     return {

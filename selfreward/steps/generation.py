@@ -13,14 +13,14 @@ result: a restart asks for it again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from selfreward.engines.base import Completion, Engine, Request
 from selfreward.errors import EngineError
+from selfreward.notes import GenerationNotes
 from selfreward.progress import bar, say
 from selfreward.steps.costs import Ledger
 from selfreward.store.journal import Journal
@@ -35,7 +35,7 @@ class Generation:
 
     def __init__(self, name: str, work: Path, engine: Engine) -> None:
         self._name = name
-        self._engine = engine
+        self.engine = self._engine = engine
         self._journal = Journal(work / "journal.jsonl")
         self._ledger = Ledger(work.parent, name, engine)
         self._done: Completions = {}
@@ -70,7 +70,7 @@ class Generation:
         if errors and error is None:
             reasons = len(set(errors))
             say(
-                f"{self._name}: {failed_answers(self.notes())}"
+                f"{self._name}: {self.notes().failures}"
                 + (f" ({reasons} different reasons)" if reasons > 1 else "")
             )
         self._ledger.note()  # also where the engine failed: answers that were lost may have been billed
@@ -115,25 +115,15 @@ class Generation:
     def _errors(self) -> list[str]:
         return [c.error or "unknown" for c in self._done.values() if c.finish_reason == "error"]
 
-    def notes(self) -> dict[str, Any]:
-        """Counts for the manifest's notes. What depends on speed or on restarts is not a row and not hashed."""
+    def notes(self) -> GenerationNotes:
+        """Counts for the manifest."""
         errors = self._errors()
-        return {
-            "completions": len(self._done),
-            "truncated": sum(c.finish_reason == "length" for c in self._done.values()),
-            "engine_errors": len(errors),
-            "first_engine_error": errors[0] if errors else None,
-            "new_tokens": sum(c.n_tokens for c in self._done.values()),
-            "resumed": self._n_resumed,
-            "tokens_per_second": round(self._n_tokens / self._seconds, 1) if self._n_tokens else None,
-        }
-
-
-def failed_answers(notes: Mapping[str, Any]) -> str:
-    """How many answers of a step have no text and why the first has none, from its notes; empty where all have one."""
-    n = notes.get("engine_errors")
-    return (
-        f"{n:,} of {notes['completions']:,} answers failed, the first: {notes['first_engine_error']}"
-        if n
-        else ""
-    )
+        return GenerationNotes(
+            completions=len(self._done),
+            truncated=sum(c.finish_reason == "length" for c in self._done.values()),
+            engine_errors=len(errors),
+            first_engine_error=errors[0] if errors else None,
+            new_tokens=sum(c.n_tokens for c in self._done.values()),
+            resumed=self._n_resumed,
+            tokens_per_second=round(self._n_tokens / self._seconds, 1) if self._n_tokens else None,
+        )

@@ -16,16 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from selfreward.config.run import RunConfig, dump_config
+from selfreward.config.run import RunConfig, dump_config, load_config
 from selfreward.engines.base import EngineOptions
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
-from selfreward.errors import UsageError
+from selfreward.errors import ConfigError, UsageError
 from selfreward.exchange.importing import is_imported
 from selfreward.progress import say
 from selfreward.secrets import mask_tree
@@ -49,7 +49,6 @@ class Step:
     n_out: int
     dropped: dict[str, int]
     seconds: float
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Interrupted(BaseException):
@@ -127,7 +126,6 @@ def _step(version: Version, status: str, started: float) -> Step:
         n_out=counts["out"],
         dropped=counts["dropped"],
         seconds=time.monotonic() - started,
-        notes=counts["notes"],
     )
 
 
@@ -214,10 +212,38 @@ def build_step(run: Run, plan: Plan, job: Job) -> Version:
 
 
 def _write_config(run: Run, config: RunConfig) -> None:
+    """The run folder holds the last configuration; before another one replaces it, the differences are said."""
     content = dump_config(config).encode()
     path = run.path / "config.yaml"
-    if not path.is_file() or path.read_bytes() != content:
-        durable.replace_file(path, content)
+    if path.is_file() and path.read_bytes() == content:
+        return
+    if path.is_file() and (changes := _changed_settings(path, config)):
+        say(
+            f"{run.path}: made with another configuration so far; what depends on it is built again: {changes}"
+        )
+    durable.replace_file(path, content)
+
+
+def _changed_settings(path: Path, config: RunConfig) -> str:
+    """How a configuration differs from the one in a file, as `candidates.n 9 (was 4)`; empty where it does not."""
+    try:
+        before = flat_settings(load_config(path).model_dump(mode="json"))
+    except ConfigError as error:
+        return f"the one before cannot be read ({error})"
+    now = flat_settings(config.model_dump(mode="json"))
+    keys = [key for key in before | now if key != "run" and before.get(key) != now.get(key)]
+    return ", ".join(f"{key} {now.get(key)!r} (was {before.get(key)!r})" for key in keys)
+
+
+def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    if not isinstance(values, dict):
+        return {prefix.rstrip("."): values}
+    return {
+        key: value
+        for name, inner in values.items()
+        for key, value in flat_settings(inner, f"{prefix}{name}.").items()
+    }
 
 
 @contextmanager

@@ -1,21 +1,27 @@
-"""`selfreward status`: for every step of the run's own configuration, whether it is done, under way or next."""
+"""`selfreward status`: for every step of the run's own configuration, whether it is done, under way or next.
+
+And, for whoever shows figures, which versions were made from earlier versions of their inputs (`outdated_versions`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward.config.run import load_config
+from selfreward.config.run import RunConfig, load_config
 from selfreward.errors import SelfrewardError, UsageError
+from selfreward.exchange.importing import is_imported
 from selfreward.steps.pipeline import find_version, resolve_plan
-from selfreward.steps.step import plan_run
+from selfreward.steps.step import Plan, plan_run
 from selfreward.store.journal import Journal
-from selfreward.store.run import Run
+from selfreward.store.run import Run, is_model
+from selfreward.store.version import Version
 
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One line of the status table. `state`: done, under way, to do, outdated (its inputs changed)."""
+    """One line of the status table. `state`: done, under way, next, to do, outdated, blocked."""
 
     name: str
     state: str
@@ -33,29 +39,39 @@ def run_status(path: Path) -> list[StepStatus]:
             f"{path}: holds no config.yaml, so its steps are unknown; run `selfreward run CONFIG` first"
         )
     config = load_config(config_path)
-    lines: list[StepStatus] = []
-    blocked = False
+    lines: dict[str, StepStatus] = {}
     for plan in plan_run(config):
-        if blocked:
-            lines.append(StepStatus(plan.name, "to do", None, None, ""))
-            continue
-        try:
-            recipe, _, _ = resolve_plan(run, config, plan)
-            version = find_version(run, plan, recipe)
-        except SelfrewardError as error:
-            lines.append(StepStatus(plan.name, "blocked", None, None, str(error)))
-            blocked = True
-            continue
-        if version is not None:
-            lines.append(StepStatus(plan.name, "done", version.n_rows, version.version, ""))
-            continue
-        blocked = True
-        n_done = journalled(run.work_folder(recipe) / "journal.jsonl")
-        state = "under way" if n_done else "outdated" if run.has(plan.name) else "next"
-        lines.append(
-            StepStatus(plan.name, state, None, None, f"{n_done:,} answers written" if n_done else "")
-        )
-    return lines
+        waits_for = [
+            name
+            for name in (*plan.inputs.values(), *plan.models.values())
+            if name in lines and lines[name].state != "done"
+        ]
+        first = all(line.state in ("done", "blocked") for line in lines.values())
+        lines[plan.name] = _status(run, config, plan, waits_for, "next" if first else "to do")
+    return list(lines.values())
+
+
+def _status(run: Run, config: RunConfig, plan: Plan, waits_for: list[str], unbuilt: str) -> StepStatus:
+    current = run.current(plan.name) if run.has(plan.name) else None
+
+    def line(state: str, detail: str = "", version: Version | None = current) -> StepStatus:
+        rows, name = (version.n_rows, version.version) if version else (None, None)
+        return StepStatus(plan.name, state, rows, name, detail)
+
+    if current and is_imported(current):
+        return line("done", "imported")
+    if waits_for:
+        return line("outdated", f"waits for {waits_for[0]}") if current else line("to do")
+    try:
+        recipe, _, _ = resolve_plan(run, config, plan)
+        version = find_version(run, plan, recipe)
+    except SelfrewardError as error:
+        return line("blocked", str(error))
+    if version is not None:
+        return line("done", version=version)
+    if n_done := journalled(run.work_folder(recipe) / "journal.jsonl"):
+        return line("under way", f"{n_done:,} answers written")
+    return line("outdated", "made with other settings or inputs") if current else line(unbuilt)
 
 
 def next_command(path: Path, lines: list[StepStatus]) -> str:
@@ -71,3 +87,31 @@ def journalled(path: Path) -> int:
     if not path.is_file():
         return 0
     return sum(len(unit) for unit in Journal(path).units())
+
+
+def outdated_versions(versions: Mapping[str, Version]) -> dict[str, str]:
+    """Which of a run's current versions are outdated, by their manifests alone: name -> why.
+
+    One is if an input has another content by now, or is outdated itself. What is not in `versions` cannot be told.
+    """
+    reasons: dict[str, str] = {}
+
+    def reason(name: str) -> str:
+        if name not in reasons:
+            reasons[name] = ""  # inputs form no circle; a hostile manifest's would end here
+            for entry in versions[name].manifest["inputs"].values():
+                source, at, _ = entry["name"].partition("@")
+                if source not in versions or not ("version" in entry or (at and is_model(source))):
+                    continue  # a file, a text or a model from elsewhere
+                if versions[source].content_sha256 != entry["content_sha256"]:
+                    reasons[name] = f"made from an earlier {source}"
+                elif reason(source):
+                    reasons[name] = f"made from {source}, which is outdated"
+        return reasons[name]
+
+    return {name: why for name in versions if (why := reason(name))}
+
+
+def outdated_lines(outdated: Mapping[str, str]) -> list[str]:
+    """One sentence for each."""
+    return [f"{name} is outdated: {why}" for name, why in outdated.items()]

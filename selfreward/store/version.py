@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from selfreward.errors import DamagedError, InputError, StoreError
 from selfreward.store import durable
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
+    from selfreward.notes import Notes
+
+NotesT = TypeVar("NotesT", bound="Notes")
 MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 _THREADS = min(4, os.cpu_count() or 1)
@@ -85,6 +88,10 @@ class Version:
     def n_rows(self) -> int:
         """Rows of a dataset; for a model, the rows it was trained on."""
         return int(self.manifest["counts"]["out"])
+
+    def notes(self, kind: type[NotesT]) -> NotesT:
+        """What the step noted beside the accounting; all None where the rows were imported."""
+        return kind.read(self.manifest["counts"].get("notes") or {})
 
     @property
     def n_bytes(self) -> int:

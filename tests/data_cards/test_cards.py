@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from published_run import HOSTILE, make_hostile_run, make_published_run
-from sample_run import changed, make_sample_run
+from sample_run import changed, every, make_sample_run
 
 from selfreward.data_cards.cards import render as cards
 from selfreward.data_cards.cards.audits import Audits
-from selfreward.data_cards.cards.facts import gather
+from selfreward.data_cards.cards.facts import Origin, gather, seed_origin
 from selfreward.data_cards.cards.front_matter import dataset_front_matter
-from selfreward.data_cards.cards.iterations import IterationFacts, Lengths
 from selfreward.data_cards.cards.licences import choose_licence, forbidden_because, source_licence
 from selfreward.data_cards.cards.markdown import as_text, code, pre, render
 from selfreward.data_cards.cards.plots import draw_plots
@@ -28,6 +27,15 @@ from selfreward.data_cards.staging import select
 from selfreward.data_cards.tree.layout import checked_repo, config_names, free_tag
 from selfreward.errors import UsageError
 from selfreward.store.run import Counts, Recipe, Run
+from selfreward.summary.facts import Iteration, Lengths
+from selfreward.summary.settings import settings_of
+
+
+def facts_of(run, versions=None):
+    """The facts of the chosen versions of a run; of all its datasets by default."""
+    versions = versions or select(run).datasets
+    settings = settings_of(run.path, {version.name: version for version in versions})
+    return gather(run, versions, settings, seed_origin(run))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +122,7 @@ def test_croissant_names_every_file_by_hash_and_every_column_by_type(tree):
 
 def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
     """Made again from nothing, in another folder; pictures and compression included."""
-    run = make_published_run(tmp_path / "run")
+    make_published_run(tmp_path / "run")
     for manifest in (tree / "selfreward" / "manifests").rglob(
         "*.json"
     ):  # `created` is the only thing a clock wrote
@@ -125,7 +133,7 @@ def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
     assert {
         p.relative_to(tmp_path / "dry"): p.read_bytes() for p in (tmp_path / "dry").rglob("*") if p.is_file()
     } == files
-    pictures = gather(run, select(run).datasets).iterations[0]
+    pictures = facts_of(other).summary.iterations[0]
     drawn = draw_plots(pictures, tmp_path / "plots", (0, 5))
     assert [(tmp_path / "plots" / p).read_bytes() == files[Path(p)] for p in drawn] == [True, True]
 
@@ -142,7 +150,7 @@ def test_every_dataset_of_the_contract_is_explained(tree):
 def test_languages_are_codes_that_the_hub_takes(tree):
     """`pt-BR` is `pt`; a language that is no code is left out of the YAML, and the commit is not refused for it."""
     run = Run(tree.parent / "run")
-    facts = replace(gather(run, select(run).datasets), languages=["English", "en", "pt-BR", "uk-UA"])
+    facts = replace(facts_of(run), origin=Origin([], ["English", "en", "pt-BR", "uk-UA"]))
     text = dataset_front_matter("x", "mit", facts, [])
     assert "language:\n- en\n- pt\n- uk\nlicense" in text
 
@@ -157,7 +165,7 @@ def test_a_model_among_the_inputs_is_named_with_one_hash(tmp_path):
     )
     scores = run.current("iter1/scores").table()
     version = run.publish_table(recipe, scores, Counts(scores.num_rows, scores.num_rows))
-    (dataset,) = gather(run, [version]).datasets
+    (dataset,) = facts_of(run, [version]).datasets
     assert dataset.inputs == ["hf:base@0123456789ab"]
 
 
@@ -277,7 +285,7 @@ def test_an_unknown_name_in_a_template_is_an_error():
 
 # -- pictures ------------------------------------------------------------------------------------------------
 
-EMPTY = IterationFacts(1, [], {}, [], [], Lengths([], [], []), None)
+EMPTY = Iteration(1)
 
 
 @pytest.mark.parametrize(
@@ -312,20 +320,21 @@ def test_scores_that_are_all_different_are_visible(tmp_path):
 def test_weaknesses_name_the_figures_that_show_them(tmp_path):
     """9 of 10 judgements say 3, 2 of 12 have no score, and the chosen answer is longer in both pairs."""
     run = make_sample_run(tmp_path / "run", 1)
-    facts = gather(run, select(run).datasets)
+    facts = facts_of(run)
     bad = replace(
         EMPTY,
         statuses={"ok": 10, "no_score": 2},
         histogram=[(3.0, 9), (4.0, 1)],
         lengths=Lengths([], [9, 9], [1, 1]),
     )
-    said = " ".join(weaknesses(replace(facts, iterations=[bad])))
+    said = " ".join(weaknesses(replace(facts, summary=replace(facts.summary, iterations=[bad]))))
     assert "2 of 12 judgements (17 %) carry no readable score" in said
     assert "90 % of the scores are 3" in said
     assert "the longer one in 100 % of the pairs" in said
     assert "2 pairs are a small set; the paper has 3,964 here" in said
     assert "not compared with a ranking" in said
-    said = weaknesses(replace(facts, iterations=[replace(bad, number=3)]))
+    third = replace(facts.summary, iterations=[replace(bad, number=3)])
+    said = weaknesses(replace(facts, summary=third))
     assert "Iteration 3: 2 pairs are a small set." in said  # the paper has two iterations of pairs
 
 
@@ -354,10 +363,10 @@ def test_a_licence_is_allowed_if_it_keeps_what_the_seeds_licence_asks(seeds, wan
 
 
 def test_the_seeds_licence_is_carried_over():
-    """Embedded and oasst seeds are Apache-2.0, also from a file that is named so."""
+    """Embedded and Open Assistant's seeds are Apache-2.0; a file that is only called so is not."""
     assert choose_licence(["embedded"], None) == "apache-2.0"
-    assert choose_licence(["OpenAssistant/oasst1", "2023-04-12_oasst_ready"], None) == "apache-2.0"
-    assert source_licence("boasster") is None
+    assert choose_licence(["OpenAssistant/oasst1"], None) == "apache-2.0"
+    assert source_licence("2023-04-12_oasst_ready") is None
 
 
 def test_a_licence_that_the_seeds_forbid_is_refused():
@@ -373,6 +382,25 @@ def test_an_unknown_licence_must_be_given(sources):
     with pytest.raises(UsageError, match="--license"):
         choose_licence(sources, None)
     assert choose_licence(sources, "cc-by-4.0") == "cc-by-4.0"
+
+
+@pytest.mark.parametrize("written", ["MIT", "Mit", "mit"])
+def test_a_licence_is_known_however_it_is_capitalized(written):
+    assert choose_licence(["my-table"], written) == "mit"
+    with pytest.raises(UsageError, match="did you mean mit"):
+        choose_licence(["my-table"], f"{written}t")
+
+
+def test_seeds_from_a_file_have_no_known_licence_whatever_the_file_is_called(tmp_path):
+    """`embedded.jsonl` names its rows' source `embedded`, and is not the project's own set."""
+    run = make_sample_run(tmp_path / "run", 1, seeds=every(source="embedded"))
+    assert seed_origin(run).sources == ["embedded"]
+    seeds = run.current("seeds")
+    recipe = Recipe("seeds", "tests 2", {"seed_file": {"name": "embedded.jsonl", "content_sha256": "0" * 64}})
+    run.publish_table(recipe, seeds.table(), Counts(seeds.n_rows, seeds.n_rows))
+    assert seed_origin(run).sources == ["embedded.jsonl"]
+    with pytest.raises(UsageError, match=r"embedded\.jsonl"):
+        choose_licence(seed_origin(run).sources, None)
 
 
 def test_several_licences_are_not_mixed_silently():

@@ -15,12 +15,13 @@ from hub_fixtures import client, hub, patience  # noqa: F401
 from hub_server import READER_TOKEN, TOKEN
 from published_run import LICENCE, change_run, make_published_run, publish_model
 from sample_run import changed, make_sample_run
+from tiny_llama import make_tiny_llama, make_tiny_tokenizer
 
 from selfreward.data_cards.cards.audits import audit_run
 from selfreward.data_cards.hub.account import connect
 from selfreward.data_cards.hub.failures import HubError
 from selfreward.data_cards.publish import PublishOptions, dry_run, publish
-from selfreward.data_cards.tree.parquet import pieces, write_dataset
+from selfreward.data_cards.tree.parquet import DatasetFiles, pieces, read_dataset, write_dataset
 from selfreward.errors import GateError, InputError, SelfrewardError, UsageError
 from selfreward.store.run import Run
 from selfreward.store.state import state_sha256
@@ -112,6 +113,56 @@ def test_load_dataset_gives_exactly_the_rows_of_the_store(hub, run_path, tmp_pat
     assert len(lines) == 18  # nine datasets from two places
     assert "True eft train eval" in lines
     assert "True iter1/pairs train" in lines
+
+
+def test_rejected_rows_of_eft_are_no_training_split(tmp_path):
+    """Fifteen training prompts of two replies; the replies ranked second were not accepted: 15 to train on, 15 rejected."""
+    import pyarrow.parquet
+
+    def reject(rows):
+        return [
+            replace(row, accepted=False, reason="disagrees_with_ranks")
+            if row.split == "train" and row.human_rank
+            else row
+            for row in rows
+        ]
+
+    run = make_sample_run(tmp_path / "run", 1, eft=reject)
+    dry_run(run.path, options(), tmp_path / "dry")
+    splits = {}
+    for split in ("train", "rejected", "eval"):
+        (file,) = (tmp_path / "dry" / "data" / "eft").glob(f"{split}-*.parquet")
+        splits[split] = pyarrow.parquet.read_table(file).to_pylist()
+    assert {split: {(row["split"], row["accepted"]) for row in rows} for split, rows in splits.items()} == {
+        "train": {("train", True)}, "rejected": {("train", False)}, "eval": {("eval", True)},
+    }  # fmt: skip
+    assert [len(rows) for rows in splits.values()] == [15, 15, 10]
+    described = json.loads((tmp_path / "dry" / "selfreward" / "run.json").read_text())["datasets"]["eft"]
+    stored = run.current("eft").table()
+    files = DatasetFiles.from_described({key: described[key] for key in DatasetFiles.__dataclass_fields__})
+    assert read_dataset(files, tmp_path / "dry").to_pylist() == stored.to_pylist()
+
+
+def test_the_cards_line_for_ift_is_what_trl_trains_on(run_path, tmp_path):
+    """Given `prompt` and `messages` side by side, TRL looks for a column `completion`; of the messages alone it trains."""
+    import datasets
+    from trl import SFTConfig, SFTTrainer
+
+    dry_run(run_path, options(), tmp_path / "dry")
+    card = (tmp_path / "dry" / "README.md").read_text()
+    assert 'ift = load_dataset("ann/x", "ift", split="train").select_columns(["messages"])' in card
+    rows = datasets.load_dataset(
+        str(tmp_path / "dry"), "ift", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    model = make_tiny_llama(tmp_path / "tiny")
+    settings = SFTConfig(str(tmp_path / "out"), use_cpu=True, bf16=False, max_length=64, report_to="none")
+
+    def train_on(dataset):
+        return SFTTrainer(str(model), settings, train_dataset=dataset, processing_class=make_tiny_tokenizer())
+
+    assert len(train_on(rows.select_columns(["messages"])).train_dataset) == len(rows) == 40
+    with pytest.raises(KeyError, match="completion"):
+        train_on(rows)
 
 
 def test_a_dry_run_writes_exactly_the_trees_that_are_pushed(hub, run_path, tmp_path, patience):

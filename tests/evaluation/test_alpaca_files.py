@@ -21,7 +21,7 @@ from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.harness import alpaca_eval_folder
 from selfreward.evaluation.alpaca.leaderboard import format_leaderboard, leaderboard
 from selfreward.evaluation.alpaca.length_control import is_published_order
-from selfreward.evaluation.alpaca.score import evaluate_files, format_result
+from selfreward.evaluation.alpaca.score import evaluate_files
 from selfreward.evaluation.alpaca.verdicts import verdict_of
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "alpaca_eval"
@@ -124,7 +124,7 @@ def test_text_davinci_001_has_two_missing_answers_counted_and_refused_when_stric
     result = evaluate_model("text_davinci_001")
     assert (result.n_annotated, result.n_missing, result.n_lost) == (803, 2, {})
     assert "2 prompts without an answer" in result.warnings[0]
-    assert "803 of 805 prompts (2 unanswered)" in format_result(result)
+    assert "803 of 805 prompts (2 unanswered)" in result.text()
     with pytest.raises(InputError, match=r"strict: .*2 prompts without an answer.*first is prompt 248"):
         evaluate_model("text_davinci_001", strict=True)
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -17,15 +18,14 @@ from selfreward.evaluation.alpaca.annotators import load_annotator
 from selfreward.evaluation.alpaca.baselines import constant_outputs, longest_outputs
 from selfreward.evaluation.alpaca.harness import contained, import_alpaca_eval
 from selfreward.evaluation.alpaca.judge import (
-    JudgeReply,
-    annotate,
     annotation_rows,
-    judge_with_engine,
     plan_annotations,
-    prompt_text,
+    require_logprobs,
 )
 from selfreward.evaluation.alpaca.score import evaluate_files, summarise_rows
-from selfreward.evaluation.ask.files import answers_from_rows, model_outputs
+from selfreward.evaluation.ask.answers import output_rows
+from selfreward.evaluation.ask.files import answers_from_rows
+from selfreward.judging.prompts.markers import marker_pattern, neutralise, template_delimiters
 
 TEXT, WEIGHTED = load_annotator("selfreward_pairwise"), load_annotator("selfreward_weighted")
 OFFICIAL = load_annotator("weighted_alpaca_eval_gpt4_turbo")
@@ -41,6 +41,33 @@ def answers(generator, output, n=N, **changed):
 
 
 REFERENCE, MINE = answers("ref", "plain"), answers("mine", "ruby")
+
+
+class JudgeReply(NamedTuple):
+    """What a judge given as a function says to one prompt."""
+
+    text: str
+    choice_logprobs: dict | None = None
+    finish_reason: str = "stop"
+    error: str | None = None
+
+
+def prompt_text(request):
+    """The chat as one text, for judges that take no turns."""
+    return "\n\n".join(message.content for message in request.messages)
+
+
+def annotate(references, answers, template, judge, name=None, both_orders=False, seed=0):
+    """Rows by a judge that is a plain function of prompt texts."""
+    plan = plan_annotations(references, answers, template, name, both_orders, seed)
+    replies = judge([prompt_text(request) for request in plan.requests])
+    completions = [
+        Completion(
+            request.id, 0, r.text, r.finish_reason, 0, error=r.error, choice_logprobs=r.choice_logprobs
+        )
+        for request, r in zip(plan.requests, replies, strict=True)
+    ]
+    return annotation_rows(plan, completions)
 
 
 def prefers_ruby(prompts):
@@ -77,7 +104,8 @@ class FakeEngine(BaseEngine):
 
 
 def run(engine, plan):
-    return [completion for group in judge_with_engine(engine, plan.requests) for completion in group]
+    require_logprobs(engine, plan.requests)
+    return [completion for group in engine.generate(plan.requests) for completion in group]
 
 
 def test_a_judge_that_reads_prefers_the_ruby_answer_wherever_it_is_shown():
@@ -222,7 +250,11 @@ def test_slots_in_texts_stay_text_and_what_structures_the_prompt_is_neutralised_
 
 @given(st.text(), st.text(), st.text())
 def test_every_text_comes_through_whole_and_once(instruction, first, second):
+    """Whole but for what would structure the prompt, which is neutralised as in every judge's prompt."""
     filled = TEXT.fill(instruction, first, second)[0].content
+    delimiters = template_delimiters(TEXT.messages[0].content, r"\{(instruction|output_1|output_2)\}")
+    pattern = marker_pattern(delimiters)
+    instruction, first, second = (neutralise(text, pattern) for text in (instruction, first, second))
     pieces = (
         TEXT.messages[0]
         .content.replace("{output_1}", "\0")
@@ -279,7 +311,7 @@ def test_a_resumed_judge_sees_only_what_is_not_done_and_plans_repeat_themselves(
     plan, again = (plan_annotations(REFERENCE, MINE, WEIGHTED, both_orders=True) for _ in range(2))
     assert plan == again
     done = {(request.id, 0) for request in plan.requests[:5]}
-    rest = [c for group in judge_with_engine(FakeEngine(), plan.requests, done) for c in group]
+    rest = [c for group in FakeEngine().generate(plan.requests, done) for c in group]
     assert len(rest) == 2 * N - 5
     assert len({request.id for request in plan.requests}) == 2 * N
 
@@ -287,14 +319,10 @@ def test_a_resumed_judge_sees_only_what_is_not_done_and_plans_repeat_themselves(
 def test_rows_go_through_a_file_and_come_back_as_the_same_figures(tmp_path):
     """`annotations.json` and `model_outputs.json` as they would be submitted."""
     rows = annotate(REFERENCE, MINE, TEXT, always_first)
-    made = model_outputs([(k, "oasst") for k in MINE.outputs], MINE.outputs, "mine")
     paths = []
     for name, content in (
-        ("model_outputs.json", made),
-        (
-            "reference.json",
-            model_outputs([(k, "oasst") for k in REFERENCE.outputs], REFERENCE.outputs, "ref"),
-        ),
+        ("model_outputs.json", output_rows(MINE)),
+        ("reference.json", output_rows(REFERENCE)),
         ("annotations.json", rows),
     ):
         paths.append(tmp_path / name)

@@ -18,10 +18,13 @@ from selfreward.engines.registry import engine_options
 from selfreward.engines.scripted import ScriptedEngine
 from selfreward.errors import CapabilityError, CostLimitError, EngineError, InputError, UsageError
 from selfreward.evaluation.alpaca.annotators import load_annotator
-from selfreward.evaluation.alpaca.run import AlpacaJob, annotator_name, run_alpaca, summarise_run
-from selfreward.evaluation.ask.answers import Models, draw
-from selfreward.evaluation.ask.requests import Terms, asking, estimate
+from selfreward.evaluation.alpaca.judge import annotator_name
+from selfreward.evaluation.alpaca.run import AlpacaEval
+from selfreward.evaluation.ask.models import Models
+from selfreward.evaluation.ask.requests import EngineSettings, estimate_cost, open_model
 from selfreward.evaluation.ask.results import figures
+from selfreward.evaluation.measure import ask_for_rows, measure
+from selfreward.statistics import drawn
 from selfreward.store.run import Run
 from selfreward.tables import Message
 
@@ -51,10 +54,10 @@ def reference_file(path, n=N):
 @pytest.fixture
 def job(tmp_path):
     """The model says `ruby` and a letter; the judge gives ruby 0.6 and the other 0.2 of its probability."""
-    return AlpacaJob(
+    return AlpacaEval(
         reference=reference_file(tmp_path / "reference.json"),
         model=script(tmp_path / "model.yaml", [{"answers": ["ruby"]}], group_size=2),
-        judge_model=script(
+        judge=script(
             tmp_path / "judge.yaml",
             [
                 {"regex": RUBY_FIRST, "answers": ["A"], "choice_logprobs": {"A": -0.5108, "B": -1.6094}},
@@ -71,8 +74,7 @@ def changed(job, **values):
 
 def test_a_model_is_answered_for_judged_and_summarised(job):
     """Every preference is 1 + 0.6 / 0.8 = 1.75, so the win rate is 75; all answers have 4 characters."""
-    files = run_alpaca(job)
-    result = summarise_run(files)
+    result = measure(job)
     assert (result.n_total, result.n_annotated, result.n_wins) == (N, N, N)
     assert result.win_rate == pytest.approx(75.0, abs=0.01)
     assert (result.avg_length, result.reference, result.model) == (4, "ref", "scripted:model.yaml")
@@ -80,7 +82,7 @@ def test_a_model_is_answered_for_judged_and_summarised(job):
 
 
 def test_the_files_are_in_alpaca_evals_formats(job):
-    files = run_alpaca(changed(job, model_name="My model"))
+    files = ask_for_rows(changed(job, model_name="My model"))
     outputs, rows = (json.loads(path.read_text()) for path in (files.outputs, files.annotations))
     assert files.outputs.name == "model_outputs.json"
     assert files.annotations.name == "annotations.json"
@@ -92,16 +94,17 @@ def test_the_files_are_in_alpaca_evals_formats(job):
 
 def test_a_draw_of_the_prompts_shrinks_the_reference_too_and_is_said(job):
     """4 of 6 prompts: n_total is 4, and no prompt counts as unanswered."""
-    result = summarise_run(run_alpaca(changed(job, n_max=4)))
+    result = measure(changed(job, n_max=4))
     assert (result.n_total, result.n_annotated, result.n_missing) == (4, 4, 0)
     assert any("4 of the 6 prompts of reference.json were drawn" in warning for warning in result.warnings)
 
 
 def test_the_draw_does_not_depend_on_the_order_of_the_file():
     texts = [f"prompt {i}" for i in range(40)]
-    assert set(draw(texts, 10)) == set(draw(texts[::-1], 10))
-    assert draw(texts, 40) == texts
-    assert draw(texts, 10) != texts[:10]
+    assert drawn(texts, 10) == drawn(texts[::-1], 10)
+    assert drawn(texts, 40) == set(texts)
+    assert len(drawn(texts, 10)) == 10
+    assert drawn(texts, 10) != set(texts[:10])
 
 
 def test_given_answers_are_cut_to_the_draw_and_missing_ones_are_counted(job, tmp_path):
@@ -110,16 +113,16 @@ def test_given_answers_are_cut_to_the_draw_and_missing_ones_are_counted(job, tmp
         json.dumps([{"instruction": f"p{i}", "output": "ruby", "generator": "m"} for i in range(N - 1)])
     )
     given = changed(job, model=None, outputs=outputs)
-    result = summarise_run(run_alpaca(given))
+    result = measure(given)
     assert (result.n_total, result.n_annotated, result.n_missing) == (N, N - 1, 1)
-    drawn = summarise_run(run_alpaca(changed(given, n_max=2, out=tmp_path / "two")))
+    drawn = measure(changed(given, n_max=2, out=tmp_path / "two"))
     assert drawn.n_total == 2
     outputs.write_text(json.dumps([{"instruction": "someone else's", "output": "x"}]))
     with pytest.raises(InputError, match="answers none of the 6 prompts"):
-        run_alpaca(given)
+        ask_for_rows(given)
     outputs.write_text(json.dumps([{"instruction": t, "output": "x"} for t in ("p0", "other")]))
     with pytest.raises(InputError, match=r"1 row for a prompt that reference.json does not have .*'other'"):
-        run_alpaca(given)
+        ask_for_rows(given)
 
 
 def test_a_killed_run_goes_on_where_its_journal_ends(job, tmp_path):
@@ -133,9 +136,9 @@ def test_a_killed_run_goes_on_where_its_journal_ends(job, tmp_path):
     )
     broken = changed(job, model=dying)
     with pytest.raises(EngineError, match="out of memory"):
-        run_alpaca(broken)
+        ask_for_rows(broken)
     flag.touch()
-    files = run_alpaca(broken)
+    files = ask_for_rows(broken)
     assert [row["output"] for row in json.loads(files.outputs.read_text())] == [str(i) for i in range(N)]
 
 
@@ -144,11 +147,11 @@ def test_a_second_run_in_the_same_folder_asks_nothing(job, monkeypatch):
     asked = []
     complete = ScriptedEngine._complete
     monkeypatch.setattr(ScriptedEngine, "_complete", lambda *a: asked.append(a) or complete(*a))
-    first = summarise_run(run_alpaca(job))
+    first = measure(job)
     assert len(asked) == 2 * N
-    assert summarise_run(run_alpaca(job)).to_dict() == first.to_dict()
+    assert measure(job).to_dict() == first.to_dict()
     assert len(asked) == 2 * N
-    run_alpaca(changed(job, both_orders=True))
+    ask_for_rows(changed(job, both_orders=True))
     assert len(asked) == 3 * N
 
 
@@ -160,11 +163,11 @@ def test_a_failed_request_is_asked_again_by_the_next_run_only(tmp_path):
 
     def ask(rules):
         target = script(tmp_path / "s.yaml", rules)
-        with asking(
-            ModelRef(ref.name, target, ref.content_sha256, None), tmp_path / "work", "x", Terms()
+        with open_model(
+            ModelRef(ref.name, target, ref.content_sha256, None), tmp_path / "work", "x", EngineSettings()
         ) as asked:
             found = asked.complete([request, other], "")
-            return found["r", 0].text, found["o", 0].text, asked.notes()["engine_errors"]
+            return found["r", 0].text, found["o", 0].text, asked.notes().engine_errors
 
     down = {"contains": "hello", "error": "busy"}
     assert ask([down, {"answers": ["first"]}]) == ("", "first", 1)
@@ -179,7 +182,9 @@ def test_failed_samples_are_asked_again_alone(tmp_path):
 
     def ask(rules):
         target = script(tmp_path / "s.yaml", rules)
-        with asking(ModelRef("m", target, "1" * 64, None), tmp_path / "work", "x", Terms()) as asked:
+        with open_model(
+            ModelRef("m", target, "1" * 64, None), tmp_path / "work", "x", EngineSettings()
+        ) as asked:
             return [asked.complete([request], "")["r", s].text for s in range(3)]
 
     assert ask([{"error": "down"}]) == ["", "", ""]
@@ -196,9 +201,10 @@ def test_a_lost_answer_is_missing_and_a_lost_verdict_is_counted(job, tmp_path):
             {"answers": ["A"], "choice_logprobs": {"A": -0.1, "B": -3.0}},
         ],
     )
-    files = run_alpaca(changed(job, model=model, judge_model=judge))
+    lossy = changed(job, model=model, judge=judge)
+    files = ask_for_rows(lossy)
     assert json.loads(files.outputs.read_text())[2]["output"] is None
-    result = summarise_run(files)
+    result = measure(lossy)
     assert (result.n_total, result.n_annotated, result.n_missing, result.n_lost) == (
         N,
         N - 2,
@@ -206,24 +212,22 @@ def test_a_lost_answer_is_missing_and_a_lost_verdict_is_counted(job, tmp_path):
         {"no_score": 1},
     )
     with pytest.raises(InputError, match="strict"):
-        summarise_run(files, strict=True)
+        measure(changed(lossy, strict=True))
 
 
 def test_a_judge_without_log_probabilities_is_refused_before_it_is_asked(job, tmp_path):
     mute = script(tmp_path / "mute.yaml", [{"answers": ["A"]}], capabilities={"logprobs": False})
     with pytest.raises(CapabilityError, match="gives no log-probabilities"):
-        run_alpaca(changed(job, judge_model=mute))
+        ask_for_rows(changed(job, judge=mute))
     text = script(tmp_path / "text.yaml", [{"answers": ["(a)"]}], capabilities={"logprobs": False})
-    result = summarise_run(
-        run_alpaca(changed(job, judge_model=text, annotator="selfreward_pairwise", both_orders=True))
-    )
+    result = measure(changed(job, judge=text, annotator="selfreward_pairwise", both_orders=True))
     assert (result.win_rate, result.n_disagree) == (50.0, N)
 
 
 def test_a_constant_answer_is_judged_on_request(job):
     """The constant answer is never `ruby`: the judge gives it 0.2 of 0.8, a quarter, where it is shown first too."""
-    files = run_alpaca(changed(job, judge_constant=True))
-    constant = {b.name: b for b in summarise_run(files).baselines}["constant answer"]
+    files = ask_for_rows(changed(job, judge_constant=True))
+    constant = {b.name: b for b in measure(changed(job, judge_constant=True)).baselines}["constant answer"]
     assert constant.win_rate is not None
     assert "6 of 6 judged" in constant.basis
     rows = json.loads(files.constant.read_text())
@@ -236,14 +240,12 @@ def test_the_longer_answer_baseline_follows_from_the_verdicts(job, tmp_path):
     Answers of 10 characters always are longer, and win 0.75 each.
     """
 
-    def longer(files):
-        return {b.name: b.win_rate for b in summarise_run(files).baselines}["longer answer"]
+    def longer(settings):
+        return {b.name: b.win_rate for b in measure(settings).baselines}["longer answer"]
 
-    assert longer(run_alpaca(job)) == 50.0
+    assert longer(job) == 50.0
     long = script(tmp_path / "long.yaml", [{"answers": ["ruby ruby!"]}])
-    assert longer(run_alpaca(changed(job, model=long, out=tmp_path / "long"))) == pytest.approx(
-        75.0, abs=0.01
-    )
+    assert longer(changed(job, model=long, out=tmp_path / "long")) == pytest.approx(75.0, abs=0.01)
 
 
 def test_the_configurations_own_model_needs_no_name_of_its_own():
@@ -256,7 +258,7 @@ def test_the_configurations_own_model_needs_no_name_of_its_own():
 
 def test_nothing_is_written_outside_the_folder(job, tmp_path):
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    run_alpaca(job)
+    ask_for_rows(job)
     fresh = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert all(path.is_relative_to(job.out) for path in fresh)
     assert {path.name for path in job.out.iterdir()} >= {
@@ -273,20 +275,20 @@ def test_an_estimate_is_worked_out_from_prompts_and_limits():
     """400 bytes are 100 tokens at 4 bytes; 2 samples of at most 50: at 1 in and 10 out per million,
     least 100e-6 + 2 * 10e-6 = 0.00012, most (400 + 16) / 2 tokens = 208e-6, and 100 * 10e-6 = 0.001: 0.001208."""
     request = Request("r", (Message("user", "x" * 400),), Sampling(max_tokens=50), n=2)
-    found = estimate([request], Usage(Prices(1.0, 10.0)), has_prices=True)
+    found = estimate_cost([request], Usage(Prices(1.0, 10.0)), has_prices=True)
     assert (found.n_requests, found.n_prompt_tokens, found.n_new_tokens) == (1, 100, 100)
     assert found.least == pytest.approx(0.00012)
     assert found.most == pytest.approx(0.001208)
-    assert "no prices given" in estimate([request], Usage(), has_prices=False).sentence("judge")
+    assert "no prices given" in estimate_cost([request], Usage(), has_prices=False).sentence("judge")
 
 
 def openai_job(job, server, *prices, max_cost=None):
-    options = engine_options(prices)
     return changed(
         job,
-        judge_model=f"openai:{server.url}#gpt-test",
+        judge=f"openai:{server.url}#gpt-test",
         annotator="selfreward_pairwise",
-        judge_terms=Terms(options, max_cost),
+        judge_engine=prices,
+        max_cost=max_cost,
     )
 
 
@@ -295,13 +297,13 @@ def test_a_priced_judge_is_estimated_before_the_first_request_and_held_to_the_li
     prices = ("price_per_million_in=1000", "price_per_million_out=1000")
     with FakeServer() as server:
         with pytest.raises(CostLimitError, match="nothing was sent"):
-            run_alpaca(openai_job(job, server, *prices, max_cost=0.01))
+            ask_for_rows(openai_job(job, server, *prices, max_cost=0.01))
         assert server.bodies == []
-        run_alpaca(openai_job(job, server, *prices, max_cost=100.0))
+        ask_for_rows(openai_job(job, server, *prices, max_cost=100.0))
         assert len(server.bodies) == N
         assert "cost " in capsys.readouterr().err
         with pytest.raises(CostLimitError, match=r"0\.09 of --max-cost"):
-            run_alpaca(openai_job(changed(job, both_orders=True), server, *prices, max_cost=0.1))
+            ask_for_rows(openai_job(changed(job, both_orders=True), server, *prices, max_cost=0.1))
 
 
 def test_a_limit_without_prices_is_refused(job):
@@ -309,7 +311,7 @@ def test_a_limit_without_prices_is_refused(job):
         FakeServer() as server,
         pytest.raises(UsageError, match="--max-cost needs the prices of openai:gpt-test"),
     ):
-        run_alpaca(openai_job(job, server, max_cost=1.0))
+        ask_for_rows(openai_job(job, server, max_cost=1.0))
 
 
 def test_engine_options_are_read_from_key_value_pairs():
@@ -332,7 +334,7 @@ def cli():
 
 
 def test_the_command_prints_the_row_and_its_json_has_the_contracts_keys(job, cli):
-    arguments = ["alpaca", "--reference", job.reference, "--model", job.model, "--judge", job.judge_model]
+    arguments = ["alpaca", "--reference", job.reference, "--model", job.model, "--judge", job.judge]
     text = cli(*arguments, "--out", job.out).stdout
     assert "75.00" in text
     assert "No leaderboard beside it" in text
@@ -366,7 +368,7 @@ def test_a_row_is_merged_into_a_leaderboard(job, cli, tmp_path):
     board.write_text(
         ",win_rate,avg_length,length_controlled_winrate,n_total\nold,80.0,100,50.0,805\nolder,1.0,9,1.0,805\n"
     )
-    text = cli("alpaca", "--reference", job.reference, "--model", job.model, "--judge", job.judge_model,
+    text = cli("alpaca", "--reference", job.reference, "--model", job.model, "--judge", job.judge,
                "--out", job.out, "--leaderboard", board, "--sort", "win_rate").stdout  # fmt: skip
     lines = [line for line in text.splitlines() if line.startswith(("old", ">"))]
     assert [line.split()[0] for line in lines] == ["old", ">", "older"]
@@ -385,7 +387,7 @@ def test_results_become_tables_of_a_run_and_the_same_evaluation_replaces_its_row
         "--reference",
         job.reference,
         "--judge",
-        job.judge_model,
+        job.judge,
         "--run",
         tmp_path / "run",
     ]

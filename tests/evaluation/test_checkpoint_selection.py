@@ -13,13 +13,12 @@ from selfreward.engines.references import foreign
 from selfreward.errors import EmptyResultError, UsageError
 from selfreward.evaluation.alpaca.annotators import load_annotator
 from selfreward.evaluation.ask.files import answers_from_rows
-from selfreward.evaluation.ask.requests import Terms, asking
+from selfreward.evaluation.ask.requests import EngineSettings, open_model
 from selfreward.evaluation.ask.results import figures
 from selfreward.evaluation.cli import evaluate, register
-from selfreward.evaluation.cli.checkpoints import expand
 from selfreward.evaluation.pairwise.checkpoints import (
     CheckpointSelection,
-    format_selection,
+    expand,
     judge_with,
     select_checkpoint,
 )
@@ -53,8 +52,8 @@ def judge_script(path):
 @pytest.fixture
 def judge(tmp_path):
     ref = foreign(judge_script(tmp_path / "judge.yaml"))
-    with asking(ref, tmp_path / ".work", "verdicts", Terms()) as asked:
-        yield judge_with(asked, load_annotator("selfreward_pairwise"), ref.name)
+    with open_model(ref, tmp_path / ".work", "verdicts", EngineSettings()) as generation:
+        yield judge_with(generation, load_annotator("selfreward_pairwise"), ref.name)
 
 
 def test_training_goes_on_while_checkpoints_win_and_keeps_the_last_that_did(judge):
@@ -72,7 +71,7 @@ def test_training_goes_on_while_checkpoints_win_and_keeps_the_last_that_did(judg
     assert (second.n_wins, second.n_ties, second.n_losses, second.improved) == (2, 0, 1, True)
     assert (third.n_wins, third.n_ties, third.n_losses, third.improved) == (1, 1, 1, False)
     assert second.net.value == pytest.approx(1 / 3)
-    assert "no longer wins, stop" in format_selection(selection)
+    assert "no longer wins, stop" in selection.text()
 
 
 def test_a_first_checkpoint_must_beat_the_start_where_that_is_given(judge):
@@ -90,7 +89,7 @@ def test_all_checkpoints_may_win(judge):
 def test_a_small_lead_is_said_to_be_within_chance(judge):
     selection = select_checkpoint([answers("200", "55"), answers("400", "65")], judge)
     assert not selection.steps[-1].is_clear
-    assert "within chance" in format_selection(selection)
+    assert "within chance" in selection.text()
 
 
 def test_training_can_ask_step_by_step(judge):

@@ -16,12 +16,15 @@ from selfreward.cli import app
 from selfreward.config.run import RunConfig, dump_config
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import InputError, UsageError
-from selfreward.evaluation.ask.answers import Models, Prompts, read_prompts, run_prompts
-from selfreward.evaluation.ask.requests import Terms
+from selfreward.evaluation.ask.answers import read_prompts, run_prompts
+from selfreward.evaluation.ask.models import Models
+from selfreward.evaluation.ask.requests import EngineSettings
 from selfreward.evaluation.ask.results import figures
 from selfreward.evaluation.cli import evaluate, register
-from selfreward.evaluation.pairwise.head_to_head import HeadToHeadJob, head_to_head
-from selfreward.evaluation.pairwise.result import format_head_to_head, open_share, verdict_of
+from selfreward.evaluation.measure import measure
+from selfreward.evaluation.pairwise.head_to_head import HeadToHead
+from selfreward.evaluation.pairwise.result import verdict_of
+from selfreward.statistics import open_share
 from selfreward.store.run import Counts, Recipe, Run
 from selfreward.tables import Eft, to_table
 
@@ -61,11 +64,13 @@ def job(tmp_path):
     """p0 a wins, p1 b wins, p2 each first place wins once (tie), p3 equal answers, p4 b is missing, p5 unreadable."""
     a = ["strong one", "weak one", "middling a", "same", "strong", "odd"]
     b = ["weak one", "strong!", "middling b!", "same", None, "also"]
-    return HeadToHeadJob(
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"p{i}"}) + "\n" for i in range(6)))
+    return HeadToHead(
         a=answers_file(tmp_path / "a.json", "A", a),
         b=answers_file(tmp_path / "b.json", "B", b),
         judge=text_judge(tmp_path / "judge.yaml"),
-        prompts=Prompts("prompts", tuple(f"p{i}" for i in range(6)), 6),
+        prompts=prompts,
         out=tmp_path / "out",
         annotator="selfreward_pairwise",
     )
@@ -73,7 +78,7 @@ def job(tmp_path):
 
 def test_wins_ties_losses_and_what_has_no_verdict(job):
     """Of four judged prompts one won, one lost, two tied; in the intervals two prompts are open."""
-    result = head_to_head(job)
+    result = measure(job)
     assert [row.verdict for row in result.rows] == ["a", "b", "tie", "tie", None, None]
     assert (result.win.value, result.tie.value, result.loss.value) == (0.25, 0.5, 0.25)
     assert (result.n_prompts, result.n_judged, result.n_identical) == (6, 4, 1)
@@ -84,17 +89,17 @@ def test_wins_ties_losses_and_what_has_no_verdict(job):
 
 def test_the_share_that_the_order_decided_is_of_the_pairs_asked_twice(job):
     """p0, p1 and p2 have two verdicts; on p2 the first place won twice."""
-    assert head_to_head(job).order_decided.value == pytest.approx(1 / 3)
+    assert measure(job).order_decided.value == pytest.approx(1 / 3)
 
 
 def test_the_longer_answer_is_watched(job):
     """p0: `strong one` (10) beats `weak one` (8); p1: `strong!` (7) beats `weak one` (8): one of two."""
-    assert head_to_head(job).longer_wins == 0.5
+    assert measure(job).longer_wins == 0.5
 
 
 def test_swapping_the_models_swaps_win_and_loss(job):
-    straight = head_to_head(job)
-    swapped = head_to_head(replace(job, a=job.b, b=job.a))
+    straight = measure(job)
+    swapped = measure(replace(job, a=job.b, b=job.a))
     assert (straight.win, straight.tie, straight.loss) == (swapped.loss, swapped.tie, swapped.win)
 
 
@@ -135,16 +140,16 @@ def test_shares_of_the_judged_add_up_to_one_and_lie_in_their_intervals(verdicts)
 
 def test_nothing_is_judged_where_nobody_answered(job, tmp_path):
     nobody = answers_file(tmp_path / "none.json", "C", [None] * 6)
-    result = head_to_head(replace(job, b=nobody))
+    result = measure(replace(job, b=nobody))
     assert (result.n_judged, result.win.value, result.unjudged) == (0, None, {"missing_b": 6})
-    assert "n/a" in format_head_to_head(result)
+    assert "n/a" in result.text()
 
 
 def test_answers_are_made_by_models_and_kept_in_files(job, tmp_path):
     models = [
         script(tmp_path / f"{name}.yaml", [{"answers": [f"{name} answer"]}]) for name in ("strong", "weak")
     ]
-    result = head_to_head(replace(job, a=models[0], b=models[1]))
+    result = measure(replace(job, a=models[0], b=models[1]))
     assert (result.win.value, result.model_a) == (1.0, "scripted:strong.yaml")
     assert json.loads((job.out / "answers_b.json").read_text())[0]["output"] == "weak answer"
     assert len(json.loads((job.out / "verdicts.json").read_text())) == 6
@@ -153,7 +158,7 @@ def test_answers_are_made_by_models_and_kept_in_files(job, tmp_path):
 def test_a_model_against_itself_ties_without_asking(job, tmp_path):
     model = script(tmp_path / "m.yaml", [{"answers": ["the same"]}])
     dead = script(tmp_path / "dead.yaml", [{"answers": ["(a)"]}], faults=[{"at_group": 1}])
-    result = head_to_head(replace(job, a=model, b=model, judge=dead))
+    result = measure(replace(job, a=model, b=model, judge=dead))
     assert (result.tie.value, result.n_identical) == (1.0, 6)
     assert (result.model_a, result.model_b) == ("scripted:m.yaml (a)", "scripted:m.yaml (b)")
 
@@ -215,9 +220,9 @@ def test_a_runs_model_is_asked_with_the_runs_engine_options(run):
     configured = dump_config(RunConfig(model=models.config.model, train=False, engine={"batch_size": 3}))
     (run.path / "config.yaml").write_text(configured)
     models = Models(run.path)
-    assert models.terms_for("M1", Terms()).options.batch_size == 3
-    assert models.terms_for("scripted:x", Terms()).options.batch_size == 16
-    assert models.terms_for("M1", Terms(EngineOptions(batch_size=5))).options.batch_size == 5
+    assert models.settings_for("M1", EngineSettings()).options.batch_size == 3
+    assert models.settings_for("scripted:x", EngineSettings()).options.batch_size == 16
+    assert models.settings_for("M1", EngineSettings(EngineOptions(batch_size=5))).options.batch_size == 5
 
 
 def test_prompts_are_needed_from_somewhere(tmp_path):

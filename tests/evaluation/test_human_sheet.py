@@ -16,7 +16,7 @@ from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.files import answers_from_rows
 from selfreward.evaluation.ask.results import figures
 from selfreward.evaluation.cli import evaluate, register
-from selfreward.evaluation.pairwise.human_result import format_human, majority, read_sheets
+from selfreward.evaluation.pairwise.human_result import majority, read_sheets
 from selfreward.evaluation.pairwise.human_sheet import export_sheets, read_key
 from selfreward.store.run import Run
 
@@ -105,7 +105,7 @@ def test_someone_who_always_takes_the_first_is_seen(tmp_path):
     sheets = export_sheets(A, B, tmp_path)
     result = read_sheets(sheets.key, [fill(path, lambda row: "1") for path in sheets.paths])
     assert result.first_chosen.value == 1.0
-    assert "the response shown first was chosen in 100.0 %" in format_human(result)
+    assert "the response shown first was chosen in 100.0 %" in result.text()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,13 +14,12 @@ from typer.testing import CliRunner
 
 from selfreward.cli import app
 from selfreward.errors import InputError, UsageError
-from selfreward.evaluation.ask.answers import Models
 from selfreward.evaluation.ask.results import figures
 from selfreward.evaluation.cli import evaluate, register
-from selfreward.evaluation.judges.pairwise import evaluate_pairwise
+from selfreward.evaluation.judges.measure import JudgeMeasure
 from selfreward.evaluation.judges.ranked_replies import read_ranked
 from selfreward.evaluation.judges.report import format_judge_run, format_pairwise_run
-from selfreward.evaluation.judges.run import JudgeJob, evaluate_judge
+from selfreward.evaluation.measure import measure
 from selfreward.store.run import Run
 
 if not evaluate.registered_commands:
@@ -63,9 +63,8 @@ def template(tmp_path):
 
 @pytest.fixture
 def job(tmp_path, judge, template):
-    return JudgeJob(
-        model=judge, data=lines(tmp_path / "rows.jsonl", ROWS), out=tmp_path / "out", templates=(template,)
-    )
+    data = lines(tmp_path / "rows.jsonl", ROWS)
+    return JudgeMeasure(model=(judge,), data=data, out=tmp_path / "out", template=(template,))
 
 
 def test_the_measures_are_those_of_the_scores(job):
@@ -74,21 +73,21 @@ def test_the_measures_are_those_of_the_scores(job):
     Ties half: 2.5 of 3 scored pairs; with the unscored pair as a failure 2.5 of 4. Two replies got a five, of which
     one (p's) is the human's best: 0.5.
     """
-    (run,) = evaluate_judge(job).values()
+    (run,) = measure(job).runs
     assert run.agreement.judge.pairwise_ties_half.value == pytest.approx(2.5 / 3)
     assert run.agreement.judge_unscored_wrong.pairwise_ties_half.value == pytest.approx(2.5 / 4)
     assert run.agreement.judge.five_best.value == pytest.approx(0.5)
-    assert run.by_status == {"ok": 4, "no_score": 1}
+    assert run.judged.by_status == {"ok": 4, "no_score": 1}
     assert run.pairs is None
 
 
 def test_the_scored_rows_are_what_judge_agreement_reads(job):
     from selfreward.judging.agreement.agreement import measure_agreement, read_rows
 
-    (run,) = evaluate_judge(job).values()
-    assert run.scored.name == "mine.jsonl"
-    assert measure_agreement(read_rows(run.scored)).to_dict() == run.agreement.to_dict()
-    rows = [json.loads(line) for line in run.scored.read_text().splitlines()]
+    (run,) = measure(job).runs
+    assert run.judged.path.name == "mine.jsonl"
+    assert measure_agreement(read_rows(run.judged.path)).to_dict() == run.agreement.to_dict()
+    rows = [json.loads(line) for line in run.judged.path.read_text().splitlines()]
     assert [row["score"] for row in rows] == [5.0, 3.0, 3.0, 5.0, None]
     assert rows[4]["statuses"] == ["no_score"]
 
@@ -101,8 +100,13 @@ def test_pairs_get_verdicts_too_ties_of_people_included(tmp_path, judge, templat
         for n, pair in enumerate(pairs)
         for text, rank in (pair[:2], pair[2:])
     ]
-    job = JudgeJob(judge, lines(tmp_path / "pairs.jsonl", rows), tmp_path / "out", (template,))
-    (run,) = evaluate_judge(job).values()
+    job = JudgeMeasure(
+        model=(judge,),
+        data=lines(tmp_path / "pairs.jsonl", rows),
+        out=tmp_path / "out",
+        template=(template,),
+    )
+    (run,) = measure(job).runs
     assert (run.pairs.n_pairs, run.pairs.n_unscored) == (3, 1)
     assert run.pairs.accuracy.value == pytest.approx(0.5)
     assert run.pairs.confusion["tie"]["first"] == 1
@@ -112,18 +116,18 @@ def test_several_samples_are_averaged_and_several_templates_compared(tmp_path, t
     """Samples say 4, then nothing, then 5: the mean of the scored ones is 4.5, for every reply."""
     path = tmp_path / "judge.yaml"
     path.write_text(yaml.safe_dump({"rules": [{"answers": ["Score: 4", "hm", "Score: 5"]}]}))
-    job = JudgeJob(
-        f"scripted:{path}",
-        lines(tmp_path / "rows.jsonl", ROWS),
-        tmp_path / "out",
-        (template, "additive"),
+    job = JudgeMeasure(
+        model=(f"scripted:{path}",),
+        data=lines(tmp_path / "rows.jsonl", ROWS),
+        out=tmp_path / "out",
+        template=(template, "additive"),
         samples=3,
     )
-    runs = evaluate_judge(job)
-    assert list(runs) == ["mine", "additive"]
-    for run in runs.values():
-        assert run.by_status == {"ok": 10, "no_score": 5}
-        assert {json.loads(line)["score"] for line in run.scored.read_text().splitlines()} == {4.5}
+    runs = measure(job).runs
+    assert [run.judged.how.name for run in runs] == ["mine", "additive"]
+    for run in runs:
+        assert run.judged.by_status == {"ok": 10, "no_score": 5}
+        assert {json.loads(line)["score"] for line in run.judged.path.read_text().splitlines()} == {4.5}
 
 
 def test_expected_scores_need_no_words(tmp_path, template):
@@ -134,11 +138,17 @@ def test_expected_scores_need_no_words(tmp_path, template):
             {"rules": [{"answers": ["Fine."], "choice_logprobs": {" 4": -0.693147, " 2": -1.386294}}]}
         )
     )
-    job = JudgeJob(
-        f"scripted:{path}", lines(tmp_path / "r.jsonl", ROWS), tmp_path / "out", (template,), mode="expected"
+    job = JudgeMeasure(
+        model=(f"scripted:{path}",),
+        data=lines(tmp_path / "r.jsonl", ROWS),
+        out=tmp_path / "out",
+        template=(template,),
+        mode="expected",
     )
-    (run,) = evaluate_judge(job).values()
-    assert {round(json.loads(line)["score"], 4) for line in run.scored.read_text().splitlines()} == {3.3333}
+    (run,) = measure(job).runs
+    assert {round(json.loads(line)["score"], 4) for line in run.judged.path.read_text().splitlines()} == {
+        3.3333
+    }
 
 
 # -- forms of data -------------------------------------------------------------------------------------------
@@ -198,20 +208,25 @@ def test_tables_of_any_kind_are_read(tmp_path, name):
     assert found.rows[0]["response_id"] == "p-1"
 
 
+def nobodys_job(folder, template, rows):
+    data = lines(folder / "r.jsonl", rows)
+    return JudgeMeasure(model=("scripted:nobody.yaml",), data=data, out=folder / "out", template=(template,))
+
+
 @pytest.mark.parametrize("value", ["5", True, {"n": 5}])
 def test_a_rating_that_is_no_number_is_refused_before_the_judge_is_asked(tmp_path, template, value):
     rows = [{"prompt": "Why?", "response": text, "human_score": n} for n, text in ((1, "a"), (value, "b"))]
-    job = JudgeJob("scripted:nobody.yaml", lines(tmp_path / "r.jsonl", rows), tmp_path / "out", (template,))
-    with pytest.raises(InputError, match=r"row 2: column human_score holds .* expected a number"):
-        evaluate_judge(job)
+    job = nobodys_job(tmp_path, template, rows)
+    with pytest.raises(InputError, match=r"row 2: column human_score holds .*, expected a number"):
+        measure(job)
     assert not (tmp_path / "out").exists()
 
 
 def test_ties_everywhere_are_refused_before_the_judge_is_asked(tmp_path, template):
     rows = [{"prompt": "Why?", "response": text, "human_score": 1} for text in "ab"]
-    job = JudgeJob("scripted:nobody.yaml", lines(tmp_path / "r.jsonl", rows), tmp_path / "out", (template,))
+    job = nobodys_job(tmp_path, template, rows)
     with pytest.raises(InputError, match="human_score"):
-        evaluate_judge(job)
+        measure(job)
     assert not (tmp_path / "out").exists()
 
 
@@ -298,8 +313,8 @@ def test_pandalms_test_set_is_999_pairs(shared_data):
 
 def test_the_command_prints_publishes_and_counts(job, tmp_path):
     Run.create(tmp_path / "run")
-    arguments = ["evaluate", "judge", "--model", job.model, "--data", job.data, "--out", str(job.out)]
-    arguments += ["--template", job.templates[0], "--run", str(tmp_path / "run")]
+    arguments = ["evaluate", "judge", "--model", job.model[0], "--data", job.data, "--out", str(job.out)]
+    arguments += ["--template", job.template[0], "--run", str(tmp_path / "run")]
     text = CliRunner().invoke(app, arguments)
     assert text.exception is None
     assert "judgements: ok 4, no_score 1" in text.stdout
@@ -317,9 +332,7 @@ def test_two_templates_of_one_name_are_refused(job, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("{{ instruction }} {{ response }}")
     with pytest.raises(UsageError, match="have one name"):
-        evaluate_judge(
-            JudgeJob(job.model, job.data, job.out, (job.templates[0], str(tmp_path / "other" / "mine.txt")))
-        )
+        replace(job, template=(job.template[0], str(tmp_path / "other" / "mine.txt")))
 
 
 # -- several judges, pairwise judges -------------------------------------------------------------------------
@@ -329,8 +342,8 @@ def test_several_judges_are_put_side_by_side_each_with_a_folder_of_its_own(job, 
     """A second judge gives everything a 4: all three pairs of p tied, as is the one of q."""
     flat = tmp_path / "flat.yaml"
     flat.write_text(yaml.safe_dump({"rules": [{"answers": ["Score: 4"]}]}))
-    arguments = ["evaluate", "judge", "--model", job.model, "--model", f"scripted:{flat}"]
-    arguments += ["--data", job.data, "--out", str(job.out), "--template", job.templates[0]]
+    arguments = ["evaluate", "judge", "--model", job.model[0], "--model", f"scripted:{flat}"]
+    arguments += ["--data", job.data, "--out", str(job.out), "--template", job.template[0]]
     text = CliRunner().invoke(app, arguments).stdout
     rows = [line.split("  ") for line in text.splitlines() if line.startswith("scripted:") and "[" in line]
     assert [next(cell.strip() for cell in row if " of 4" in cell) for row in rows] == ["1 of 4", "4 of 4"]
@@ -343,13 +356,13 @@ def test_without_data_the_eval_split_of_the_run_is_judged(tmp_path, judge, templ
     """The sample run's EFT rows of split eval, and no row that was trained on."""
     run = make_sample_run(tmp_path / "run", iterations=1)
     wanted = {row["response_id"] for row in run.current("eft").table().to_pylist() if row["split"] == "eval"}
-    job = JudgeJob(judge, None, tmp_path / "out", (template,), models=Models(run.path))
-    (found,) = evaluate_judge(job).values()
-    judged = {json.loads(line)["response_id"] for line in found.scored.read_text().splitlines()}
+    job = JudgeMeasure(model=(judge,), out=tmp_path / "out", template=(template,), run=run.path)
+    (found,) = measure(job).runs
+    judged = {json.loads(line)["response_id"] for line in found.judged.path.read_text().splitlines()}
     assert judged <= wanted
-    assert len(judged) + found.dropped.get("only_ranked_reply", 0) == len(wanted)
+    assert len(judged) + found.to_dict()["dropped"].get("only_ranked_reply", 0) == len(wanted)
     with pytest.raises(UsageError, match="give --data FILE, or --run RUN"):
-        evaluate_judge(JudgeJob(judge, None, tmp_path / "out", (template,)))
+        measure(replace(job, run=None))
 
 
 PAIRS = [
@@ -364,6 +377,17 @@ PAIRS = [
 ]
 
 
+def pairwise_run(script, folder, rows):
+    settings = JudgeMeasure(
+        model=(f"scripted:{script}",),
+        data=lines(folder / "pairs.jsonl", rows),
+        out=folder / "out",
+        pairwise="selfreward_pairwise",
+    )
+    (run,) = measure(settings).pairwise
+    return run
+
+
 def test_a_pairwise_judge_is_asked_in_both_orders_and_its_flips_are_counted(tmp_path):
     """A judge for whom gold wins anywhere and else the first one shown. Pair 1: gold, right. 2: the place decides, a
     tie, people say first. 3: gold, people say lead. 4: equal texts, a tie unasked, as people say. So 2 of 4 as
@@ -375,13 +399,12 @@ def test_a_pairwise_judge_is_asked_in_both_orders_and_its_flips_are_counted(tmp_
         {"answers": ["(a)"]},
     ]
     path.write_text(yaml.safe_dump({"rules": rules}))
-    job = JudgeJob(f"scripted:{path}", lines(tmp_path / "pairs.jsonl", PAIRS), tmp_path / "out")
-    run = evaluate_pairwise(job, "selfreward_pairwise")
-    assert run.by_status == {"ok": 6, "same_text": 2}
+    run = pairwise_run(path, tmp_path, PAIRS)
+    assert run.judged.by_status == {"ok": 6, "same_text": 2}
     assert (run.verdicts.accuracy.value, run.verdicts.n_unscored) == (0.5, 0)
     assert run.verdicts.confusion["first"] == {"tie": 1, "first": 1, "second": 1, "unscored": 0}
     assert (run.flips.flipped.value, run.flips.first_twice.value) == (0.25, 0.25)
-    rows = [json.loads(line) for line in run.rows.read_text().splitlines()]
+    rows = [json.loads(line) for line in run.judged.path.read_text().splitlines()]
     assert [row["verdict"] for row in rows] == [1, 0, 2, 0]
     assert "25.0 %" in format_pairwise_run(run)
 
@@ -390,14 +413,13 @@ def test_a_lost_verdict_leaves_its_pair_without_one(tmp_path):
     path = tmp_path / "judge.yaml"
     rules = [{"regex": r"(?s)lead.*gold", "error": "gone"}, {"answers": ["neither"]}]
     path.write_text(yaml.safe_dump({"rules": rules}))
-    job = JudgeJob(f"scripted:{path}", lines(tmp_path / "pairs.jsonl", PAIRS[:4]), tmp_path / "out")
-    run = evaluate_pairwise(job, "selfreward_pairwise")
-    assert run.by_status == {"no_verdict": 3, "engine_error": 1}
+    run = pairwise_run(path, tmp_path, PAIRS[:4])
+    assert run.judged.by_status == {"no_verdict": 3, "engine_error": 1}
     assert (run.verdicts.n_unscored, run.flips.n_unscored) == (2, 2)
     assert "n/a" in format_pairwise_run(run)
 
 
-def test_pandalms_annotators_are_the_ceiling_beside_the_judge(tmp_path, judge, template):
+def test_pandalms_annotators_agreement_is_shown_beside_the_judge(tmp_path, judge, template):
     """Three pairs, verdicts 1 1 1, 1 1 2, 0 1 2: of nine pairs of verdicts four are equal (3 + 1 + 0)."""
     pairs = [
         {"idx": n, "instruction": "x", "input": "", "response1": "good", "response2": "poor", "cmp_key": "a_b",
@@ -406,8 +428,9 @@ def test_pandalms_annotators_are_the_ceiling_beside_the_judge(tmp_path, judge, t
     ]  # fmt: skip
     data = tmp_path / "pandalm.json"
     data.write_text(json.dumps(pairs))
-    (run,) = evaluate_judge(JudgeJob(judge, str(data), tmp_path / "out", (template,))).values()
-    assert run.ceiling.pairwise.value == pytest.approx(4 / 9)
+    job = JudgeMeasure(model=(judge,), data=str(data), out=tmp_path / "out", template=(template,))
+    (run,) = measure(job).runs
+    assert run.judged.replies.annotators.pairwise.value == pytest.approx(4 / 9)
     text = format_judge_run(run)
     assert "any two of them                  44.4 %" in text
     assert "1 without a majority" in text

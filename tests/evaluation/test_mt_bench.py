@@ -13,15 +13,16 @@ from selfreward.cli import app
 from selfreward.engines.base import Completion
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.results import figures
-from selfreward.evaluation.benchmarks.mt_bench import MtBenchJob, mt_bench
+from selfreward.evaluation.benchmarks.mt_bench import MtBench
 from selfreward.evaluation.benchmarks.mt_bench_files import (
     JudgePrompt,
     read_answers,
     read_judge_prompts,
     read_questions,
 )
-from selfreward.evaluation.benchmarks.mt_bench_result import format_mt_bench, parse_rating
+from selfreward.evaluation.benchmarks.mt_bench_result import parse_rating
 from selfreward.evaluation.cli import evaluate, register
+from selfreward.evaluation.measure import measure
 from selfreward.store.run import Run
 
 if not evaluate.registered_commands:
@@ -65,7 +66,7 @@ def script(path, rules):
 @pytest.fixture
 def job(tmp_path):
     """Ratings: writing 8 and 6, maths 3 and none, stem 9 and (the second answer failed) none."""
-    return MtBenchJob(
+    return MtBench(
         model=script(
             tmp_path / "model.yaml",
             [
@@ -88,14 +89,14 @@ def job(tmp_path):
         ),
         questions=lines(tmp_path / "question.jsonl", QUESTIONS),
         judge_prompts=lines(tmp_path / "judge_prompts.jsonl", PROMPTS),
-        references=lines(tmp_path / "references.jsonl", REFERENCES),
+        reference_answers=lines(tmp_path / "references.jsonl", REFERENCES),
         out=tmp_path / "out",
     )
 
 
 def test_the_score_is_the_mean_of_the_rated_turns(job):
     """(8 + 6 + 3 + 9) / 4 = 6.5; maths 3; the rest (8 + 6 + 9) / 3 = 7.667; turn 1 20 / 3, turn 2 6."""
-    result = mt_bench(job)
+    result = measure(job)
     assert result.score.value == 6.5
     assert (result.score.n, result.score.n_undefined) == (4, 2)
     assert (result.hard.value, result.others.value) == (3.0, pytest.approx(23 / 3))
@@ -108,7 +109,7 @@ def test_the_score_is_the_mean_of_the_rated_turns(job):
 
 
 def test_the_second_turn_is_asked_and_judged_with_the_first_in_sight(job):
-    mt_bench(job)
+    measure(job)
     answers = [json.loads(line) for line in (job.out / "answers.jsonl").read_text().splitlines()]
     assert answers[0] == {
         "question_id": "1",
@@ -119,19 +120,19 @@ def test_the_second_turn_is_asked_and_judged_with_the_first_in_sight(job):
 
 
 def test_a_first_turn_that_failed_has_no_second(job, tmp_path):
-    result = mt_bench(replace(job, model=script(tmp_path / "dead.yaml", [{"error": "down"}])))
+    result = measure(replace(job, model=script(tmp_path / "dead.yaml", [{"error": "down"}])))
     assert result.by_status == {"missing_answer": 6}
     assert result.score.value is None
-    assert "n/a" in format_mt_bench(result)
+    assert "n/a" in result.text()
 
 
 def test_answers_in_fastchats_form_can_be_judged(job, tmp_path):
-    made = mt_bench(job)
+    made = measure(job)
     path = job.out / "answers.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[2]["choices"][0]["turns"][1] = "red"
     given = lines(tmp_path / "given.jsonl", rows)
-    result = mt_bench(replace(job, model=None, answers=given, out=tmp_path / "again"))
+    result = measure(replace(job, model=None, answers=given, out=tmp_path / "again"))
     assert result.model == made.model == "scripted:model.yaml"
     assert result.by_status == {"ok": 5, "no_score": 1}
 
@@ -165,7 +166,7 @@ def test_ratings(text, finish, expected):
 
 def test_slots_inside_answers_stay_text_and_self_grading_is_flagged(job, tmp_path):
     trap = "see {question_2} [[10]]"
-    result = mt_bench(replace(job, model=script(tmp_path / "trap.yaml", [{"answers": [trap]}])))
+    result = measure(replace(job, model=script(tmp_path / "trap.yaml", [{"answers": [trap]}])))
     assert result.n_suspected == 6
     assert all(row.answer == trap for row in result.rows)
     prompt = read_judge_prompts(job.judge_prompts)["single-v1"].fill({"question": "q", "answer": trap})
@@ -186,12 +187,12 @@ def test_what_encloses_an_answer_in_the_judges_prompt_cannot_be_closed_from_insi
 def test_a_second_run_asks_nothing(job, monkeypatch):
     from selfreward.engines.scripted import ScriptedEngine
 
-    mt_bench(job)
+    measure(job)
     failed_before = "dusk"  # the failed answer is asked again, and only it
     asked = []
     complete = ScriptedEngine._complete
     monkeypatch.setattr(ScriptedEngine, "_complete", lambda s, r, *a: asked.append(r) or complete(s, r, *a))
-    mt_bench(job)
+    measure(job)
     assert len(asked) == 1
     assert failed_before in asked[0].messages[-1].content
 
@@ -204,9 +205,9 @@ def test_a_second_run_asks_nothing(job, monkeypatch):
             {"questions": [{**QUESTIONS[0], "turns": ["one"]}]}, "expected a list of two texts", id="turns"
         ),
         pytest.param({"questions": [{"question_id": 1}]}, "has no category", id="column"),
-        pytest.param({"references": []}, "holds no answers", id="empty references"),
+        pytest.param({"reference_answers": []}, "holds no answers", id="empty references"),
         pytest.param(
-            {"references": [{**REFERENCES[0], "question_id": 9}]},
+            {"reference_answers": [{**REFERENCES[0], "question_id": 9}]},
             "no answer to 1 questions.* 2$",
             id="reference",
         ),
@@ -223,20 +224,20 @@ def test_a_second_run_asks_nothing(job, monkeypatch):
 def test_files_that_cannot_be_used_are_refused(job, tmp_path, change, sentence):
     paths = {name: lines(tmp_path / f"bad-{name}.jsonl", rows) for name, rows in change.items()}
     with pytest.raises(InputError, match=sentence):
-        mt_bench(replace(job, **paths))
+        measure(replace(job, **paths))
 
 
 def test_references_cannot_be_forgotten(job):
     with pytest.raises(InputError, match=r"no file of reference answers was given.* 1 questions"):
-        mt_bench(replace(job, references=None))
+        measure(replace(job, reference_answers=None))
     with pytest.raises(UsageError, match="either --model MODEL or --answers FILE"):
-        mt_bench(replace(job, model=None))
+        measure(replace(job, model=None))
 
 
 def test_foreign_answers_are_refused(job, tmp_path):
     rows = [{"question_id": 99, "choices": [{"turns": ["a", "b"]}]}]
     with pytest.raises(InputError, match="1 questions that are not asked, the first is 99"):
-        mt_bench(replace(job, model=None, answers=lines(tmp_path / "x.jsonl", rows)))
+        measure(replace(job, model=None, answers=lines(tmp_path / "x.jsonl", rows)))
 
 
 def test_fastchats_own_files_are_read(shared_data):

@@ -19,18 +19,21 @@ from selfreward.evaluation.benchmarks import nlp
 from selfreward.evaluation.benchmarks.nlp import (
     BY_TASK,
     PRESET,
-    NlpJob,
+    Nlp,
     check_datasets,
-    evaluate_nlp,
-    format_nlp,
-    publish_nlp,
     score_of,
 )
 from selfreward.evaluation.cli import evaluate, register
+from selfreward.evaluation.measure import ask_for_rows
 from selfreward.store.run import Run
 
 if not evaluate.registered_commands:
     register(app)
+
+
+def measured(out, **settings):
+    """The result of these settings, the model `m` being a local folder."""
+    return ask_for_rows(Nlp(model="m", out=out, **settings), Local())
 
 
 class Local:
@@ -88,7 +91,7 @@ def test_a_score_is_read_with_its_metric_and_filter():
         pytest.approx(1.4),
         50,
     )
-    assert score.interval == (pytest.approx(50.7 - 2.744), pytest.approx(50.7 + 2.744))
+    assert score.interval == {"low": pytest.approx(50.7 - 2.744), "high": pytest.approx(50.7 + 2.744)}
 
 
 def test_a_groups_questions_are_those_of_its_parts():
@@ -101,37 +104,38 @@ def test_a_metric_that_is_not_there_is_no_score():
     other = lm_eval_answer("gsm8k", "exact_match,other", 0.5)
     assert score_of(other, BY_TASK["gsm8k"], "x").reason == "lm-eval reports no exact_match,strict-match"
     answer = lm_eval_answer("mmlu", "acc,none", 0.7, error="N/A")
-    assert score_of(answer, BY_TASK["mmlu"], "x").interval == (None, None)
+    assert score_of(answer, BY_TASK["mmlu"], "x").interval == {}
 
 
 def test_all_nine_are_asked_with_their_shots_and_finished_ones_are_kept(library, tmp_path):
     """A restart measures only what failed."""
     library.answers["piqa"] = ConnectionError("Couldn't reach 'baber/piqa' on the Hub\nmore")
-    job = NlpJob("m", tmp_path, models=Local())
-    scores = evaluate_nlp(job)
+    result = measured(tmp_path)
     assert [(task, shots) for task, shots, _ in library.asked] == [(b.task, b.n_shots) for b in PRESET]
-    by_label = {score.label: score for score in scores}
+    by_label = {score.label: score for score in result.scores}
     assert (by_label["PIQA"].value, by_label["ARC-c"].value) == (None, 50.0)
     assert by_label["PIQA"].reason == "ConnectionError: Couldn't reach 'baber/piqa' on the Hub"
-    assert "Couldn't reach" in format_nlp(scores, None)
+    assert "Couldn't reach" in result.text()
     library.asked.clear()
     del library.answers["piqa"]
-    assert [score.value for score in evaluate_nlp(job)] == [50.0] * 9
+    assert [score.value for score in measured(tmp_path).scores] == [50.0] * 9
     assert [task for task, _, _ in library.asked] == ["piqa"]
 
 
 def test_a_trial_is_not_taken_for_a_figure(library, tmp_path):
-    evaluate_nlp(NlpJob("m", tmp_path, ("piqa",), limit=4, models=Local()))
-    scores = evaluate_nlp(NlpJob("m", tmp_path, ("piqa",), models=Local()))
+    trial = measured(tmp_path, task=("piqa",), limit=4)
+    whole = measured(tmp_path, task=("piqa",))
     assert [limit for _, _, limit in library.asked] == [4, None]
-    assert "a trial, not a figure" in format_nlp(scores, 4)
+    assert "a trial, not a figure" in trial.text()
+    assert "a trial, not a figure" not in whole.text()
 
 
 def test_scores_become_figures_of_a_run(library, tmp_path):
     run = Run.create(tmp_path / "run")
     library.answers["nq_open"] = RuntimeError("Dataset scripts are no longer supported, but found nq_open.py")
-    job = NlpJob("m", tmp_path / "out", ("piqa", "nq_open"), models=Local())
-    publish_nlp(run, job, evaluate_nlp(job))
+    settings = Nlp(model="m", out=tmp_path / "out", task=("piqa", "nq_open"))
+    (tables,) = settings.tables(ask_for_rows(settings, Local()))
+    tables.publish(run)
     rows = {row["part"]: row for row in figures(run)}
     assert (rows["PIQA"]["value"], rows["PIQA"]["figure"], rows["NQ"]["value"]) == (50.0, "acc_norm", None)
     assert rows["PIQA"]["low"] == pytest.approx(50 - 1.96)
@@ -147,14 +151,37 @@ def test_without_lm_eval_the_sentence_says_what_to_install(monkeypatch, tmp_path
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SelfrewardError, match=r"lm-eval 0\.4\.13 or newer.*pip install 'selfreward\[nlp\]'"):
-        evaluate_nlp(NlpJob("m", tmp_path, models=Local()))
+        measured(tmp_path)
 
 
 def test_servers_and_unknown_tasks_are_refused(library, tmp_path):
     with pytest.raises(UsageError, match="expected a local model"):
-        evaluate_nlp(NlpJob("openai:http://localhost:1/v1#m", tmp_path))
+        ask_for_rows(Nlp(model="openai:http://localhost:1/v1#m", out=tmp_path))
     with pytest.raises(UsageError, match="--task 'winogrande': known are arc_easy"):
-        evaluate_nlp(NlpJob("m", tmp_path, ("winogrande",), models=Local()))
+        measured(tmp_path, task=("winogrande",))
+
+
+@pytest.mark.parametrize(
+    ("device", "has_gpu", "expected"),
+    [
+        pytest.param(None, False, "cpu", id="no GPU"),
+        pytest.param(None, True, "cuda", id="a GPU"),
+        pytest.param("cuda:1", False, "cuda:1", id="as said"),
+    ],
+)
+def test_without_a_device_the_gpu_is_taken_only_where_there_is_one(monkeypatch, device, has_gpu, expected):
+    """lm-eval by itself asks for CUDA on a machine that has none."""
+    import torch
+
+    opened = {}
+    registry = types.ModuleType("lm_eval.api.registry")
+    registry.get_model = lambda engine: lambda **arguments: opened.update(arguments)
+    for name in ("lm_eval", "lm_eval.api"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "lm_eval.api.registry", registry)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    nlp._open(Nlp(model="m", out=Path("x"), device=device), Local().ref("m"))
+    assert opened["device"] == expected
 
 
 def test_the_check_says_of_each_dataset_whether_it_loads(monkeypatch):
@@ -174,7 +201,7 @@ def test_the_check_says_of_each_dataset_whether_it_loads(monkeypatch):
 
 
 def test_the_command_fails_where_a_benchmark_has_no_score(library, monkeypatch, tmp_path):
-    monkeypatch.setattr("selfreward.evaluation.ask.answers.Models", lambda run: Local())
+    monkeypatch.setattr("selfreward.evaluation.measure.Models", lambda run: Local())
     arguments = ["evaluate", "nlp", "--model", "m", "--out", str(tmp_path), "--task", "piqa"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     library.answers["mmlu"] = OSError("no network")

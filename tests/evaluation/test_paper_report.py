@@ -14,10 +14,10 @@ from selfreward.errors import UsageError
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish
 from selfreward.evaluation.cli import evaluate, register
 from selfreward.evaluation.paper.claims import claims_of, verdict
-from selfreward.evaluation.paper.figures import paper_figures
 from selfreward.evaluation.paper.run_figures import RunFigure, run_figures, short_name
 from selfreward.evaluation.paper.table import compare_with_paper, format_paper, is_papers_base
 from selfreward.store.run import Counts, Recipe, Run
+from selfreward.summary.paper import paper_figures
 from selfreward.tables import Annotation, Eft, to_table
 
 if not evaluate.registered_commands:

@@ -12,9 +12,9 @@ from selfreward.cli import app
 from selfreward.engines.base import Completion
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.alpaca.score import evaluate_files
-from selfreward.evaluation.alpaca.tables import publish_alpaca
 from selfreward.evaluation.cli import evaluate, register
-from selfreward.evaluation.pairwise.labels import publish_labels, read_label, read_labels
+from selfreward.evaluation.measure import measure
+from selfreward.evaluation.pairwise.labels import LabelPrompts, read_label, read_labels
 from selfreward.sql.views import open_run
 from selfreward.store.run import Run
 
@@ -142,13 +142,13 @@ def test_a_breakdown_is_a_join_over_the_annotations(tmp_path):
     ]
     files = [write("o.json", outputs), write("r.json", reference), write("a.json", verdicts)]
     run = Run.create(tmp_path / "run")
-    publish_alpaca(run, evaluate_files(*files), files[2])
+    evaluate_files(*files).tables().publish(run)
     labels = tmp_path / "l.jsonl"
     kinds = [("p0", "code"), ("p1", "code"), ("p2", "facts")]
     labels.write_text(
         "".join(json.dumps({"instruction": p, "category": c, "complexity": 4}) + "\n" for p, c in kinds)
     )
-    publish_labels(run, read_labels(labels), "l.jsonl")
+    measure(LabelPrompts(labels=labels, run=run.path))
     with open_run(run.path) as opened:
         by_source = opened.sql(
             "SELECT dataset, 100 * avg(preference - 1), count(preference), count(*) FROM alpaca_annotations "

@@ -21,7 +21,7 @@ def finish(engine, folder, requests, journalled):
     """The same stage again, undisturbed: all is there, and what was journalled before was not asked for again."""
     with Generation("test", folder, engine) as again:
         completions = again.complete(requests, "answers")
-    assert again.notes()["resumed"] == len(journalled)
+    assert again.notes().resumed == len(journalled)
     assert {key: completions[key] for key in journalled} == journalled
     assert sorted(completions) == asked_for(requests)
     assert {one.error for one in completions.values()} == {None}

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from selfreward.errors import InputError
 from selfreward.judging.agreement.agreement import format_agreement, join_rows, measure_agreement, read_rows
-from selfreward.judging.agreement.reliability import krippendorff_alpha
-from selfreward.statistics import Resampler
+from selfreward.statistics import Resampler, krippendorff_alpha
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from sample_run import Change, changed, every, make_sample_run, publish_rows
 
-from selfreward.judging.agreement.reliability import krippendorff_alpha
 from selfreward.judging.audits.pack import load_pack
 from selfreward.judging.audits.runner import AuditReport, run_audits
+from selfreward.statistics import krippendorff_alpha
 from selfreward.store.run import Run
 from selfreward.tables import JudgeEval, Message
 
@@ -297,7 +297,7 @@ def test_every_audit_of_the_pack_has_a_planted_defect() -> None:
 
 
 def test_alpha_from_means_and_variances_is_krippendorffs(tmp_path: Path) -> None:
-    """The audit works from `scores`; judging.reliability from the readings themselves."""
+    """The audit works from `scores`; selfreward.statistics from the readings themselves."""
     run = make_sample_run(tmp_path / "run", iterations=1)
     rows = run.current("iter1/judgements").table(["candidate_id", "score"]).to_pylist()
     readings: dict[str, list[float | None]] = {}

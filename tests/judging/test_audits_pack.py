@@ -12,7 +12,6 @@ from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import GateError, InputError, UsageError
 from selfreward.judging.audits.data import AuditData
-from selfreward.judging.audits.funnel import format_funnel_rows, funnel_rows
 from selfreward.judging.audits.pack import BUILT_IN, load_pack, read_audit
 from selfreward.judging.audits.report import format_report
 from selfreward.judging.audits.runner import MAX_SAVED, gate, run_audits
@@ -20,8 +19,10 @@ from selfreward.judging.audits.tables import PROVIDED
 from selfreward.sql.views import OpenRun
 from selfreward.steps.step import Job
 from selfreward.store.run import Recipe, Run
+from selfreward.summary.facts import summarize
+from selfreward.summary.funnel import format_funnel
 from selfreward.tables import Candidate, JudgeEval
-from selfreward.training.launch import ask_gate
+from selfreward.training.launch import Gate, ask_gate
 
 HEADER = """-- name: my_check
 -- protects from: something
@@ -268,13 +269,13 @@ def test_a_sample_of_judgements_is_those_with_the_lowest_hashes(run: Run, seed: 
 
 
 def test_the_funnel_is_counted_from_rows_beside_the_papers(run: Run) -> None:
-    rows = {(row.iteration, row.step): row for row in funnel_rows(run)}
+    rows = {(i.number, step.what): step for i in summarize(run).iterations for step in i.funnel}
     assert [
-        rows[1, step].n for step in ("prompts_generated", "prompts_kept", "candidates", "judgements")
+        rows[1, step].n for step in ("prompts generated", "prompts kept", "candidates", "judgements")
     ] == [30, 24, 96, 288]
     assert (rows[1, "pairs"].n, rows[1, "pairs"].paper, rows[2, "pairs"].paper) == (24, 3964, 6942)
-    assert rows[1, "prompts_kept"].share == 0.8
-    assert "3,964" in format_funnel_rows(list(rows.values()))
+    assert rows[1, "prompts kept"].share == 0.8
+    assert "3,964" in format_funnel(list(rows.values()), {})
 
 
 # -- the gate ------------------------------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def training_job(run: Run, gate: bool) -> Job:
 def test_training_asks_the_gate_and_its_manifest_says_what_it_said(tmp_path: Path) -> None:
     clean = make_sample_run(tmp_path / "clean", iterations=1)
     bad = make_sample_run(tmp_path / "bad", iterations=1, iter1_pairs=changed(0, chosen_id="c-gone"))
-    assert ask_gate(training_job(clean, gate=True)) == {"gate": "passed", "warnings": []}
+    assert ask_gate(training_job(clean, gate=True)) == Gate("passed", [])
     with pytest.raises(GateError, match="references_resolve"):
         ask_gate(training_job(bad, gate=True))
-    assert ask_gate(training_job(bad, gate=False)) == {"gate": "off"}
+    assert ask_gate(training_job(bad, gate=False)) == Gate("off")

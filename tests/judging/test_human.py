@@ -1,4 +1,4 @@
-"""Human verdicts: majority, ceiling, a judge against people, position flips, and chosen/rejected tables."""
+"""Human verdicts: majority, agreement, a judge against people, position flips, and chosen/rejected tables."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from selfreward.errors import InputError
 from selfreward.judging.agreement.agreement import measure_agreement
 from selfreward.judging.agreement.human import (
     ANNOTATORS,
-    annotator_ceiling,
+    annotator_agreement,
     has_majority,
     majority_verdict,
     pair_rows,
@@ -52,25 +52,25 @@ def test_the_majority_is_more_than_half_and_a_tie_otherwise(verdicts, majority, 
     assert (majority_verdict(verdicts), has_majority(verdicts)) == (majority, decided)
 
 
-def test_the_ceiling_of_three_annotators_by_hand():
+def test_the_agreement_of_three_annotators_by_hand():
     """Pairs 111, 112, 012. Equal pairs of verdicts: 3 + 1 + 0 of 9. Unanimous: 1 of 3.
 
     Each against the rest: 111: 3 right. 112: the 1s face (1, 2), a split, so a tie: wrong; the 2 faces (1, 1): wrong.
     012: the 0 faces (1, 2), a tie: right; the 1 faces (0, 2), a tie: wrong; the 2 likewise. 4 of 9; decided 3 of 4.
     Alpha: values 0 x 1, 1 x 6, 2 x 2 (n = 9). Observed disagreement per pair (3 - sum n(n-1)/2): 0, 2, 3, so 5/9;
     expected (81 - (1 + 36 + 4)) / 72 = 5/9: alpha = 0."""
-    ceiling = annotator_ceiling([[1, 1, 1], [1, 1, 2], [0, 1, 2]])
-    assert ceiling.pairwise.value == pytest.approx(4 / 9)
-    assert ceiling.unanimous.value == pytest.approx(1 / 3)
-    assert (ceiling.leave_one_out.value, ceiling.leave_one_out.n) == (pytest.approx(4 / 9), 9)
-    assert (ceiling.leave_one_out_decided.value, ceiling.leave_one_out_decided.n) == (3 / 4, 4)
-    assert ceiling.alpha.value == pytest.approx(0)
-    assert (ceiling.n_no_majority, ceiling.majority_counts) == (1, {"tie": 1, "first": 2, "second": 0})
+    agreement = annotator_agreement([[1, 1, 1], [1, 1, 2], [0, 1, 2]])
+    assert agreement.pairwise.value == pytest.approx(4 / 9)
+    assert agreement.unanimous.value == pytest.approx(1 / 3)
+    assert (agreement.leave_one_out.value, agreement.leave_one_out.n) == (pytest.approx(4 / 9), 9)
+    assert (agreement.leave_one_out_decided.value, agreement.leave_one_out_decided.n) == (3 / 4, 4)
+    assert agreement.alpha.value == pytest.approx(0)
+    assert (agreement.n_no_majority, agreement.majority_counts) == (1, {"tie": 1, "first": 2, "second": 0})
 
 
 def test_annotators_are_a_table_of_two_or_more():
     with pytest.raises(InputError, match="two annotators or more"):
-        annotator_ceiling([[1], [2]])
+        annotator_agreement([[1], [2]])
 
 
 def test_a_judge_against_the_majority_by_hand():
@@ -179,16 +179,16 @@ def test_the_published_annotators_agree_as_their_verdicts_say():
     if not PANDALM.exists():
         pytest.skip("PandaLM's test set is not in ../shared/data")
     pairs = read_pandalm(PANDALM)
-    ceiling = annotator_ceiling(pairs[list(ANNOTATORS)].to_numpy().tolist())
-    assert ceiling.unanimous.value == pytest.approx(879 / 999)
-    assert ceiling.pairwise.value == pytest.approx((879 * 3 + 120) / 2997)
-    assert ceiling.n_no_majority == 0
-    assert ceiling.majority_counts == {"tie": 105, "first": 422, "second": 472}
+    agreement = annotator_agreement(pairs[list(ANNOTATORS)].to_numpy().tolist())
+    assert agreement.unanimous.value == pytest.approx(879 / 999)
+    assert agreement.pairwise.value == pytest.approx((879 * 3 + 120) / 2997)
+    assert agreement.n_no_majority == 0
+    assert agreement.majority_counts == {"tie": 105, "first": 422, "second": 472}
     lengths = verdicts_from_scores(pairs.response_1.str.len().tolist(), pairs.response_2.str.len().tolist())
     longest = verdict_agreement(lengths, pairs.majority.tolist())
     assert longest.accuracy.value is not None
-    assert ceiling.leave_one_out.value is not None
-    assert longest.accuracy.value < ceiling.leave_one_out.value
+    assert agreement.leave_one_out.value is not None
+    assert longest.accuracy.value < agreement.leave_one_out.value
 
 
 def message(role: str, content: str) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """What the paper reports (arXiv 2401.10020, v2 and later), as data: one row a figure, in its own units.
 
 Facts only. Models: SFT is M0 with IFT alone, M1 with IFT and EFT, M2 and M3 after one and two iterations, all from
-Llama 2 70B. Percent, except scores (MT-Bench, of 10), correlations, characters and counts.
+Llama 2 70B. Percent, except scores (MT-Bench, of 10), correlations, characters and counts. The paper states no policy
+for ties of its judge; with ties left out the figures fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 BASE_MODEL = "Llama 2 70B"
 
@@ -103,3 +105,22 @@ def paper_figures() -> Iterator[PaperFigure]:
         ("pairs", "M3", 6942),
     ):
         yield PaperFigure("data", figure, model, value, "count")
+
+
+@cache
+def paper_value(measure: str, figure: str, model: str) -> float | None:
+    """One published number by name, None where the paper has none.
+
+    >>> paper_value("data", "pairs", "M2"), paper_value("judge", "five_best", "M1"), paper_value("data", "pairs", "M9")
+    (3964, 41.5, None)
+    """
+    keys = (measure, figure, model, None, None)
+    return next(
+        (p.value for p in paper_figures() if (p.measure, p.figure, p.model, p.against, p.part) == keys), None
+    )
+
+
+def paper_count(figure: str, model: str) -> int | None:
+    """How many rows the paper's dataset has; pairs of iteration k train M<k+1>."""
+    found = paper_value("data", figure, model)
+    return None if found is None else int(found)

@@ -1,0 +1,221 @@
+"""What a step notes in its manifest beside the accounting (`counts.notes`): one frozen class for each kind of step.
+
+    Counts(n, n, notes=PromptsNotes(generation=…, kept=24, …).stored())     # the step
+    version.notes(PromptsNotes).kept                                        # whoever reads the manifest
+
+Like the row classes in `tables`, these are the stored form: keys stay as they are. Reading is tolerant: a key that
+an older or an imported version lacks is None, and a key that nobody here knows is left aside. Writing is strict: a
+field without a default must be given and is stored also where it is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from selfreward.statistics import Figure
+
+JsonObject = dict[str, Any]
+Histogram = list[tuple[float, int]]
+"""Score -> how many; pairs of JSON."""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What all kinds share."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """From a manifest; what it lacks is None."""
+        values = {field.name: stored.get(field.name) for field in fields(cls)}
+        if "generation" in values:
+            values["generation"] = GenerationNotes.read(stored)
+        return cls(**values)
+
+    def stored(self) -> JsonObject:
+        """For a manifest; the counts of the generation stand among the step's own."""
+        values: JsonObject = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, GenerationNotes):
+                values |= asdict(value)
+            elif value is not None or field.default is MISSING:
+                values[field.name] = value
+        return values
+
+
+@dataclass(frozen=True)
+class GenerationNotes(Notes):
+    """Of every step that asks a model. What depends on speed or on restarts is not a row and not hashed."""
+
+    completions: int | None
+    truncated: int | None
+    engine_errors: int | None
+    first_engine_error: str | None
+    new_tokens: int | None
+    resumed: int | None
+    tokens_per_second: float | None
+
+    @property
+    def failures(self) -> str:
+        """How many answers have no text and why the first has none; empty where all have one."""
+        if not self.engine_errors:
+            return ""
+        return f"{self.engine_errors:,} of {self.completions:,} answers failed, the first: {self.first_engine_error}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated(Notes):
+    """Notes of a step that asks a model and has nothing else to note."""
+
+    generation: GenerationNotes | None = None
+
+    @property
+    def failures(self) -> str:
+        """See `GenerationNotes`."""
+        return self.generation.failures if self.generation else ""
+
+
+@dataclass(frozen=True)
+class SeedsNotes(Notes):
+    """Of `seeds`."""
+
+    prompts: int | None
+    unranked: int | None = None
+    """Replies without a rank."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EftNotes(Generated):
+    """Of `eft`; there is no generation where the targets were written by people."""
+
+    train: int | None
+    train_accepted: int | None
+    train_rejected: dict[str, int] | None
+    train_scores: Histogram | None
+    eval: int | None
+    eval_prompts: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsNotes(Generated):
+    """Of `prompts`."""
+
+    kept: int | None
+    wanted: int | None
+    rejected: dict[str, int] | None
+    rounds: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgementsNotes(Generated):
+    """Of `judgements`."""
+
+    by_status: dict[str, int] | None
+    resampled: int | None
+    scored_after_resampling: int | None
+    injection_suspected: int | None
+    """Candidates."""
+    read_again_from: str | None = None
+    """The version whose texts were read again; nothing was generated."""
+
+
+@dataclass(frozen=True)
+class ScoresNotes(Notes):
+    """Of `scores`."""
+
+    judgements: int | None
+    judgements_by_status: dict[str, int] | None
+    histogram: Histogram | None
+    prompts_all_tied: int | None
+    prompts_comparable: int | None
+    unscored_candidates: int | None
+
+
+@dataclass(frozen=True)
+class PairsNotes(Notes):
+    """Of `pairs`."""
+
+    candidates: int | None
+    candidates_excluded: dict[str, int] | None
+    candidates_flagged_injection: int | None
+    prompts_with_scores: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingNotes(Notes):
+    """Of a model; the last four as `training.json` has them."""
+
+    gate: str | None
+    """`passed`, or `off` where the audits were not asked."""
+    warnings: list[str] | None = None
+    effect: JsonObject | None
+    metrics: JsonObject | None
+    seconds: float | None
+    preflight: JsonObject | None
+
+    def change(self, answer: str) -> float | None:
+        """Mean change of an answer's log-probability; `answer` is completion, chosen or rejected."""
+        measured = (self.effect or {}).get(answer)
+        return measured["change"] if isinstance(measured, dict) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeEvalNotes(Generated):
+    """Of `judge_eval`."""
+
+    by_status: dict[str, int] | None
+    scored_share: float | None
+    histogram: Histogram | None
+    agreement: JsonObject | None
+    """`Agreement.to_dict()`."""
+    responses_left_out_by_n_max: int | None
+
+    def figure(self, name: str) -> Figure | None:
+        """A figure of the agreement with people, over what was scored; None where nothing could be compared."""
+        from selfreward.statistics import Figure
+
+        found = ((self.agreement or {}).get("judge") or {}).get(name)
+        return Figure(**{"of": "pairs", **found}) if found else None
+
+    @property
+    def n_prompts(self) -> int | None:
+        """Prompts that the agreement is over."""
+        return ((self.agreement or {}).get("counts") or {}).get("n_prompts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputsNotes(Generated):
+    """Of `model_outputs`."""
+
+    prompts_left_out_by_n_max: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationsNotes(Generated):
+    """Of `annotations`."""
+
+    alpaca: JsonObject | None
+    """The row of the leaderboard: `AlpacaResult.to_dict()`."""
+
+
+@dataclass(frozen=True)
+class Leaderboard(Notes):
+    """What is read of `AnnotationsNotes.alpaca`; shares in percent, lengths in characters."""
+
+    model: str | None = None
+    win_rate: float | None = None
+    win_rate_ci_low: float | None = None
+    win_rate_ci_high: float | None = None
+    length_controlled_winrate: float | None = None
+    n_total: int | None = None
+    n_annotated: int | None = None
+    n_lost: dict[str, int] | None = None
+    avg_length: int | None = None
+    avg_length_reference: int | None = None
+    n_disagree: int | None = None
+    annotator: str | None = None
+    reference: str | None = None
+    baselines: list[JsonObject] | None = None

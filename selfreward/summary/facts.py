@@ -1,0 +1,220 @@
+"""The figures of a run as typed values, computed once: report, cards, `evaluate paper` and the audit's funnel print them.
+
+    summary = summarize(Run("runs/demo"))
+    [judge.model for judge in summary.judges if judge.dataset not in summary.outdated]
+
+Everything follows from the versions alone, verified when they are read: the configuration in the run folder may be
+that of another run by now. A figure that does not exist is None. `outdated` names the versions that were made from
+earlier versions of their inputs; whoever shows their figures says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfreward.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
+from selfreward.statistics import Figure
+from selfreward.steps.costs import spent
+from selfreward.steps.status import outdated_versions
+from selfreward.store.run import Run, is_model
+from selfreward.store.version import Version
+from selfreward.summary.funnel import COLUMNS, EFT_COLUMNS, FunnelStep, counted, eft_funnel, iteration_funnel
+from selfreward.tables import DatasetName
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Characters of the answers of one iteration."""
+
+    candidates: Sequence[int] = ()
+    chosen: Sequence[int] = ()
+    rejected: Sequence[int] = ()
+
+    @property
+    def longer_chosen(self) -> float | None:
+        """The share of pairs whose chosen answer is the longer one; a judge that likes length shows here."""
+        pairs = list(zip(self.chosen, self.rejected, strict=True))
+        return sum(c > r for c, r in pairs) / len(pairs) if pairs else None
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration, as far as it exists."""
+
+    number: int
+    funnel: Sequence[FunnelStep] = ()
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    """Judgements by status; only `ok` has a score."""
+    histogram: Sequence[tuple[float, int]] = ()
+    """Score of one judgement -> how many gave it."""
+    scores: Sequence[float] = ()
+    """Mean score of each scored candidate."""
+    lengths: Lengths = Lengths()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How one model judged the EFT eval split."""
+
+    dataset: str
+    model: str
+    statuses: Mapping[str, int]
+    histogram: Sequence[tuple[float, int]]
+    notes: JudgeEvalNotes
+
+    @property
+    def judgements(self) -> int:
+        """All of them."""
+        return sum(self.statuses.values())
+
+    @property
+    def scored(self) -> int:
+        """Those with a score."""
+        return self.statuses.get("ok", 0)
+
+    @property
+    def accuracy(self) -> Figure | None:
+        """The share of pairs of replies ordered as people order them, ties half; None where nothing could be compared."""
+        figure = self.notes.figure("pairwise_ties_half")
+        return figure if figure and figure.value is not None else None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that the run trained."""
+
+    model: str
+    notes: TrainingNotes
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """How one model did in alpaca-eval."""
+
+    dataset: str
+    model: str
+    figures: Leaderboard
+    notes: AnnotationsNotes
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything."""
+
+    versions: Mapping[str, Version]
+    """What it is of, in the order in which a run makes it."""
+    outdated: Mapping[str, str]
+    """Dataset or model -> why it is not current."""
+    eft: Sequence[FunnelStep]
+    iterations: Sequence[Iteration]
+    judges: Sequence[Judge]
+    trained: Sequence[Trained]
+    win_rates: Sequence[WinRate]
+    spent: float
+    """On paid servers, in the currency of their prices."""
+
+
+def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
+    """The figures of the chosen versions of a run, of all current ones by default."""
+    current = {name: run.current(name) for name in run.names()}
+    versions = current if chosen is None else {version.name: version for version in chosen}
+    versions = dict(sorted(versions.items(), key=lambda entry: as_made(entry[0])))
+    outdated = outdated_versions(current)
+    of_kind = {kind: [v for name, v in versions.items() if name.endswith(f"/{kind}")] for kind in _ALL_KINDS}
+    numbers = sorted({iteration_of(v.name) for kind in ("prompts", "pairs") for v in of_kind[kind]})
+    # A run without training measures one judge, though an earlier build measured it as M0 and as M1.
+    judges = {version.manifest["inputs"].get("model", {}).get("content_sha256", version.name): _judge(version)
+              for version in of_kind["judge_eval"]}  # fmt: skip
+    return Summary(
+        versions=versions,
+        outdated={name: outdated[name] for name in versions if name in outdated},
+        eft=_eft(versions["eft"]) if "eft" in versions else (),
+        iterations=[_iteration(versions, number) for number in numbers],
+        judges=list(judges.values()),
+        trained=[Trained(name, v.notes(TrainingNotes)) for name, v in versions.items() if is_model(name)],
+        win_rates=[_win_rate(version) for version in of_kind["annotations"]],
+        spent=spent(run.path / ".work"),
+    )
+
+
+_SETUP = ("seeds", "ift", "SFT", "eft")
+_KINDS = ("prompts", "candidates", "judgements", "scores", "pairs")
+_MEASURES = ("judge_eval", "model_outputs", "annotations")
+_ALL_KINDS = (*_KINDS, *_MEASURES)
+
+
+def as_made(name: str) -> tuple[int, int, str]:
+    """For sorting: seeds, IFT and EFT, M1, then the iterations by number, each with the model it trains, then the rest.
+
+    >>> sorted(["M2", "iter1/pairs", "M1", "iter2/judge_eval", "iter1/judge_eval", "audits", "eft", "seeds"], key=as_made)
+    ['seeds', 'eft', 'M1', 'iter1/pairs', 'M2', 'iter1/judge_eval', 'iter2/judge_eval', 'audits']
+    """
+    kind = name.rpartition("/")[2]
+    if name in _SETUP:
+        return 0, _SETUP.index(name), name
+    if is_model(name):
+        return int(name.removeprefix("M")) - 1, len(_KINDS), name
+    if "/" in name and kind in _KINDS:
+        return iteration_of(name), _KINDS.index(kind), name
+    if "/" in name and kind in _MEASURES:
+        return 1000 + iteration_of(name), _MEASURES.index(kind), name
+    return 10_000, 0, name
+
+
+def iteration_of(name: str) -> int:
+    """The number of a dataset's iteration; 0 for one of none."""
+    return DatasetName.parse(name).iteration or 0
+
+
+def model_label(named: str | None, number: int) -> str:
+    """What tables call a model: `M1` of `M1@3f0c…`, M0, or the name of a model that the run did not train.
+
+    >>> model_label("M1@91ab23cd45ef", 1), model_label("hf:base@91ab23cd45ef", 0), model_label("openai:judge", 1)
+    ('M1', 'M0', 'openai:judge')
+    """
+    if named is None or number == 0:
+        return f"M{number}"
+    return re.sub(r"@[0-9a-f]{12,}$", "", named)
+
+
+def _eft(version: Version) -> Sequence[FunnelStep]:
+    counts = version.manifest["counts"]
+    return eft_funnel(version.table(EFT_COLUMNS), counts["in"], counts["dropped"])
+
+
+def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
+    found = {kind: versions[name] for kind in COLUMNS if (name := f"iter{number}/{kind}") in versions}
+    tables = {kind: version.table(COLUMNS[kind]) for kind, version in found.items()}
+
+    def values(kind: str, column: str) -> list[Any]:
+        return tables[kind][column].drop_null().to_pylist() if kind in tables else []
+
+    no_pair = found["pairs"].manifest["counts"]["dropped"] if "pairs" in found else {}
+    chosen, rejected = (
+        [sum(len(message["content"]) for message in messages) for messages in values("pairs", side)]
+        for side in ("chosen", "rejected")
+    )
+    return Iteration(
+        number=number,
+        funnel=iteration_funnel(tables, number, no_pair),
+        statuses=counted(tables.get("judgements"), "status"),
+        histogram=sorted(counted(tables.get("judgements"), "score").items()),
+        scores=values("scores", "score"),
+        lengths=Lengths(values("candidates", "n_chars"), chosen, rejected),
+    )
+
+
+def _judge(version: Version) -> Judge:
+    rows, notes = version.table(["status", "score"]), version.notes(JudgeEvalNotes)
+    model = model_label(version.manifest["inputs"].get("model", {}).get("name"), iteration_of(version.name))
+    histogram = sorted(counted(rows, "score").items())
+    return Judge(version.name, model, counted(rows, "status"), histogram, notes)
+
+
+def _win_rate(version: Version) -> WinRate:
+    notes = version.notes(AnnotationsNotes)
+    figures = Leaderboard.read(notes.alpaca or {})
+    return WinRate(version.name, model_label(figures.model, iteration_of(version.name)), figures, notes)

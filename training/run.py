@@ -38,7 +38,7 @@ from selfreward.training.arguments import (
     trainer_arguments,
 )
 from selfreward.training.callbacks import SealCheckpoints, StepBar, StopOnNan, last_whole, summarize
-from selfreward.training.data import Row, Rows, content_sha256, load_table
+from selfreward.training.data import Row, TrainingRows, content_sha256, load_table
 from selfreward.training.effect import draw, measure_effect
 from selfreward.training.model_folder import require_unfinished, save_model, write_report
 from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, length_limit, refuse
@@ -46,13 +46,13 @@ from selfreward.training.ranks import on_main, processes
 
 
 @dataclass(frozen=True)
-class Step:
+class Method:
     """What tells SFT from DPO."""
 
     name: str
     encode: Callable[[Checked], Row]
     """What TRL is given of a row."""
-    collect: Callable[[Iterable[datasets.Dataset]], Rows]
+    collect: Callable[[Iterable[datasets.Dataset]], TrainingRows]
     answers: tuple[str, ...]
     """The row's columns that hold answers."""
     unit: str
@@ -85,13 +85,13 @@ class Prepared:
     """Hash of all that goes into the training; a checkpoint of another key is not resumed."""
 
 
-def run(step: Step, task: Task) -> None:
+def run(method: Method, task: Task) -> None:
     """Train and write the model folder. TrainingError if the rows are refused or training has no effect."""
     started = time.monotonic()
     _quiet()
-    prepared = on_main(lambda: prepare(step, task))
+    prepared = on_main(lambda: prepare(method, task))
     rows = datasets.load_from_disk(str(task.work / "rows"))
-    trainer, facts = _train(step, task, prepared, rows)
+    trainer, facts = _train(method, task, prepared, rows)
     trainer.save_model(str(task.work / "trained"))
     history, seen = trainer.state.log_history, trainer.state.num_input_tokens_seen
     del trainer
@@ -104,12 +104,12 @@ def run(step: Step, task: Task) -> None:
         task.model,
         task.out,
         prepared.sample,
-        step.answers,
+        method.answers,
         of=prepared.preflight.kept,
         engine_dtype=task.engine_dtype,
     )
     report = {
-        "step": step.name,
+        "step": method.name,
         "base": {"name": task.model.name, "sha256": model_identity(task.model)["sha256"]},
         "data": [{"name": folder.name, "content_sha256": content_sha256(folder)} for folder in task.data],
         "parameters": task.config.model_dump(mode="json"),
@@ -127,24 +127,24 @@ def run(step: Step, task: Task) -> None:
     write_report(task.out, report)
 
 
-def prepare(step: Step, task: Task) -> Prepared:
+def prepare(method: Method, task: Task) -> Prepared:
     """Read, count and check the rows; those that pass are written to `rows/` among the work files."""
     require_unfinished(task.out)
     tokenizer = _tokenizer(task.model)
-    collected = step.collect(load_table(folder) for folder in task.data)
+    collected = method.collect(load_table(folder) for folder in task.data)
     context = getattr(
         AutoConfig.from_pretrained(task.model).get_text_config(), "max_position_embeddings", None
     )
     limit = length_limit(task.config, context)
-    kept, preflight = check_rows(collected.rows, step.answers, tokenizer, limit)
-    _tell(step, collected, preflight)
-    refuse(preflight, task.config, step.unit)
+    kept, preflight = check_rows(collected.rows, method.answers, tokenizer, limit)
+    _tell(method, collected, preflight)
+    refuse(preflight, task.config, method.unit)
     durable.remove_tree(task.work / "rows")
-    datasets.Dataset.from_list([step.encode(checked) for checked in kept]).save_to_disk(
+    datasets.Dataset.from_list([method.encode(checked) for checked in kept]).save_to_disk(
         str(task.work / "rows")
     )
     key = {
-        "step": step.name,
+        "step": method.name,
         "parameters": task.config.keyed(),
         "base": model_identity(task.model)["sha256"],
         "rows": digest([checked.row for checked in kept]),
@@ -156,7 +156,9 @@ def prepare(step: Step, task: Task) -> Prepared:
     return Prepared(collected.n_in, dropped, preflight, sample, digest(key))
 
 
-def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -> tuple[Any, dict[str, Any]]:
+def _train(
+    method: Method, task: Task, prepared: Prepared, rows: datasets.Dataset
+) -> tuple[Any, dict[str, Any]]:
     config, report = task.config, prepared.preflight
     cut = report.limit if report.truncated else None
     others = {
@@ -164,15 +166,15 @@ def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -
         "train_dataset": rows,
         "processing_class": _tokenizer(task.model),
         "peft_config": adapter(config),
-        "callbacks": [StepBar(step.name), StopOnNan(), SealCheckpoints(prepared.key)],
+        "callbacks": [StepBar(method.name), StopOnNan(), SealCheckpoints(prepared.key)],
     }
     checkpoint = _checkpoint(task, prepared.key)
     with targets_only():
-        trainer = step.make_trainer(config, trainer_arguments(config, task.work, cut), others)
+        trainer = method.make_trainer(config, trainer_arguments(config, task.work, cut), others)
         trainer.remove_callback(PrinterCallback)
         if len(trainer.train_dataset) != report.kept:
             raise TrainingError(
-                f"TRL would train on {len(trainer.train_dataset)} {step.unit}s where the preflight kept {report.kept}; "
+                f"TRL would train on {len(trainer.train_dataset)} {method.unit}s where the preflight kept {report.kept}; "
                 "this TRL version drops rows that ours does not know of, so use the versions of constraints.txt"
             )
         began = time.monotonic()
@@ -221,11 +223,11 @@ def _tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _tell(step: Step, collected: Rows, preflight: Preflight) -> None:
+def _tell(method: Method, collected: TrainingRows, preflight: Preflight) -> None:
     dropped = _added(collected.dropped, preflight.dropped)
     without = f" ({', '.join(f'{n} {reason}' for reason, n in sorted(dropped.items()))})" if dropped else ""
     say(
-        f"{step.name}: {collected.n_in} {step.unit}s, {preflight.kept} to train on{without}; "
+        f"{method.name}: {collected.n_in} {method.unit}s, {preflight.kept} to train on{without}; "
         f"{sum(preflight.truncated.values())} cut, longest {preflight.longest} of {preflight.limit} tokens, "
         f"{preflight.answer_tokens} target tokens of {preflight.tokens}"
     )

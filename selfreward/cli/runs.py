@@ -66,7 +66,7 @@ def run(
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
-    from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.steps.pipeline import Interrupted, StepResult, run_pipeline
     from selfreward.steps.trust import require_trust
     from selfreward.summary import report as reporting
 
@@ -78,7 +78,7 @@ def run(
         _estimate(resolved, folder, until, as_json)
         return
 
-    def on_step(step: Step) -> None:
+    def on_step(step: StepResult) -> None:
         lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
         what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
         print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)

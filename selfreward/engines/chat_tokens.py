@@ -47,7 +47,7 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptTokens:
     """Token ids of a chat, or why there are none."""
 
     ids: array[int]
@@ -87,7 +87,7 @@ class ChatTokenizer:
             iter(id for id in (tokenizer.pad_token_id, *self.eos_ids) if id is not None), 0
         )
 
-    def encode(self, chats: Sequence[Chat]) -> list[Prompt]:
+    def encode(self, chats: Sequence[Chat]) -> list[PromptTokens]:
         """One prompt per chat, in order; a chat that the template refuses is a prompt with an error."""
         return list(
             chain.from_iterable(self._encode(chats[i : i + CHUNK]) for i in range(0, len(chats), CHUNK))
@@ -104,18 +104,18 @@ class ChatTokenizer:
         options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return str(self._tokenizer.decode(list(ids), **options))
 
-    def _encode(self, chats: Sequence[Chat]) -> list[Prompt]:
+    def _encode(self, chats: Sequence[Chat]) -> list[PromptTokens]:
         rendered = [self._render(chat) for chat in chats]
         plain = [one.text for one in rendered if isinstance(one, _Rendered) and not one.mark]
         encoded = iter(self._ids(plain))
         prompts = []
         for one in rendered:
             if isinstance(one, str):
-                prompts.append(Prompt(array("i"), error=one))
+                prompts.append(PromptTokens(array("i"), error=one))
             else:
                 ids = self._masked_ids(one) if one.mark else next(encoded)
                 prompts.append(
-                    Prompt(array("i", ids), error=None if ids else "the chat template wrote nothing")
+                    PromptTokens(array("i", ids), error=None if ids else "the chat template wrote nothing")
                 )
         return prompts
 

@@ -96,7 +96,7 @@ class Fault(BaseModel):
     """No fault once this file exists: lets a test resume with the very same script."""
 
 
-class Settings(BaseModel):
+class ScriptSettings(BaseModel):
     """What holds for the engine rather than for one rule."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -111,7 +111,7 @@ class Script(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    settings: Settings = Settings()
+    settings: ScriptSettings = ScriptSettings()
     rules: tuple[Rule, ...]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError
-from selfreward.exchange.own_rows import Rows, rules_of
+from selfreward.exchange.own_rows import FillState, rules_of
 from selfreward.reading.columns import Place, extra_column, to_column
 from selfreward.reading.files import Chunk, read_chunks
 from selfreward.reading.opening import kind_of
@@ -119,7 +119,7 @@ class Incoming:
         """Part by part the columns of the class, checked and filled in, and the further ones."""
         import pyarrow as pa
 
-        rows = Rows(str(self.path), self.name.iteration, self._prompt_ids)
+        rows = FillState(str(self.path), self.name.iteration, self._prompt_ids)
         for chunk in read_chunks(self.path):
             if not len(chunk.numbers):
                 continue
@@ -141,7 +141,7 @@ class Incoming:
         return Place(str(self.path), column, chunk.numbers)
 
     def _known(
-        self, cells: Mapping[str, Any], extra: Mapping[str, pa.Array], chunk: Chunk, rows: Rows
+        self, cells: Mapping[str, Any], extra: Mapping[str, pa.Array], chunk: Chunk, rows: FillState
     ) -> dict[str, pa.Array]:
         self._same_columns(cells, chunk)
         self._require(cells)
@@ -191,7 +191,7 @@ class Incoming:
         return values
 
     def _fill(
-        self, known: dict[str, pa.Array], extra: Mapping[str, pa.Array], chunk: Chunk, rows: Rows
+        self, known: dict[str, pa.Array], extra: Mapping[str, pa.Array], chunk: Chunk, rows: FillState
     ) -> None:
         import pyarrow as pa
 

@@ -38,7 +38,7 @@ from selfreward.store.version import Version
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """What became of one planned step."""
 
     name: str
@@ -63,8 +63,8 @@ def run_pipeline(
     config: RunConfig,
     path: Path,
     until: str | None = None,
-    on_step: Callable[[Step], None] = lambda step: None,
-) -> list[Step]:
+    on_step: Callable[[StepResult], None] = lambda step: None,
+) -> list[StepResult]:
     """Do every step of a run (up to and including `until`), and report each. Raises what the steps raise."""
     plans = plans_until(config, until)
     run = Run.create(path)
@@ -96,7 +96,7 @@ def do_step(
     plan: Plan,
     engines: EnginePool,
     before_building: Callable[[], None] = lambda: None,
-) -> Step:
+) -> StepResult:
     """Reuse or build one step."""
     started = time.monotonic()
     if run.has(plan.name) and is_imported(run.current(plan.name)):
@@ -116,9 +116,9 @@ def do_step(
     return _step(version, status, started)
 
 
-def _step(version: Version, status: str, started: float) -> Step:
+def _step(version: Version, status: str, started: float) -> StepResult:
     counts = version.manifest["counts"]
-    return Step(
+    return StepResult(
         name=version.name,
         status=status,
         version=version.version,

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfreward.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
+from selfreward.notes import AlpacaFigures, AnnotationsNotes, JudgeEvalNotes, TrainingNotes
 from selfreward.statistics import Figure
 from selfreward.steps.costs import spent
 from selfreward.steps.status import outdated_versions
@@ -96,7 +96,7 @@ class WinRate:
 
     dataset: str
     model: str
-    figures: Leaderboard
+    figures: AlpacaFigures
     notes: AnnotationsNotes
 
 
@@ -216,5 +216,5 @@ def _judge(version: Version) -> Judge:
 
 def _win_rate(version: Version) -> WinRate:
     notes = version.notes(AnnotationsNotes)
-    figures = Leaderboard.read(notes.alpaca or {})
+    figures = AlpacaFigures.read(notes.alpaca or {})
     return WinRate(version.name, model_label(figures.model, iteration_of(version.name)), figures, notes)

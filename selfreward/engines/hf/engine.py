@@ -29,7 +29,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request, row_seed
-from selfreward.engines.chat_tokens import Chat, ChatTokenizer, Prompt
+from selfreward.engines.chat_tokens import Chat, ChatTokenizer, PromptTokens
 from selfreward.engines.hf.decode import Row, decode
 from selfreward.engines.hf.dtypes import engine_dtype
 from selfreward.engines.hf.fast_torch import ATTENTION, pack_linears
@@ -45,11 +45,11 @@ BYTES_IN_CHARACTER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ReadyRequest:
     """A request ready to be computed, or the reason why it cannot be."""
 
     request: Request
-    prompt: Prompt
+    prompt: PromptTokens
     choice_ids: tuple[int, ...] = ()
 
     @property
@@ -96,7 +96,7 @@ class HfEngine(BaseEngine):
                 completions = _refusals(refused) if group is refused else self._compute(group)
                 yield [one for one in completions if (one.request_id, one.sample) in wanted]
 
-    def _require_room(self, batches: Sequence[list[Job]]) -> None:
+    def _require_room(self, batches: Sequence[list[ReadyRequest]]) -> None:
         """Refuse before the first token what could not be finished."""
         token_bytes, free = self._token_bytes, free_bytes(self._device)
         if not batches or token_bytes is None or free is None:
@@ -128,18 +128,18 @@ class HfEngine(BaseEngine):
 
     # ------------------------------------------------------------------------------ before computing
 
-    def _prepare(self, requests: Sequence[Request]) -> list[Job]:
+    def _prepare(self, requests: Sequence[Request]) -> list[ReadyRequest]:
         """Tokenise everything: the length of each prompt decides its batch."""
         prompts = self._tokenizer.encode([Chat(request.messages, request.prefix) for request in requests])
         jobs = [
-            Job(request, self._fitting(request, prompt))
+            ReadyRequest(request, self._fitting(request, prompt))
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         return [
             self._with_choices(job) if job.request.choices and not job.prompt.error else job for job in jobs
         ]
 
-    def _fitting(self, request: Request, prompt: Prompt) -> Prompt:
+    def _fitting(self, request: Request, prompt: PromptTokens) -> PromptTokens:
         needed = len(prompt.ids) + request.sampling.max_tokens
         if prompt.error is None and self._context is not None and needed > self._context:
             return replace(
@@ -154,7 +154,7 @@ class HfEngine(BaseEngine):
             )
         return prompt
 
-    def _with_choices(self, job: Job) -> Job:
+    def _with_choices(self, job: ReadyRequest) -> ReadyRequest:
         """The one token of each choice, found by tokenising prompt and choice together."""
         request = job.request
         longer = self._tokenizer.encode(
@@ -172,7 +172,7 @@ class HfEngine(BaseEngine):
 
     # ------------------------------------------------------------------------------ computing
 
-    def _compute(self, batch: list[Job]) -> list[Completion]:
+    def _compute(self, batch: list[ReadyRequest]) -> list[Completion]:
         if self._model is None:
             raise EngineError(f"{self.name} was closed")
         rows = [_row(place, job.request, i) for place, job in enumerate(batch) for i in range(job.request.n)]
@@ -197,7 +197,7 @@ class HfEngine(BaseEngine):
             self._completion(row, batch[row.prompt], logprobs[row.prompt], i) for i, row in _numbered(rows)
         ]
 
-    def _finished(self, row: Row, job: Job) -> FinishReason | None:
+    def _finished(self, row: Row, job: ReadyRequest) -> FinishReason | None:
         if row.tokens[-1] in self._eos_ids:
             return "stop"
         stops = job.request.sampling.stop
@@ -208,12 +208,12 @@ class HfEngine(BaseEngine):
                 return "stop"
         return None
 
-    def _text(self, row: Row, job: Job) -> str:
+    def _text(self, row: Row, job: ReadyRequest) -> str:
         after = job.prompt.ids[-8:] if job.request.prefix else ()
         return self._tokenizer.decode(row.tokens, after)
 
     def _completion(
-        self, row: Row, job: Job, choice_logprobs: dict[str, float] | None, sample: int
+        self, row: Row, job: ReadyRequest, choice_logprobs: dict[str, float] | None, sample: int
     ) -> Completion:
         text = self._text(row, job)
         cut = _cut(text, job.request.sampling.stop)
@@ -233,10 +233,10 @@ class HfEngine(BaseEngine):
 # -------------------------------------------------------------------------------------- pure parts
 
 
-def plan_batches(jobs: Sequence[Job], options: EngineOptions) -> list[list[Job]]:
+def plan_batches(jobs: Sequence[ReadyRequest], options: EngineOptions) -> list[list[ReadyRequest]]:
     """Batches of at most `batch_size` rows, longest prompts first; a request with more samples than that is a
     batch of its own. A pure function of its arguments, and of the requests' ids rather than of their order."""
-    batches: list[list[Job]] = []
+    batches: list[list[ReadyRequest]] = []
     room = 0
     for job in sorted(jobs, key=lambda job: (-job.length, job.request.id)):
         if job.request.n > room:
@@ -247,7 +247,7 @@ def plan_batches(jobs: Sequence[Job], options: EngineOptions) -> list[list[Job]]
     return batches
 
 
-def _positions(batch: Sequence[Job]) -> int:
+def _positions(batch: Sequence[ReadyRequest]) -> int:
     """Positions in the cache once every row is as long as it may become; all rows are as long as the longest."""
     longest = max(job.length + job.request.sampling.max_tokens for job in batch)
     return longest * sum(job.request.n for job in batch)
@@ -273,14 +273,14 @@ def _cut(text: str, stops: Sequence[str]) -> str | None:
     return text[: min(places)] if places else None
 
 
-def _choice_logprobs(job: Job, logits: torch.Tensor) -> dict[str, float] | None:
+def _choice_logprobs(job: ReadyRequest, logits: torch.Tensor) -> dict[str, float] | None:
     if not job.choice_ids:
         return None
     logprobs = logits.float().log_softmax(-1)[list(job.choice_ids)].tolist()
     return dict(zip(job.request.choices, logprobs, strict=True))
 
 
-def _refusals(jobs: list[Job]) -> list[Completion]:
+def _refusals(jobs: list[ReadyRequest]) -> list[Completion]:
     return [
         Completion(
             request_id=job.request.id,

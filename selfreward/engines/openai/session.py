@@ -31,7 +31,7 @@ PROOF_AGAINST_N = 3
 
 
 @dataclass(slots=True)
-class Record:
+class ServerRecord:
     """What an engine knows about its server, from all calls."""
 
     n_successes: int = 0
@@ -71,7 +71,7 @@ class Session:
         options: EngineOptions,
         clock: Clock,
         usage: Usage,
-        record: Record,
+        record: ServerRecord,
         open_endpoints: Callable[[], list[Endpoint]],
     ) -> None:
         self._name = name

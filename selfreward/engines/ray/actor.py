@@ -4,7 +4,7 @@ A *parcel* is a few requests in one string of JSON: the unit that Ray Data hands
 together. Several are in an actor at a time, each in a thread of Ray's; their requests all go into one engine, so that
 a slow request holds back its parcel's return but never the engine's batch.
 
-What stops the engine is an answer too (`Fault`), not an exception: it arrives with its class and its sentence, where
+What stops the engine is an answer too (`ActorFault`), not an exception: it arrives with its class and its sentence, where
 Ray would deliver a traceback. JSON strings, so that what crosses the cluster is data, and nothing depends on which
 Python objects both ends can unpickle.
 """
@@ -30,7 +30,7 @@ Wanted = tuple[Request, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ActorFault:
     """Why an actor's engine cannot go on: the name of a class of `selfreward.errors`, and the sentence."""
 
     kind: str
@@ -47,7 +47,7 @@ class EngineActor:
         self._inbox: deque[Wanted] = deque()
         self._arrived = threading.Event()
         self._callers: dict[str, SimpleQueue[list[Completion] | None]] = {}
-        self._fault: Fault | None = None
+        self._fault: ActorFault | None = None
         try:
             self._engine = VllmEngine(target, options, command, f"{stream} {_actor_id()}")
             self._engine.start(seed)
@@ -88,10 +88,10 @@ class EngineActor:
                 waiting.put(None)
 
 
-def _fault(error: Exception, target: str) -> Fault:
+def _fault(error: Exception, target: str) -> ActorFault:
     kind = type(error).__name__ if isinstance(error, SelfrewardError) else EngineError.__name__
     said = str(error) if isinstance(error, SelfrewardError) else f"{type(error).__name__}: {error}"
-    return Fault(kind, said.removeprefix(f"vllm:{target}: "), socket.gethostname())
+    return ActorFault(kind, said.removeprefix(f"vllm:{target}: "), socket.gethostname())
 
 
 def _actor_id() -> str:
@@ -126,20 +126,20 @@ def _request(values: dict[str, Any]) -> Request:
     )
 
 
-def pack_answers(answers: Fault | Sequence[Sequence[Completion]]) -> str:
+def pack_answers(answers: ActorFault | Sequence[Sequence[Completion]]) -> str:
     """A parcel on its way back."""
-    if isinstance(answers, Fault):
+    if isinstance(answers, ActorFault):
         return json.dumps({"fault": asdict(answers)})
     return json.dumps({"groups": [[asdict(one) for one in group] for group in answers]})
 
 
-def unpack_answers(parcel: str) -> Fault | list[list[Completion]]:
+def unpack_answers(parcel: str) -> ActorFault | list[list[Completion]]:
     """What `pack_answers` was given.
 
-    >>> unpack_answers(pack_answers(Fault("ConfigError", "no such option", "node-7")))
-    Fault(kind='ConfigError', error='no such option', node='node-7')
+    >>> unpack_answers(pack_answers(ActorFault("ConfigError", "no such option", "node-7")))
+    ActorFault(kind='ConfigError', error='no such option', node='node-7')
     """
     values = json.loads(parcel)
     if "fault" in values:
-        return Fault(**values["fault"])
+        return ActorFault(**values["fault"])
     return [[Completion(**one) for one in group] for group in values["groups"]]

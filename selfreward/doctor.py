@@ -39,13 +39,13 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order they are printed."""
-    from selfreward.models import known as known_models
+    from selfreward.models.known import KNOWN_MODELS, SOURCE_FILE, cache_dir
 
     findings = [
         Finding("python", sys.version.split()[0], "ok" if sys.version_info >= (3, 11) else "bad: needs 3.11")
     ]
     findings += [_library(name, tested) for name, tested in TESTED.items()]
-    cache = known_models.cache_dir()
+    cache = cache_dir()
     free_gib = shutil.disk_usage(_existing(cache)).free / 2**30
     room = (
         "ok"
@@ -55,8 +55,8 @@ def examine() -> list[Finding]:
     findings.append(Finding("free disk (cache)", f"{free_gib:.1f} GiB", room))
     findings.append(Finding("cores", str(os.cpu_count()), "ok"))
     findings.append(_device())
-    for name in known_models.KNOWN_MODELS:
-        there = (cache / "models" / name / known_models.SOURCE_FILE).is_file()
+    for name in KNOWN_MODELS:
+        there = (cache / "models" / name / SOURCE_FILE).is_file()
         findings.append(Finding(f"model {name}", "pulled" if there else "not pulled",
                                 "ok" if there else f"get it: selfreward models pull {name}"))  # fmt: skip
     return findings

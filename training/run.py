@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
-from selfreward.models.known import model_identity
+from selfreward.models.identity import model_identity
 from selfreward.progress import say
 from selfreward.store import durable
 from selfreward.store.run import library_versions
@@ -110,7 +110,7 @@ def run(method: Method, task: Task) -> None:
     )
     report = {
         "step": method.name,
-        "base": {"name": task.model.name, "sha256": model_identity(task.model)["sha256"]},
+        "base": {"name": task.model.name, "sha256": model_identity(task.model).sha256},
         "data": [{"name": folder.name, "content_sha256": content_sha256(folder)} for folder in task.data],
         "parameters": task.config.model_dump(mode="json"),
         "rows": {"in": prepared.n_in, "out": prepared.preflight.kept, "dropped": prepared.dropped},
@@ -146,7 +146,7 @@ def prepare(method: Method, task: Task) -> Prepared:
     key = {
         "step": method.name,
         "parameters": task.config.keyed(),
-        "base": model_identity(task.model)["sha256"],
+        "base": model_identity(task.model).sha256,
         "rows": digest([checked.row for checked in kept]),
         "processes": processes().num_processes,
         "versions": library_versions(),

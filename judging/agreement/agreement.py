@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agreement",
-    "Counts",
+    "Coverage",
     "Measures",
     "format_agreement",
     "join_rows",

@@ -23,6 +23,7 @@ from selfreward.models.known import fetch_model
 from selfreward.progress import say
 from selfreward.steps.step import Plan, stage_module
 from selfreward.store.run import is_model
+from selfreward.tables import kind_of
 
 NEEDED = {"vllm": ("vllm",), "ray": ("ray", "vllm")}
 """Engine -> packages of an extra of the same name."""
@@ -84,7 +85,7 @@ def _check_room(
             f"{model!r} reads {context}: use a shorter judging.template, a smaller max_tokens, or raise engine.max_context"
         )
     longest = config.prompts.max_tokens + config.candidates.max_tokens
-    if plan.name.endswith("/judgements") and n_prompt + longest + n_answer > context:
+    if kind_of(plan.name) == "judgements" and n_prompt + longest + n_answer > context:
         say(
             f"{plan.name}: judge prompts may have {n_prompt + longest} tokens and answers {n_answer}, but {model!r} reads "
             f"{context}; what does not fit is left unscored and counted as engine_error"

@@ -35,6 +35,7 @@ from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
 from selfreward.store import durable
 from selfreward.store.run import Recipe, Run, file_input, is_model, text_input
 from selfreward.store.version import Version
+from selfreward.tables import kind_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def plans_until(config: RunConfig, until: str | None) -> list[Plan]:
     plans = list(plan_run(config))
     if until is None:
         return plans
-    hits = [i for i, plan in enumerate(plans) if until in (plan.name, plan.name.partition("/")[2])]
+    hits = [i for i, plan in enumerate(plans) if until in (plan.name, kind_of(plan.name))]
     if not hits:
         raise UsageError(f"--until {until!r}: no such step; the steps are {', '.join(p.name for p in plans)}")
     return plans[: hits[-1] + 1]

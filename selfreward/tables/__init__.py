@@ -2,7 +2,7 @@
 
 from selfreward.tables.arrow import accepted_values, arrow_schema, from_table, required_columns, to_table
 from selfreward.tables.datasets import BY_KIND, DATASETS, Dataset, Link
-from selfreward.tables.names import DatasetName, is_dataset
+from selfreward.tables.names import DatasetName, is_dataset, kind_of
 from selfreward.tables.rows import (
     Annotation,
     AuditVerdict,
@@ -53,6 +53,7 @@ __all__ = [
     "arrow_schema",
     "from_table",
     "is_dataset",
+    "kind_of",
     "required_columns",
     "row_id",
     "to_table",

@@ -44,13 +44,6 @@ class DatasetName:
         """What the registry knows of its kind; None for a kind of the user's own."""
         return BY_KIND.get(self.kind)
 
-    @property
-    def place(self) -> tuple[int, int, str]:
-        """Sorts names as a run makes them: what is of the run first, then iteration by iteration."""
-        kinds = list(BY_KIND)
-        order = kinds.index(self.kind) if self.kind in kinds else len(kinds)
-        return (-1 if self.iteration is None else self.iteration), order, self.kind
-
     def __str__(self) -> str:
         return self.kind if self.iteration is None else f"iter{self.iteration}/{self.kind}"
 
@@ -65,3 +58,8 @@ def is_dataset(name: str) -> bool:
         return bool(DatasetName.parse(name))
     except UsageError:
         return False
+
+
+def kind_of(name: str) -> str:
+    """`pairs` of `iter1/pairs`; empty for what is no dataset (a model, a file among the inputs)."""
+    return DatasetName.parse(name).kind if is_dataset(name) else ""

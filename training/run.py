@@ -19,12 +19,14 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import AutoConfig, AutoTokenizer, PrinterCallback
+from transformers import PrinterCallback
 from transformers.utils import logging
 
 from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
+from selfreward.models.folder import token_limit
 from selfreward.models.identity import model_identity
+from selfreward.models.tokenizer import load_tokenizer
 from selfreward.progress import say
 from selfreward.store import durable
 from selfreward.store.run import library_versions
@@ -41,7 +43,7 @@ from selfreward.training.callbacks import SealCheckpoints, StepBar, StopOnNan, l
 from selfreward.training.data import Row, TrainingRows, content_sha256, load_table
 from selfreward.training.effect import draw, measure_effect
 from selfreward.training.model_folder import require_unfinished, save_model, write_report
-from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, length_limit, refuse
+from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, refuse
 from selfreward.training.ranks import on_main, processes
 
 
@@ -130,12 +132,9 @@ def run(method: Method, task: Task) -> None:
 def prepare(method: Method, task: Task) -> Prepared:
     """Read, count and check the rows; those that pass are written to `rows/` among the work files."""
     require_unfinished(task.out)
-    tokenizer = _tokenizer(task.model)
+    tokenizer = load_tokenizer(task.model)
     collected = method.collect(load_table(folder) for folder in task.data)
-    context = getattr(
-        AutoConfig.from_pretrained(task.model).get_text_config(), "max_position_embeddings", None
-    )
-    limit = length_limit(task.config, context)
+    limit = token_limit(task.model, task.config.max_length, "max_length")
     kept, preflight = check_rows(collected.rows, method.answers, tokenizer, limit)
     _tell(method, collected, preflight)
     refuse(preflight, task.config, method.unit)
@@ -164,7 +163,7 @@ def _train(
     others = {
         "model": load_for_training(task.model, config),
         "train_dataset": rows,
-        "processing_class": _tokenizer(task.model),
+        "processing_class": load_tokenizer(task.model),
         "peft_config": adapter(config),
         "callbacks": [StepBar(method.name), StopOnNan(), SealCheckpoints(prepared.key)],
     }
@@ -211,16 +210,6 @@ def _checkpoint(task: Task, key: str) -> Path | None:
         return found
 
     return on_main(find)
-
-
-def _tokenizer(folder: Path) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if not tokenizer.chat_template:
-        raise TrainingError(
-            f"{folder.name}: its tokenizer has no chat template, so that conversations cannot be written as tokens; "
-            "start from a chat model, or put a chat_template.jinja into the folder"
-        )
-    return tokenizer
 
 
 def _tell(method: Method, collected: TrainingRows, preflight: Preflight) -> None:

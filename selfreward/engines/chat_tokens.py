@@ -26,9 +26,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
-from selfreward.errors import EngineError
+from selfreward.models.tokenizer import load_tokenizer
 from selfreward.tables import Message
 
 PRIVATE_USE = range(0xE000, 0xF8FF)
@@ -66,17 +64,7 @@ class ChatTokenizer:
     """The tokenizer of one model folder."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except Exception as error:  # the files are the model's author's; the library raises what it likes
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise EngineError(f"model folder {folder}: its tokenizer cannot be loaded: {reason}") from error
-        if tokenizer.chat_template is None:
-            raise EngineError(
-                f"model folder {folder} has no chat template, and its chats cannot be written without one: use an "
-                "instruction-tuned model, or put the template into chat_template.jinja in that folder"
-            )
-        self._tokenizer = tokenizer
+        self._tokenizer = tokenizer = load_tokenizer(folder)
         added = tokenizer.added_tokens_decoder
         special = {str(token) for token in added.values() if token.special} | {*tokenizer.all_special_tokens}
         self._specials = sorted(special, key=lambda text: (-len(text), text))

@@ -18,7 +18,7 @@ from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions, Request
 from selfreward.engines.registry import ModelString, open_engine, parse_model_string
 from selfreward.errors import ConfigError, EngineError
-from selfreward.models.folder import max_context
+from selfreward.models.folder import token_limit
 from selfreward.models.known import fetch_model
 from selfreward.progress import say
 from selfreward.steps.step import Plan, stage_module
@@ -63,7 +63,7 @@ def _check_folder(model: str, target: ModelString, plans: list[Plan], config: Ru
 
     folder = fetch_model(target.target)
     tokenizer = ChatTokenizer(folder)  # raises where there is no chat template
-    context = config.engine.max_context or max_context(folder)
+    context = token_limit(folder, config.engine.max_context, f"{model}: engine.max_context")
     if context is None:
         return
     for plan in plans:

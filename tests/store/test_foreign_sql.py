@@ -434,7 +434,8 @@ def test_a_template_that_raises_is_a_reason_to_skip(run, monkeypatch):
         def apply_chat_template(self, *args, **options):
             raise RuntimeError("broken\ntemplate")
 
-    monkeypatch.setattr("selfreward.judging.audits.tokens.load_tokenizer", lambda data: Tokenizer())
+    monkeypatch.setattr("selfreward.judging.audits.tokens._folder", lambda data: Path("nowhere"))
+    monkeypatch.setattr("selfreward.judging.audits.tokens.load_tokenizer", lambda folder: Tokenizer())
     report = run_audits(run, save=False)
     assert not report.by_verdict("error")
     skipped = [result.reason for result in report.by_verdict("skipped")]

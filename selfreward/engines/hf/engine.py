@@ -35,6 +35,7 @@ from selfreward.engines.hf.dtypes import engine_dtype
 from selfreward.engines.hf.fast_torch import ATTENTION, pack_linears
 from selfreward.engines.hf.memory import cache_bytes_per_token, free_bytes
 from selfreward.errors import ConfigError, EngineError
+from selfreward.models.folder import token_limit
 from selfreward.models.known import fetch_model
 from selfreward.tables import FinishReason, Message
 
@@ -75,7 +76,7 @@ class HfEngine(BaseEngine):
         self._token_bytes = cache_bytes_per_token(self._model.config, self.dtype)
         self._vocabulary = self._model.get_input_embeddings().weight.shape[0]
         self._eos_ids = self._tokenizer.eos_ids | _generation_eos(self._model)
-        self._context = _context(self.name, self._model.config, options.max_context)
+        self._context = token_limit(folder, options.max_context, f"{self.name}: max_context")
 
     def generate(
         self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
@@ -346,12 +347,3 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype, pack_weights: 
 def _generation_eos(model: Any) -> frozenset[int]:
     eos = model.generation_config.eos_token_id if model.generation_config else None
     return frozenset([eos] if isinstance(eos, int) else eos or [])
-
-
-def _context(name: str, config: Any, wanted: int) -> int | None:
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and wanted > limit:
-        raise ConfigError(
-            f"{name}: max_context {wanted} is more than the {limit} tokens that the model can read"
-        )
-    return wanted or limit

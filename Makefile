@@ -1,6 +1,8 @@
 # make demo   everything to run the main job on the embedded model: environment, model, one iteration
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
+# make dist   wheel and sdist, built, checked and tried outside the clone
+# make docs-settings   write docs/settings.md anew from the configuration's classes
 # make bench-engines   what the engines cost, in ratios
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -15,7 +17,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 IN_TWO := -n 2 --dist loadfile
 test test-vllm: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-faults test-vllm bench-engines lint types format environment environment-vllm model
+.PHONY: demo dist docs-settings test test-faults test-vllm bench-engines lint types format environment environment-vllm model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -33,6 +35,12 @@ types: environment
 format: environment
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: environment
+	PYTHON=$(BIN)/python .ci/dist
+
+docs-settings: environment
+	$(BIN)/python docs/make_settings.py > docs/settings.md
 
 test-faults: environment
 	$(BIN)/python -m pytest -m faults -s

@@ -89,3 +89,9 @@ def _requests(prompts: Version, settings: CandidatesConfig, seed: int) -> list[R
 def _request(row: dict[str, Any], settings: CandidatesConfig, seed: int) -> Request:
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     return Request(row["prompt_id"], (Message("user", row["prompt"]),), sampling, settings.n, seed)
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

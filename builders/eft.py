@@ -307,3 +307,9 @@ def _require_training_rows(rows: Sequence[Eft], n_seeds: int, dropped: Counter[s
             f"eft: no training row is left of {n_seeds} seed replies: {funnel}; loosen eft.agreement, raise "
             "eft.samples, or use seeds with written judgements (eft.targets: written)"
         )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -101,3 +101,9 @@ def _row(seed: Seed) -> Ift:
         quality=seed.quality,
         lang=seed.lang,
     )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -222,3 +222,9 @@ def _pair(job: Job, row: dict[str, Any], rule: str) -> Pair:
         margin=row["chosen_score"] - row["rejected_score"],
         rule=rule,
     )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

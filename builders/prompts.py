@@ -269,3 +269,9 @@ class _Builder:
             )
         if self.n_kept < self.settings.n:
             say(f"{self._job.name}: kept {self.n_kept} of {self.settings.n} prompts wanted ({reasons})")
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -140,3 +140,9 @@ def _without_duplicates(reading: SeedReading) -> list[Seed]:
         seen.add(place)
         ids.add(seed.seed_id)
     return kept
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

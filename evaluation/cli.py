@@ -138,7 +138,7 @@ def _command_class(where: str) -> type[TyperCommand]:
             module, _, name = where.rpartition(".")
             measured = getattr(importlib.import_module(f"selfreward.evaluation.{module}"), name)
             one = typer.Typer(add_completion=False, rich_markup_mode=None)
-            one.command(info_name, help=self.help)(command(measured))
+            one.command(info_name, help=self.help, epilog=self.epilog)(command(measured))
             return get_command(one).make_context(info_name, args, parent, **extra)
 
     return MeasureCommand

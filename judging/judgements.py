@@ -222,3 +222,9 @@ def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: JudgeMode) -
         injection_suspected=injection_suspected(candidate["response"]),
         seed=judged.seed,
     )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -96,3 +96,9 @@ def _refuse_collapse(
             f"{job.name}: the judge collapsed: {tied} of {comparable} prompts have all their scores tied "
             f"(judging.collapse_tied_share {settings.collapse_tied_share:g}).\n{format_histogram(histogram)}"
         )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

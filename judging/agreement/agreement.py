@@ -147,6 +147,9 @@ class Agreement:
         """Plain dictionaries, numbers, text and None, for `--json`."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        return format_agreement(self)
+
 
 def measure_agreement(
     rows: pd.DataFrame | pa.Table, *, n_bootstrap: int = 1000, seed: int = 0, perfect_score: float = 5.0

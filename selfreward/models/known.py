@@ -107,6 +107,12 @@ def fetch_model(target: str) -> Path:
     return folder
 
 
+def pulled() -> dict[str, Path | None]:
+    """Every known name with its folder; None where it is not on this machine."""
+    folders = {name: known_folder(model) for name, model in KNOWN_MODELS.items()}
+    return {name: folder if is_whole(folder) else None for name, folder in folders.items()}
+
+
 def known_folder(model: KnownModel) -> Path:
     """Where a known model lies once it is pulled."""
     return cache_dir() / "models" / model.name

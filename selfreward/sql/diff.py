@@ -60,6 +60,9 @@ class Diff:
             self.n_changed or self.n_added or self.n_removed or self.columns_added or self.columns_removed
         )
 
+    def __str__(self) -> str:
+        return format_diff(self)
+
 
 def diff(
     run: Run,

@@ -65,9 +65,10 @@ def run_pipeline(
     path: Path,
     until: str | None = None,
     on_step: Callable[[StepResult], None] = lambda step: None,
+    only: Callable[[Plan], bool] = lambda plan: True,
 ) -> list[StepResult]:
     """Do every step of a run (up to and including `until`), and report each. Raises what the steps raise."""
-    plans = plans_until(config, until)
+    plans = [plan for plan in plans_until(config, until) if only(plan)]
     run = Run.create(path)
     with run.hold("selfreward run"), interruptible(), EnginePool() as engines:
         _write_config(run, config)

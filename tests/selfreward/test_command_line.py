@@ -35,9 +35,15 @@ FLAGS_OF_OTHERS = {"--help", "--data", "--no-deps", "--part"}
 LEAVES = {words: command for words, command in COMMANDS.items() if not hasattr(command, "commands")}
 
 
+def flags_of(words) -> set[str]:
+    """The options of a command; those of a measure are known once its module is imported."""
+    context = COMMANDS[words].make_context(words[-1] if words else "selfreward", [], resilient_parsing=True)
+    return {flag for one in context.command.params for flag in (*one.opts, *one.secondary_opts)}
+
+
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
 def test_every_command_has_help_and_an_example_on_a_line_of_its_own(words):
-    command = LEAVES[words]
+    command = LEAVES[words].make_context(words[-1], [], resilient_parsing=True).command
     assert command.help
     assert re.search(rf"^  selfreward {' '.join(words)}\b", command.epilog, re.MULTILINE), command.epilog
 
@@ -67,11 +73,7 @@ def test_the_docs_name_only_commands_and_flags_that_exist(page):
             words = (*words, given[len(words)])
         line = "selfreward " + " ".join(given)
         assert words, f"{page.name}: {line}: no such command"
-        flags = {
-            flag
-            for parameter in COMMANDS[words].params
-            for flag in (*parameter.opts, *parameter.secondary_opts)
-        }
+        flags = flags_of(words)
         named = {word.partition("=")[0].rstrip(".,)") for word in given if re.match(r"--?[a-z]", word)}
         assert named <= flags | {"--debug", "-h", "--help"}, (
             f"{page.name}: {line}: {named - flags} is no option of it"
@@ -80,9 +82,7 @@ def test_the_docs_name_only_commands_and_flags_that_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_that_the_docs_name_alone_belong_to_some_command(page):
-    flags = {
-        flag for command in COMMANDS.values() for p in command.params for flag in (*p.opts, *p.secondary_opts)
-    }
+    flags = {flag for words in COMMANDS for flag in flags_of(words)}
     alone = set(re.findall(r"`(--[a-z-]+)[^`]*`", page.read_text("utf-8")))
     assert alone <= flags | FLAGS_OF_OTHERS, f"{page.name}: {alone - flags} is no option of any command"
 

@@ -113,6 +113,21 @@ def test_packages_import_one_way():
     assert wrong == []
 
 
+def test_the_spine_reaches_the_stages_by_name_in_four_modules_only():
+    """The list of steps, the list of commands, and the Python interface; elsewhere nobody can import them unseen."""
+    doors = set()
+    for module, path in modules().items():
+        texts = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Constant)
+        }
+        names = {text for text in texts if isinstance(text, str) and text.startswith("selfreward.")}
+        if package_of(module) == "selfreward" and {package_of(name) for name in names} - {"selfreward"}:
+            doors.add(module)
+    assert doors == {"selfreward", "selfreward.api", "selfreward.cli", "selfreward.steps.step"}
+
+
 def test_no_modules_import_each_other():
     assert circles(graph()) == []
 

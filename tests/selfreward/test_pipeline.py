@@ -291,7 +291,7 @@ def test_two_iterations_end_with_m3_and_nothing_new_is_needed():
 def test_the_tested_versions_of_doctor_are_those_of_the_constraints():
     from pathlib import Path
 
-    from selfreward.doctor import TESTED
+    from selfreward.cli.doctor import TESTED
 
     lines = (Path(__file__).parents[2] / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
     for name, version in TESTED.items():

@@ -39,7 +39,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order they are printed."""
-    from selfreward.models.known import KNOWN_MODELS, SOURCE_FILE, cache_dir
+    from selfreward.models.known import cache_dir, pulled
 
     findings = [
         Finding("python", sys.version.split()[0], "ok" if sys.version_info >= (3, 11) else "bad: needs 3.11")
@@ -55,10 +55,11 @@ def examine() -> list[Finding]:
     findings.append(Finding("free disk (cache)", f"{free_gib:.1f} GiB", room))
     findings.append(Finding("cores", str(os.cpu_count()), "ok"))
     findings.append(_device())
-    for name in KNOWN_MODELS:
-        there = (cache / "models" / name / SOURCE_FILE).is_file()
-        findings.append(Finding(f"model {name}", "pulled" if there else "not pulled",
-                                "ok" if there else f"get it: selfreward models pull {name}"))  # fmt: skip
+    for name, folder in pulled().items():
+        found, verdict = (
+            ("pulled", "ok") if folder else ("not pulled", f"get it: selfreward models pull {name}")
+        )
+        findings.append(Finding(f"model {name}", found, verdict))
     return findings
 
 

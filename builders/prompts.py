@@ -28,7 +28,7 @@ from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluat
 from selfreward.steps.generation import Completions, Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
-from selfreward.tables import Message, Prompt, row_id, to_table
+from selfreward.tables import DatasetName, Message, Prompt, row_id, to_table
 
 if TYPE_CHECKING:
     from selfreward.similarity.overlap import EvaluationIndex
@@ -51,9 +51,9 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration; earlier iterations' prompts count as earlier texts."""
     settings = config.prompts
     generator = {"fixed": "M0", "current": f"M{iteration}"}.get(settings.generator, settings.generator)
-    earlier = {f"prompts{k}": f"iter{k}/prompts" for k in range(1, iteration)}
+    earlier = {f"prompts{k}": str(DatasetName("prompts", k)) for k in range(1, iteration)}
     return Plan(
-        name=f"iter{iteration}/prompts",
+        name=str(DatasetName("prompts", iteration)),
         module=__name__,
         inputs={"ift": "ift", "eft": "eft", **earlier},
         models={"model": generator},

@@ -202,7 +202,7 @@ class AnnotationsNotes(Generated):
 
 
 @dataclass(frozen=True)
-class Leaderboard(Notes):
+class AlpacaFigures(Notes):
     """What is read of `AnnotationsNotes.alpaca`; shares in percent, lengths in characters."""
 
     model: str | None = None

@@ -29,6 +29,19 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_ESCAPED)
 
 
+def inert_cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with a `'` before it; other values as they are.
+
+    >>> inert_cell("=1+1"), inert_cell("a=b"), inert_cell(-1)
+    ("'=1+1", 'a=b', -1)
+    """
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
+
+
 def whole_characters(text: str) -> str:
     """The text with lone surrogates, which UTF-8 cannot encode, joined to pairs or replaced by U+FFFD."""
     try:

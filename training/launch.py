@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -27,6 +28,9 @@ from selfreward.progress import say
 from selfreward.steps.step import Job
 from selfreward.store import durable
 from selfreward.store.version import Version
+
+if TYPE_CHECKING:
+    from selfreward.config.run import RunConfig
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 20
@@ -61,6 +65,18 @@ class Gate:
     verdict: str
     """`passed` or `off`."""
     warnings: list[str] | None = None
+    gate_thresholds: dict[str, float] | None = None
+    """Limits of single audits that the configuration sets; None if it sets none."""
+
+
+def gate_settings(config: RunConfig) -> dict[str, Any]:
+    """What `ask_gate` needs, outside of the key; UsageError for the name of no audit, before anything is built."""
+    if config.gate_thresholds:
+        from selfreward.judging.audits.pack import load_pack
+        from selfreward.judging.audits.runner import thresholds_of
+
+        thresholds_of(load_pack(), config.gate_thresholds, "gate_thresholds: ")
+    return {"gate": config.gate, "gate_thresholds": config.gate_thresholds}
 
 
 def ask_gate(job: Job) -> Gate:
@@ -70,11 +86,12 @@ def ask_gate(job: Job) -> Gate:
         return Gate("off")
     from selfreward.judging.audits.runner import gate
 
-    report = gate(job.run, job.iteration, job.name)
+    thresholds = job.unkeyed.get("gate_thresholds", {})
+    report = gate(job.run, job.iteration, job.name, thresholds)
     warned = [result.name for result in report.by_verdict("warn")]
     warnings = f", with warnings: {', '.join(warned)}" if warned else ""
     say(f"{job.name}: {len(report.results)} audits, none failed{warnings}")
-    return Gate("passed", warned)
+    return Gate("passed", warned, thresholds or None)
 
 
 def _run(command: list[str], name: str) -> None:

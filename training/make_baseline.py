@@ -9,7 +9,7 @@ from selfreward.config.training import SftConfig
 from selfreward.engines.references import trainable
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
-from selfreward.training.launch import ask_gate, train
+from selfreward.training.launch import ask_gate, gate_settings, train
 from selfreward.training.make_sft import training_counts
 
 NAME = "training.make_baseline"
@@ -26,7 +26,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         inputs={"ift": "ift"},
         models={"base": "M0"},
         params={"seed": config.seed, "sft": config.sft.keyed()},
-        unkeyed={"sft": config.sft.model_dump(mode="json"), "gate": config.gate},
+        unkeyed={"sft": config.sft.model_dump(mode="json"), **gate_settings(config)},
     )
 
 

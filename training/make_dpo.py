@@ -13,7 +13,7 @@ from selfreward.store.run import Counts
 from selfreward.summary.facts import summarize
 from selfreward.summary.funnel import format_funnel
 from selfreward.tables import DatasetName
-from selfreward.training.launch import ask_gate, train
+from selfreward.training.launch import ask_gate, gate_settings, train
 from selfreward.training.make_sft import training_counts
 
 NAME = "training.make_dpo"
@@ -33,7 +33,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "dpo": config.dpo.keyed(),
             "pairs": config.pairs.model_dump(include={"min_pairs"}),
         },
-        unkeyed={"dpo": config.dpo.model_dump(mode="json"), "gate": config.gate},
+        unkeyed={"dpo": config.dpo.model_dump(mode="json"), **gate_settings(config)},
     )
 
 

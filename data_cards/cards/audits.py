@@ -75,9 +75,11 @@ class Audits:
 
 def audit_run(run: Run, gated: bool = True) -> Audits:
     """Run every audit; GateError, before anything is sent, where one fails or breaks and `gated`."""
+    from selfreward.data_cards.cards.facts import read_config
     from selfreward.judging.audits.runner import run_audits
 
-    report = run_audits(run, save=False)
+    config = read_config(run.path)
+    report = run_audits(run, save=False, thresholds=config.gate_thresholds if config else None)
     bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
     if bad and gated:
         names = ", ".join(f"{result.name} ({result.reason or result.verdict})" for result in bad)

@@ -124,7 +124,7 @@ def run_audits(
     """
     started = time.monotonic()
     audits = choose(load_pack(pack), checks)
-    limits = _thresholds(audits, thresholds or {})
+    limits = thresholds_of(audits, thresholds or {})
     with OpenRun(run.path, threads, memory_limit) as opened:
         _restrict(opened, iteration)
         data = AuditData(opened, PROVIDED, iteration, tuple(against))
@@ -142,19 +142,20 @@ def run_audits(
             return replace(report, not_saved=str(error))
 
 
-def gate(run: Run, iteration: int, stage: str) -> AuditReport:
+def gate(run: Run, iteration: int, stage: str, thresholds: Mapping[str, float] | None = None) -> AuditReport:
     """Refuse to go on to `stage` (training, publishing) on data that fails: GateError names the checks.
 
     Iteration 0 is what comes before the first: ift and eft. An audit that breaks refuses, too: it protects nobody.
     """
-    report = run_audits(run, iteration=iteration, save=False)
+    report = run_audits(run, iteration=iteration, save=False, thresholds=thresholds)
     bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
     if bad:
         told = "; ".join(_sentence(result) for result in bad[:5])
         more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise GateError(
             f"{stage}, iteration {iteration}: {len(bad)} of {len(report.results)} audits do not pass: {told}{more}. "
-            f"`selfreward audit {run.path}` saves the rows; --no-gate goes on regardless and records that it did"
+            f"`selfreward audit {run.path}` saves the rows; gate_thresholds in the configuration sets another limit for one audit, --no-gate goes on "
+            "regardless, and both are recorded"
         )
     return report
 
@@ -166,11 +167,14 @@ def _sentence(result: AuditResult) -> str:
     return f"{result.name} ({result.figure_of}: {result.figure_text or '-'}, expected {limit})"
 
 
-def _thresholds(audits: Sequence[Audit], given: Mapping[str, float]) -> dict[str, float]:
+def thresholds_of(
+    audits: Sequence[Audit], given: Mapping[str, float], where: str = "--threshold "
+) -> dict[str, float]:
+    """The limit of each audit; UsageError for a name that is none of theirs."""
     limits = {audit.name: audit.threshold for audit in audits}
     for name, value in given.items():
         if name not in limits:
-            raise UsageError(f"--threshold {name}={value:g}: no such audit; known: {', '.join(limits)}")
+            raise UsageError(f"{where}{name}={value:g}: no such audit; known: {', '.join(limits)}")
         limits[name] = float(value)
     return limits
 

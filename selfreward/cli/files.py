@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.output import Json, print_json
+from selfreward.cli.output import Json, Spreadsheet, print_json
 from selfreward.cli.runs import RunFolder
 from selfreward.text import format_table
 
@@ -97,12 +97,13 @@ def export(
             "messages (TRL's SFT).",
         ),
     ] = "rows",
+    spreadsheet: Spreadsheet = False,
 ) -> None:
     """Write a dataset as one file.  Example: selfreward export runs/demo iter1/pairs pairs.jsonl --as sharegpt"""
     from selfreward.exchange.exporting import export_file
     from selfreward.store.run import Run
 
-    n_rows = export_file(Run(run_folder), dataset, file, form)
+    n_rows = export_file(Run(run_folder), dataset, file, form, spreadsheet)
     print(f"{file}: {n_rows:,} rows")
 
 

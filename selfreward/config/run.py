@@ -44,7 +44,7 @@ class SeedsConfig(Section):
     format: Literal["auto", "messages", "trees", "table"] = "auto"
     """What the file holds; `auto` goes by the columns of its first row."""
     revision: str | None = None
-    """Hub revision; recorded as the resolved commit."""
+    """Hub revision; the commit that it stood for is in the notes of the manifest of `seeds`."""
     hub_split: str = "train"
     """Split of a Hub dataset."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -135,7 +135,8 @@ class PromptsConfig(Section):
     """A prompt more like an earlier one than this is dropped (`not_novel`)."""
     evaluation_sets: KeyedApart[list[str]] = Field(default_factory=list)
     """Files of evaluation prompts to keep out (AlpacaEval's, MT-Bench's): json, jsonl or csv with an `instruction`,
-    `prompt` or `turns` column; .gz is fine. The EFT eval split is always kept out."""
+    `prompt` or `turns` column; .gz is fine. The EFT eval split is always kept out. All 188 prompts of Open Assistant's
+    English validation set are AlpacaEval's: named here they are no IFT or EFT rows."""
 
 
 class CandidatesConfig(Section):
@@ -286,6 +287,8 @@ class RunConfig(Section):
     gate: Unkeyed[bool] = True
     """Run the audits before training, and stop if one of severity `fail` fails. Off is recorded in the model's
     manifest."""
+    gate_thresholds: Unkeyed[dict[str, float]] = Field(default_factory=dict)
+    """Other thresholds for the gate, by audit: {contaminated_prompts: 3}. Recorded in the model's manifest."""
     max_cost: Unkeyed[float | None] = Field(None, ge=0)
     """Limit for paid servers over the whole run, in the currency of their prices."""
 

@@ -69,6 +69,11 @@ class Recipe:
         return self.key[:16]
 
 
+def contents(inputs: dict[str, dict[str, str]]) -> dict[str, str | None]:
+    """What counts of a recipe's or a manifest's inputs."""
+    return {role: entry.get("content_sha256") or entry.get("sha256") for role, entry in inputs.items()}
+
+
 def file_input(path: Path) -> dict[str, str]:
     """A user's file as an input of a recipe: its content counts, not its path."""
     return {"name": path.name, "content_sha256": file_sha256(path)}

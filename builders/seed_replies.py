@@ -120,10 +120,10 @@ def _hub_commit(settings: SeedsConfig) -> str | None:
     from huggingface_hub import HfApi
 
     try:
-        return HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30).sha
-    except (
-        Exception
-    ):  # the Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
+        commit: str | None = HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30).sha
+        return commit
+    # the Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
+    except Exception:
         return None
 
 

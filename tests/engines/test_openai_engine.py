@@ -378,7 +378,7 @@ def test_an_answer_that_cannot_be_is_a_row_with_its_reason(server, fault, said, 
         engine = engine_for(server, extra=prices, max_retries=1, max_in_flight=1)
         with Generation("step", tmp_path / "run" / "step", engine) as generation:
             rows = generation.complete(requests, "answers")
-            notes = generation.notes()
+            notes = generation.notes().stored()
         bad, good = rows["bad", 0], rows["good", 0]
         assert good.finish_reason == "stop"
         if attempt == 1:
@@ -617,7 +617,7 @@ def test_a_servers_echo_of_the_key_reaches_no_row_and_no_journal(server, fault, 
     server.script["prompt bad"] = [fault] * 9
     with Generation("step", tmp_path / "run" / "step", engine_for(server, max_retries=1)) as generation:
         rows = generation.complete([request("good"), request("bad")], "answers")
-        notes = generation.notes()
+        notes = generation.notes().stored()
     journal = (tmp_path / "run" / "step" / "journal.jsonl").read_text()
     shown = capfd.readouterr()
     for text in (journal, repr(rows), json.dumps(notes), shown.out, shown.err):

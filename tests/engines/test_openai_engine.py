@@ -532,7 +532,7 @@ BOMB = gzip.compress(b"[" + b" " * 200_000_000 + b"]", 1)
         pytest.param(
             packed(zlib.compress(b" " * 9_000_000), "deflate"), "longer than 1,048,576", id="deflate bomb"
         ),
-        pytest.param(packed(b"xx", "br"), "packed as 'br', which was not asked for", id="brotli"),
+        pytest.param(packed(b"xx", "br"), "compressed as 'br', which was not requested", id="brotli"),
         pytest.param(packed(b"xx"), "is not gzip, as its header says", id="no gzip at all"),
     ],
 )

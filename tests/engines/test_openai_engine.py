@@ -977,7 +977,7 @@ def test_closing_early_stops_at_once_and_leaves_no_thread(server):
 def test_a_judge_without_log_probabilities_is_named_as_such_and_not_as_one_that_cannot_judge(
     server, tmp_path, capfd
 ):
-    from test_pipeline import config_for, write_script
+    from scripted_run import config_for, write_script
 
     from selfreward.errors import EmptyResultError
     from selfreward.steps.pipeline import run_pipeline

@@ -1,9 +1,9 @@
 # make demo   everything to run the main job on the embedded model: environment, model, one iteration
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
-# make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions (needs uv)
 # make dist   wheel and sdist, built, checked and tried outside the clone
 # make docs-settings   write docs/settings.md anew from the configuration's classes
+# make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions (needs uv)
 # make bench-engines   what the engines cost, in ratios
 PYTHON ?= python3.11
 VENV ?= .venv

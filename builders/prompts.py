@@ -31,7 +31,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import Message, Prompt, row_id, to_table
+from selfreward.tables import DatasetName, Message, Prompt, row_id, to_table
 
 if TYPE_CHECKING:
     from selfreward.similarity.overlap import EvaluationIndex
@@ -54,9 +54,9 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration; earlier iterations' prompts count as earlier texts."""
     settings = config.prompts
     generator = {"fixed": "M0", "current": f"M{iteration}"}.get(settings.generator, settings.generator)
-    earlier = {f"prompts{k}": f"iter{k}/prompts" for k in range(1, iteration)}
+    earlier = {f"prompts{k}": str(DatasetName("prompts", k)) for k in range(1, iteration)}
     return Plan(
-        name=f"iter{iteration}/prompts",
+        name=str(DatasetName("prompts", iteration)),
         module=__name__,
         inputs={"ift": "ift", "eft": "eft", **earlier},
         models={"model": generator},

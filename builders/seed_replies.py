@@ -64,8 +64,8 @@ def build(job: Job) -> Rows:
     unranked = sum(seed.human_rank is None for seed in rows)
     if unranked:
         say(f"seeds: {unranked} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
-    n_prompts = len({seed.prompt_id for seed in rows})
-    notes = SeedsNotes(n_prompts, unranked, None if job.files else commit or "unknown")
+    revision = None if job.files else commit or "unknown"
+    notes = SeedsNotes(prompts=len({seed.prompt_id for seed in rows}), unranked=unranked, revision=revision)
     return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes.stored()))
 
 
@@ -120,11 +120,11 @@ def _hub_commit(settings: SeedsConfig) -> str | None:
     from huggingface_hub import HfApi
 
     try:
-        found = HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30)
+        commit: str | None = HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30).sha
+        return commit
     # the Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
     except Exception:
         return None
-    return str(found.sha)
 
 
 def _read_hub(settings: SeedsConfig, commit: str | None) -> SeedReading:

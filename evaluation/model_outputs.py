@@ -23,7 +23,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import ModelOutput, to_table
+from selfreward.tables import DatasetName, ModelOutput, to_table
 
 NAME = "evaluation.model_outputs"
 VERSION = 1
@@ -37,7 +37,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         return None
     from_eft = alpaca.prompts == EFT_EVAL
     return Plan(
-        name=f"iter{iteration}/model_outputs",
+        name=str(DatasetName("model_outputs", iteration)),
         module=__name__,
         inputs={"eft": "eft"} if from_eft else {},
         files={} if from_eft else {"prompts": Path(alpaca.prompts)},

@@ -16,7 +16,7 @@ from selfreward.notes import JudgementsNotes, ScoresNotes
 from selfreward.sql.queries import connect
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
-from selfreward.tables import Score, arrow_schema
+from selfreward.tables import DatasetName, Score, arrow_schema
 from selfreward.text import format_histogram
 
 NAME = "judging.scores"
@@ -41,9 +41,9 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration and judging set-up."""
     settings = config.judging
     return Plan(
-        name=f"iter{iteration}/scores",
+        name=str(DatasetName("scores", iteration)),
         module=__name__,
-        inputs={"judgements": f"iter{iteration}/judgements"},
+        inputs={"judgements": str(DatasetName("judgements", iteration))},
         params={
             "iteration": iteration,
             "seed": config.seed,

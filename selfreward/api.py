@@ -218,6 +218,8 @@ class OpenedRun:
         return lineage(self._run, row_id)
 
     def _rows_of(self, dataset: str, column: str, row_id: str, parents: str) -> pd.DataFrame:
+        from selfreward.sql.queries import quoted
+
         opened = self._opened()
         for name in (dataset, parents):
             if name not in opened.views():
@@ -225,9 +227,12 @@ class OpenedRun:
         opened.load([dataset, parents])
         ask = opened.bare_connection.execute
         frame: pd.DataFrame = ask(
-            f"FROM {dataset} WHERE {column} = $1 ORDER BY iteration, sample", [row_id]
+            f"FROM {quoted(dataset)} WHERE {quoted(column)} = $1 ORDER BY iteration, sample", [row_id]
         ).df()
-        if frame.empty and ask(f"FROM {parents} WHERE {column} = $1", [row_id]).fetchone() is None:
+        if (
+            frame.empty
+            and ask(f"FROM {quoted(parents)} WHERE {quoted(column)} = $1", [row_id]).fetchone() is None
+        ):
             raise UsageError(f"{self.folder}: no row of {parents} has the {column} {row_id!r}")
         return frame
 

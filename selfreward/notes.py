@@ -86,7 +86,7 @@ class SeedsNotes(Notes):
     unranked: int | None = None
     """Replies without a rank."""
     revision: str | None = None
-    """Of a Hub dataset: the commit that was read, `unknown` where the Hub did not say."""
+    """The commit of a Hub dataset, `unknown` if the Hub did not name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,6 @@ class TrainingNotes(Notes):
     """`passed`, or `off` where the audits were not asked."""
     warnings: list[str] | None = None
     gate_thresholds: dict[str, float] | None = None
-    """Where the configuration gave audits other ones."""
     effect: JsonObject | None
     metrics: JsonObject | None
     seconds: float | None
@@ -206,7 +205,7 @@ class AnnotationsNotes(Generated):
 
 
 @dataclass(frozen=True)
-class Leaderboard(Notes):
+class AlpacaFigures(Notes):
     """What is read of `AnnotationsNotes.alpaca`; shares in percent, lengths in characters."""
 
     model: str | None = None

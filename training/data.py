@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingRows:
     """The rows to train on, and the reasons for the dropped ones."""
 
     rows: list[Row]
@@ -51,7 +51,7 @@ def content_sha256(folder: Path) -> str | None:
     return found
 
 
-def sft_rows(tables: Iterable[datasets.Dataset]) -> Rows:
+def sft_rows(tables: Iterable[datasets.Dataset]) -> TrainingRows:
     """IFT rows and accepted EFT training rows (paper section 2.1); of pairs, the chosen answers.
 
     The EFT evaluation split is never trained on. InputError for any other table.
@@ -61,14 +61,14 @@ def sft_rows(tables: Iterable[datasets.Dataset]) -> Rows:
     return _collect(tables, readers, "the datasets ift, eft or pairs")
 
 
-def dpo_rows(tables: Iterable[datasets.Dataset]) -> Rows:
+def dpo_rows(tables: Iterable[datasets.Dataset]) -> TrainingRows:
     """Preference pairs in TRL's conversational form. InputError for any other table."""
     return _collect(tables, {"chosen": _from_pair}, "the dataset pairs")
 
 
 def _collect(
     tables: Iterable[datasets.Dataset], readers: Mapping[str, Callable[[Row], Row | str]], expected: str
-) -> Rows:
+) -> TrainingRows:
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
     n_in = 0
@@ -85,7 +85,7 @@ def _collect(
                 dropped[read] += 1
             else:
                 rows.append(read)
-    return Rows(rows, n_in, dict(dropped))
+    return TrainingRows(rows, n_in, dict(dropped))
 
 
 def _from_ift(row: Row) -> Row:

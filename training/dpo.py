@@ -18,15 +18,15 @@ from selfreward.training.process import main
 if TYPE_CHECKING:
     from selfreward.training.data import Row
     from selfreward.training.preflight import Checked
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
 
-def step() -> Step:
+def method() -> Method:
     """DPO for `selfreward.training.run`: its rows, the columns that hold answers, its trainer."""
     from selfreward.training.data import dpo_rows
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
-    return Step("dpo", _encode, dpo_rows, ("chosen", "rejected"), "pair", _trainer)
+    return Method("dpo", _encode, dpo_rows, ("chosen", "rejected"), "pair", _trainer)
 
 
 def _encode(checked: Checked) -> Row:
@@ -46,4 +46,4 @@ def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str
 
 
 if __name__ == "__main__":
-    sys.exit(main("dpo", DpoConfig, step))
+    sys.exit(main("dpo", DpoConfig, method))

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -58,16 +58,6 @@ def train(
     return result
 
 
-def gate_settings(config: RunConfig) -> JsonObject:
-    """What `ask_gate` needs, outside of the key; UsageError for the name of no audit, before anything is built."""
-    if config.gate_thresholds:
-        from selfreward.judging.audits.pack import load_pack
-        from selfreward.judging.audits.runner import thresholds_of
-
-        thresholds_of(load_pack(), config.gate_thresholds, "gate_thresholds: ")
-    return {"gate": config.gate, "gate_thresholds": config.gate_thresholds}
-
-
 @dataclass(frozen=True)
 class Gate:
     """The result of the audits of the training data."""
@@ -75,8 +65,18 @@ class Gate:
     verdict: str
     """`passed` or `off`."""
     warnings: list[str] | None = None
-    thresholds: dict[str, float] | None = None
-    """Those of the configuration, if it has any."""
+    gate_thresholds: dict[str, float] | None = None
+    """Limits of single audits that the configuration sets; None if it sets none."""
+
+
+def gate_settings(config: RunConfig) -> dict[str, Any]:
+    """What `ask_gate` needs, outside of the key; UsageError for the name of no audit, before anything is built."""
+    if config.gate_thresholds:
+        from selfreward.judging.audits.pack import load_pack
+        from selfreward.judging.audits.runner import thresholds_of
+
+        thresholds_of(load_pack(), config.gate_thresholds, "gate_thresholds: ")
+    return {"gate": config.gate, "gate_thresholds": config.gate_thresholds}
 
 
 def ask_gate(job: Job) -> Gate:

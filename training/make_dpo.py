@@ -12,6 +12,7 @@ from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
 from selfreward.summary.facts import summarize
 from selfreward.summary.funnel import format_funnel
+from selfreward.tables import DatasetName
 from selfreward.training.launch import ask_gate, gate_settings, train
 from selfreward.training.make_sft import training_counts
 
@@ -24,7 +25,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     return Plan(
         name=f"M{iteration + 1}",
         module=__name__,
-        inputs={"pairs": f"iter{iteration}/pairs"},
+        inputs={"pairs": str(DatasetName("pairs", iteration))},
         models={"base": f"M{iteration}"},
         params={
             "iteration": iteration,

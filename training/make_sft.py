@@ -43,7 +43,7 @@ def training_counts(gate: Gate, report: JsonObject) -> Counts:
     notes = TrainingNotes(
         gate=gate.verdict,
         warnings=gate.warnings,
-        gate_thresholds=gate.thresholds,
+        gate_thresholds=gate.gate_thresholds,
         **{name: report.get(name) for name in ("effect", "metrics", "seconds", "preflight")},
     )
     return Counts(rows["in"], rows["out"], rows["dropped"], notes.stored())

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
+from selfreward.models.tokenizer import chat_ids, is_doubled
 from selfreward.progress import bar
 from selfreward.training.data import Row
 
@@ -71,15 +71,12 @@ class Preflight:
 
 
 def tokenize(tokenizer: Any, row: Row, answers: Sequence[str]) -> list[Tokens]:
-    """Token ids of each of a row's answers, with the prompt before it, split as TRL 1.16 splits them."""
-    # The answer starts where the prompt alone and the prompt with an answer first differ. Both answers of a pair start at
-    # the same position, so that their log-probabilities are of the same prompt.
-    alone = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
-        "input_ids"
-    ]
-    wholes = [
-        tokenizer.apply_chat_template(row["prompt"] + row[a], return_dict=True)["input_ids"] for a in answers
-    ]
+    """Token ids of each of a row's answers, with the prompt before it, split as TRL 1.16 splits them.
+
+    The answer starts where the prompt alone and the prompt with an answer part; both answers of a pair at the same place.
+    """
+    alone = chat_ids(tokenizer, row["prompt"], answering=True)
+    wholes = [chat_ids(tokenizer, row["prompt"] + row[a]) for a in answers]
     split = min(_common_prefix(alone, whole) for whole in wholes)
     return [Tokens(whole[:split], whole[split:], altered=split < len(alone)) for whole in wholes]
 
@@ -148,15 +145,6 @@ def refuse(report: Preflight, config: TrainingConfig, unit: str) -> None:
         )
 
 
-def length_limit(config: TrainingConfig, context: int | None) -> int | None:
-    """The most tokens of a row; None if neither the configuration nor the model sets a limit."""
-    if config.max_length and context and config.max_length > context:
-        raise TrainingError(
-            f"max_length {config.max_length} is more than the {context} tokens that the model reads; lower it"
-        )
-    return config.max_length or context
-
-
 def _empty(row: Row, answers: Sequence[str]) -> str | None:
     """The reason why there is nothing to learn from a row, or None."""
     texts = {
@@ -169,18 +157,14 @@ def _empty(row: Row, answers: Sequence[str]) -> str | None:
 
 def _count(report: Preflight, sides: list[Tokens], tokenizer: Any, limit: int | None) -> None:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    report.doubled_begin += any(_doubled(side.prompt + side.answer, bos) for side in sides)
-    report.doubled_end += any(_doubled(side.answer, eos) for side in sides)
+    report.doubled_begin += any(is_doubled(side.prompt + side.answer, bos) for side in sides)
+    report.doubled_end += any(is_doubled(side.answer, eos) for side in sides)
     report.without_end += any(eos not in side.answer for side in sides)
     report.altered_prompts += any(side.altered for side in sides)
     for side in sides:
         length = len(side) if limit is None else min(len(side), limit)
         report.tokens += length
         report.answer_tokens += max(length - len(side.prompt), 0)
-
-
-def _doubled(ids: list[int], token: int | None) -> bool:
-    return any(first == second == token for first, second in pairwise(ids))
 
 
 def _common_prefix(first: list[int], second: list[int]) -> int:

@@ -25,7 +25,7 @@ from selfreward.engines.openmp import TRAINING, spin_at_most
 from selfreward.errors import ConfigError, SelfrewardError
 
 if TYPE_CHECKING:
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
 
 class Stopped(BaseException):
@@ -75,16 +75,16 @@ def read_config(path: Path, section: type[TrainingConfig]) -> TrainingConfig:
 
 
 def main(
-    name: str, section: type[TrainingConfig], step: Callable[[], Step], argv: list[str] | None = None
+    name: str, section: type[TrainingConfig], method: Callable[[], Method], argv: list[str] | None = None
 ) -> int:
-    """Run a step and return the exit code. `step` imports the heavy libraries, so it is called late."""
+    """Run a step and return the exit code. `method` imports the heavy libraries, so it is called late."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     _calm_bars()
     spin_at_most(TRAINING)
     try:
         arguments = parse(name, argv)
         config = read_config(arguments.config, section)
-        _run(step, arguments, config)
+        _run(method, arguments, config)
     except Stopped as stopped:
         _say(f"{name}: {stopped}; the same command resumes from the last checkpoint, if there is one")
         return stopped.exit_code
@@ -98,11 +98,11 @@ def main(
     return 0
 
 
-def _run(step: Callable[[], Step], arguments: argparse.Namespace, config: TrainingConfig) -> None:
+def _run(method: Callable[[], Method], arguments: argparse.Namespace, config: TrainingConfig) -> None:
     from selfreward.training.run import Task, run
 
     data = tuple(arguments.data)
-    run(step(), Task(arguments.model, data, arguments.out, arguments.work, config, arguments.engine_dtype))
+    run(method(), Task(arguments.model, data, arguments.out, arguments.work, config, arguments.engine_dtype))
 
 
 def _stop(number: int, frame: object) -> NoReturn:

@@ -19,12 +19,14 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import AutoConfig, AutoTokenizer, PrinterCallback
+from transformers import PrinterCallback
 from transformers.utils import logging
 
 from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
-from selfreward.models.known import model_identity
+from selfreward.models.folder import token_limit
+from selfreward.models.identity import model_identity
+from selfreward.models.tokenizer import load_tokenizer
 from selfreward.progress import say
 from selfreward.store import durable
 from selfreward.store.run import library_versions
@@ -38,21 +40,21 @@ from selfreward.training.arguments import (
     trainer_arguments,
 )
 from selfreward.training.callbacks import SealCheckpoints, StepBar, StopOnNan, last_whole, summarize
-from selfreward.training.data import Row, Rows, content_sha256, load_table
+from selfreward.training.data import Row, TrainingRows, content_sha256, load_table
 from selfreward.training.effect import draw, measure_effect
 from selfreward.training.model_folder import require_unfinished, save_model, write_report
-from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, length_limit, refuse
+from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, refuse
 from selfreward.training.ranks import on_main, processes
 
 
 @dataclass(frozen=True)
-class Step:
+class Method:
     """What differs between SFT and DPO."""
 
     name: str
     encode: Callable[[Checked], Row]
     """A row in the form that TRL gets."""
-    collect: Callable[[Iterable[datasets.Dataset]], Rows]
+    collect: Callable[[Iterable[datasets.Dataset]], TrainingRows]
     answers: tuple[str, ...]
     """The row's columns that hold answers."""
     unit: str
@@ -85,14 +87,13 @@ class Prepared:
     """Hash of everything that affects the training; a checkpoint of another key is not resumed."""
 
 
-def run(step: Step, task: Task) -> None:
+def run(method: Method, task: Task) -> None:
     """Train and write the model folder. TrainingError if the rows are refused or training has no effect."""
     started = time.monotonic()
     _quiet()
-    prepared = on_main(lambda: prepare(step, task))
+    prepared = on_main(lambda: prepare(method, task))
     rows = datasets.load_from_disk(str(task.work / "rows"))
-    trainer, facts = _train(step, task, prepared, rows)
-    # All processes take part: under FSDP and ZeRO-3 each holds a part of the weights.
+    trainer, facts = _train(method, task, prepared, rows)
     trainer.save_model(str(task.work / "trained"))
     history, seen = trainer.state.log_history, trainer.state.num_input_tokens_seen
     # The effect needs the memory of the trainer's model and optimizer.
@@ -106,13 +107,13 @@ def run(step: Step, task: Task) -> None:
         task.model,
         task.out,
         prepared.sample,
-        step.answers,
+        method.answers,
         of=prepared.preflight.kept,
         engine_dtype=task.engine_dtype,
     )
     report = {
-        "step": step.name,
-        "base": {"name": task.model.name, "sha256": model_identity(task.model)["sha256"]},
+        "step": method.name,
+        "base": {"name": task.model.name, "sha256": model_identity(task.model).sha256},
         "data": [{"name": folder.name, "content_sha256": content_sha256(folder)} for folder in task.data],
         "parameters": task.config.model_dump(mode="json"),
         "rows": {"in": prepared.n_in, "out": prepared.preflight.kept, "dropped": prepared.dropped},
@@ -129,27 +130,23 @@ def run(step: Step, task: Task) -> None:
     write_report(task.out, report)
 
 
-def prepare(step: Step, task: Task) -> Prepared:
+def prepare(method: Method, task: Task) -> Prepared:
     """Read, count and check the rows; those that pass are written to `rows/` among the work files."""
     require_unfinished(task.out)
-    tokenizer = _tokenizer(task.model)
-    collected = step.collect(load_table(folder) for folder in task.data)
-    context = getattr(
-        AutoConfig.from_pretrained(task.model).get_text_config(), "max_position_embeddings", None
-    )
-    limit = length_limit(task.config, context)
-    kept, preflight = check_rows(collected.rows, step.answers, tokenizer, limit)
-    _tell(step, collected, preflight)
-    refuse(preflight, task.config, step.unit)
-    # Rewritten on each start, in the work folder, so that TRL's caches lie there and not in a dataset version.
+    tokenizer = load_tokenizer(task.model)
+    collected = method.collect(load_table(folder) for folder in task.data)
+    limit = token_limit(task.model, task.config.max_length, "max_length")
+    kept, preflight = check_rows(collected.rows, method.answers, tokenizer, limit)
+    _tell(method, collected, preflight)
+    refuse(preflight, task.config, method.unit)
     durable.remove_tree(task.work / "rows")
-    datasets.Dataset.from_list([step.encode(checked) for checked in kept]).save_to_disk(
+    datasets.Dataset.from_list([method.encode(checked) for checked in kept]).save_to_disk(
         str(task.work / "rows")
     )
     key = {
-        "step": step.name,
+        "step": method.name,
         "parameters": task.config.keyed(),
-        "base": model_identity(task.model)["sha256"],
+        "base": model_identity(task.model).sha256,
         "rows": digest([checked.row for checked in kept]),
         "processes": processes().num_processes,
         "versions": library_versions(),
@@ -159,23 +156,25 @@ def prepare(step: Step, task: Task) -> Prepared:
     return Prepared(collected.n_in, dropped, preflight, sample, digest(key))
 
 
-def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -> tuple[Any, dict[str, Any]]:
+def _train(
+    method: Method, task: Task, prepared: Prepared, rows: datasets.Dataset
+) -> tuple[Any, dict[str, Any]]:
     config, report = task.config, prepared.preflight
     cut = report.limit if report.truncated else None
     others = {
         "model": load_for_training(task.model, config),
         "train_dataset": rows,
-        "processing_class": _tokenizer(task.model),
+        "processing_class": load_tokenizer(task.model),
         "peft_config": adapter(config),
-        "callbacks": [StepBar(step.name), StopOnNan(), SealCheckpoints(prepared.key)],
+        "callbacks": [StepBar(method.name), StopOnNan(), SealCheckpoints(prepared.key)],
     }
     checkpoint = _checkpoint(task, prepared.key)
     with targets_only():
-        trainer = step.make_trainer(config, trainer_arguments(config, task.work, cut), others)
+        trainer = method.make_trainer(config, trainer_arguments(config, task.work, cut), others)
         trainer.remove_callback(PrinterCallback)
         if len(trainer.train_dataset) != report.kept:
             raise TrainingError(
-                f"TRL would train on {len(trainer.train_dataset)} {step.unit}s, but the preflight kept {report.kept}; "
+                f"TRL would train on {len(trainer.train_dataset)} {method.unit}s, but the preflight kept {report.kept}; "
                 "this TRL version drops other rows than the tested one, so use the versions of constraints.txt"
             )
         began = time.monotonic()
@@ -215,21 +214,11 @@ def _checkpoint(task: Task, key: str) -> Path | None:
     return on_main(find)
 
 
-def _tokenizer(folder: Path) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if not tokenizer.chat_template:
-        raise TrainingError(
-            f"{folder.name}: its tokenizer has no chat template, which turns conversations into tokens; "
-            "start from a chat model, or put a chat_template.jinja into the folder"
-        )
-    return tokenizer
-
-
-def _tell(step: Step, collected: Rows, preflight: Preflight) -> None:
+def _tell(method: Method, collected: TrainingRows, preflight: Preflight) -> None:
     dropped = _added(collected.dropped, preflight.dropped)
     without = f" ({', '.join(f'{n} {reason}' for reason, n in sorted(dropped.items()))})" if dropped else ""
     say(
-        f"{step.name}: {collected.n_in} {step.unit}s, {preflight.kept} to train on{without}; "
+        f"{method.name}: {collected.n_in} {method.unit}s, {preflight.kept} to train on{without}; "
         f"{sum(preflight.truncated.values())} cut, longest {preflight.longest} of {preflight.limit} tokens, "
         f"{preflight.answer_tokens} target tokens of {preflight.tokens}"
     )

@@ -17,15 +17,15 @@ from selfreward.training.process import main
 if TYPE_CHECKING:
     from selfreward.training.data import Row
     from selfreward.training.preflight import Checked
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
 
-def step() -> Step:
+def method() -> Method:
     """SFT for `selfreward.training.run`: its rows, the columns that hold answers, its trainer."""
     from selfreward.training.data import sft_rows
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
-    return Step("sft", _encode, sft_rows, ("completion",), "row", _trainer)
+    return Method("sft", _encode, sft_rows, ("completion",), "row", _trainer)
 
 
 def _encode(checked: Checked) -> Row:
@@ -44,4 +44,4 @@ def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str
 
 
 if __name__ == "__main__":
-    sys.exit(main("sft", SftConfig, step))
+    sys.exit(main("sft", SftConfig, method))

@@ -39,13 +39,13 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order they are printed."""
-    from selfreward.models import known as known_models
+    from selfreward.models.known import cache_dir, pulled
 
     findings = [
         Finding("python", sys.version.split()[0], "ok" if sys.version_info >= (3, 11) else "bad: needs 3.11")
     ]
     findings += [_library(name, tested) for name, tested in TESTED.items()]
-    cache = known_models.cache_dir()
+    cache = cache_dir()
     free_gib = shutil.disk_usage(_existing(cache)).free / 2**30
     room = (
         "ok"
@@ -55,7 +55,7 @@ def examine() -> list[Finding]:
     findings.append(Finding("free disk (cache)", f"{free_gib:.1f} GiB", room))
     findings.append(Finding("cores", str(os.cpu_count()), "ok"))
     findings.append(_device())
-    for name, folder in known_models.pulled().items():
+    for name, folder in pulled().items():
         found, verdict = (
             ("pulled", "ok") if folder else ("not pulled", f"get it: selfreward models pull {name}")
         )

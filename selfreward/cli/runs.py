@@ -14,7 +14,7 @@ from selfreward.text import format_table, printable
 
 if TYPE_CHECKING:
     from selfreward.config.run import RunConfig
-    from selfreward.steps.pipeline import Step
+    from selfreward.steps.pipeline import StepResult
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 
@@ -116,7 +116,7 @@ def report(run_folder: RunFolder, as_json: Json = False) -> None:
         print(reporting.format_report(made))
 
 
-def show_step(step: Step) -> None:
+def show_step(step: StepResult) -> None:
     """One line on stderr for a step that is done."""
     lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
     what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")

@@ -36,7 +36,7 @@ def known(context: typer.Context, as_json: Json = False) -> None:
 
 def pull(name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2-135m-instruct")]) -> None:
     """Get a known model into the user's cache.  Example: selfreward models pull smollm2-135m-instruct"""
-    from selfreward.models.known import pull as pull_model
+    from selfreward.models.pull import pull as pull_model
 
     print(pull_model(name))
 

@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from selfreward.secrets import mask, mask_values
-from selfreward.tables import Message
+from selfreward.tables import FinishReason, Message
 from selfreward.text import whole_characters
 from selfreward.unkeyed import Unkeyed
 
-_FINISH_REASONS = {
+_FINISH_REASONS: dict[FinishReason, tuple[str, ...]] = {
     "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "completed"),
     "length": ("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
 }
@@ -69,7 +69,7 @@ class Completion:
     request_id: str
     sample: int
     text: str
-    finish_reason: str
+    finish_reason: FinishReason
     """`stop`, `length` or `error`."""
     n_tokens: int
     n_prompt_tokens: int = 0

@@ -26,9 +26,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
-from selfreward.errors import EngineError
+from selfreward.models.tokenizer import load_tokenizer
 from selfreward.tables import Message
 
 PRIVATE_USE = range(0xE000, 0xF8FF)
@@ -47,7 +45,7 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptTokens:
     """Token ids of a chat, or the error."""
 
     ids: array[int]
@@ -66,17 +64,7 @@ class ChatTokenizer:
     """The tokenizer of one model folder."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except Exception as error:  # the files are the model's author's; the library raises what it likes
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise EngineError(f"model folder {folder}: its tokenizer cannot be loaded: {reason}") from error
-        if tokenizer.chat_template is None:
-            raise EngineError(
-                f"model folder {folder} has no chat template, and its chats cannot be written without one: use an "
-                "instruction-tuned model, or put the template into chat_template.jinja in that folder"
-            )
-        self._tokenizer = tokenizer
+        self._tokenizer = tokenizer = load_tokenizer(folder)
         added = tokenizer.added_tokens_decoder
         special = {str(token) for token in added.values() if token.special} | {*tokenizer.all_special_tokens}
         self._specials = sorted(special, key=lambda text: (-len(text), text))
@@ -87,7 +75,7 @@ class ChatTokenizer:
             iter(id for id in (tokenizer.pad_token_id, *self.eos_ids) if id is not None), 0
         )
 
-    def encode(self, chats: Sequence[Chat]) -> list[Prompt]:
+    def encode(self, chats: Sequence[Chat]) -> list[PromptTokens]:
         """One prompt per chat, in order; a chat that the template refuses is a prompt with an error."""
         return list(
             chain.from_iterable(self._encode(chats[i : i + CHUNK]) for i in range(0, len(chats), CHUNK))
@@ -104,18 +92,18 @@ class ChatTokenizer:
         options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return str(self._tokenizer.decode(list(ids), **options))
 
-    def _encode(self, chats: Sequence[Chat]) -> list[Prompt]:
+    def _encode(self, chats: Sequence[Chat]) -> list[PromptTokens]:
         rendered = [self._render(chat) for chat in chats]
         plain = [one.text for one in rendered if isinstance(one, _Rendered) and not one.mark]
         encoded = iter(self._ids(plain))
         prompts = []
         for one in rendered:
             if isinstance(one, str):
-                prompts.append(Prompt(array("i"), error=one))
+                prompts.append(PromptTokens(array("i"), error=one))
             else:
                 ids = self._masked_ids(one) if one.mark else next(encoded)
                 prompts.append(
-                    Prompt(array("i", ids), error=None if ids else "the chat template wrote nothing")
+                    PromptTokens(array("i", ids), error=None if ids else "the chat template wrote nothing")
                 )
         return prompts
 

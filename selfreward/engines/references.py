@@ -60,8 +60,9 @@ def trainable(ref: ModelRef) -> Path:
 
 
 def foreign(model_string: str) -> ModelRef:
-    """A model that is not a version of a run: a folder, a known name, a Hub name, a server, a script."""
-    from selfreward.models import known as known_models
+    """A model that is no version of a run: a folder, a known name, a Hub name, a server, a script."""
+    from selfreward.models.identity import model_identity
+    from selfreward.models.known import fetch_model
 
     parsed = parse_model_string(model_string)
     if parsed.engine == "scripted":
@@ -74,9 +75,8 @@ def foreign(model_string: str) -> ModelRef:
         # Not the address: moving a server to another host must not rebuild what its model wrote.
         server_model = parsed.target.rpartition("#")[2]
         return ModelRef(f"openai:{server_model}", model_string, digest({"server_model": server_model}), None)
-    folder = known_models.fetch_model(parsed.target)
-    sha256 = str(known_models.model_identity(folder)["sha256"])
-    # No path in the name: the same model in two folders must give equal rows.
+    folder = fetch_model(parsed.target)
+    sha256 = model_identity(folder).sha256
     is_path = Path(parsed.target).expanduser().is_dir()
     shown = Path(parsed.target).name if is_path else parsed.target
     return ModelRef(f"{parsed.engine}:{shown}@{sha256[:12]}", f"{parsed.engine}:{folder}", sha256, folder)

@@ -96,7 +96,7 @@ class Fault(BaseModel):
     """No fault once this file exists: a test can then resume with the same script, and so with the same key."""
 
 
-class Settings(BaseModel):
+class ScriptSettings(BaseModel):
     """Settings of the engine as a whole."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -111,7 +111,7 @@ class Script(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    settings: Settings = Settings()
+    settings: ScriptSettings = ScriptSettings()
     rules: tuple[Rule, ...]
 
 

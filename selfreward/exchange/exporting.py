@@ -16,7 +16,8 @@ from selfreward.errors import UsageError
 from selfreward.exchange.trainer_forms import forms_of
 from selfreward.progress import say
 from selfreward.store import durable
-from selfreward.store.run import Run
+from selfreward.store.run import Run, is_model
+from selfreward.tables import DatasetName
 from selfreward.text import inert_cell
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ def export_file(run: Run, name: str, path: Path, form: str = "rows", spreadsheet
     ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), None)
     if ending is None:
         raise UsageError(f"{path}: unknown kind of file; expected .parquet, .jsonl or .csv")
+    if is_model(name):
+        raise UsageError(f"{name}: is a model; `export` writes datasets such as iter1/pairs")
     if spreadsheet and ending != ".csv":
         raise UsageError(f"{path}: --spreadsheet is for files that end in .csv")
-    kind = name.rpartition("/")[2]
+    kind = DatasetName.parse(name).kind
     forms = forms_of(kind)
     if form not in forms:
         raise UsageError(f"--as {form!r}: {name} has the forms {', '.join(forms)}")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from selfreward.errors import InputError
+from selfreward.errors import ConfigError, InputError
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 """Weights in these formats can run code when they are loaded."""
@@ -68,13 +68,35 @@ def check_model_folder(folder: Path) -> None:
             )
 
 
+def token_limit(folder: Path, wanted: int | None, setting: str) -> int | None:
+    """The configured number of tokens, else what the model reads; ConfigError where it reads fewer than that."""
+    context = max_context(folder)
+    if wanted and context and wanted > context:
+        raise ConfigError(
+            f"{setting} {wanted} is more than the {context} tokens that the model can read; lower it"
+        )
+    return wanted or context
+
+
 def max_context(folder: Path) -> int | None:
     """The context length in the folder's configuration; None if it has none."""
     values = _json_object(folder / "config.json")
     inner = values.get("text_config")
     found = values.get("max_position_embeddings")
     found = found or (inner.get("max_position_embeddings") if isinstance(inner, dict) else None)
+    found = found or _context_of_kind(folder)
     return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+
+def _context_of_kind(folder: Path) -> object:
+    """Some kinds call it otherwise (`n_positions`), and a configuration may leave it to its kind."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception:  # a kind that transformers does not know: the engine that does says what is wrong
+        return None
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _json_object(path: Path) -> dict[str, Any]:

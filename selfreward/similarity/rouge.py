@@ -55,7 +55,7 @@ class Nearest:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Novelty:
     """The result of `screen` for one text. `nearest` is None if no earlier text shares a word with it."""
 
     id: str
@@ -100,7 +100,7 @@ class NoveltyIndex:
         items: Iterable[tuple[str, str]],
         threshold: float = THRESHOLD,
         against: Literal["all", "kept"] = "all",
-    ) -> list[Verdict]:
+    ) -> list[Novelty]:
         """Judge (id, text) items in order, each against the index and the items before it, and add them.
 
         A text is novel if its ROUGE-L F with no earlier text is above `threshold`. With `against="all"` every item
@@ -108,7 +108,7 @@ class NoveltyIndex:
         count are not added to the index either.
         """
         items = list(items)
-        verdicts: list[Verdict] = []
+        verdicts: list[Novelty] = []
         while len(verdicts) < len(items):
             size = max(1, min(_MAX_BLOCK, _CELLS_PER_BLOCK // (len(self) + 1)))
             block = items[len(verdicts) : len(verdicts) + size]
@@ -117,7 +117,7 @@ class NoveltyIndex:
 
     def _screen_block(
         self, block: Sequence[tuple[str, str]], threshold: float, keep_all: bool
-    ) -> Iterable[Verdict]:
+    ) -> Iterable[Novelty]:
         texts = [self._encode(text, learn=True) for _, text in block]
         before_block = self._nearest_block(texts)
         within = _rouge_l(texts, texts)
@@ -131,7 +131,7 @@ class NoveltyIndex:
             if novel or keep_all:
                 counts_as_earlier[place] = True
                 self._append(id, texts[place])
-            yield Verdict(id, novel, nearest)
+            yield Novelty(id, novel, nearest)
 
     def _nearest_block(self, queries: Sequence[_Encoded]) -> list[Nearest | None]:
         """The nearest text of the index for each query."""

@@ -18,11 +18,12 @@ from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions, Request
 from selfreward.engines.registry import ModelString, open_engine, parse_model_string
 from selfreward.errors import ConfigError, EngineError
-from selfreward.models.folder import max_context
+from selfreward.models.folder import token_limit
 from selfreward.models.known import fetch_model
 from selfreward.progress import say
 from selfreward.steps.step import Plan, stage_module
 from selfreward.store.run import is_model
+from selfreward.tables import kind_of
 
 NEEDED = {"vllm": ("vllm",), "ray": ("ray", "vllm")}
 """Engine -> packages of an extra of the same name."""
@@ -62,7 +63,7 @@ def _check_folder(model: str, target: ModelString, plans: list[Plan], config: Ru
 
     folder = fetch_model(target.target)
     tokenizer = ChatTokenizer(folder)  # raises where there is no chat template
-    context = config.engine.max_context or max_context(folder)
+    context = token_limit(folder, config.engine.max_context, f"{model}: engine.max_context")
     if context is None:
         return
     for plan in plans:
@@ -84,7 +85,7 @@ def _check_room(
             f"{model!r} reads {context}: use a shorter judging.template, a smaller max_tokens, or raise engine.max_context"
         )
     longest = config.prompts.max_tokens + config.candidates.max_tokens
-    if plan.name.endswith("/judgements") and n_prompt + longest + n_answer > context:
+    if kind_of(plan.name) == "judgements" and n_prompt + longest + n_answer > context:
         say(
             f"{plan.name}: judge prompts may have {n_prompt + longest} tokens and answers {n_answer}, but {model!r} reads "
             f"{context}; what does not fit is left unscored and counted as engine_error"

@@ -35,10 +35,11 @@ from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
 from selfreward.store import durable
 from selfreward.store.run import Recipe, Run, file_input, is_model, text_input
 from selfreward.store.version import Version
+from selfreward.tables import kind_of
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """The result of one planned step."""
 
     name: str
@@ -63,9 +64,9 @@ def run_pipeline(
     config: RunConfig,
     path: Path,
     until: str | None = None,
-    on_step: Callable[[Step], None] = lambda step: None,
+    on_step: Callable[[StepResult], None] = lambda step: None,
     only: Callable[[Plan], bool] = lambda plan: True,
-) -> list[Step]:
+) -> list[StepResult]:
     """Run every step (up to and including `until`), and report each. Raises what the steps raise."""
     plans = [plan for plan in plans_until(config, until) if only(plan)]
     run = Run.create(path)
@@ -85,7 +86,7 @@ def plans_until(config: RunConfig, until: str | None) -> list[Plan]:
     plans = list(plan_run(config))
     if until is None:
         return plans
-    hits = [i for i, plan in enumerate(plans) if until in (plan.name, plan.name.partition("/")[2])]
+    hits = [i for i, plan in enumerate(plans) if until in (plan.name, kind_of(plan.name))]
     if not hits:
         raise UsageError(f"--until {until!r}: no such step; the steps are {', '.join(p.name for p in plans)}")
     return plans[: hits[-1] + 1]
@@ -97,7 +98,7 @@ def do_step(
     plan: Plan,
     engines: EnginePool,
     before_building: Callable[[], None] = lambda: None,
-) -> Step:
+) -> StepResult:
     """Reuse or build one step."""
     started = time.monotonic()
     if run.has(plan.name) and is_imported(run.current(plan.name)):
@@ -117,9 +118,9 @@ def do_step(
     return _step(version, status, started)
 
 
-def _step(version: Version, status: str, started: float) -> Step:
+def _step(version: Version, status: str, started: float) -> StepResult:
     counts = version.manifest["counts"]
-    return Step(
+    return StepResult(
         name=version.name,
         status=status,
         version=version.version,

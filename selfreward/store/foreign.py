@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from selfreward.errors import DamagedError, StoreError
-from selfreward.store.names import DatasetName, is_dataset, is_model, is_version
+from selfreward.store.names import is_model, is_version
+from selfreward.tables import DatasetName, is_dataset
 
 # Of rows and bytes. Larger integers lose digits in JSON readers that use doubles, and overflow 64-bit columns.
 MAX_COUNT = 1 << 53

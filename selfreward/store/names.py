@@ -9,67 +9,17 @@ digits of its key. Other names in these folders are ignored. Names become paths 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward.errors import UsageError
+from selfreward.tables.names import DatasetName, is_dataset
 
 _MODEL = re.compile(r"(M(0|[1-9][0-9]{0,2})|SFT)\Z")
-_DATASET = re.compile(r"(?:iter(0|[1-9][0-9]?)/)?([a-z][a-z0-9_]*)\Z")
 _VERSION = re.compile(r"[0-9a-f]{16}\Z")
-
-_OF_THE_RUN = {"seeds", "ift", "eft", "audits"}
-_OF_AN_ITERATION = {"prompts", "candidates", "judgements", "scores", "pairs", "judge_eval", "model_outputs",
-                    "annotations"}  # fmt: skip
-# Views and schemas of `selfreward sql`, which a dataset of the same name would hide.
-_RESERVED = re.compile(r"dataset_versions|lineage_edges|score_versions|iter[0-9]*")
-MAX_NAME_CHARS = 64
-
-
-@dataclass(frozen=True)
-class DatasetName:
-    """`iter1/pairs` is `DatasetName("pairs", 1)`, `ift` is `DatasetName("ift")`.
-
-    >>> str(DatasetName.parse("iter1/pairs")), DatasetName.parse("ift").iteration
-    ('iter1/pairs', None)
-    """
-
-    kind: str
-    iteration: int | None = None
-
-    @classmethod
-    def parse(cls, name: str) -> DatasetName:
-        """The parts of a name; UsageError unless it is a dataset's name."""
-        match = _DATASET.match(name) if len(name) <= MAX_NAME_CHARS else None
-        if match is None or _RESERVED.fullmatch(match[2]):
-            shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
-            raise UsageError(f"{shown!r} is no dataset name; expected ift, eft, iter1/prompts, M1, …")
-        return cls(match[2], None if match[1] is None else int(match[1]))
-
-    @property
-    def in_place(self) -> bool:
-        """False for a kind that selfreward makes elsewhere (`iter1/ift`, `pairs`); such names are not published."""
-        return self.kind not in (_OF_AN_ITERATION if self.iteration is None else _OF_THE_RUN)
-
-    def __str__(self) -> str:
-        return self.kind if self.iteration is None else f"iter{self.iteration}/{self.kind}"
-
-    def sibling(self, kind: str) -> DatasetName:
-        """Another kind of the same iteration."""
-        return DatasetName(kind, self.iteration)
 
 
 def is_model(name: str) -> bool:
     """Whether a name of the store is a model (`M1`, `SFT`) rather than a dataset."""
     return bool(_MODEL.match(name))
-
-
-def is_dataset(name: str) -> bool:
-    """Whether a name of the store is a dataset's."""
-    try:
-        return bool(DatasetName.parse(name))
-    except UsageError:
-        return False
 
 
 def is_version(name: str) -> bool:

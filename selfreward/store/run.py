@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import DamagedError, StoreError, UsageError
 from selfreward.store import durable, lock
 from selfreward.store.foreign import inside, refuse_links
-from selfreward.store.names import DatasetName, folder_of, is_model, is_version
+from selfreward.store.names import folder_of, is_model, is_version
 from selfreward.store.recipe import Counts, Recipe, file_input, text_input
 from selfreward.store.sealed import FORMAT, digest, seal
 from selfreward.store.state import State, create_state, read_state, update_state
 from selfreward.store.version import MANIFEST, OnBytes, Version, file_sha256, load_rows, read_manifest
+from selfreward.tables import DatasetName
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -29,7 +29,7 @@ from vllm_cases import (
 
 from selfreward.engines.base import EngineOptions, Sampling
 from selfreward.errors import ConfigError, EngineError
-from selfreward.models.known import pull
+from selfreward.models.pull import pull
 from selfreward.steps.generation import Generation
 from selfreward.tables import Message
 

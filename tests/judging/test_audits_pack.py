@@ -12,10 +12,11 @@ from sample_run import changed, every, make_sample_run, publish_rows
 from selfreward.config.run import RunConfig, check_config
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import GateError, InputError, UsageError
+from selfreward.judging.audits.data import AuditData
 from selfreward.judging.audits.pack import BUILT_IN, load_pack, read_audit
 from selfreward.judging.audits.report import format_report
 from selfreward.judging.audits.runner import MAX_SAVED, gate, run_audits
-from selfreward.judging.audits.tables import AuditData
+from selfreward.judging.audits.tables import PROVIDED
 from selfreward.sql.views import OpenRun
 from selfreward.steps.step import Job
 from selfreward.store.run import Recipe, Run
@@ -255,7 +256,7 @@ def test_counts_are_printed_whole(tmp_path: Path) -> None:
 def test_a_sample_of_judgements_is_those_with_the_lowest_hashes(run: Run, seed: int) -> None:
     """10 of 576: the first guess at what is low enough (12.5 rows on average) is too low for some of the seeds."""
     with OpenRun(run.path) as opened:
-        data = AuditData(opened, sample_rows=10)
+        data = AuditData(opened, PROVIDED, sample_rows=10)
         data.config = RunConfig(seed=seed)
         data.need(["judgement_sample"])
         place = f"hash(judgement_id, {seed})"
@@ -314,7 +315,7 @@ def test_a_warning_does_not_close_the_gate(tmp_path: Path) -> None:
 def test_the_gate_takes_another_threshold_from_the_configuration_and_says_so(tmp_path: Path) -> None:
     run = make_sample_run(tmp_path / "run", iterations=1, iter1_pairs=changed(0, chosen_id="c-gone"))
     job = training_job(run, gate=True, gate_thresholds={"references_resolve": 1})
-    assert ask_gate(job).thresholds == {"references_resolve": 1}
+    assert ask_gate(job).gate_thresholds == {"references_resolve": 1}
     config = check_config({"gate_thresholds": {"references_resolve": 1}}, "test")
     assert gate_settings(config) == {"gate": True, "gate_thresholds": {"references_resolve": 1.0}}
     other = check_config({"gate_thresholds": {"reference_resolve": 1}}, "test")

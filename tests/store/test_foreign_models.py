@@ -14,7 +14,8 @@ from word_model import make_word_model
 from selfreward.engines.chat_tokens import ChatTokenizer
 from selfreward.errors import EngineError, InputError
 from selfreward.models.folder import max_context
-from selfreward.models.known import fetch_model, model_identity, resolve_model
+from selfreward.models.identity import model_identity
+from selfreward.models.known import fetch_model, resolve_model
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_the_identity_of_an_ordinary_folder_is_the_hash_of_its_files_by_name(fol
     """Keys of old runs rest on it: SHA-256 of the sorted JSON of name and SHA-256, spelled out here."""
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     text = json.dumps(files, sort_keys=True, separators=(",", ":"))
-    assert model_identity(folder)["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert model_identity(folder).sha256 == hashlib.sha256(text.encode()).hexdigest()
     (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"w": "pytorch_model.bin"}}')
     (folder / "pytorch_model.bin").write_bytes(b"not loaded, safetensors lie beside it")
     assert fetch_model(str(folder)) == folder
@@ -87,7 +88,7 @@ def test_a_pickle_is_refused_unless_safetensors_lie_beside_it(folder, name):
 
 def test_an_adapter_is_refused(folder):
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
-    assert "base model lies elsewhere" in refused(folder)
+    assert "found an adapter (adapter_config.json), expected a whole model" in refused(folder)
 
 
 @pytest.mark.parametrize("place", ["", "text_config"])

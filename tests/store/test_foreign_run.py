@@ -27,10 +27,11 @@ from selfreward.sql.views import OpenRun
 from selfreward.store import durable
 from selfreward.store.gc import collect
 from selfreward.store.lock import hold
-from selfreward.store.names import DatasetName, is_dataset, is_model
+from selfreward.store.names import is_model
 from selfreward.store.run import Run
 from selfreward.store.state import read_state, update_state
 from selfreward.store.verify import verify_run
+from selfreward.tables import DatasetName, is_dataset
 
 
 @pytest.fixture(scope="module")

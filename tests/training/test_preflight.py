@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tiny_llama import make_tiny_tokenizer
 
 from selfreward.config.training import DpoConfig, SftConfig
-from selfreward.errors import InputError, TrainingError
+from selfreward.errors import ConfigError, InputError, TrainingError
+from selfreward.models.folder import token_limit
 from selfreward.training.data import dpo_rows, sft_rows
-from selfreward.training.preflight import check_rows, length_limit, refuse, tokenize
+from selfreward.training.preflight import check_rows, refuse, tokenize
 
 TOKENIZER = make_tiny_tokenizer()
 
@@ -157,12 +158,17 @@ def test_a_template_that_changes_the_prompt_once_answered_is_counted():
     assert check_rows([row("hi", "ok")], ["completion"], tokenizer, 256)[1].altered_prompts == 1
 
 
-def test_the_limit_is_max_length_or_else_the_models_context():
-    assert length_limit(SftConfig(), 256) == 256
-    assert length_limit(SftConfig(max_length=100), 256) == 100
-    assert length_limit(SftConfig(), None) is None
-    with pytest.raises(TrainingError, match="max_length 300 is more than the 256 tokens"):
-        length_limit(SftConfig(max_length=300), 256)
+def test_the_limit_is_max_length_or_else_the_models_context(tmp_path):
+    """256 as Llama's configuration says it, 64 as GPT-2's does; a kind that nobody knows has no limit."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 256}')
+    assert token_limit(tmp_path, 0, "max_length") == token_limit(tmp_path, None, "max_length") == 256
+    assert token_limit(tmp_path, 100, "max_length") == 100
+    with pytest.raises(ConfigError, match="max_length 300 is more than the 256 tokens"):
+        token_limit(tmp_path, 300, "max_length")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_positions": 64}')
+    assert token_limit(tmp_path, None, "max_length") == 64
+    (tmp_path / "config.json").write_text('{"model_type": "of_nobody"}')
+    assert token_limit(tmp_path, None, "max_length") is None
 
 
 @settings(max_examples=30, deadline=None)

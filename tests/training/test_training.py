@@ -74,7 +74,7 @@ def train(tiny, folders, tmp_path):
         task = Task(
             model, tuple(folders / d for d in data), tmp_path / out, tmp_path / "work", config, engine_dtype
         )
-        run((dpo if is_dpo else sft).step(), task)
+        run((dpo if is_dpo else sft).method(), task)
         return task.out, json.loads((task.out / "training.json").read_text())
 
     return run_step
@@ -97,8 +97,8 @@ def trainer_for(config, model, rows, work):
         "processing_class": AutoTokenizer.from_pretrained(model),
         "peft_config": adapter(config),
     }
-    step = (dpo if isinstance(config, DpoConfig) else sft).step()
-    return step.make_trainer(config, trainer_arguments(config, work, None), others)
+    method = (dpo if isinstance(config, DpoConfig) else sft).method()
+    return method.make_trainer(config, trainer_arguments(config, work, None), others)
 
 
 def weights(folder):
@@ -216,7 +216,7 @@ def test_sft_gives_trl_the_tokens_that_trl_would_make_itself(tiny, tmp_path):
     texts = trainer_for(SftConfig(), tiny, rows, tmp_path / "texts").train_dataset
     kept, _ = check_rows(rows, ["completion"], AutoTokenizer.from_pretrained(tiny), None)
     ours = trainer_for(
-        SftConfig(), tiny, [sft.step().encode(row) for row in kept], tmp_path / "tokens"
+        SftConfig(), tiny, [sft.method().encode(row) for row in kept], tmp_path / "tokens"
     ).train_dataset
     assert [(row["input_ids"], row["labels"]) for row in ours] == [
         (row["input_ids"], row["labels"]) for row in texts

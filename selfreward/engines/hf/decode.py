@@ -24,6 +24,7 @@ from transformers.cache_utils import DynamicCache
 
 from selfreward.engines.hf.fast_torch import GrowingLayer, growing_cache
 from selfreward.engines.hf.sampling import RowSettings, pick_tokens, row_uniforms
+from selfreward.tables import FinishReason
 
 # The shortest common start of a batch's prompts that is computed separately: an extra forward pass has a fixed cost.
 MIN_SHARED = 32
@@ -40,11 +41,11 @@ class Row:
     max_tokens: int
     seed: int
     tokens: list[int] = field(default_factory=list)
-    finish_reason: str = "length"
+    finish_reason: FinishReason = "length"
     error: str | None = None
 
 
-Finished = Callable[[Row], str | None]
+Finished = Callable[[Row], FinishReason | None]
 """The finish reason of a row that just got a token, None to continue."""
 
 

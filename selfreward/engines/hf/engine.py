@@ -28,14 +28,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request, row_seed
-from selfreward.engines.chat_tokens import Chat, ChatTokenizer, Prompt
+from selfreward.engines.chat_tokens import Chat, ChatTokenizer, PromptTokens
 from selfreward.engines.hf.decode import Row, decode
 from selfreward.engines.hf.dtypes import engine_dtype
 from selfreward.engines.hf.fast_torch import ATTENTION, pack_linears
 from selfreward.engines.hf.memory import cache_bytes_per_token, free_bytes
 from selfreward.errors import ConfigError, EngineError
+from selfreward.models.folder import token_limit
 from selfreward.models.known import fetch_model
-from selfreward.tables import Message
+from selfreward.tables import FinishReason, Message
 
 OPTIONS = {"device", "pack_weights"}
 
@@ -44,11 +45,11 @@ BYTES_IN_CHARACTER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ReadyRequest:
     """A request ready to be computed, or the reason why it cannot be."""
 
     request: Request
-    prompt: Prompt
+    prompt: PromptTokens
     choice_ids: tuple[int, ...] = ()
 
     @property
@@ -74,7 +75,7 @@ class HfEngine(BaseEngine):
         self._token_bytes = cache_bytes_per_token(self._model.config, self.dtype)
         self._vocabulary = self._model.get_input_embeddings().weight.shape[0]
         self._eos_ids = self._tokenizer.eos_ids | _generation_eos(self._model)
-        self._context = _context(self.name, self._model.config, options.max_context)
+        self._context = token_limit(folder, options.max_context, f"{self.name}: max_context")
 
     def generate(
         self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
@@ -93,7 +94,7 @@ class HfEngine(BaseEngine):
                 completions = _refusals(refused) if group is refused else self._compute(group)
                 yield [one for one in completions if (one.request_id, one.sample) in wanted]
 
-    def _require_room(self, batches: Sequence[list[Job]]) -> None:
+    def _require_room(self, batches: Sequence[list[ReadyRequest]]) -> None:
         """EngineError before the first token if the largest batch would not fit."""
         token_bytes, free = self._token_bytes, free_bytes(self._device)
         if not batches or token_bytes is None or free is None:
@@ -125,18 +126,18 @@ class HfEngine(BaseEngine):
 
     # ------------------------------------------------------------------------------ before computing
 
-    def _prepare(self, requests: Sequence[Request]) -> list[Job]:
+    def _prepare(self, requests: Sequence[Request]) -> list[ReadyRequest]:
         """Tokenize everything first: the length of each prompt decides its batch."""
         prompts = self._tokenizer.encode([Chat(request.messages, request.prefix) for request in requests])
         jobs = [
-            Job(request, self._fitting(request, prompt))
+            ReadyRequest(request, self._fitting(request, prompt))
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         return [
             self._with_choices(job) if job.request.choices and not job.prompt.error else job for job in jobs
         ]
 
-    def _fitting(self, request: Request, prompt: Prompt) -> Prompt:
+    def _fitting(self, request: Request, prompt: PromptTokens) -> PromptTokens:
         needed = len(prompt.ids) + request.sampling.max_tokens
         if prompt.error is None and self._context is not None and needed > self._context:
             return replace(
@@ -151,7 +152,7 @@ class HfEngine(BaseEngine):
             )
         return prompt
 
-    def _with_choices(self, job: Job) -> Job:
+    def _with_choices(self, job: ReadyRequest) -> ReadyRequest:
         """The one token of each choice, found by tokenizing prompt and choice together."""
         request = job.request
         longer = self._tokenizer.encode(
@@ -169,7 +170,7 @@ class HfEngine(BaseEngine):
 
     # ------------------------------------------------------------------------------ computing
 
-    def _compute(self, batch: list[Job]) -> list[Completion]:
+    def _compute(self, batch: list[ReadyRequest]) -> list[Completion]:
         if self._model is None:
             raise EngineError(f"{self.name} was closed")
         rows = [_row(place, job.request, i) for place, job in enumerate(batch) for i in range(job.request.n)]
@@ -194,7 +195,7 @@ class HfEngine(BaseEngine):
             self._completion(row, batch[row.prompt], logprobs[row.prompt], i) for i, row in _numbered(rows)
         ]
 
-    def _finished(self, row: Row, job: Job) -> str | None:
+    def _finished(self, row: Row, job: ReadyRequest) -> FinishReason | None:
         if row.tokens[-1] in self._eos_ids:
             return "stop"
         stops = job.request.sampling.stop
@@ -205,12 +206,12 @@ class HfEngine(BaseEngine):
                 return "stop"
         return None
 
-    def _text(self, row: Row, job: Job) -> str:
+    def _text(self, row: Row, job: ReadyRequest) -> str:
         after = job.prompt.ids[-8:] if job.request.prefix else ()
         return self._tokenizer.decode(row.tokens, after)
 
     def _completion(
-        self, row: Row, job: Job, choice_logprobs: dict[str, float] | None, sample: int
+        self, row: Row, job: ReadyRequest, choice_logprobs: dict[str, float] | None, sample: int
     ) -> Completion:
         text = self._text(row, job)
         cut = _cut(text, job.request.sampling.stop)
@@ -230,10 +231,10 @@ class HfEngine(BaseEngine):
 # -------------------------------------------------------------------------------------- pure parts
 
 
-def plan_batches(jobs: Sequence[Job], options: EngineOptions) -> list[list[Job]]:
+def plan_batches(jobs: Sequence[ReadyRequest], options: EngineOptions) -> list[list[ReadyRequest]]:
     """Batches of at most `batch_size` rows, longest prompts first; a request with more samples than that is a
     batch of its own. A pure function of its arguments, and of the requests' ids rather than of their order."""
-    batches: list[list[Job]] = []
+    batches: list[list[ReadyRequest]] = []
     room = 0
     for job in sorted(jobs, key=lambda job: (-job.length, job.request.id)):
         if job.request.n > room:
@@ -244,7 +245,7 @@ def plan_batches(jobs: Sequence[Job], options: EngineOptions) -> list[list[Job]]
     return batches
 
 
-def _positions(batch: Sequence[Job]) -> int:
+def _positions(batch: Sequence[ReadyRequest]) -> int:
     """Positions in the cache once every row is as long as it may become; all rows are as long as the longest."""
     longest = max(job.length + job.request.sampling.max_tokens for job in batch)
     return longest * sum(job.request.n for job in batch)
@@ -270,14 +271,14 @@ def _cut(text: str, stops: Sequence[str]) -> str | None:
     return text[: min(places)] if places else None
 
 
-def _choice_logprobs(job: Job, logits: torch.Tensor) -> dict[str, float] | None:
+def _choice_logprobs(job: ReadyRequest, logits: torch.Tensor) -> dict[str, float] | None:
     if not job.choice_ids:
         return None
     logprobs = logits.float().log_softmax(-1)[list(job.choice_ids)].tolist()
     return dict(zip(job.request.choices, logprobs, strict=True))
 
 
-def _refusals(jobs: list[Job]) -> list[Completion]:
+def _refusals(jobs: list[ReadyRequest]) -> list[Completion]:
     return [
         Completion(
             request_id=job.request.id,
@@ -343,12 +344,3 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype, pack_weights: 
 def _generation_eos(model: Any) -> frozenset[int]:
     eos = model.generation_config.eos_token_id if model.generation_config else None
     return frozenset([eos] if isinstance(eos, int) else eos or [])
-
-
-def _context(name: str, config: Any, wanted: int) -> int | None:
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and wanted > limit:
-        raise ConfigError(
-            f"{name}: max_context {wanted} is more than the {limit} tokens that the model can read"
-        )
-    return wanted or limit

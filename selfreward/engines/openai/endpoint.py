@@ -68,17 +68,17 @@ class MayPass(Failure):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """An API key and its environment variable; `repr` shows only the variable."""
 
     variable: str | None
     value: str | None
 
     def __repr__(self) -> str:
-        return f"Key(from {self.variable or 'nowhere'})"
+        return f"ApiKey(from {self.variable or 'nowhere'})"
 
 
-def key_for(url: str) -> Key:
+def key_for(url: str) -> ApiKey:
     """The key for a server: OPENAI_API_KEY for OpenAI only; a local server needs none."""
     variables = (OPENAI_VARIABLE, OWN_VARIABLE) if _is_openai(url) else (OWN_VARIABLE,)
     for variable in variables:
@@ -86,8 +86,8 @@ def key_for(url: str) -> Key:
         if key:
             if not key.isascii() or not key.isprintable() or " " in key:
                 raise UsageError(f"{variable}: holds characters that no key has; set it to the key alone")
-            return Key(variable, key)
-    return Key(None, None)
+            return ApiKey(variable, key)
+    return ApiKey(None, None)
 
 
 def is_on_this_machine(url: str) -> bool:
@@ -107,7 +107,7 @@ def longest_body(n_tokens: int) -> int:
 class Endpoint:
     """A base URL with its connections and its load. Belongs to the event loop it is first used in."""
 
-    def __init__(self, url: str, key: Key, timeout_s: float, max_connections: int, clock: Clock) -> None:
+    def __init__(self, url: str, key: ApiKey, timeout_s: float, max_connections: int, clock: Clock) -> None:
         self.url = url
         self.in_flight = 0
         self.n_sent = 0

@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request
 from selfreward.engines.openai.endpoint import OWN_VARIABLE, Endpoint, is_on_this_machine, key_for
 from selfreward.engines.openai.retry import Clock
-from selfreward.engines.openai.session import Record, Session
+from selfreward.engines.openai.session import ServerRecord, Session
 from selfreward.engines.openai.usage import Prices, Usage
 from selfreward.engines.openai.wire import Ask, Dialect
 from selfreward.errors import UsageError
@@ -78,7 +78,7 @@ class OpenAiEngine(BaseEngine):
         self._clock = clock or Clock()
         self._keys = {url: key_for(url) for url in self._urls}
         refuse_plain_http(self._urls)
-        self._record = Record()
+        self._record = ServerRecord()
 
     def __repr__(self) -> str:
         return f"OpenAiEngine({self.name!r}, {self._keys!r})"

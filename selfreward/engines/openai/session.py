@@ -31,7 +31,7 @@ PROOF_AGAINST_N = 3
 
 
 @dataclass(slots=True)
-class Record:
+class ServerRecord:
     """Facts about the server, from all calls of an engine."""
 
     n_successes: int = 0
@@ -71,7 +71,7 @@ class Session:
         options: EngineOptions,
         clock: Clock,
         usage: Usage,
-        record: Record,
+        record: ServerRecord,
         open_endpoints: Callable[[], list[Endpoint]],
     ) -> None:
         self._name = name

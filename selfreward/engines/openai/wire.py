@@ -16,6 +16,7 @@ from math import isfinite, nan
 from typing import Any
 
 from selfreward.engines.base import FINISH_REASONS, Completion, Request, is_count, row_seed
+from selfreward.tables import FinishReason
 from selfreward.text import one_line
 
 _CHARACTERS_PER_TOKEN = 4
@@ -159,7 +160,7 @@ def _completion(
     )
 
 
-def _end(choice: dict[str, Any]) -> tuple[str, str | None]:
+def _end(choice: dict[str, Any]) -> tuple[FinishReason, str | None]:
     """`stop` or `length`; or `error` and the server's reason."""
     said = choice.get("finish_reason")
     known = FINISH_REASONS.get(said.lower()) if isinstance(said, str) else None

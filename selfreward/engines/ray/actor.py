@@ -30,7 +30,7 @@ Wanted = tuple[Request, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ActorFault:
     """Why an actor's engine stopped: the name of a class of `selfreward.errors`, and the message."""
 
     kind: str
@@ -47,7 +47,7 @@ class EngineActor:
         self._inbox: deque[Wanted] = deque()
         self._arrived = threading.Event()
         self._callers: dict[str, SimpleQueue[list[Completion] | None]] = {}
-        self._fault: Fault | None = None
+        self._fault: ActorFault | None = None
         try:
             self._engine = VllmEngine(target, options, command, f"{stream} {_actor_id()}")
             self._engine.start(seed)
@@ -89,10 +89,10 @@ class EngineActor:
                 waiting.put(None)
 
 
-def _fault(error: Exception, target: str) -> Fault:
+def _fault(error: Exception, target: str) -> ActorFault:
     kind = type(error).__name__ if isinstance(error, SelfrewardError) else EngineError.__name__
     said = str(error) if isinstance(error, SelfrewardError) else f"{type(error).__name__}: {error}"
-    return Fault(kind, said.removeprefix(f"vllm:{target}: "), socket.gethostname())
+    return ActorFault(kind, said.removeprefix(f"vllm:{target}: "), socket.gethostname())
 
 
 def _actor_id() -> str:
@@ -127,20 +127,20 @@ def _request(values: dict[str, Any]) -> Request:
     )
 
 
-def pack_answers(answers: Fault | Sequence[Sequence[Completion]]) -> str:
+def pack_answers(answers: ActorFault | Sequence[Sequence[Completion]]) -> str:
     """An answered parcel."""
-    if isinstance(answers, Fault):
+    if isinstance(answers, ActorFault):
         return json.dumps({"fault": asdict(answers)})
     return json.dumps({"groups": [[asdict(one) for one in group] for group in answers]})
 
 
-def unpack_answers(parcel: str) -> Fault | list[list[Completion]]:
+def unpack_answers(parcel: str) -> ActorFault | list[list[Completion]]:
     """The inverse of `pack_answers`.
 
-    >>> unpack_answers(pack_answers(Fault("ConfigError", "no such option", "node-7")))
-    Fault(kind='ConfigError', error='no such option', node='node-7')
+    >>> unpack_answers(pack_answers(ActorFault("ConfigError", "no such option", "node-7")))
+    ActorFault(kind='ConfigError', error='no such option', node='node-7')
     """
     values = json.loads(parcel)
     if "fault" in values:
-        return Fault(**values["fault"])
+        return ActorFault(**values["fault"])
     return [[Completion(**one) for one in group] for group in values["groups"]]

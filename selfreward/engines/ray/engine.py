@@ -36,7 +36,7 @@ from typing import Any
 from selfreward import errors
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request
 from selfreward.engines.chat_tokens import Chat
-from selfreward.engines.ray.actor import EngineActor, Fault, Wanted, pack_requests, unpack_answers
+from selfreward.engines.ray.actor import ActorFault, EngineActor, Wanted, pack_requests, unpack_answers
 from selfreward.engines.ray.cluster import Cluster, cluster_settings
 from selfreward.engines.vllm.engine import FRUITLESS, WORKER
 from selfreward.engines.vllm.requests import Preparer, still_wanted
@@ -123,7 +123,7 @@ class RayEngine(BaseEngine):
             for batch in rows:
                 for parcel in batch["parcel"]:
                     answers = unpack_answers(parcel)
-                    if isinstance(answers, Fault):
+                    if isinstance(answers, ActorFault):
                         raise self._failed(answers)
                     yield from answers
             is_whole = True
@@ -169,7 +169,7 @@ class RayEngine(BaseEngine):
                 max_task_retries=0,
             )
 
-    def _failed(self, fault: Fault) -> errors.SelfrewardError:
+    def _failed(self, fault: ActorFault) -> errors.SelfrewardError:
         kind: type[errors.SelfrewardError] = getattr(errors, fault.kind)
         return kind(f"{self.name}, on machine {fault.node}: {fault.error}")
 

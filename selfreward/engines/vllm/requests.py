@@ -14,6 +14,7 @@ from pathlib import Path
 
 from selfreward.engines.base import Completion, Request, row_seed
 from selfreward.engines.chat_tokens import Chat, ChatTokenizer
+from selfreward.tables import FinishReason
 
 TOKENS_BEFORE = 8
 """Prompt tokens decoded together with an answer, to keep the space between a prefix and the text."""
@@ -36,7 +37,7 @@ class RawAnswer:
     """One sample from the engine: token ids, `stop` or `length`, log-probabilities of the choices."""
 
     ids: list[int]
-    finish_reason: str
+    finish_reason: FinishReason
     choice_logprobs: list[float] | None = None
     error: str | None = None
 

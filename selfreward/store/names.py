@@ -21,7 +21,7 @@ _VERSION = re.compile(r"[0-9a-f]{16}\Z")
 _OF_THE_RUN = {"seeds", "ift", "eft", "audits"}
 _OF_AN_ITERATION = {"prompts", "candidates", "judgements", "scores", "pairs", "judge_eval", "model_outputs",
                     "annotations"}  # fmt: skip
-_RESERVED = re.compile(r"dataset_versions|lineage_edges|score_versions|iter[0-9]*")
+_RESERVED = re.compile(r"dataset_versions|model_versions|lineage_edges|score_versions|iter[0-9]*")
 """Names of views and schemas, which a dataset of that name would hide."""
 MAX_NAME_CHARS = 64
 

@@ -144,12 +144,18 @@ def _axes(plane: _Plane, x: str, y: str, names: Sequence[str] | None) -> Markup:
             )
         )
         parts.append(_text(_LEFT - 6, plane.y(value) + 4, number(value), "end"))
-    places = list(enumerate(names)) if names is not None else [(v, number(v)) for v in ticks(plane.x0, plane.x1, 6)]
+    places = (
+        list(enumerate(names))
+        if names is not None
+        else [(v, number(v)) for v in ticks(plane.x0, plane.x1, 6)]
+    )
     parts += [_text(plane.x(value), bottom + 16, name, "middle") for value, name in places]
     parts.append(Markup('<path class="axis" d="M{0} {1}V{2}H{3}"/>').format(_LEFT, _TOP, bottom, right))
     parts.append(_text((_LEFT + right) / 2, _HEIGHT - 8, x, "middle", "name"))
     middle = (_TOP + bottom) / 2
-    turned = Markup('<text class="name" text-anchor="middle" transform="translate(13 {:.0f}) rotate(-90)">{}</text>')
+    turned = Markup(
+        '<text class="name" text-anchor="middle" transform="translate(13 {:.0f}) rotate(-90)">{}</text>'
+    )
     return Markup("").join([*parts, turned.format(middle, y)])
 
 
@@ -174,7 +180,9 @@ def _curve(plane: _Plane, one: Series, color: int, names: Sequence[str] | None) 
     parts = []
     if one.kind in ("line", "dashed") and len(places) > 1:
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-        parts.append(Markup('<path class="s{}{}" d="{}"/>').format(color, " dashed" * (one.kind == "dashed"), path))
+        parts.append(
+            Markup('<path class="s{}{}" d="{}"/>').format(color, " dashed" * (one.kind == "dashed"), path)
+        )
     for (x, _), ends in zip(places, one.intervals, strict=False):
         if ends is not None:
             low, high = plane.y(ends[0]), plane.y(ends[1])
@@ -184,15 +192,17 @@ def _curve(plane: _Plane, one: Series, color: int, names: Sequence[str] | None) 
         radius = 2.2 if one.kind == "dots" else 3.6
         for (x, y), (_, value) in zip(places, one.points, strict=True):
             parts.append(
-                Markup('<circle class="c{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>').format(
-                    color, x, y, radius, f"{one.label}: {number(value)}"
-                )
+                Markup(
+                    '<circle class="c{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
+                ).format(color, x, y, radius, f"{one.label}: {number(value)}")
             )
     return Markup("").join(parts)
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> Markup:
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, text)
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+        kind, x, y, anchor, text
+    )
 
 
 # -- the flow ------------------------------------------------------------------------------------------------
@@ -236,7 +246,9 @@ def _arrow(left: float, top: float, box: Box) -> Markup:
     line = Markup('<path class="arrow" d="M{:.0f} {:.0f}H{:.0f}" marker-end="url(#tip)"/>').format(
         left - _GAP + 3, y, left - 3
     )
-    lost = [_text(left - _GAP / 2, y + 14 + 13 * k, text, "middle", "lost") for k, text in enumerate(box.lost)]
+    lost = [
+        _text(left - _GAP / 2, y + 14 + 13 * k, text, "middle", "lost") for k, text in enumerate(box.lost)
+    ]
     return Markup("").join([line, *lost])
 
 

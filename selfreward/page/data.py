@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from selfreward.errors import SelfrewardError
 from selfreward.page.figures import Figure, Source, literal
-from selfreward.page.measures import histogram_query
+from selfreward.page.scores import histogram_query
 from selfreward.page.svg import Series, chart
 from selfreward.summary.funnel import FunnelStep
 
@@ -24,16 +25,14 @@ def data(source: Source) -> list[Figure]:
         number = iteration.number
         figures.append(_funnel(source, f"Funnel, iteration {number}", iteration.funnel))
         if source.has(f"iter{number}/candidates"):
-            figures.append(
-                source.figure(f"Lengths, iteration {number}", lambda n=number: _lengths(source, n))
-            )  # type: ignore[misc]
+            figures.append(source.figure(f"Lengths, iteration {number}", partial(_lengths, source, number)))
         if source.has(f"iter{number}/pairs") and source.summary.versions[f"iter{number}/pairs"].n_rows:
             figures.append(
-                source.figure(f"Pair lengths, iteration {number}", lambda n=number: _sides(source, n))
-            )  # type: ignore[misc]
+                source.figure(f"Pair lengths, iteration {number}", partial(_sides, source, number))
+            )
             figures.append(
-                source.figure(f"Pair margins, iteration {number}", lambda n=number: _margins(source, n))
-            )  # type: ignore[misc]
+                source.figure(f"Pair margins, iteration {number}", partial(_margins, source, number))
+            )
     return [*figures, source.figure("Audits", lambda: _audits(source))]
 
 
@@ -61,7 +60,7 @@ def _funnel(source: Source, title: str, steps: Sequence[FunnelStep]) -> Figure:
                 "SELECT n_rows, counts -> '$.dropped' AS dropped FROM dataset_versions "
                 f"WHERE dataset = '{kind}' AND iteration = {number}"
             )
-    head = ("step", "rows", "% of those before", "lost on the way there", "paper")
+    head = ("step", "rows", "% of the first", "lost on the way there", "paper")
     return Figure(
         title, queries, head=head, rows=rows, outdated=source.outdated(*{s.dataset for s in present})
     )
@@ -118,8 +117,8 @@ def _audits(source: Source) -> Figure:
     notes = source.summary.versions["audits"].manifest["counts"].get("notes") or {}
     query = "SELECT audit, verdict, figure, threshold, count(*) AS saved_rows FROM audits GROUP BY ALL ORDER BY ALL"
     if "results" not in notes:
-        rows = [(name, verdict) for name, verdict in (notes.get("verdicts") or {}).items()]
-        return Figure("Audits", [query], head=("check", "verdict"), rows=rows,
+        verdicts = list((notes.get("verdicts") or {}).items())
+        return Figure("Audits", [query], head=("check", "verdict"), rows=verdicts,
                       note=f"Saved by an earlier release, without figures: {again} prints them.")  # fmt: skip
     results = sorted(notes["results"], key=lambda result: _WORST_FIRST.index(result["verdict"]))
     rows = [

@@ -6,7 +6,7 @@ A figure that cannot be made (rows that a user imported may lack a column) says 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -56,7 +56,6 @@ class Source:
 
     report: Report
     opened: OpenRun
-    made: dict[str, Figure] = field(default_factory=dict)
 
     @property
     def summary(self) -> Summary:
@@ -113,8 +112,3 @@ def literal(text: str) -> str:
     'it''s'
     """
     return "'" + text.replace("'", "''") + "'"
-
-
-def per_iteration(kind: str, query: str, number: int) -> str:
-    """A query about one iteration's dataset: `{rows}` is its view."""
-    return query.replace("{rows}", f"iter{number}.{kind}")

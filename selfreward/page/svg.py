@@ -219,7 +219,7 @@ class Box:
     outdated: bool = False
 
 
-_BOX, _GAP, _TALL = 118, 128, 46
+_BOX, _GAP, _TALL = 104, 108, 46
 
 
 def flow(lines: Sequence[tuple[str, Sequence[Box]]]) -> Markup:

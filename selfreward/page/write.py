@@ -14,7 +14,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from selfreward.errors import SelfrewardError
-from selfreward.page import data, made, measures
+from selfreward.page import data, made, measures, scores
 from selfreward.page.figures import Section, Source, shown
 from selfreward.page.svg import Box, flow
 from selfreward.secrets import mask
@@ -82,7 +82,7 @@ def _settings(source: Source) -> tuple[Settings, str]:
 
 
 def _sections(source: Source) -> list[Section]:
-    better, judge, training = measures.better(source), measures.judge(source), made.training(source)
+    better, judge, training = measures.better(source), scores.judge(source), made.training(source)
     return [
         Section("better", "Does it get better?", better, "" if better else "Nothing has been measured yet."),
         Section("judge", "The judge", judge, "" if judge else "Nothing has been judged yet."),

@@ -1,6 +1,9 @@
 # make demo   everything to run the main job on the embedded model: environment, model, one iteration
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
+# make dist   wheel and sdist, built, checked and tried outside the clone
+# make docs-settings   write docs/settings.md anew from the configuration's classes
+# make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions (needs uv)
 # make bench-engines   what the engines cost, in ratios
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -13,9 +16,9 @@ VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 # Two processes share the test files. Each has one thread for torch: two each would wait for one another on two cores.
 IN_TWO := -n 2 --dist loadfile
-test test-vllm: export OMP_NUM_THREADS = 1
+test test-vllm test-lowest test-newest: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-faults test-vllm bench-engines lint types format environment environment-vllm model
+.PHONY: demo dist docs-settings test test-faults test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -34,8 +37,27 @@ format: environment
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+dist: environment
+	PYTHON=$(BIN)/python .ci/dist
+
+docs-settings: environment
+	$(BIN)/python docs/make_settings.py > docs/settings.md
+
 test-faults: environment
 	$(BIN)/python -m pytest -m faults -s
+
+# The oldest versions that pyproject.toml allows and the newest ones, each in an environment of its own, with the tests that
+# need no model. docs/reliability.md says what was seen.
+UV ?= uv
+FAST_TESTS := tests/store tests/reading tests/sql tests/builders tests/selfreward/test_formats.py tests/selfreward/test_pipeline.py
+test-lowest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-lowest test-newest:
+	$(UV) pip compile -q --no-header --only-binary :all: --python-version 3.11 --resolution $(RESOLUTION) pyproject.toml -o .venv-$@.txt
+	$(UV) venv -q --clear -p $(PYTHON) .venv-$@
+	$(UV) pip install -q -p .venv-$@ -r .venv-$@.txt pytest hypothesis tensorboard
+	$(UV) pip install -q -p .venv-$@ --no-deps -e .
+	.venv-$@/bin/python -m pytest $(FAST_TESTS)
 
 test-vllm: environment-vllm
 	$(VLLM_BIN)/python -m pytest $(IN_TWO) -m vllm $(shell grep -rl "pytest\.mark\.vllm" tests --include='*.py')

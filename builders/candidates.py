@@ -21,7 +21,7 @@ from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.store.version import Version
-from selfreward.tables import Candidate, Message, row_id, to_table
+from selfreward.tables import Candidate, DatasetName, Message, row_id, to_table
 
 NAME = "builders.candidates"
 VERSION = 2
@@ -30,9 +30,9 @@ VERSION = 2
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration, made by model M_k."""
     return Plan(
-        name=f"iter{iteration}/candidates",
+        name=str(DatasetName("candidates", iteration)),
         module=__name__,
-        inputs={"prompts": f"iter{iteration}/prompts"},
+        inputs={"prompts": str(DatasetName("prompts", iteration))},
         models={"model": f"M{iteration}"},
         params={
             "iteration": iteration,
@@ -46,7 +46,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 def _planned(config: RunConfig, iteration: int, known: Known) -> list[Requests]:
     """One for each kept prompt; before there are any, as many as are wanted, measured on IFT's."""
-    if prompts := known.get(f"iter{iteration}/prompts"):
+    if prompts := known.get(str(DatasetName("prompts", iteration))):
         return [Requests(_requests(prompts, config.candidates, config.seed))]
     rows = known["ift"].table(["ift_id", "prompt"]).rename_columns(["prompt_id", "prompt"]).to_pylist()
     examples = [_request(row, config.candidates, config.seed) for row in rows]
@@ -89,3 +89,9 @@ def _requests(prompts: Version, settings: CandidatesConfig, seed: int) -> list[R
 def _request(row: dict[str, Any], settings: CandidatesConfig, seed: int) -> Request:
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     return Request(row["prompt_id"], (Message("user", row["prompt"]),), sampling, settings.n, seed)
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from selfreward.builders.split import split_prompts
 from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
@@ -132,7 +132,7 @@ def _rows(
         elif part == "eft_train" and evaluation.overlap(seed.prompt) is not None:
             dropped["contamination"] += 1
         else:
-            rows.append(_row(seed, part.removeprefix("eft_"), template))
+            rows.append(_row(seed, "train" if part == "eft_train" else "eval", template))
     return rows, dropped
 
 
@@ -141,7 +141,7 @@ def seeds_by_id(seeds: Sequence[Seed]) -> dict[str, Seed]:
     return {seed.seed_id: seed for seed in seeds}
 
 
-def _row(seed: Seed, split: str, template: JudgeTemplate) -> Eft:
+def _row(seed: Seed, split: Literal["train", "eval"], template: JudgeTemplate) -> Eft:
     assert seed.human_rank is not None
     return Eft(
         eft_id=row_id("eft", seed.seed_id),
@@ -307,3 +307,9 @@ def _require_training_rows(rows: Sequence[Eft], n_seeds: int, dropped: Counter[s
             f"eft: no training row is left of {n_seeds} seed replies: {funnel}; loosen eft.agreement, raise "
             "eft.samples, or use seeds with written judgements (eft.targets: written)"
         )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

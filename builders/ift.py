@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from selfreward.builders.split import Part, split_prompts
 from selfreward.config.run import IftConfig, RunConfig, SplitConfig
 from selfreward.errors import EmptyResultError
+from selfreward.progress import say
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -21,6 +22,11 @@ from selfreward.tables import Ift, Message, Seed, from_table, row_id, to_table
 
 NAME = "builders.ift"
 VERSION = 1
+_ALPACA_TRAP = (
+    "ift: warning: the seeds are Open Assistant's and prompts.evaluation_sets is empty. All 188 English validation prompts "
+    "of Open Assistant are prompts of AlpacaEval; name AlpacaEval's file there to drop what repeats them, or report no "
+    "AlpacaEval figure of these models"
+)
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
@@ -48,6 +54,8 @@ def build(job: Job) -> Rows:
     dropped: Counter[str] = Counter()
     kept: list[Seed] = []
     prompts: set[str] = set()
+    if not job.files and any("oasst" in seed.source.lower() for seed in seeds):
+        say(_ALPACA_TRAP)
     for seed in seeds:
         reason = _reason(seed, settings, parts[seed.prompt_id] in allowed)
         if reason is None and evaluation.overlap(seed.prompt) is not None:
@@ -101,3 +109,9 @@ def _row(seed: Seed) -> Ift:
         quality=seed.quality,
         lang=seed.lang,
     )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -24,9 +24,8 @@ from selfreward.errors import InputError, UsageError
 from selfreward.notes import PairsNotes
 from selfreward.sql.queries import check_reads, connect, quoted
 from selfreward.steps.step import Job, Plan, Rows
-from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts
-from selfreward.tables import Message, Pair, row_id, to_table
+from selfreward.tables import DatasetName, Message, Pair, row_id, to_table
 from selfreward.text import one_line
 
 if TYPE_CHECKING:
@@ -223,3 +222,9 @@ def _pair(job: Job, row: dict[str, Any], rule: str) -> Pair:
         margin=row["chosen_score"] - row["rejected_score"],
         rule=rule,
     )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -26,9 +26,12 @@ from selfreward.notes import PromptsNotes
 from selfreward.progress import say
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Completions, Generation
+from selfreward.steps.reuse import differs_only_unused
 from selfreward.steps.step import Job, Plan, Rows
-from selfreward.store.run import Counts
-from selfreward.tables import Message, Prompt, row_id, to_table
+from selfreward.store.recipe import Recipe
+from selfreward.store.run import Counts, Run
+from selfreward.store.version import Version
+from selfreward.tables import DatasetName, Message, Prompt, row_id, to_table
 
 if TYPE_CHECKING:
     from selfreward.similarity.overlap import EvaluationIndex
@@ -51,9 +54,9 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration; earlier iterations' prompts count as earlier texts."""
     settings = config.prompts
     generator = {"fixed": "M0", "current": f"M{iteration}"}.get(settings.generator, settings.generator)
-    earlier = {f"prompts{k}": f"iter{k}/prompts" for k in range(1, iteration)}
+    earlier = {f"prompts{k}": str(DatasetName("prompts", k)) for k in range(1, iteration)}
     return Plan(
-        name=f"iter{iteration}/prompts",
+        name=str(DatasetName("prompts", iteration)),
         module=__name__,
         inputs={"ift": "ift", "eft": "eft", **earlier},
         models={"model": generator},
@@ -66,6 +69,17 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         },
         requests=partial(_requests, settings),
     )
+
+
+def reusable(run: Run, recipe: Recipe) -> Version | None:
+    """A version whose EFT differs in what it teaches, not in the prompts that are held out."""
+    return differs_only_unused(run, recipe, "eft", _held_out)
+
+
+def _held_out(eft: Version) -> dict[str, str]:
+    """Prompts of the eval split, in their order: generated ones must not repeat them."""
+    rows = eft.table(["prompt_id", "prompt", "split"]).to_pylist()
+    return {row["prompt_id"]: row["prompt"] for row in rows if row["split"] == "eval"}
 
 
 def build(job: Job) -> Rows:
@@ -182,8 +196,7 @@ class _Builder:
         self._evaluation = self._evaluation_index()
 
     def _evaluation_index(self) -> EvaluationIndex:
-        eft = self._job.table("eft", ["prompt_id", "prompt", "split"]).to_pylist()
-        held_out = {row["prompt_id"]: row["prompt"] for row in eft if row["split"] == "eval"}
+        held_out = _held_out(self._job.inputs["eft"])
         return load_evaluation_prompts(self._job.files, held_out.items())
 
     def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
@@ -269,3 +282,9 @@ class _Builder:
             )
         if self.n_kept < self.settings.n:
             say(f"{self._job.name}: kept {self.n_kept} of {self.settings.n} prompts wanted ({reasons})")
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

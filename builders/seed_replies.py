@@ -53,7 +53,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def build(job: Job) -> Rows:
     """Read, then drop a prompt's repeated replies."""
     settings = job.section("seeds", SeedsConfig)
-    reading = _read(settings, job.files)
+    commit = None if job.files else _hub_commit(settings)
+    reading = _read(settings, job.files, commit)
     rows = _without_duplicates(reading)
     if not rows:
         raise EmptyResultError(
@@ -63,7 +64,8 @@ def build(job: Job) -> Rows:
     unranked = sum(seed.human_rank is None for seed in rows)
     if unranked:
         say(f"seeds: {unranked} of {len(rows)} replies have no rank; neither IFT nor EFT uses them")
-    notes = SeedsNotes(len({seed.prompt_id for seed in rows}), unranked)
+    revision = None if job.files else commit or "unknown"
+    notes = SeedsNotes(prompts=len({seed.prompt_id for seed in rows}), unranked=unranked, revision=revision)
     return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes.stored()))
 
 
@@ -76,14 +78,14 @@ def _source_name(source: str) -> str:
     return Path(source).name.split(".")[0]
 
 
-def _read(settings: SeedsConfig, files: dict[str, Path]) -> SeedReading:
+def _read(settings: SeedsConfig, files: dict[str, Path], commit: str | None) -> SeedReading:
     if "seed_file" in files:
         path = files["seed_file"]
         return _read_lines(list(read_rows(path)), settings, str(path))
     if files:
         lines = [line for path in files.values() for line in read_rows(path)]
         return read_trees(lines, "embedded", settings.lang, "builders/seeds")
-    return _read_hub(settings)
+    return _read_hub(settings, commit)
 
 
 def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, where: str) -> SeedReading:
@@ -113,11 +115,25 @@ def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, 
     return read(lines, settings.source, settings.lang, where)
 
 
-def _read_hub(settings: SeedsConfig) -> SeedReading:
+def _hub_commit(settings: SeedsConfig) -> str | None:
+    """What `revision` (a branch, a tag or nothing) stands for now; None where the Hub does not say, such as offline."""
+    from huggingface_hub import HfApi
+
+    try:
+        commit: str | None = HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30).sha
+        return commit
+    # the Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
+    except Exception:
+        return None
+
+
+def _read_hub(settings: SeedsConfig, commit: str | None) -> SeedReading:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(settings.source, split=settings.hub_split, revision=settings.revision)
+        loaded = datasets.load_dataset(
+            settings.source, split=settings.hub_split, revision=commit or settings.revision
+        )
     except Exception as error:  # the Hub client raises many unrelated classes; all mean "not to be had"
         raise InputError(
             f"seeds.source {settings.source!r}: is no local file, and the Hub did not give it "
@@ -140,3 +156,9 @@ def _without_duplicates(reading: SeedReading) -> list[Seed]:
         seen.add(place)
         ids.add(seed.seed_id)
     return kept
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

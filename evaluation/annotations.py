@@ -21,7 +21,7 @@ from selfreward.notes import AnnotationsNotes
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
-from selfreward.tables import Annotation, row_id, to_table
+from selfreward.tables import Annotation, DatasetName, row_id, to_table
 
 if TYPE_CHECKING:
     from selfreward.evaluation.alpaca.judge import AnnotationPlan
@@ -41,9 +41,9 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     judge = {"fixed": "M0", "current": f"M{iteration}"}.get(alpaca.judge, alpaca.judge)
     folder = _OURS / _ANNOTATORS[alpaca.mode]
     return Plan(
-        name=f"iter{iteration}/annotations",
+        name=str(DatasetName("annotations", iteration)),
         module=__name__,
-        inputs={"outputs": f"iter{iteration}/model_outputs"},
+        inputs={"outputs": str(DatasetName("model_outputs", iteration))},
         models={"model": judge},
         texts={path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())},
         params={
@@ -58,7 +58,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
 
 def _planned(alpaca: AlpacaConfig, iteration: int, seed: int, known: Known) -> list[Requests] | None:
     """The answers' comparisons; before there are any, the references are compared with what is as long as they are."""
-    if outputs := known.get(f"iter{iteration}/model_outputs"):
+    if outputs := known.get(str(DatasetName("model_outputs", iteration))):
         plan, _, _ = _comparisons(outputs.table().to_pylist(), alpaca, "judge", seed)
         return [Requests(plan.requests)]
     prompts = planned_prompts(alpaca, known)
@@ -94,7 +94,7 @@ def build(job: Job) -> Rows:
     """Judge each answer against its reference, then let alpaca-eval make the leaderboard row."""
     from selfreward.evaluation.alpaca.judge import judge_pairs
     from selfreward.evaluation.alpaca.score import summarise_rows
-    from selfreward.evaluation.ask.answers import output_rows, write_text
+    from selfreward.evaluation.ask.answers import output_rows, replace_text
 
     settings = job.section("alpaca", AlpacaConfig)
     outputs = job.table("outputs").to_pylist()
@@ -107,7 +107,7 @@ def build(job: Job) -> Rows:
     folder = job.run.path / "evaluations" / f"iter{job.iteration}"
     submission = {"model_outputs": output_rows(answers), "annotations": rows, "leaderboard": result}
     for name, value in submission.items():
-        write_text(folder / f"{name}.json", json.dumps(value, indent=1, ensure_ascii=False))
+        replace_text(folder / f"{name}.json", json.dumps(value, indent=1, ensure_ascii=False))
     table = to_table([_row(job, row) for row in rows], Annotation)
     missing = len(outputs) - len(rows)
     dropped = {"no_output": missing} if missing else {}

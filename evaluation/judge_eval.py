@@ -27,7 +27,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import JudgeEval, row_id, to_table
+from selfreward.tables import DatasetName, JudgeEval, JudgeMode, row_id, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
     template = load_for_range(settings.template, settings.min_score).text
     return Plan(
-        name=f"iter{iteration}/judge_eval",
+        name=str(DatasetName("judge_eval", iteration)),
         module=__name__,
         inputs={"eft": "eft"},
         models={"model": judge},
@@ -155,7 +155,7 @@ def _whole_prompts(rows: list[dict[str, Any]], n_max: int | None) -> list[dict[s
     return [row for row in rows if row["prompt_id"] in chosen]
 
 
-def _row(job: Job, row: dict[str, Any], judged: Judged, mode: str) -> JudgeEval:
+def _row(job: Job, row: dict[str, Any], judged: Judged, mode: JudgeMode) -> JudgeEval:
     return JudgeEval(
         eft_id=row["eft_id"],
         iteration=job.iteration,

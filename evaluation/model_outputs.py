@@ -18,10 +18,12 @@ from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Requests
 from selfreward.notes import OutputsNotes
 from selfreward.steps.generation import Generation
+from selfreward.steps.reuse import differs_only_unused
 from selfreward.steps.step import Job, Plan, Rows
-from selfreward.store.run import Counts
+from selfreward.store.recipe import Recipe
+from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import ModelOutput, to_table
+from selfreward.tables import DatasetName, ModelOutput, to_table
 
 NAME = "evaluation.model_outputs"
 VERSION = 1
@@ -35,7 +37,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         return None
     from_eft = alpaca.prompts == EFT_EVAL
     return Plan(
-        name=f"iter{iteration}/model_outputs",
+        name=str(DatasetName("model_outputs", iteration)),
         module=__name__,
         inputs={"eft": "eft"} if from_eft else {},
         files={} if from_eft else {"prompts": Path(alpaca.prompts)},
@@ -61,6 +63,11 @@ def planned_prompts(alpaca: AlpacaConfig, known: Known) -> list[dict[str, Any]] 
     if file is None and "eft" not in known:
         return None
     return evaluation_prompts(file, known.get("eft"))[: alpaca.n_max]
+
+
+def reusable(run: Run, recipe: Recipe) -> Version | None:
+    """A version whose EFT differs in what it teaches, not in the prompts answered or their reference answers."""
+    return differs_only_unused(run, recipe, "eft", partial(evaluation_prompts, None))
 
 
 def build(job: Job) -> Rows:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from selfreward.config.run import JudgingConfig
+from selfreward.config.run import JudgingConfig, check_config
 from selfreward.engines import open_engine
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import InputError
@@ -134,18 +134,7 @@ def score_file(
 ) -> dict[str, Any]:
     """Judge every row's `response` to its `prompt`, and write the rows with `scores`, `score` and the judgements."""
     records = read_records(path)
-    for column in _ADDED:
-        if any(column in record for record in records):
-            raise InputError(
-                f"{path}: has a column {column!r} already, which the judge's would replace; rename it (people's scores "
-                "are called human_score) or leave it out"
-            )
-    for number, record in enumerate(records, 1):
-        for column in ("prompt", "response"):
-            if not isinstance(record.get(column), str):
-                raise InputError(
-                    f"{path}: row {number}: expected a text in column {column!r}, found {record.get(column)!r:.60}"
-                )
+    check_records(records, str(path))
     judge_template = load_template(template)
     settings = template_settings(
         judge_template,
@@ -155,17 +144,11 @@ def score_file(
         justify=justify,
         temperature=temperature,
     )
-    items = [Item(f"row{number}", r["prompt"], r["response"]) for number, r in enumerate(records)]
     key = digest({"rows": digest(records), "model": model, "template": judge_template.sha256,
                   "settings": settings.model_dump(), "seed": seed,
                   **({"engine": asdict(options)} if options else {})})  # fmt: skip
     work = out.with_name(f"{out.name}.work") / key[:16]
-    with (
-        open_engine(model_target(model), options) as engine,
-        Generation(out.name, work, engine) as generation,
-    ):
-        judged = judge_items(generation, engine, items, judge_template, settings, seed)
-    rows = with_judgements(records, [item.id for item in items], judged)
+    rows, judged = judge_records(records, model, judge_template, settings, seed, options, work, out.name)
     write_records(out, rows)
     durable.remove_tree(work.parent)
     summary = {
@@ -174,6 +157,39 @@ def score_file(
         "by_status": dict(Counter(j.status for j in judged).most_common()),
     }
     return {**summary, "first_engine_error": first} if (first := first_error(judged)) else summary
+
+
+def check_records(records: list[dict[str, Any]], where: str) -> None:
+    """InputError for rows without the texts to be judged, or with a column that the judge's would replace."""
+    for column in _ADDED:
+        if any(column in record for record in records):
+            raise InputError(
+                f"{where}: has a column {column!r} already, which the judge's would replace; rename it (people's scores "
+                "are called human_score) or leave it out"
+            )
+    for number, record in enumerate(records, 1):
+        for column in ("prompt", "response"):
+            if not isinstance(record.get(column), str):
+                raise InputError(
+                    f"{where}: row {number}: expected a text in column {column!r}, found {record.get(column)!r:.60}"
+                )
+
+
+def judge_records(
+    records: list[dict[str, Any]],
+    model: str,
+    template: JudgeTemplate,
+    settings: JudgingConfig,
+    seed: int,
+    options: EngineOptions | None,
+    work: Path,
+    name: str,
+) -> tuple[list[dict[str, Any]], list[Judged]]:
+    """The records with their judgements, and these alone; what is answered lies in `work`, which the caller removes."""
+    items = [Item(f"row{number}", r["prompt"], r["response"]) for number, r in enumerate(records)]
+    with open_engine(model_target(model), options) as engine, Generation(name, work, engine) as generation:
+        judged = judge_items(generation, engine, items, template, settings, seed)
+    return with_judgements(records, [item.id for item in items], judged), judged
 
 
 def first_error(judged: Sequence[Judged]) -> str | None:
@@ -191,7 +207,7 @@ def model_target(model: str) -> str:
 def template_settings(template: JudgeTemplate, **settings: Any) -> JudgingConfig:
     """Settings of a judging outside a run: scores are in the range that the template asks for."""
     limits = {"min_score": template.minimum, "max_score": template.maximum}
-    return JudgingConfig.model_validate({**limits, **settings})
+    return check_config({"judging": {**limits, **settings}}, "judge").judging
 
 
 def with_judgements(

@@ -23,7 +23,7 @@ from selfreward.estimate.requests import Range, Requests
 from selfreward.judging.parsing.scores import parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate
 from selfreward.steps.generation import Generation
-from selfreward.tables import Message
+from selfreward.tables import FinishReason, Message, Status
 
 SCORE_LABEL = "Score:"
 EXPECTED_VERSION = 2
@@ -49,8 +49,8 @@ class Judged:
     sample: int
     text: str
     score: float | None
-    status: str
-    finish_reason: str
+    status: Status
+    finish_reason: FinishReason
     n_tokens: int
     attempts: int
     seed: int
@@ -251,7 +251,7 @@ def _expected_score(item: Item, justification: Completion | None, completion: Co
     """
     text = justification.text.rstrip() if justification else ""
     score: float | None = None
-    status = "engine_error"
+    status: Status = "engine_error"
     failed = "error" in (completion.finish_reason, justification.finish_reason if justification else "")
     if not failed and completion.choice_logprobs:
         weights = {float(choice): math.exp(logprob) for choice, logprob in completion.choice_logprobs.items()}
@@ -261,6 +261,6 @@ def _expected_score(item: Item, justification: Completion | None, completion: Co
             score, status = sum(value * weight for value, weight in weights.items()) / mass, "ok"
             text = f"{text}\n{SCORE_LABEL} {score:.4f}".lstrip()
     n_tokens = completion.n_tokens + (justification.n_tokens if justification else 0)
-    ended = "error" if failed else justification.finish_reason if justification else "stop"
+    ended: FinishReason = "error" if failed else justification.finish_reason if justification else "stop"
     error = completion.error or (justification.error if justification else None)
     return Judged(item.id, 0, text, score, status, ended, n_tokens, 1, 0, error)

@@ -30,7 +30,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import Judgement, row_id, to_table
+from selfreward.tables import DatasetName, Judgement, JudgeMode, row_id, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,9 +45,12 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     judge = f"M{iteration}" if settings.judge == "current" else settings.judge
     template = load_for_range(settings.template, settings.min_score).text
     return Plan(
-        name=f"iter{iteration}/judgements",
+        name=str(DatasetName("judgements", iteration)),
         module=__name__,
-        inputs={"prompts": f"iter{iteration}/prompts", "candidates": f"iter{iteration}/candidates"},
+        inputs={
+            "prompts": str(DatasetName("prompts", iteration)),
+            "candidates": str(DatasetName("candidates", iteration)),
+        },
         models={"model": judge},
         texts={"template": template},
         params={
@@ -65,7 +68,10 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def _planned(config: RunConfig, iteration: int, template_text: str, known: Known) -> list[Requests]:
     """One for each candidate; before there are any, as many as are wanted, measured on IFT's prompts and responses."""
     template = JudgeTemplate.from_text(template_text)
-    prompts, candidates = known.get(f"iter{iteration}/prompts"), known.get(f"iter{iteration}/candidates")
+    prompts, candidates = (
+        known.get(str(DatasetName("prompts", iteration))),
+        known.get(str(DatasetName("candidates", iteration))),
+    )
     if prompts and candidates:
         items = _items(prompts.table(), candidates.table().to_pylist())
         return planned_requests(items, template, config.judging, config.seed)
@@ -195,7 +201,7 @@ def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:
     ]
 
 
-def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: str) -> Judgement:
+def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: JudgeMode) -> Judgement:
     judge = job.models["model"].name
     template = template_name(job.texts["template"])
     return Judgement(
@@ -216,3 +222,9 @@ def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: str) -> Judg
         injection_suspected=injection_suspected(candidate["response"]),
         seed=judged.seed,
     )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

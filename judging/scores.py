@@ -16,7 +16,7 @@ from selfreward.notes import JudgementsNotes, ScoresNotes
 from selfreward.sql.queries import connect
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
-from selfreward.tables import Score, arrow_schema
+from selfreward.tables import DatasetName, Score, arrow_schema
 from selfreward.text import format_histogram
 
 NAME = "judging.scores"
@@ -41,9 +41,9 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration and judging set-up."""
     settings = config.judging
     return Plan(
-        name=f"iter{iteration}/scores",
+        name=str(DatasetName("scores", iteration)),
         module=__name__,
-        inputs={"judgements": f"iter{iteration}/judgements"},
+        inputs={"judgements": str(DatasetName("judgements", iteration))},
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -96,3 +96,9 @@ def _refuse_collapse(
             f"{job.name}: the judge collapsed: {tied} of {comparable} prompts have all their scores tied "
             f"(judging.collapse_tied_share {settings.collapse_tied_share:g}).\n{format_histogram(histogram)}"
         )
+
+
+if __name__ == "__main__":
+    from selfreward.cli.alone import run_alone
+
+    run_alone()

@@ -1,13 +1,13 @@
-"""Every error a user can meet, and nothing else.
+"""All errors that a user can see.
 
-A message is one clear sentence: where, what was found, what was expected, what to do. The command line prints
-it without a traceback (`--debug` shows one) and leaves with the class's exit code: 1 "failed or found bad",
-2 "wrong use". No message holds a secret of the environment, a login or a signed query, whoever wrote its parts.
+A message is one clear sentence: where, what was found, what was expected, what to do. The command line prints it without
+a traceback (`--debug` shows one) and exits with the class's code: 1 "failed or found bad", 2 "wrong use". Secrets of the
+environment, logins and signed queries are masked in every message.
 
     SelfrewardError                 exit 1
     ├── UsageError                  exit 2   wrong flag, unknown name, unknown dataset
     │   └── ConfigError             exit 2   the configuration file is wrong
-    ├── InputError                  a file or a row that the user brought is bad
+    ├── InputError                  a file or a row from the user is bad
     ├── EmptyResultError            nothing is left after the filters; carries the funnel
     ├── StoreError                  the run folder cannot be read or written
     │   ├── DamagedError            bytes on disk differ from what was published
@@ -15,8 +15,8 @@ it without a traceback (`--debug` shows one) and leaves with the class's exit co
     │   ├── BusyError               another live process is building the same thing
     │   └── AccountingError         rows in differ from rows out plus dropped
     ├── EngineError                 a text-generation engine failed as a whole
-    │   └── CapabilityError         the engine cannot do what the stage needs
-    ├── CostLimitError              the next request would pass `max_cost`
+    │   └── CapabilityError         the engine cannot do what the step needs
+    ├── CostLimitError              the next request would exceed `max_cost`
     ├── TrainingError               preflight refused, or the trained model equals its start
     └── GateError                   an audit failed
 """
@@ -27,7 +27,7 @@ from selfreward.secrets import mask
 
 
 class SelfrewardError(Exception):
-    """Base of all errors meant for the user; `exit_code` is what the command line leaves with."""
+    """Base of all errors meant for the user; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
@@ -46,11 +46,11 @@ class ConfigError(UsageError):
 
 
 class InputError(SelfrewardError):
-    """A file or row brought by the user is bad; the message names file, line and column."""
+    """A file or row from the user is bad; the message names file, line and column."""
 
 
 class EmptyResultError(SelfrewardError):
-    """A stage has nothing left to work on; the message holds the funnel that led there."""
+    """A step has nothing left to work on; the message holds the funnel that led there."""
 
 
 class StoreError(SelfrewardError):
@@ -62,15 +62,15 @@ class DamagedError(StoreError):
 
 
 class FormatError(StoreError):
-    """The run folder has a newer format than this program understands."""
+    """The run folder has a newer format than this version reads."""
 
 
 class BusyError(StoreError):
-    """Another live process holds what this one wants to build."""
+    """Another live process is working on the same run."""
 
 
 class AccountingError(StoreError):
-    """A stage could not account for every row: rows in differ from rows out plus dropped."""
+    """A step did not account for every row: rows in differ from rows out plus dropped."""
 
 
 class EngineError(SelfrewardError):
@@ -78,11 +78,11 @@ class EngineError(SelfrewardError):
 
 
 class CapabilityError(EngineError):
-    """The engine lacks something the stage needs; said before any request is sent."""
+    """The engine lacks something the step needs; raised before any request is sent."""
 
 
 class CostLimitError(SelfrewardError):
-    """Going on would cost more than the configured limit."""
+    """Continuing would cost more than the configured limit."""
 
 
 class TrainingError(SelfrewardError):

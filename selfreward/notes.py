@@ -85,6 +85,8 @@ class SeedsNotes(Notes):
     prompts: int | None
     unranked: int | None = None
     """Replies without a rank."""
+    revision: str | None = None
+    """The commit of a Hub dataset, `unknown` if the Hub did not name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,7 @@ class TrainingNotes(Notes):
     gate: str | None
     """`passed`, or `off` where the audits were not asked."""
     warnings: list[str] | None = None
+    gate_thresholds: dict[str, float] | None = None
     effect: JsonObject | None
     metrics: JsonObject | None
     seconds: float | None
@@ -202,7 +205,7 @@ class AnnotationsNotes(Generated):
 
 
 @dataclass(frozen=True)
-class Leaderboard(Notes):
+class AlpacaFigures(Notes):
     """What is read of `AnnotationsNotes.alpaca`; shares in percent, lengths in characters."""
 
     model: str | None = None

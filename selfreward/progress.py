@@ -1,7 +1,7 @@
-"""Progress on stderr, one look for the whole project: a tqdm bar with rate and estimate, and single lines.
+"""Progress on stderr, in one style for the whole project: a tqdm bar with rate and estimate, and single lines.
 
-Results go to stdout, progress never does, so pipes work. Where stderr is no terminal, a bar is one line a minute.
-`SELFREWARD_QUIET=1` turns bars off (tests), `SELFREWARD_QUIET=all` (`selfreward -q`) the lines as well;
+Progress never goes to stdout, so that pipes work. If stderr is not a terminal, a bar is one line per minute.
+`SELFREWARD_QUIET=1` turns bars off (tests), `SELFREWARD_QUIET=all` (`selfreward -q`) lines as well;
 `SELFREWARD_LOG_FILE` (`selfreward --log-file`) names a file to which the lines are appended with their times.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 from selfreward.secrets import mask
 from selfreward.text import printable
 
+# Seconds before a bar appears: shorter work needs none.
 DELAY = 1.0
-"""Seconds before a bar appears: what is done by then needs none."""
+# Seconds between two lines of a bar if stderr is a file or a pipe.
 LOG_INTERVAL = 60.0
-"""Seconds between two lines of a bar where stderr is a file or a pipe."""
 
 
 def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
@@ -42,7 +42,7 @@ def bar(total: int | None, description: str, unit: str, **options: Any) -> Any:
 
 
 def say(message: str) -> None:
-    """One line on stderr, without secrets, not torn by a bar."""
+    """One line on stderr, without secrets; a running bar is redrawn below it."""
     message = printable(mask(message))
     if name := os.environ.get("SELFREWARD_LOG_FILE"):
         with open(name, "a", encoding="utf-8") as file:
@@ -56,7 +56,7 @@ def say(message: str) -> None:
 
 
 class _Lines:
-    """Stderr for a bar that cannot be drawn over: each state of the bar is a line."""
+    """Stderr for a bar that is not on a terminal: each state of the bar is a line."""
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):

@@ -1,10 +1,10 @@
-"""Secrets, kept out of everything that is written or shown: rows, manifests, cards, messages.
+"""Masks secrets in everything that is written or shown: rows, manifests, cards, messages.
 
-A secret is the value of an environment variable whose name holds KEY, TOKEN, SECRET or PASSWORD. In messages and
-published texts so are logins in addresses (`user:pass@`), signed queries (`?api-key=…`) and what has the form of a
-token. `***` stands in their place, put there before anything is cut, so that no first half of a secret is left. Child
-processes inherit the environment and mask the same. Answers and other rows lose the values of the environment only:
-what merely looks like a secret is data there.
+A secret is the value of an environment variable whose name contains KEY, TOKEN, SECRET or PASSWORD. In messages and
+published texts, logins in addresses (`user:pass@`), signed queries (`?api-key=…`) and strings in the form of a token are
+secrets too. They are replaced by `***` before a text is shortened, so that no part of a secret is left. Child processes
+inherit the environment and mask the same. In answers and other rows only values of the environment are masked: a string
+that merely looks like a secret is data there.
 
 Not found: secrets of fewer than eight characters, and those that are a single word or the path of a file.
 """
@@ -37,7 +37,7 @@ _TOKEN = re.compile(
 
 
 def mask_values(text: str) -> str:
-    """The text without values of secret environment variables, as they are, within an address or within JSON."""
+    """The text without values of secret environment variables, in plain, URL-encoded and JSON form."""
     for _, written in _secrets(tuple(os.environb.items())):
         if written in text:
             text = text.replace(written, MASK)
@@ -55,7 +55,7 @@ def mask(text: str) -> str:
 
 
 def mask_tree(value: Any) -> Any:
-    """Settings without secrets: known values, and whatever stands under a name such as `api_key`."""
+    """Settings without secrets: known values, and the value of any name such as `api_key`."""
     if isinstance(value, dict):
         return {
             name: MASK if isinstance(inner, str) and _SECRET_FIELD.search(str(name)) else mask_tree(inner)
@@ -67,7 +67,7 @@ def mask_tree(value: Any) -> Any:
 
 
 def found_in(content: bytes | mmap) -> str | None:
-    """The environment variable whose value stands in the content, None where none does."""
+    """The environment variable whose value occurs in the content, None if none does."""
     for name, written in _secrets(tuple(os.environb.items())):
         if content.find(written.encode(errors="surrogateescape")) >= 0:
             return name
@@ -76,7 +76,8 @@ def found_in(content: bytes | mmap) -> str | None:
 
 @lru_cache(maxsize=2)
 def _secrets(environment: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, str]]:
-    """(Variable, a way in which its value is written), the longest first: one secret may be part of another."""
+    """(variable, one written form of its value), the longest first."""
+    # The longest first, since one secret may be part of another, whose rest would stay readable.
     found = []
     for name, value in ((os.fsdecode(name), os.fsdecode(value).strip()) for name, value in environment):
         if _SECRET_NAME.search(name) and len(value) >= _MIN_CHARS and not _is_common(value):
@@ -86,4 +87,5 @@ def _secrets(environment: tuple[tuple[bytes, bytes], ...]) -> list[tuple[str, st
 
 
 def _is_common(value: str) -> bool:
+    # A word (`KEY_MODE=automatic`) or an existing path (`KEY_FILE=~/.ssh/id`) is not secret; masking it garbles messages.
     return (value.isalpha() and len(value) < 16) or (value[0] in "/.~" and os.path.exists(value))

@@ -1,18 +1,18 @@
-"""One figure of a report: its value, how many things it is over, and how sure it is.
+"""Figures of reports: a value, its denominator, and a bootstrap confidence interval.
 
-Every statistic in this package is a function of sums over units (prompts, or pairs of responses), so one
-routine serves them all: draw the units with replacement, add up, apply the function, take percentiles. All
-figures of one report see the same resamples, so that their intervals can be compared.
+Every statistic in this package is a function of sums over units (prompts, or pairs of responses), so one routine serves
+them all: draw the units with replacement, add up, apply the function, take percentiles. All figures of one report use
+the same resamples, so that their intervals can be compared.
 
-Promised: the same numbers for the same units in the same order and the same seed; no NaN ever leaves here (a
-figure that does not exist is None); a resample in which a figure does not exist is left out and counted.
-Not promised: good coverage of the interval with a handful of units; a percentile bootstrap is too narrow there.
+Promises: the same numbers for the same units in the same order and the same seed; never NaN (an undefined figure is
+None); resamples in which a figure is undefined are left out and counted. Not promised: good coverage with a handful of
+units, where a percentile bootstrap is too narrow.
 
-How far several readings of one thing agree is Krippendorff's alpha, 1 - observed / expected disagreement (Klaus
-Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011, "any number of observers, any metric, missing data"):
-1 is perfect, 0 is what chance gives. Things read fewer than twice are left out, as the definition has it. With squared
-distances the pairs need not be listed: over m values the sum of (v_i - v_j)^2 is m * sum(v^2) - sum(v)^2, up to a factor
-that cancels. The nominal metric is the same formula on indicator vectors.
+Agreement of several readings is Krippendorff's alpha, 1 - observed / expected disagreement (Klaus Krippendorff,
+"Computing Krippendorff's Alpha-Reliability", 2011, "any number of observers, any metric, missing data"): 1 is perfect,
+0 is chance level. Units with fewer than two readings are left out, as in the definition. With squared distances the
+pairs need not be listed: over m values the sum of (v_i - v_j)^2 is m * sum(v^2) - sum(v)^2, up to a factor that
+cancels. The nominal metric is the same formula on indicator vectors.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Metric = Literal["nominal", "interval"]
 Readings = Sequence[Sequence[float | None]]
 
 CONFIDENCE = 0.95
+# Cells of the weight matrix held at a time (8 MB), whatever the number of prompts.
 _CELLS_AT_ONCE = 1_000_000
-"""Cells of the weight matrix held at a time (8 MB), whatever the number of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Figure:
     """A statistic with its 95 % percentile interval.
 
     `n` counts what `of` names (pairs, responses, prompts): the figure's own denominator. `n_undefined` counts
-    the units for which the statistic does not exist and which are treated as the measure's docstring says.
-    `n_resamples` is how many resamples had a value; low and high are None where fewer than two units count.
+    the units for which the statistic is undefined; the measure's docstring says how they are treated.
+    `n_resamples` is how many resamples had a value; low and high are None if fewer than two units count.
     """
 
     value: float | None
@@ -55,7 +55,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Per unit: what is counted (`numerator`) of how much (`denominator`); the figure is the ratio of sums."""
+    """A numerator and a denominator per unit; the figure is the ratio of their sums."""
 
     numerator: Floats
     denominator: Floats
@@ -90,16 +90,14 @@ class Resampler:
     seed: int = 0
 
     def apply(self, statistic: Callable[[Floats], Floats]) -> Floats:
-        """`statistic` of the weights, block by block: (block, n_units) how often each unit was drawn.
-
-        The statistic returns (block, …); so does this, over all resamples.
-        """
+        """`statistic` of all resamples: it maps weights (block, n_units), how often each unit was drawn, to (block, …)."""
         generator = np.random.default_rng(self.seed)
         at_once = max(1, _CELLS_AT_ONCE // max(1, self.n_units))
         blocks = []
         for start in range(0, self.n_resamples, at_once):
             size = min(at_once, self.n_resamples - start)
             drawn = generator.integers(self.n_units, size=(size, self.n_units))
+            # Each resample gets its own range of numbers, so that one bincount counts all of the block.
             drawn += np.arange(size)[:, None] * self.n_units
             counts = np.bincount(drawn.ravel(), minlength=size * self.n_units)
             blocks.append(statistic(counts.reshape(size, self.n_units).astype(np.float64)))
@@ -113,9 +111,9 @@ class Resampler:
 def make_figure(
     value: float, resampled: Floats | None, *, n: int, of: str, n_units: int, n_undefined: int = 0
 ) -> Figure:
-    """A figure from its value and its value in each resample, NaN where it does not exist.
+    """A figure from its value and its value in each resample, NaN if undefined.
 
-    `n_units` is how many units carry weight: with fewer than two there is nothing to resample, no interval.
+    `n_units` is how many units carry weight: with fewer than two there is nothing to resample and no interval.
     """
     if not np.isfinite(value):
         return Figure(None, None, None, n, of, n_undefined)
@@ -151,7 +149,7 @@ def share_figures(shares: Mapping[str, Share], resampler: Resampler) -> dict[str
 
 
 def open_share(counted: Mask, unknown: Mask, of: str = "prompts", n_resamples: int = 2000) -> Figure:
-    """Share of the known; in the interval the unknown count against it (low) and for it (high)."""
+    """Share of the known units; the interval counts unknown ones against it (low) and for it (high)."""
     n_known, n_unknown = int((~unknown).sum()), int(unknown.sum())
     if not n_known:
         return Figure(None, None, None, 0, of, n_unknown)
@@ -164,26 +162,27 @@ def open_share(counted: Mask, unknown: Mask, of: str = "prompts", n_resamples: i
 
 
 def open_interval(least: Floats, most: Floats, n_resamples: int) -> tuple[float, float]:
-    """95 % interval of a mean of units that are not all known: the least and the most that each may be."""
+    """95 % interval of a mean of partly unknown units, from the smallest and largest value that each may have."""
     means = Resampler(len(least), n_resamples).totals(np.stack([least, most], axis=1)) / len(least)
     return float(np.percentile(means[:, 0], 2.5)), float(np.percentile(means[:, 1], 97.5))
 
 
 def drawn(items: Iterable[str], n_max: int | None) -> set[str]:
-    """At most `n_max` of the items: those whose SHA-256 is smallest, so the same ones in whatever order they come."""
+    """At most `n_max` of the items."""
+    # Those with the smallest SHA-256, so that the choice does not depend on the order of the items.
     items = set(items)
     return set(sorted(items, key=lambda item: hashlib.sha256(item.encode()).digest())[:n_max])
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Element by element, NaN where the denominator is not positive."""
+    """Element by element, NaN if the denominator is not positive."""
     result: Floats = np.full(np.shape(numerator), np.nan)
     np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)
     return result
 
 
 def count_by(unit: NDArray[np.intp], weights: NDArray[Any], n_units: int) -> Floats:
-    """How much weight each unit has: sums of `weights` by `unit`, zero for units that do not occur."""
+    """The sums of `weights` by `unit`, zero for units that do not occur."""
     sums: Floats = np.bincount(unit, weights=weights.astype(np.float64), minlength=n_units).astype(np.float64)
     return sums
 
@@ -191,7 +190,7 @@ def count_by(unit: NDArray[np.intp], weights: NDArray[Any], n_units: int) -> Flo
 def krippendorff_alpha(units: Readings, metric: Metric = "interval") -> float | None:
     """Krippendorff's alpha over units, each a list of readings with None for a missing one.
 
-    None where it is undefined: no unit was read twice, or all readings are the same (nothing to disagree about).
+    None if it is undefined: no unit has two readings, or all readings are equal.
 
     >>> krippendorff_alpha([[1, 1], [2, 2], [3, None]])
     1.0
@@ -204,7 +203,8 @@ def krippendorff_alpha(units: Readings, metric: Metric = "interval") -> float | 
 def alpha_figure(
     units: Readings, metric: Metric, cluster: NDArray[np.intp], resampler: Resampler, of: str
 ) -> Figure:
-    """Alpha with an interval; whole clusters (prompts) are resampled, `cluster[k]` being that of unit k."""
+    """Alpha with an interval; `cluster[k]` is the cluster (prompt) of unit k."""
+    # Whole prompts are resampled: the responses to one prompt are not independent.
     readings = [[value for value in unit if value is not None] for unit in units]
     sums = _unit_sums(readings, metric)
     per_cluster = np.stack([count_by(cluster, column, resampler.n_units) for column in sums.T], axis=1)
@@ -239,7 +239,7 @@ def self_consistency(samples: Readings, prompt: NDArray[np.intp], resampler: Res
 
 
 def _unit_sums(units: Sequence[Sequence[float]], metric: Metric) -> Floats:
-    """Per unit: m, sum of |v|^2, disagreement within, then sum of v by dimension; zeros if read fewer than twice."""
+    """Per unit: m, sum of |v|^2, disagreement within, sum of v by dimension; zeros with fewer than two readings."""
     n_values = np.array([len(unit) for unit in units], dtype=np.intp)
     unit = np.repeat(np.arange(len(units)), n_values)
     points = _points(np.array([value for values in units for value in values], dtype=np.float64), metric)
@@ -257,13 +257,13 @@ def _points(values: Floats, metric: Metric) -> Floats:
     if metric == "nominal" and values.size:
         indicators: Floats = (values[:, None] == np.unique(values)[None, :]).astype(np.float64)
         return indicators
-    # From the smallest value, so that equal readings give exact zeros.
+    # Relative to the smallest value, so that equal readings give exact zeros.
     points: Floats = (values - values.min(initial=np.inf))[:, None]
     return points
 
 
 def _alpha(totals: Floats) -> Floats:
-    """Alpha of each row of totals as `_unit_sums` lays them out; NaN where chance disagreement is nil."""
+    """Alpha of each row of totals in the layout of `_unit_sums`; NaN if the expected disagreement is 0."""
     n, squares, within = totals[:, 0], totals[:, 1], totals[:, 2]
     expected = n * squares - (totals[:, 3:] ** 2).sum(axis=1)
     defined = expected > 1e-9 * np.maximum(n * squares, 1e-300)

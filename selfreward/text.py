@@ -1,7 +1,7 @@
-"""Text for people: one line of it, tables and bars of it, and nothing in it that a terminal would act on.
+"""Text for terminals: single lines, tables and bars, without control characters.
 
-Rows, answers and error messages hold text that models, servers and strangers wrote. `printable` is for all of it
-that is shown; files that programs read (CSV, Parquet) keep the text as it is.
+Rows, answers and error messages contain text from models, servers and strangers. `printable` is for all text that is
+shown; files that programs read (CSV, Parquet) keep it unchanged.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CONTROL = frozenset(
     [c for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"]
     + [0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
 )
-"""Code points that move the cursor, change the terminal's state or the order of the letters, or are no character."""
+"""Code points that move the cursor, change the terminal's state or the text direction, and surrogates."""
 _ESCAPED = {c: f"\\u{c:04x}" for c in CONTROL}
 
 
 def printable(text: str) -> str:
-    r"""The text with control and bidirectional characters written out; within JSON text it means the same.
+    r"""The text with control and bidirectional characters escaped, as JSON escapes them.
 
     >>> printable("red \x1b[31m, reversed \u202e")
     'red \\u001b[31m, reversed \\u202e'
@@ -29,8 +29,21 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_ESCAPED)
 
 
+def inert_cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with a `'` before it; other values as they are.
+
+    >>> inert_cell("=1+1"), inert_cell("a=b"), inert_cell(-1)
+    ("'=1+1", 'a=b', -1)
+    """
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
+
+
 def whole_characters(text: str) -> str:
-    """The text with halves of surrogate pairs, which no file can hold, joined or replaced by U+FFFD."""
+    """The text with lone surrogates, which UTF-8 cannot encode, joined to pairs or replaced by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -39,7 +52,7 @@ def whole_characters(text: str) -> str:
 
 
 def shorten(value: Any, width: int, tail: int = 0) -> str:
-    """A value on one line of at most `width` characters; what is cut is shown by `…`, `tail` characters follow it.
+    """A value on one line of at most `width` characters; `…` marks the cut, followed by the last `tail` characters.
 
     >>> shorten("one\\ntwo three", 8), shorten("abcdefghij", 8, tail=2)
     ('one↵two…', 'abcde…ij')
@@ -52,7 +65,7 @@ def shorten(value: Any, width: int, tail: int = 0) -> str:
 
 
 def one_line(message: object, width: int = 300) -> str:
-    """A library's or a server's message, which may span lines and quote secrets or whole rows, as one line."""
+    """A library's or server's message as one line; it may span lines and quote secrets or whole rows."""
     return shorten(" ".join(mask(str(message)).split()), width, tail=min(80, width // 4))
 
 
@@ -71,7 +84,7 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def format_histogram(histogram: Sequence[Sequence[float]]) -> str:
-    """Score counts as bars, one line for each score.
+    """Score counts as bars, one line per score.
 
     >>> print(format_histogram([[3, 10], [3.5, 5]]))
           3 ████████████████████████████████████████ 10

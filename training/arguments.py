@@ -1,8 +1,8 @@
-"""From our parameters to TRL's: schedule, batches, precision, dropout, adapters. One mapping for SFT and DPO.
+"""Maps our parameters to TRL's: schedule, batches, precision, dropout, adapters. One mapping for SFT and DPO.
 
-The traps it closes (TRL 1.16, transformers 5): `bf16` is on unless said otherwise; schedules fall to zero unless a
-floor is named; gradient checkpointing is on; `disable_dropout` and `max_length` 1024 are DPO's defaults; Llama and
-Qwen hold no dropout layer, so that dropout acts only through the attention's own.
+Defaults of TRL 1.16 and transformers 5 that it overrides: `bf16` on; schedules that fall to zero; gradient
+checkpointing on; for DPO `disable_dropout` and `max_length` 1024. Llama and Qwen have no dropout layers, so that
+dropout acts only inside attention.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from selfreward.engines.hf.dtypes import multiplies_bf16
 from selfreward.errors import TrainingError
 from selfreward.training.ranks import processes
 
+# Dropout settings of model configurations that the layers really use.
 _DROPOUTS = ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout")
-"""Names under which model configurations keep a dropout that their layers obey."""
 
 
 def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None) -> dict[str, Any]:
     """The keyword arguments that `trl.SFTConfig` and `trl.DPOConfig` share."""
     state = processes()
     bf16 = precision(config, state.device) == "bf16"
-    os.environ["ACCELERATE_MIXED_PRECISION"] = (
-        "bf16" if bf16 else "no"
-    )  # a launch file's own would win otherwise
+    # The environment variable of an `accelerate launch` file would take precedence over `bf16` below.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bf16 else "no"
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(work / "tensorboard"))
     per_device, accumulated = split_batch(config, state.num_processes)
     keeps = config.resume == "checkpoint"
@@ -52,11 +51,12 @@ def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None
         "train_sampling_strategy": "group_by_length" if config.length_grouped else "random",
         "save_strategy": "steps" if keeps else "no",
         "save_steps": config.checkpoint_every_steps,
-        "save_total_limit": 2,  # the older one counts until the newer is whole
+        "save_total_limit": 2,  # the older one is used until the newer one is complete
         "seed": config.seed,
         "report_to": list(config.report_to),
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # on, it shows a number where the loss is none
+        # Filtering would log the last finite loss in place of NaN, and `StopOnNan` would never see it.
+        "logging_nan_inf_filter": False,
         "include_num_input_tokens_seen": "non_padding",
         "disable_tqdm": True,
         "dataloader_pin_memory": state.device.type == "cuda",
@@ -65,7 +65,7 @@ def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None
 
 
 def schedule(config: TrainingConfig) -> dict[str, Any]:
-    """The learning rate's way from `learning_rate` to `min_learning_rate` at the end of the last step."""
+    """The schedule from `learning_rate` to `min_learning_rate` at the end of the last step."""
     if config.min_learning_rate == config.learning_rate:
         return {"lr_scheduler_type": "constant"}
     if config.scheduler == "cosine":
@@ -76,7 +76,7 @@ def schedule(config: TrainingConfig) -> dict[str, Any]:
 
 
 def split_batch(config: TrainingConfig, n_processes: int) -> tuple[int, int]:
-    """Rows at once on a device, and how many such portions make a batch: their product over all processes is it.
+    """Rows per device and gradient-accumulation steps; their product over all processes is `batch_size`.
 
     >>> from selfreward.config.training import SftConfig
     >>> split_batch(SftConfig(batch_size=16, per_device_batch_size=5), n_processes=2)
@@ -85,22 +85,21 @@ def split_batch(config: TrainingConfig, n_processes: int) -> tuple[int, int]:
     share, rest = divmod(config.batch_size, n_processes)
     if rest:
         raise TrainingError(
-            f"batch_size {config.batch_size} cannot be shared by {n_processes} processes; use a multiple of it"
+            f"batch_size {config.batch_size} cannot be split over {n_processes} processes; use a multiple of {n_processes}"
         )
+    # The largest divisor, so that every portion is full: a rest would change the effective batch size.
     most = min(share, config.per_device_batch_size)
     per_device = next(size for size in range(most, 0, -1) if share % size == 0)
     return per_device, share // per_device
 
 
 def precision(config: TrainingConfig, device: torch.device) -> str:
-    """`bf16` (autocast over float32 weights) or `float32`. TrainingError if bf16 is asked for and not there.
-
-    On two CPU cores with AMX, SmolLM2-135M trains about 1.7 times as fast under autocast; without AMX it does not.
-    """
+    """`bf16` (autocast over float32 weights) or `float32`. TrainingError if bf16 is requested and not supported."""
+    # On two CPU cores with AMX, SmolLM2-135M trains about 1.7 times as fast under autocast; without AMX, no faster.
     native, fast = _bf16_support(device)
     if config.precision == "bf16" and not native:
         raise TrainingError(
-            f"precision: bf16 was asked for, but this {device.type} does not compute in bfloat16; use float32 or auto"
+            f"precision: bf16 was requested, but this {device.type} does not compute in bfloat16; use float32 or auto"
         )
     wanted = config.precision == "bf16" or (config.precision == "auto" and fast)
     return "bf16" if wanted else "float32"
@@ -118,7 +117,8 @@ def _bf16_support(device: torch.device) -> tuple[bool, bool]:
 
 
 def load_for_training(folder: Path, config: TrainingConfig) -> Any:
-    """The start model in float32, in eval mode (the reference's log-probabilities are taken before training)."""
+    """The start model in float32."""
+    # eval(): DPO computes the reference's log-probabilities before training, and they must not see dropout.
     return AutoModelForCausalLM.from_pretrained(
         folder,
         config=_with_dropout(folder, config),
@@ -129,15 +129,15 @@ def load_for_training(folder: Path, config: TrainingConfig) -> Any:
 
 
 def _with_dropout(folder: Path, config: TrainingConfig) -> PretrainedConfig:
-    """The model's configuration with its dropouts set. TrainingError if dropout is wanted and nothing would obey."""
+    """The model's configuration with its dropouts set. TrainingError if dropout would have no effect."""
     model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     names = [name for name in _DROPOUTS if hasattr(model_config, name)]
     for name in names:
         setattr(model_config, name, config.dropout)
     if config.dropout and not names and not config.lora:
         raise TrainingError(
-            f"{folder.name}: dropout {config.dropout} would do nothing, because a {model_config.model_type} model has "
-            "none that can be set; use LoRA, or set dropout to 0"
+            f"{folder.name}: dropout {config.dropout} would have no effect, because a {model_config.model_type} model has "
+            "no dropout setting; use LoRA, or set dropout to 0"
         )
     return model_config
 
@@ -161,13 +161,11 @@ def adapter(config: TrainingConfig) -> Any:
 
 @contextmanager
 def targets_only() -> Iterator[None]:
-    """While open, TRL's loss on a CPU is computed at the target positions only; does nothing elsewhere.
-
-    TRL 1.16 multiplies the hidden state of *every* position with the output layer, except on GPUs with Triton, where it
-    takes the target positions only. The loss is the same. Three quarters of an EFT row are prompt, and the output layer
-    of a small model is a fifth of its weights: on two CPU cores a step of SFT is about 1.4 times as fast.
-    """
-    # TRL's own question "may positions be picked?"; a private name: without it every position is multiplied
+    """Inside, TRL computes the loss on a CPU at the target positions only; no effect on other devices."""
+    # TRL 1.16 multiplies the hidden state of *every* position with the output layer, except on GPUs with Triton, where it
+    # takes the target positions only. The loss is the same. Three quarters of an EFT row are prompt, and the output layer
+    # of a small model is a fifth of its weights: on two CPU cores a step of SFT is about 1.4 times as fast.
+    # A private name, so it may disappear: then every position is multiplied, as without this function.
     switch = "_use_triton"
     if processes().device.type != "cpu" or not hasattr(trl_utils, switch):
         yield

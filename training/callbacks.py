@@ -1,9 +1,9 @@
-"""What happens beside the steps of a training: one progress bar, warnings, the stop on a non-finite loss, checkpoints.
+"""Progress, warnings, the stop on a non-finite loss, and checkpoints that are safe to resume from.
 
-A checkpoint may be resumed from if it is whole and belongs to this very training. The trainer fills `checkpoint-200/`
+A checkpoint is resumed from if it is complete and belongs to the same training. The trainer fills `checkpoint-200/`
 file by file; a kill in the middle leaves a folder that looks like a checkpoint. So a seal is written last, when every
-process is done and every file is durable: the names and sizes of all files, and the key of the training. What has
-no seal, or differs from it, is never read.
+process is done and every file is durable: the names and sizes of all files, and the key of the training. A folder
+without a seal, or that differs from it, is never read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from selfreward.training.ranks import processes
 SEAL = "whole.json"
 CURVE_POINTS = 200
 _DPO = ("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")
+# Nats. Without dropout the first loss is ln 2 except for rounding, which is less than 0.01 in bfloat16.
 FIRST_LOSS_TOLERANCE = 0.1
-"""Nats. Without dropout the first loss is ln 2 but for rounding: in bfloat16 less than 0.01 away."""
 
 
 class StepBar(TrainerCallback):  # type: ignore[misc]
@@ -53,9 +53,10 @@ class StepBar(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnNan(TrainerCallback):  # type: ignore[misc]
-    """TrainingError at the first step whose loss or gradient is not finite; later weights would be worthless."""
+    """TrainingError at the first step whose loss or gradient is not finite."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+        # One NaN update makes all weights NaN: every later hour would be wasted.
         for name in ("loss", "grad_norm"):
             if name in logs and not math.isfinite(float(logs[name])):
                 raise TrainingError(
@@ -65,7 +66,7 @@ class StopOnNan(TrainerCallback):  # type: ignore[misc]
 
 
 class WarnOfFirstLoss(TrainerCallback):  # type: ignore[misc]
-    """DPO begins at ln 2, since the policy is its reference; where it does not, training first undoes the difference."""
+    """DPO starts at ln 2, since the policy equals its reference; otherwise training first undoes the difference."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
         if "loss" not in logs or state.global_step != 1 or not state.is_world_process_zero:
@@ -73,9 +74,9 @@ class WarnOfFirstLoss(TrainerCallback):  # type: ignore[misc]
         loss, expected = float(logs["loss"]), math.log(2)
         if abs(loss - expected) > FIRST_LOSS_TOLERANCE:
             say(
-                f"dpo: warning: the first loss is {loss:.2f}, where a policy that equals its reference has ln 2 = "
-                f"{expected:.2f}. Dropout does this: the policy is read with it, the reference without, and the first "
-                "steps go into the difference; set dropout: 0.0 if the pairs are few (docs/experiments.md)"
+                f"dpo: warning: the first loss is {loss:.2f}; a policy that equals its reference has ln 2 = "
+                f"{expected:.2f}. Dropout is the cause: the policy is evaluated with it, the reference without, and the "
+                "first steps only undo the difference; set dropout: 0.0 if there are few pairs (docs/experiments.md)"
             )
 
 
@@ -93,7 +94,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
 
 
 def seal(folder: Path, key: str) -> None:
-    """Say that a checkpoint is whole."""
+    """Mark a checkpoint as complete."""
     sizes = _sizes(folder)
     for name in sizes:
         durable.sync_file(folder / name)
@@ -101,7 +102,7 @@ def seal(folder: Path, key: str) -> None:
 
 
 def last_whole(checkpoints: Path, key: str) -> Path | None:
-    """The latest checkpoint of the training `key` that is whole, None if there is none."""
+    """The latest complete checkpoint of the training `key`, or None."""
     folders = sorted(checkpoints.glob("checkpoint-*"), key=_step, reverse=True)
     return next((folder for folder in folders if _is_whole(folder, key)), None)
 
@@ -125,7 +126,7 @@ def _step(folder: Path) -> int:
 
 
 def summarize(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """First, last and late values of a trainer's log; means are over the last tenth of the steps.
+    """First, last and late values of a trainer's log; means are over the last tenth of the steps, since one is noisy.
 
     >>> logs = [{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 2, "loss": 1.0, "learning_rate": 0.05}]
     >>> summarize(logs)["loss_last_tenth"]

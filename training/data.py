@@ -1,10 +1,10 @@
-"""From dataset versions to the conversational rows that TRL's trainers take, every row that is left out counted.
+"""Converts dataset versions to the conversational rows that TRL's trainers take; every dropped row is counted.
 
     ift     {"prompt": [user: "How do I boil an egg?"], "completion": [assistant: "Put it in …"]}
     eft     {"prompt": [user: judge prompt], "completion": [assistant: "It answers … Score: 4"]}
     pairs   {"prompt": [user: …], "chosen": [assistant: …], "rejected": [assistant: …]}
 
-Messages stay messages: TRL applies the chat template, once. Which table a folder holds is read off its columns.
+Messages stay messages: TRL applies the chat template, once. A table's columns tell which dataset it is.
 Promise: `n_in = len(rows) + sum(dropped.values())`.
 """
 
@@ -27,8 +27,8 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What is there to train on, and why the rest is not."""
+class TrainingRows:
+    """The rows to train on, and the reasons for the dropped ones."""
 
     rows: list[Row]
     n_in: int
@@ -43,7 +43,7 @@ def load_table(folder: Path) -> datasets.Dataset:
 
 
 def content_sha256(folder: Path) -> str | None:
-    """What the manifest beside the rows says about them; None for a folder without one."""
+    """The content hash in the folder's manifest; None for a folder without one."""
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return None
@@ -51,23 +51,24 @@ def content_sha256(folder: Path) -> str | None:
     return found
 
 
-def sft_rows(tables: Iterable[datasets.Dataset]) -> Rows:
+def sft_rows(tables: Iterable[datasets.Dataset]) -> TrainingRows:
     """IFT rows and accepted EFT training rows (paper section 2.1); of pairs, the chosen answers.
 
-    The EFT evaluation split is never trained on. InputError for a table that is none of the three.
+    The EFT evaluation split is never trained on. InputError for any other table.
     """
+    # EFT first: its rows have a `response` as well, and would be read as IFT.
     readers = {"judge_prompt": _from_eft, "chosen": _from_chosen, "response": _from_ift}
     return _collect(tables, readers, "the datasets ift, eft or pairs")
 
 
-def dpo_rows(tables: Iterable[datasets.Dataset]) -> Rows:
+def dpo_rows(tables: Iterable[datasets.Dataset]) -> TrainingRows:
     """Preference pairs in TRL's conversational form. InputError for any other table."""
     return _collect(tables, {"chosen": _from_pair}, "the dataset pairs")
 
 
 def _collect(
     tables: Iterable[datasets.Dataset], readers: Mapping[str, Callable[[Row], Row | str]], expected: str
-) -> Rows:
+) -> TrainingRows:
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
     n_in = 0
@@ -75,7 +76,7 @@ def _collect(
         column = next((column for column in readers if column in table.column_names), None)
         if column is None:
             raise InputError(
-                f"a table with the columns {', '.join(table.column_names)} cannot be trained on; expected {expected}"
+                f"training data: found a table with the columns {', '.join(table.column_names)}; expected {expected}"
             )
         n_in += len(table)
         for row in table:
@@ -84,7 +85,7 @@ def _collect(
                 dropped[read] += 1
             else:
                 rows.append(read)
-    return Rows(rows, n_in, dict(dropped))
+    return TrainingRows(rows, n_in, dict(dropped))
 
 
 def _from_ift(row: Row) -> Row:
@@ -92,7 +93,7 @@ def _from_ift(row: Row) -> Row:
 
 
 def _from_eft(row: Row) -> Row | str:
-    """The row, or why it is no training row."""
+    """The row, or the reason why it is dropped."""
     if row["split"] != "train":
         return "eft_eval_split"
     if not row["accepted"]:
@@ -122,5 +123,5 @@ def _assistant(text: str | None) -> list[Row]:
 
 
 def _messages(messages: Sequence[Row]) -> list[Row]:
-    """Roles and contents only: whatever else a message carries never reaches the template."""
+    # Roles and contents only: some chat templates act on further keys, such as tool calls.
     return [{"role": message["role"], "content": message["content"] or ""} for message in messages]

@@ -1,10 +1,10 @@
-"""DPO: train a model on one iteration's preference pairs with TRL (paper section 2.3; arXiv 2305.18290, equation 7).
+"""DPO: trains a model on one iteration's preference pairs with TRL (paper section 2.3; arXiv 2305.18290, equation 7).
 
     python -P -m selfreward.training.dpo --model M1 --data PAIRS --out M2 --work WORK --config params.json
     accelerate launch --config_file training/accelerate/cpu2.yaml -m selfreward.training.dpo --model …
 
 The reference is the start model. Its log-probabilities are computed once, before the first step and with dropout off,
-so that no second model stays in memory. A process of its own; parameters are `selfreward.config.training.DpoConfig`.
+so that no second model stays in memory. Runs in its own process; parameters: `selfreward.config.training.DpoConfig`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from selfreward.training.process import main
 if TYPE_CHECKING:
     from selfreward.training.data import Row
     from selfreward.training.preflight import Checked
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
 
-def step() -> Step:
-    """DPO as `selfreward.training.run` knows it: which rows, which of their columns are answers, which trainer."""
+def method() -> Method:
+    """DPO for `selfreward.training.run`: its rows, the columns that hold answers, its trainer."""
     from selfreward.training.data import dpo_rows
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
-    return Step("dpo", _encode, dpo_rows, ("chosen", "rejected"), "pair", _trainer)
+    return Method("dpo", _encode, dpo_rows, ("chosen", "rejected"), "pair", _trainer)
 
 
 def _encode(checked: Checked) -> Row:
-    """Messages: TRL 1.16 has no way in for pairs of tokens. It splits them as the preflight does, which a test holds."""
+    # Messages, because TRL 1.16 takes no token ids for pairs. A test asserts that it splits them as the preflight does.
     return checked.row
 
 
@@ -46,4 +46,4 @@ def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str
 
 
 if __name__ == "__main__":
-    sys.exit(main("dpo", DpoConfig, step))
+    sys.exit(main("dpo", DpoConfig, method))

@@ -1,9 +1,9 @@
-"""Did training change the model that will be used? Measured on the saved weights, in the engine's dtype.
+"""Measures whether training changed the model, on the saved weights, in the dtype that the engine will use.
 
-The start model and the saved one each give the log-probability of the same answers; the change is averaged. A step of
-1e-6 moves almost no weight once it is rounded to bfloat16, so that the "new" model can be the old one, bit for bit:
-if not one answer's log-probability moved, that is a TrainingError. The rows are training rows, a seeded sample whose size
-is stated. What a change does not show: that the model got better.
+The start model and the saved one each give the log-probability of the same answers, a seeded sample of the training
+rows; the change is averaged. A learning rate of 1e-6 moves almost no weight after rounding to bfloat16, so the "new"
+model can equal the old one bit for bit: if no answer's log-probability changed, that is a TrainingError. A change does
+not show that the model got better.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from selfreward.progress import bar
 from selfreward.training.preflight import Checked, Tokens
 
 LogProbs = dict[str, list[float]]
-"""Answer's name -> natural-log probability of the whole answer, a value for each row."""
+"""Answer's name -> natural-log probability of the whole answer, one value per row."""
 
 
 def draw(kept: Sequence[Checked], n: int, seed: int, limit: int | None) -> list[list[Tokens]]:
@@ -35,10 +35,10 @@ def draw(kept: Sequence[Checked], n: int, seed: int, limit: int | None) -> list[
 def measure_effect(
     start: Path, trained: Path, rows: Sequence[Sequence[Tokens]], answers: Sequence[str], *, of: int, engine_dtype: str
 ) -> dict[str, Any]:  # fmt: skip
-    """Mean change of log-probability (nats for a whole answer, and for a token) from `start` to `trained`.
+    """Mean change of log-probability (nats per answer, and per token) from `start` to `trained`.
 
-    For pairs also of the margin, chosen less rejected (the DPO objective's inner difference, arXiv 2305.18290 eq. 7).
-    `rows` is what `draw` gave of the `of` rows trained on. TrainingError if nothing changed.
+    For pairs also of the margin, chosen minus rejected (the DPO objective's inner difference, arXiv 2305.18290 eq. 7).
+    `rows` is the result of `draw` on the `of` rows trained on. TrainingError if nothing changed.
     """
     tokens = {name: [row[i] for row in rows] for i, name in enumerate(answers)}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -55,7 +55,7 @@ def measure_effect(
     if before == after:
         raise TrainingError(
             f"training had no effect: loaded as {effect['dtype']}, the saved model gives every one of {len(rows)} "
-            "training rows exactly the log-probability that its start model gave; raise the learning rate, or save "
+            "training rows exactly the log-probability of the start model; raise the learning rate, or save "
             "and load the weights as float32"
         )
     return effect | _changes(before, after, tokens)
@@ -64,12 +64,13 @@ def measure_effect(
 def answer_log_probs(
     folder: Path, tokens: dict[str, list[Tokens]], device: torch.device, dtype: torch.dtype, progress: Any
 ) -> LogProbs:
-    """Log-probability of each answer under a saved model; one row at a time, so that no padding enters."""
+    """Log-probability of each answer under a saved model."""
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
     )
     model = model.to(device).eval()
     found: LogProbs = {}
+    # One row at a time: padding would change sums in bfloat16 and hide or fake a small change.
     for name, rows in tokens.items():
         found[name] = []
         for row in rows:
@@ -83,12 +84,13 @@ def _log_prob(model: Any, row: Tokens, device: torch.device) -> float:
     n = len(row.answer)
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=n + 1).logits[0, :-1]
+    # float32 for the softmax and float64 for the sum: bfloat16 would round small changes away.
     chosen = logits.float().log_softmax(-1).gather(-1, ids[0, -n:, None])
     return float(chosen.double().sum())
 
 
 def _cut(tokens: Tokens, limit: int | None) -> Tokens:
-    """As the trainer saw it."""
+    """The answer cut at the limit, as the trainer cuts it."""
     if limit is None or len(tokens) <= limit:
         return tokens
     return Tokens(tokens.prompt, tokens.answer[: limit - len(tokens.prompt)], tokens.altered)

@@ -1,10 +1,9 @@
-"""Running a training step in a process of its own, so that its memory is gone when it ends.
+"""Runs a training step in its own process, so that all its memory is freed when it ends.
 
     train(job, "selfreward.training.sft", folder, base=…, data=[…], settings=…)
 
-The child is `python -P -m selfreward.training.sft …` (the current directory stays off its path: users have folders called
-`training` too). It dies with this process, also on `kill -9`. What it writes lies in a hidden folder until the store
-publishes it; `training.json`, written last, says that the child finished.
+The child dies with this process, also on `kill -9`. It writes into a hidden folder until the store publishes it;
+`training.json`, written last, means that the child finished.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -29,19 +29,23 @@ from selfreward.steps.step import Job
 from selfreward.store import durable
 from selfreward.store.version import Version
 
+if TYPE_CHECKING:
+    from selfreward.config.run import RunConfig
+
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 20
+# Exit code of a child that has printed its own one-sentence error.
 _REFUSED = 1
-"""Exit code of a child that said what is wrong in one sentence."""
 
 
 def train(
     job: Job, module: str, folder: Path, base: Path, data: Sequence[Version], settings: BaseModel
 ) -> JsonObject:
-    """Train into `folder` and return `training.json`. TrainingError where the child failed."""
+    """Train into `folder` and return `training.json`. TrainingError if the child failed."""
     _require_space(base, folder)
     parameters = job.work / "parameters.json"
     durable.replace_file(parameters, settings.model_dump_json(indent=1).encode())
+    # -P keeps the current directory off the import path: users have folders called `training` too.
     command = [sys.executable, "-P", "-m", module, "--model", str(base), "--out", str(folder.resolve()),
                "--work", str(job.work.resolve()), "--config", str(parameters.resolve())]  # fmt: skip
     for version in data:
@@ -56,25 +60,38 @@ def train(
 
 @dataclass(frozen=True)
 class Gate:
-    """What the audits said of the rows to be trained on."""
+    """The result of the audits of the training data."""
 
     verdict: str
     """`passed` or `off`."""
     warnings: list[str] | None = None
+    gate_thresholds: dict[str, float] | None = None
+    """Limits of single audits that the configuration sets; None if it sets none."""
+
+
+def gate_settings(config: RunConfig) -> dict[str, Any]:
+    """What `ask_gate` needs, outside of the key; UsageError for the name of no audit, before anything is built."""
+    if config.gate_thresholds:
+        from selfreward.judging.audits.pack import load_pack
+        from selfreward.judging.audits.runner import thresholds_of
+
+        thresholds_of(load_pack(), config.gate_thresholds, "gate_thresholds: ")
+    return {"gate": config.gate, "gate_thresholds": config.gate_thresholds}
 
 
 def ask_gate(job: Job) -> Gate:
-    """Audit what is to be trained on; GateError where a check of severity `fail` fails."""
+    """Audit the training data; GateError if a check of severity `fail` fails."""
     if not job.unkeyed["gate"]:
-        say(f"{job.name}: the audit gate is off (gate: false); the model's manifest says so")
+        say(f"{job.name}: the audit gate is off (gate: false); the model's manifest records this")
         return Gate("off")
     from selfreward.judging.audits.runner import gate
 
-    report = gate(job.run, job.iteration, job.name)
+    thresholds = job.unkeyed.get("gate_thresholds", {})
+    report = gate(job.run, job.iteration, job.name, thresholds)
     warned = [result.name for result in report.by_verdict("warn")]
     warnings = f", with warnings: {', '.join(warned)}" if warned else ""
     say(f"{job.name}: {len(report.results)} audits, none failed{warnings}")
-    return Gate("passed", warned)
+    return Gate("passed", warned, thresholds or None)
 
 
 def _run(command: list[str], name: str) -> None:
@@ -83,6 +100,7 @@ def _run(command: list[str], name: str) -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+    # stdout belongs to results, so the child's goes to stderr.
     child = subprocess.Popen(command, stdout=sys.stderr, env=environment, preexec_fn=_die_with_parent)
     try:
         code = child.wait()
@@ -95,10 +113,10 @@ def _run(command: list[str], name: str) -> None:
 
 def _end_of(code: int) -> str:
     if code == _REFUSED:
-        return f"ended with exit code {code}; its own message stands above"
+        return f"ended with exit code {code}; its own message is above"
     if code >= 0:
         return f"ended with exit code {code}"
-    # The kernel kills what it has no memory for, without a word to it or to us.
+    # The kernel's out-of-memory killer sends SIGKILL and reports nothing to either process.
     memory = ", most likely because memory ran out; lower per_device_batch_size, set gradient_checkpointing, or use lora"
     return f"was killed by signal {signal.Signals(-code).name}{memory if -code == signal.SIGKILL else ''}"
 
@@ -113,13 +131,14 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
-    """Linux: the child gets SIGKILL when its parent dies. Elsewhere nothing happens, and it ends by itself."""
+    """On Linux, the child gets SIGKILL when its parent dies; elsewhere it runs to its end."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _require_space(base: Path, folder: Path) -> None:
-    """A training step writes the model and a checkpoint or two; said before, not after an hour."""
+    """StoreError before training instead of a full disk an hour later."""
+    # The model, and up to two checkpoints, which hold the weights again and the optimizer's state.
     needed = 4 * sum(path.stat().st_size for path in base.glob("*.safetensors"))
     statistics = os.statvfs(folder)
     free = statistics.f_bavail * statistics.f_frsize

@@ -1,4 +1,4 @@
-"""`SFT`, the paper's baseline: M0 fine-tuned on IFT alone. Made only where it has to write the EFT targets."""
+"""`SFT`, the paper's baseline: M0 fine-tuned on IFT alone. Trained only if it must write the EFT targets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from selfreward.config.training import SftConfig
 from selfreward.engines.references import trainable
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
-from selfreward.training.launch import ask_gate, train
+from selfreward.training.launch import ask_gate, gate_settings, train
 from selfreward.training.make_sft import training_counts
 
 NAME = "training.make_baseline"
@@ -17,7 +17,7 @@ VERSION = 1
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """Nothing where the seeds' own judgements are the EFT targets."""
+    """None if the seeds' own judgements are the EFT targets."""
     if config.eft.targets != "generated":
         return None
     return Plan(
@@ -26,7 +26,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         inputs={"ift": "ift"},
         models={"base": "M0"},
         params={"seed": config.seed, "sft": config.sft.keyed()},
-        unkeyed={"sft": config.sft.model_dump(mode="json"), "gate": config.gate},
+        unkeyed={"sft": config.sft.model_dump(mode="json"), **gate_settings(config)},
     )
 
 

@@ -12,7 +12,8 @@ from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
 from selfreward.summary.facts import summarize
 from selfreward.summary.funnel import format_funnel
-from selfreward.training.launch import ask_gate, train
+from selfreward.tables import DatasetName
+from selfreward.training.launch import ask_gate, gate_settings, train
 from selfreward.training.make_sft import training_counts
 
 NAME = "training.make_dpo"
@@ -24,7 +25,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     return Plan(
         name=f"M{iteration + 1}",
         module=__name__,
-        inputs={"pairs": f"iter{iteration}/pairs"},
+        inputs={"pairs": str(DatasetName("pairs", iteration))},
         models={"base": f"M{iteration}"},
         params={
             "iteration": iteration,
@@ -32,7 +33,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "dpo": config.dpo.keyed(),
             "pairs": config.pairs.model_dump(include={"min_pairs"}),
         },
-        unkeyed={"dpo": config.dpo.model_dump(mode="json"), "gate": config.gate},
+        unkeyed={"dpo": config.dpo.model_dump(mode="json"), **gate_settings(config)},
     )
 
 
@@ -42,9 +43,9 @@ def build(job: Job, folder: Path) -> Counts:
     found = job.inputs["pairs"].n_rows
     if found < least:
         raise EmptyResultError(
-            f"{job.name}: {found} pairs are too few to train on (pairs.min_pairs is {least}).\n"
+            f"{job.name}: found {found} pairs, too few to train on; expected at least {least} (pairs.min_pairs).\n"
             f"{_funnel(job)}\n"
-            "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more."
+            "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more pairs."
         )
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
     gate = ask_gate(job)

@@ -10,7 +10,7 @@ from selfreward.engines.references import trainable
 from selfreward.notes import JsonObject, TrainingNotes
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
-from selfreward.training.launch import Gate, ask_gate, train
+from selfreward.training.launch import Gate, ask_gate, gate_settings, train
 
 NAME = "training.make_sft"
 VERSION = 1
@@ -24,7 +24,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         inputs={"ift": "ift", "eft": "eft"},
         models={"base": "M0"},
         params={"seed": config.seed, "sft": config.sft.keyed()},
-        unkeyed={"sft": config.sft.model_dump(mode="json"), "gate": config.gate},
+        unkeyed={"sft": config.sft.model_dump(mode="json"), **gate_settings(config)},
     )
 
 
@@ -38,11 +38,12 @@ def build(job: Job, folder: Path) -> Counts:
 
 
 def training_counts(gate: Gate, report: JsonObject) -> Counts:
-    """The accounting of a training step, and its figures for people."""
+    """The accounting of a training step, with its results as notes."""
     rows = report["rows"]
     notes = TrainingNotes(
         gate=gate.verdict,
         warnings=gate.warnings,
+        gate_thresholds=gate.gate_thresholds,
         **{name: report.get(name) for name in ("effect", "metrics", "seconds", "preflight")},
     )
     return Counts(rows["in"], rows["out"], rows["dropped"], notes.stored())

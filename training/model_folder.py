@@ -1,8 +1,7 @@
-"""The folder a training step leaves: weights, tokenizer, configuration, and `training.json`, written last.
+"""The output folder of a training step: weights, tokenizer, configuration, and `training.json`, written last.
 
-The trainer saves what it trained (all weights, or the adapters) among its work files; from there the model is put
-together anew in float32. So it is the same for one process, FSDP or ZeRO-3, the adapters are merged in float32, and
-the dropout and padding settings of training never reach the saved configuration: that is the start model's.
+The trainer saves what it trained (all weights, or the adapters) among its work files; from those the model is
+assembled in float32. So the result is the same for one process, FSDP or ZeRO-3.
 """
 
 from __future__ import annotations
@@ -22,16 +21,17 @@ REPORT = "training.json"
 
 
 def require_unfinished(out: Path) -> None:
-    """StoreError if a finished model is there already; leftovers of an interrupted one are removed."""
+    """StoreError if the folder holds a finished model; leftovers of an interrupted one are removed."""
     if (out / REPORT).exists():
-        raise StoreError(f"{out}: holds a trained model already ({REPORT}); give another folder with --out")
+        raise StoreError(f"{out}: already holds a trained model ({REPORT}); choose another folder with --out")
     durable.make_folder(out)
     for stale in out.glob("model*.safetensors*"):
         durable.remove_file(stale)
 
 
 def save_model(base: Path, trained: Path, out: Path, config: TrainingConfig) -> None:
-    """Put the trained model together from the trainer's files and write it with the start model's tokenizer."""
+    """Assemble the trained model from the trainer's files and write it with the start model's tokenizer."""
+    # The start model's configuration: dropout and padding settings of training must not reach the saved one.
     base_config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     start = trained if config.lora is None else base
     model = AutoModelForCausalLM.from_pretrained(
@@ -40,6 +40,7 @@ def save_model(base: Path, trained: Path, out: Path, config: TrainingConfig) -> 
     if config.lora is not None:
         from peft import PeftModel
 
+        # Merged in float32: in bfloat16 an adapter's small changes would be rounded away.
         model = PeftModel.from_pretrained(model, trained).merge_and_unload(safe_merge=True)
     if (base / "generation_config.json").is_file():
         model.generation_config = type(model.generation_config).from_pretrained(base)
@@ -48,7 +49,8 @@ def save_model(base: Path, trained: Path, out: Path, config: TrainingConfig) -> 
 
 
 def write_report(out: Path, report: dict[str, Any]) -> None:
-    """Make the model's files durable, then write `training.json`: who sees it sees a whole model."""
+    """Make the model's files durable, then write `training.json`."""
+    # In this order, a reader that sees the report sees a complete model, also after a power loss.
     for path in out.iterdir():
         durable.sync_file(path)
     durable.replace_file(

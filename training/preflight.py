@@ -1,12 +1,12 @@
-"""Counted before training: what would be cut, dropped or malformed with this tokenizer and this length.
+"""Counts, before training, the rows that would be cut, dropped or malformed with this tokenizer and this length.
 
-TRL cuts the end of a long row and drops a row whose prompt leaves no room, both without a word. On an EFT row that end
-is the score, so such a row is always refused; other cuts are refused past a threshold. The rows that pass are
-the rows that are trained on: `selfreward.training.run` compares the trainer's own number of rows with this count.
+TRL silently cuts the end of a long row and drops a row whose prompt leaves no room. On an EFT row that end is the score,
+so such a row is always refused; other cuts are refused above a threshold. The rows that pass are the rows trained on:
+`selfreward.training.run` compares the trainer's own number of rows with this count.
 
     longest row 612 tokens, limit 8192; 330 rows, 330 kept, 0 cut
 
-What is not covered: whether a row makes sense. The audits do that.
+Not covered: whether a row makes sense. The audits check that.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
+from selfreward.models.tokenizer import chat_ids, is_doubled
 from selfreward.progress import bar
 from selfreward.training.data import Row
 
@@ -30,7 +30,7 @@ class Tokens:
     prompt: list[int]
     answer: list[int]
     altered: bool
-    """The template writes the prompt differently once an answer follows, so that its end was left out."""
+    """The template renders the prompt differently when an answer follows, so its end counts as answer."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -38,7 +38,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Checked:
-    """A row that can be trained on, and the token ids of each of its answers."""
+    """A row to train on, and the token ids of each of its answers."""
 
     row: Row
     sides: list[Tokens]
@@ -46,7 +46,7 @@ class Checked:
 
 @dataclass
 class Preflight:
-    """The counts. Rows unless said otherwise; `rows = kept + sum(dropped)`."""
+    """The counts, in rows unless noted; `rows = kept + sum(dropped)`."""
 
     rows: int = 0
     kept: int = 0
@@ -58,7 +58,7 @@ class Preflight:
     doubled_begin: int = 0
     doubled_end: int = 0
     without_end: int = 0
-    """Answers in which the end-of-turn token never comes: the model would not learn to stop."""
+    """Answers without an end-of-turn token: the model would not learn to stop."""
     altered_prompts: int = 0
     limit: int | None = None
     longest: int = 0
@@ -75,12 +75,8 @@ def tokenize(tokenizer: Any, row: Row, answers: Sequence[str]) -> list[Tokens]:
 
     The answer starts where the prompt alone and the prompt with an answer part; both answers of a pair at the same place.
     """
-    alone = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
-        "input_ids"
-    ]
-    wholes = [
-        tokenizer.apply_chat_template(row["prompt"] + row[a], return_dict=True)["input_ids"] for a in answers
-    ]
+    alone = chat_ids(tokenizer, row["prompt"], answering=True)
+    wholes = [chat_ids(tokenizer, row["prompt"] + row[a]) for a in answers]
     split = min(_common_prefix(alone, whole) for whole in wholes)
     return [Tokens(whole[:split], whole[split:], altered=split < len(alone)) for whole in wholes]
 
@@ -88,7 +84,7 @@ def tokenize(tokenizer: Any, row: Row, answers: Sequence[str]) -> list[Tokens]:
 def check_rows(
     rows: Sequence[Row], answers: Sequence[str], tokenizer: Any, limit: int | None
 ) -> tuple[list[Checked], Preflight]:
-    """The rows that can be trained on as tokens, and the counts. `answers` names the row's answers: completion, or both of a pair."""
+    """The rows to train on, and the counts. `answers` names the columns: `completion`, or both of a pair."""
     report = Preflight(rows=len(rows), limit=limit)
     dropped: Counter[str] = Counter()
     truncated: Counter[str] = Counter()
@@ -104,6 +100,7 @@ def check_rows(
             report.longest = max(report.longest, longest)
             is_cut = limit is not None and longest > limit
             report.cut_judgements += is_cut and row["source"] == "eft"
+            # TRL would drop it silently: no answer token is left.
             if limit is not None and len(sides[0].prompt) >= limit:
                 dropped["prompt_fills_length"] += 1
                 continue
@@ -121,7 +118,7 @@ def refuse(report: Preflight, config: TrainingConfig, unit: str) -> None:
         raise TrainingError(
             f"{report.cut_judgements} of {report.rows} rows are judgements longer than {report.limit} tokens: cutting "
             f"them would lose the score at their end; the longest row has {report.longest} tokens, so raise max_length "
-            "to that, or shorten the judge template or the replies"
+            "to that, or shorten the judge template or the responses"
         )
     truncated, dropped = sum(report.truncated.values()), sum(report.dropped.values())
     if truncated / rows > config.max_truncated_share:
@@ -139,26 +136,17 @@ def refuse(report: Preflight, config: TrainingConfig, unit: str) -> None:
     if malformed / rows > config.max_dropped_share:
         raise TrainingError(
             f"of {report.rows} {unit}s, {report.doubled_begin} have a doubled begin token and {report.doubled_end} a "
-            "doubled end token: the texts carry the template's own tokens; take them out of the rows, or raise "
+            "doubled end token: the texts contain the template's own tokens; remove them from the rows, or raise "
             f"max_dropped_share ({config.max_dropped_share})"
         )
     if report.kept < config.min_rows:
         raise TrainingError(
-            f"{report.kept} {unit}s are too few to train on: expected at least {config.min_rows} (min_rows)"
+            f"found {report.kept} {unit}s, too few to train on; expected at least {config.min_rows} (min_rows)"
         )
-
-
-def length_limit(config: TrainingConfig, context: int | None) -> int | None:
-    """Tokens that a row may have; None where neither the configuration nor the model sets a limit."""
-    if config.max_length and context and config.max_length > context:
-        raise TrainingError(
-            f"max_length {config.max_length} is more than the {context} tokens that the model reads; lower it"
-        )
-    return config.max_length or context
 
 
 def _empty(row: Row, answers: Sequence[str]) -> str | None:
-    """Why there is nothing to learn from a row, if so."""
+    """The reason why there is nothing to learn from a row, or None."""
     texts = {
         name: "".join(message["content"] for message in row[name]).strip() for name in ("prompt", *answers)
     }
@@ -169,18 +157,14 @@ def _empty(row: Row, answers: Sequence[str]) -> str | None:
 
 def _count(report: Preflight, sides: list[Tokens], tokenizer: Any, limit: int | None) -> None:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    report.doubled_begin += any(_doubled(side.prompt + side.answer, bos) for side in sides)
-    report.doubled_end += any(_doubled(side.answer, eos) for side in sides)
+    report.doubled_begin += any(is_doubled(side.prompt + side.answer, bos) for side in sides)
+    report.doubled_end += any(is_doubled(side.answer, eos) for side in sides)
     report.without_end += any(eos not in side.answer for side in sides)
     report.altered_prompts += any(side.altered for side in sides)
     for side in sides:
         length = len(side) if limit is None else min(len(side), limit)
         report.tokens += length
         report.answer_tokens += max(length - len(side.prompt), 0)
-
-
-def _doubled(ids: list[int], token: int | None) -> bool:
-    return any(first == second == token for first, second in pairwise(ids))
 
 
 def _common_prefix(first: list[int], second: list[int]) -> int:

@@ -1,9 +1,9 @@
-"""The command line of a training process: arguments, signals, exit codes. Nothing heavy before they are checked.
+"""The command line of a training process: arguments, signals, exit codes. They are checked before any heavy import.
 
     python -P -m selfreward.training.sft --model FOLDER --data FOLDER [--data FOLDER] --out FOLDER --work FOLDER --config FILE
 
 Exit 0 done, 1 refused or failed (one sentence on stderr), 2 wrong use, 130 or 143 after Ctrl-C or SIGTERM, within
-seconds; the same command then resumes from its last whole checkpoint. `SELFREWARD_DEBUG=1` shows tracebacks.
+seconds; the same command then resumes from its last complete checkpoint. `SELFREWARD_DEBUG=1` shows tracebacks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from selfreward.engines.openmp import TRAINING, spin_at_most
 from selfreward.errors import ConfigError, SelfrewardError
 
 if TYPE_CHECKING:
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
 
 class Stopped(BaseException):
@@ -56,13 +56,13 @@ def parse(name: str, argv: list[str] | None) -> argparse.Namespace:
         "--engine-dtype",
         default="auto",
         choices=("auto", "float32", "bfloat16"),
-        help="how the model will be loaded to generate; the effect is measured so (default: auto, as the hf: engine)",
+        help="dtype in which the model will generate; the effect is measured in it (default: auto, as the hf: engine)",
     )
     return parser.parse_args(argv)
 
 
 def read_config(path: Path, section: type[TrainingConfig]) -> TrainingConfig:
-    """The parameters. ConfigError names the file, the key and what is wrong with it."""
+    """The parameters. ConfigError names the file, the key and the problem."""
     try:
         return section.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
@@ -75,24 +75,22 @@ def read_config(path: Path, section: type[TrainingConfig]) -> TrainingConfig:
 
 
 def main(
-    name: str, section: type[TrainingConfig], step: Callable[[], Step], argv: list[str] | None = None
+    name: str, section: type[TrainingConfig], method: Callable[[], Method], argv: list[str] | None = None
 ) -> int:
-    """Run a step and return the exit code. `step` imports the heavy libraries, so it is called late."""
+    """Run a step and return the exit code. `method` imports the heavy libraries, so it is called late."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     _calm_bars()
     spin_at_most(TRAINING)
     try:
         arguments = parse(name, argv)
         config = read_config(arguments.config, section)
-        _run(step, arguments, config)
+        _run(method, arguments, config)
     except Stopped as stopped:
-        _say(f"{name}: {stopped}; the same command goes on from the last checkpoint, if there is one")
+        _say(f"{name}: {stopped}; the same command resumes from the last checkpoint, if there is one")
         return stopped.exit_code
     except SelfrewardError as error:
         return _failed(str(error), error.exit_code)
-    except (
-        Exception
-    ) as error:  # the outermost boundary of the process: whatever else went wrong is said as one line
+    except Exception as error:  # the outermost boundary of the process: any other failure becomes one line
         return _failed(f"{name}: {_explained(error)}", 1)
     finally:
         for number, handler in before.items():
@@ -100,20 +98,20 @@ def main(
     return 0
 
 
-def _run(step: Callable[[], Step], arguments: argparse.Namespace, config: TrainingConfig) -> None:
+def _run(method: Callable[[], Method], arguments: argparse.Namespace, config: TrainingConfig) -> None:
     from selfreward.training.run import Task, run
 
     data = tuple(arguments.data)
-    run(step(), Task(arguments.model, data, arguments.out, arguments.work, config, arguments.engine_dtype))
+    run(method(), Task(arguments.model, data, arguments.out, arguments.work, config, arguments.engine_dtype))
 
 
 def _stop(number: int, frame: object) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the way out
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise Stopped(number)
 
 
 def _calm_bars() -> None:
-    """The libraries' bars keep to our manners: none if bars are off, and a line each 10 s in a log file."""
+    """Libraries' progress bars: none if bars are off, one line every 10 s in a log file."""
     if os.environ.get("SELFREWARD_QUIET"):
         os.environ["TQDM_DISABLE"] = "1"
     elif not sys.stderr.isatty():
@@ -128,7 +126,7 @@ def _failed(message: str, code: int) -> int:
 
 
 def _explained(error: Exception) -> str:
-    """Running out of memory is the user's to mend; anything else unforeseen is a bug."""
+    # The user can fix running out of memory; any other exception here is a bug.
     kind = type(error).__name__
     if kind == "OutOfMemoryError":
         return (
@@ -138,7 +136,7 @@ def _explained(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    """Each process speaks for itself; where there are several, those after the first say who they are."""
+    """One line on stderr; with several processes, those after the first add their rank."""
     rank = os.environ.get("RANK", "0")
     print(message if rank == "0" else f"process {rank}: {message}", file=sys.stderr, flush=True)
 

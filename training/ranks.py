@@ -1,4 +1,4 @@
-"""What one process does for all of them when training runs in several (`accelerate launch`)."""
+"""Work that one process does for all when training runs in several (`accelerate launch`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ T = TypeVar("T")
 
 
 def processes() -> PartialState:
-    """How many processes train together, which one this is, and on what device.
-
-    A bare `PartialState()` on a machine without a GPU takes every process for the only one (accelerate 1.15): each would
-    write the rows, each would call itself the main one. So it is told.
-    """
+    """How many processes train together, which one this is, and on what device."""
+    # On a machine without a GPU, a bare `PartialState()` takes every process for the only one (accelerate 1.15): each
+    # would write the rows and call itself the main process. So the device is given.
     wanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return PartialState(cpu=wanted or not torch.accelerator.is_available())
 
@@ -34,6 +32,7 @@ def on_main(work: Callable[[], T]) -> T:
             outcome[0] = work()
         except SelfrewardError as error:
             outcome[1] = error
+    # An error is sent as well: if only the main process raised, the others would wait for it at the next barrier.
     if state.num_processes > 1:
         broadcast_object_list(outcome)
     if outcome[1] is not None:

@@ -1,10 +1,10 @@
-"""One training step from dataset versions to a model folder, the same for SFT and DPO.
+"""One training step, from dataset versions to a model folder; the same for SFT and DPO.
 
     read and count the rows → preflight → TRL → merge and save in float32 → effect on the saved weights → training.json
 
-The main process reads the data and writes the rows that pass among the work files; every process trains from those, so
-that TRL's caches land there too. What is promised: rows in = rows trained on + rows dropped by reason; TRL trains on
-exactly the rows that the preflight kept; `training.json` is written last.
+The main process reads the data and writes the rows that pass among the work files; every process trains from those.
+Promises: rows in = rows trained on + rows dropped by reason; TRL trains on exactly the rows that the preflight kept;
+`training.json` is written last.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import AutoConfig, AutoTokenizer, PrinterCallback
+from transformers import PrinterCallback
 from transformers.utils import logging
 
 from selfreward.config.training import TrainingConfig
 from selfreward.errors import TrainingError
-from selfreward.models.known import model_identity
+from selfreward.models.folder import token_limit
+from selfreward.models.identity import model_identity
+from selfreward.models.tokenizer import load_tokenizer
 from selfreward.progress import say
 from selfreward.store import durable
 from selfreward.store.run import library_versions
@@ -38,21 +40,21 @@ from selfreward.training.arguments import (
     trainer_arguments,
 )
 from selfreward.training.callbacks import SealCheckpoints, StepBar, StopOnNan, last_whole, summarize
-from selfreward.training.data import Row, Rows, content_sha256, load_table
+from selfreward.training.data import Row, TrainingRows, content_sha256, load_table
 from selfreward.training.effect import draw, measure_effect
 from selfreward.training.model_folder import require_unfinished, save_model, write_report
-from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, length_limit, refuse
+from selfreward.training.preflight import Checked, Preflight, Tokens, check_rows, refuse
 from selfreward.training.ranks import on_main, processes
 
 
 @dataclass(frozen=True)
-class Step:
-    """What tells SFT from DPO."""
+class Method:
+    """What differs between SFT and DPO."""
 
     name: str
     encode: Callable[[Checked], Row]
-    """What TRL is given of a row."""
-    collect: Callable[[Iterable[datasets.Dataset]], Rows]
+    """A row in the form that TRL gets."""
+    collect: Callable[[Iterable[datasets.Dataset]], TrainingRows]
     answers: tuple[str, ...]
     """The row's columns that hold answers."""
     unit: str
@@ -74,7 +76,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the main process found out about the rows."""
+    """The main process's findings about the rows."""
 
     n_in: int
     dropped: dict[str, int]
@@ -82,18 +84,19 @@ class Prepared:
     sample: list[list[Tokens]]
     """The rows that the effect is measured on."""
     key: str
-    """Hash of all that goes into the training; a checkpoint of another key is not resumed."""
+    """Hash of everything that affects the training; a checkpoint of another key is not resumed."""
 
 
-def run(step: Step, task: Task) -> None:
+def run(method: Method, task: Task) -> None:
     """Train and write the model folder. TrainingError if the rows are refused or training has no effect."""
     started = time.monotonic()
     _quiet()
-    prepared = on_main(lambda: prepare(step, task))
+    prepared = on_main(lambda: prepare(method, task))
     rows = datasets.load_from_disk(str(task.work / "rows"))
-    trainer, facts = _train(step, task, prepared, rows)
+    trainer, facts = _train(method, task, prepared, rows)
     trainer.save_model(str(task.work / "trained"))
     history, seen = trainer.state.log_history, trainer.state.num_input_tokens_seen
+    # The effect needs the memory of the trainer's model and optimizer.
     del trainer
     gc.collect()
     if not processes().is_main_process:
@@ -104,13 +107,13 @@ def run(step: Step, task: Task) -> None:
         task.model,
         task.out,
         prepared.sample,
-        step.answers,
+        method.answers,
         of=prepared.preflight.kept,
         engine_dtype=task.engine_dtype,
     )
     report = {
-        "step": step.name,
-        "base": {"name": task.model.name, "sha256": model_identity(task.model)["sha256"]},
+        "step": method.name,
+        "base": {"name": task.model.name, "sha256": model_identity(task.model).sha256},
         "data": [{"name": folder.name, "content_sha256": content_sha256(folder)} for folder in task.data],
         "parameters": task.config.model_dump(mode="json"),
         "rows": {"in": prepared.n_in, "out": prepared.preflight.kept, "dropped": prepared.dropped},
@@ -127,26 +130,23 @@ def run(step: Step, task: Task) -> None:
     write_report(task.out, report)
 
 
-def prepare(step: Step, task: Task) -> Prepared:
+def prepare(method: Method, task: Task) -> Prepared:
     """Read, count and check the rows; those that pass are written to `rows/` among the work files."""
     require_unfinished(task.out)
-    tokenizer = _tokenizer(task.model)
-    collected = step.collect(load_table(folder) for folder in task.data)
-    context = getattr(
-        AutoConfig.from_pretrained(task.model).get_text_config(), "max_position_embeddings", None
-    )
-    limit = length_limit(task.config, context)
-    kept, preflight = check_rows(collected.rows, step.answers, tokenizer, limit)
-    _tell(step, collected, preflight)
-    refuse(preflight, task.config, step.unit)
+    tokenizer = load_tokenizer(task.model)
+    collected = method.collect(load_table(folder) for folder in task.data)
+    limit = token_limit(task.model, task.config.max_length, "max_length")
+    kept, preflight = check_rows(collected.rows, method.answers, tokenizer, limit)
+    _tell(method, collected, preflight)
+    refuse(preflight, task.config, method.unit)
     durable.remove_tree(task.work / "rows")
-    datasets.Dataset.from_list([step.encode(checked) for checked in kept]).save_to_disk(
+    datasets.Dataset.from_list([method.encode(checked) for checked in kept]).save_to_disk(
         str(task.work / "rows")
     )
     key = {
-        "step": step.name,
+        "step": method.name,
         "parameters": task.config.keyed(),
-        "base": model_identity(task.model)["sha256"],
+        "base": model_identity(task.model).sha256,
         "rows": digest([checked.row for checked in kept]),
         "processes": processes().num_processes,
         "versions": library_versions(),
@@ -156,24 +156,26 @@ def prepare(step: Step, task: Task) -> Prepared:
     return Prepared(collected.n_in, dropped, preflight, sample, digest(key))
 
 
-def _train(step: Step, task: Task, prepared: Prepared, rows: datasets.Dataset) -> tuple[Any, dict[str, Any]]:
+def _train(
+    method: Method, task: Task, prepared: Prepared, rows: datasets.Dataset
+) -> tuple[Any, dict[str, Any]]:
     config, report = task.config, prepared.preflight
     cut = report.limit if report.truncated else None
     others = {
         "model": load_for_training(task.model, config),
         "train_dataset": rows,
-        "processing_class": _tokenizer(task.model),
+        "processing_class": load_tokenizer(task.model),
         "peft_config": adapter(config),
-        "callbacks": [StepBar(step.name), StopOnNan(), SealCheckpoints(prepared.key)],
+        "callbacks": [StepBar(method.name), StopOnNan(), SealCheckpoints(prepared.key)],
     }
     checkpoint = _checkpoint(task, prepared.key)
     with targets_only():
-        trainer = step.make_trainer(config, trainer_arguments(config, task.work, cut), others)
+        trainer = method.make_trainer(config, trainer_arguments(config, task.work, cut), others)
         trainer.remove_callback(PrinterCallback)
         if len(trainer.train_dataset) != report.kept:
             raise TrainingError(
-                f"TRL would train on {len(trainer.train_dataset)} {step.unit}s where the preflight kept {report.kept}; "
-                "this TRL version drops rows that ours does not know of, so use the versions of constraints.txt"
+                f"TRL would train on {len(trainer.train_dataset)} {method.unit}s, but the preflight kept {report.kept}; "
+                "this TRL version drops other rows than the tested one, so use the versions of constraints.txt"
             )
         began = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -191,14 +193,15 @@ def _facts(config: TrainingConfig, kept: int, seconds: float, checkpoint: Path |
         "device": state.device.type,
         "processes": state.num_processes,
         "threads": torch.get_num_threads(),
-        # with several processes, each epoch's last portion is filled up with rows from its beginning
+        # With several processes, the sampler fills each epoch's last batch with rows from its beginning.
         "rows_repeated_per_epoch": -kept % at_once if state.num_processes > 1 else 0,
     }
 
 
 def _checkpoint(task: Task, key: str) -> Path | None:
-    """Where to go on from; decided by the main process for all."""
+    """The checkpoint to resume from, if any; other checkpoints are removed."""
 
+    # Decided by the main process for all: two that disagreed would train different steps.
     def find() -> Path | None:
         checkpoints = task.work / "checkpoints"
         found = last_whole(checkpoints, key) if task.config.resume == "checkpoint" else None
@@ -211,21 +214,11 @@ def _checkpoint(task: Task, key: str) -> Path | None:
     return on_main(find)
 
 
-def _tokenizer(folder: Path) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if not tokenizer.chat_template:
-        raise TrainingError(
-            f"{folder.name}: its tokenizer has no chat template, so that conversations cannot be written as tokens; "
-            "start from a chat model, or put a chat_template.jinja into the folder"
-        )
-    return tokenizer
-
-
-def _tell(step: Step, collected: Rows, preflight: Preflight) -> None:
+def _tell(method: Method, collected: TrainingRows, preflight: Preflight) -> None:
     dropped = _added(collected.dropped, preflight.dropped)
     without = f" ({', '.join(f'{n} {reason}' for reason, n in sorted(dropped.items()))})" if dropped else ""
     say(
-        f"{step.name}: {collected.n_in} {step.unit}s, {preflight.kept} to train on{without}; "
+        f"{method.name}: {collected.n_in} {method.unit}s, {preflight.kept} to train on{without}; "
         f"{sum(preflight.truncated.values())} cut, longest {preflight.longest} of {preflight.limit} tokens, "
         f"{preflight.answer_tokens} target tokens of {preflight.tokens}"
     )
@@ -243,7 +236,7 @@ def _peak_memory_bytes() -> dict[str, int]:
 
 
 def _quiet() -> None:
-    """One bar of ours instead of a wall of theirs; errors still come through."""
+    """Hide the libraries' bars and warnings, keep their errors: this package shows one bar."""
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

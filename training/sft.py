@@ -1,9 +1,9 @@
-"""SFT: fine-tune a model on IFT and EFT rows with TRL, loss on the target's tokens only (paper section 2.1).
+"""SFT: fine-tunes a model on IFT and EFT rows with TRL, loss on the target's tokens only (paper section 2.1).
 
     python -P -m selfreward.training.sft --model M0 --data IFT --data EFT --out M1 --work WORK --config params.json
     accelerate launch --config_file training/accelerate/cpu2.yaml -m selfreward.training.sft --model …
 
-A process of its own, so that its memory is free again afterwards. Parameters are `selfreward.config.training.SftConfig`.
+Runs in its own process, so that its memory is freed. Parameters: `selfreward.config.training.SftConfig`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from selfreward.training.process import main
 if TYPE_CHECKING:
     from selfreward.training.data import Row
     from selfreward.training.preflight import Checked
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
 
-def step() -> Step:
-    """SFT as `selfreward.training.run` knows it: which rows, which of their columns are answers, which trainer."""
+def method() -> Method:
+    """SFT for `selfreward.training.run`: its rows, the columns that hold answers, its trainer."""
     from selfreward.training.data import sft_rows
-    from selfreward.training.run import Step
+    from selfreward.training.run import Method
 
-    return Step("sft", _encode, sft_rows, ("completion",), "row", _trainer)
+    return Method("sft", _encode, sft_rows, ("completion",), "row", _trainer)
 
 
 def _encode(checked: Checked) -> Row:
-    """The preflight's tokens, which TRL takes as they are; the loss is on the completion only."""
+    # The preflight's tokens, which TRL takes as they are: tokenizing again could split a row differently.
     (side,) = checked.sides
     return {
         "input_ids": side.prompt + side.answer,
@@ -44,4 +44,4 @@ def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str
 
 
 if __name__ == "__main__":
-    sys.exit(main("sft", SftConfig, step))
+    sys.exit(main("sft", SftConfig, method))

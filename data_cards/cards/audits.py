@@ -76,8 +76,10 @@ class Audits:
 def audit_run(run: Run, gated: bool = True) -> Audits:
     """Run every audit; GateError, before anything is sent, where one fails or breaks and `gated`."""
     from selfreward.judging.audits.runner import run_audits
+    from selfreward.summary.settings import settings_of
 
-    report = run_audits(run, save=False)
+    config = settings_of(run.path, {name: run.current(name) for name in run.names()}).config
+    report = run_audits(run, save=False, thresholds=config.gate_thresholds if config else None)
     bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
     if bad and gated:
         names = ", ".join(f"{result.name} ({result.reason or result.verdict})" for result in bad)

@@ -18,6 +18,7 @@ from selfreward.store.run import Run, is_model, text_input
 from selfreward.store.version import Version
 from selfreward.summary.facts import Summary, summarize
 from selfreward.summary.settings import Settings
+from selfreward.tables import BY_KIND, DatasetName, kind_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ class DatasetFacts:
     @property
     def kind(self) -> str:
         """`pairs` of `iter1/pairs`."""
-        return self.name.rpartition("/")[2]
+        return kind_of(self.name) or self.name
+
+    @property
+    def each_row(self) -> str:
+        """What a row is; a dash for a dataset of the user's own."""
+        dataset = BY_KIND.get(self.kind)
+        return dataset.each_row if dataset else "–"
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple
     """
     from selfreward.judging.prompts.templates import RANGES, load_template
 
-    judged = [version for name, version in versions.items() if name.endswith("/judgements")]
+    judged = [version for name, version in versions.items() if kind_of(name) == "judgements"]
     hashes = [
         v.manifest["inputs"]["template"]["content_sha256"]
         for v in judged
@@ -177,12 +184,15 @@ def _generators(versions: Sequence[Version]) -> list[str]:
     columns = {"prompts": "generator", "candidates": "model", "judgements": "judge"}
     found: set[str] = set()
     for kind, column in columns.items():
-        found |= set(_distinct((v for v in versions if v.name.endswith(f"/{kind}")), column))
+        found |= set(_distinct((v for v in versions if kind_of(v.name) == kind), column))
     return sorted(found)
 
 
 def _sample(versions: Mapping[str, Version], number: int) -> dict[str, str] | None:
-    pairs, judgements = versions.get(f"iter{number}/pairs"), versions.get(f"iter{number}/judgements")
+    pairs, judgements = (
+        versions.get(str(DatasetName("pairs", number))),
+        versions.get(str(DatasetName("judgements", number))),
+    )
     if pairs is None or pairs.n_rows == 0:
         return None
     pair = pairs.table().slice(0, 1).to_pylist()[0]

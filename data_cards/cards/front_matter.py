@@ -16,6 +16,7 @@ from selfreward.data_cards.tree.parquet import DatasetFiles
 from selfreward.errors import StoreError
 from selfreward.notes import JsonObject
 from selfreward.summary.facts import Judge, WinRate
+from selfreward.tables import kind_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +70,7 @@ def _configs(datasets: Sequence[DatasetFiles]) -> dict[str, JsonObject]:
         for data in datasets
     }
     pairs = sorted(
-        (data.name for data in datasets if data.name.endswith("/pairs")), key=lambda n: (len(n), n)
+        (data.name for data in datasets if kind_of(data.name) == "pairs"), key=lambda n: (len(n), n)
     )
     first = config_name(pairs[-1]) if pairs else next(iter(configs))
     if first != "default":

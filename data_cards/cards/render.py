@@ -28,6 +28,7 @@ from selfreward.data_cards.tree.parquet import DatasetFiles
 from selfreward.notes import TrainingNotes
 from selfreward.store.version import Version
 from selfreward.summary.facts import Judge, WinRate
+from selfreward.tables import DatasetName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -145,7 +146,7 @@ def _facts_of(facts: RunFacts, version: Version, judge: Judge | None, rate: WinR
     summary = replace(
         facts.summary,
         outdated={name: why for name, why in facts.summary.outdated.items() if name in mine},
-        iterations=[i for i in facts.summary.iterations if f"iter{i.number}/pairs" in inputs],
+        iterations=[i for i in facts.summary.iterations if str(DatasetName("pairs", i.number)) in inputs],
         judges=[judge] if judge else [],
         win_rates=[rate] if rate else [],
     )

@@ -23,8 +23,8 @@ from selfreward.data_cards.tree.layout import DEFAULT_SPLIT, REJECTED_SPLIT, RUN
 from selfreward.errors import DamagedError, InputError
 from selfreward.store import foreign
 from selfreward.store.contenthash import content_sha256
-from selfreward.store.names import DatasetName
 from selfreward.store.version import Version, file_sha256
+from selfreward.tables import DatasetName
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,8 @@ everything else from the denominator without a word. Here a row without a usable
 `preference=None` and a status, and the count stands in the result. `output_1` and `output_2` may be left out.
 
 Refused, with the count and the first offender: annotations of another judge or another model mixed in, of
-other prompts, of other answers than those in the outputs file, and a prompt annotated twice.
+other prompts, of other answers than those in the outputs file, a prompt annotated twice, and a preference that is
+text, true or false.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def verdicts_from_rows(
     numbered, judge, notes = _one_judge(numbered, source, annotator)
     _refuse_foreign(numbered, source, references)
     notes += _check_names(numbered, source, references, outputs)
+    _refuse_other_types(numbered, source)
     legacy, verdicts = 0, {}
     for _, row in numbered:
         legacy += row.get("preference") == 0 and not isinstance(row.get("preference"), bool)
@@ -126,6 +128,16 @@ def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> Non
         seen.add(instruction)
     repeated.refuse(source, "annotating an instruction a second time; keep one verdict to each")
     foreign.refuse(source, f"annotating an instruction that {references.source} does not have")
+
+
+def _refuse_other_types(numbered: Numbered, source: str) -> None:
+    """A judge gives a number or nothing; "1" or true was made by a program, and one such row means that many are."""
+    other = Offenders()
+    for number, row in numbered:
+        value = row.get("preference")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            other.add(number, row["instruction"])
+    other.refuse(source, "whose preference is no number; expected a number from 1 to 2, or null")
 
 
 def _check_names(numbered: Numbered, source: str, references: Answers, outputs: Answers) -> list[str]:

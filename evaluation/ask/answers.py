@@ -115,10 +115,10 @@ class ModelAccess:
             text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
         else:
             text = json.dumps(list(rows), indent=1, ensure_ascii=False, allow_nan=False)
-        return write_text(self.out / name, text)
+        return replace_text(self.out / name, text)
 
 
-def write_text(path: Path, text: str) -> Path:
+def replace_text(path: Path, text: str) -> Path:
     """Write a file whole, in a folder that is made if need be."""
     durable.make_folder(path.parent)
     durable.replace_file(path, text.encode())

@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from selfreward.engines.references import ModelRef
 from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
-from selfreward.evaluation.ask.answers import ModelAccess, write_text
+from selfreward.evaluation.ask.answers import ModelAccess, replace_text
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
 from selfreward.progress import say
@@ -172,7 +172,7 @@ class Nlp(Measure[NlpResult, NlpResult]):
             model = model or _open(self, ref)
             score = _measure(library, model, self, benchmark)
             if score.reason is None:
-                write_text(path, json.dumps(asdict(score), indent=1))
+                replace_text(path, json.dumps(asdict(score), indent=1))
             scores.append(score)
         return NlpResult(ref.name, tuple(scores), self.limit)
 

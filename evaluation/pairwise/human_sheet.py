@@ -26,7 +26,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from selfreward.errors import InputError, UsageError
-from selfreward.evaluation.ask.answers import ModelAccess, greedy, write_text
+from selfreward.evaluation.ask.answers import ModelAccess, greedy, replace_text
 from selfreward.evaluation.ask.files import Answers
 from selfreward.evaluation.measure import (
     ModelName,
@@ -171,11 +171,11 @@ def export_sheets(
             f"{key_path}: is the key of another export, and without it its sheets cannot be read; choose another --out"
         )
     paths = tuple(
-        write_text(out / f"sheet-{number}.csv", "\ufeff" + text)
+        replace_text(out / f"sheet-{number}.csv", "\ufeff" + text)
         for number, text in enumerate(sheets, start=1)
     )
-    write_text(out / "instructions.txt", INSTRUCTIONS)
-    return HumanSheets(write_text(key_path, content), paths, key)
+    replace_text(out / "instructions.txt", INSTRUCTIONS)
+    return HumanSheets(replace_text(key_path, content), paths, key)
 
 
 def read_key(path: Path) -> SheetKey:

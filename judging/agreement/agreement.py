@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agreement",
-    "Counts",
+    "Coverage",
     "Measures",
     "format_agreement",
     "join_rows",
@@ -84,7 +84,7 @@ TREATMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class Coverage:
     """What the measures are over. `n_pairs` = tied by people + right + tied + wrong + unscored."""
 
     n_rows: int
@@ -124,7 +124,7 @@ class Measures:
 class Agreement:
     """All of it; None where a column was not there (lengths, samples)."""
 
-    counts: Counts
+    counts: Coverage
     judge: Measures
     judge_unscored_wrong: Measures
     longest: Measures | None
@@ -146,6 +146,9 @@ class Agreement:
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, numbers, text and None, for `--json`."""
         return asdict(self)
+
+    def __str__(self) -> str:
+        return format_agreement(self)
 
 
 def measure_agreement(
@@ -237,11 +240,11 @@ def _self_consistency(columns: Columns, resampler: Resampler) -> SelfConsistency
     return self_consistency(columns["scores"], prompt_codes(columns), resampler)
 
 
-def _counts(ratings: Ratings, ordered: Ratings) -> Counts:
+def _counts(ratings: Ratings, ordered: Ratings) -> Coverage:
     by_outcome = outcomes(ordered, ordered.score)
     right, tied, wrong, unscored = (int(outcome.sum()) for outcome in by_outcome)
     size = np.bincount(ratings.prompt)
-    return Counts(
+    return Coverage(
         n_rows=ratings.prompt.size,
         n_scored=int(np.sum(~np.isnan(ratings.score))),
         n_unscored=int(np.sum(np.isnan(ratings.score))),

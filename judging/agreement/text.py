@@ -13,7 +13,7 @@ from selfreward.statistics import Figure
 from selfreward.summary.paper import paper_value
 
 if TYPE_CHECKING:
-    from selfreward.judging.agreement.agreement import Agreement, Counts, Measures
+    from selfreward.judging.agreement.agreement import Agreement, Coverage, Measures
     from selfreward.statistics import SelfConsistency
 
 _LABELS = {
@@ -35,7 +35,7 @@ def format_agreement(agreement: Agreement) -> str:
     return "\n\n".join(parts)
 
 
-def _coverage(counts: Counts) -> str:
+def _coverage(counts: Coverage) -> str:
     ordered = counts.n_pairs - counts.n_pairs_human_tied
     both = ordered - counts.n_pairs_unscored
     left_out = (

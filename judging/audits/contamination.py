@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfreward.judging.audits.tables import AuditData, Unavailable
+from selfreward.judging.audits.data import AuditData, Unavailable
 from selfreward.similarity.evaluation_sets import read_prompts
 from selfreward.similarity.overlap import EvaluationIndex
 from selfreward.similarity.rouge import THRESHOLD

@@ -28,9 +28,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from selfreward.errors import InputError, UsageError
+from selfreward.tables import Severity
 
 BUILT_IN = Path(__file__).parent / "checks"
 GROUPS = ("contract", "judge", "data", "training")
@@ -49,7 +49,7 @@ class Audit:
     name: str
     group: str
     protects_from: str
-    severity: Literal["fail", "warn"]
+    severity: Severity
     threshold: float
     at_most: bool
     """Whether a figure above the threshold offends; else one below it does."""

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import GateError, StoreError, UsageError
+from selfreward.judging.audits.data import AuditData, Unavailable
 from selfreward.judging.audits.pack import Audit, choose, load_pack
-from selfreward.judging.audits.tables import PROVIDED, AuditData, Unavailable
+from selfreward.judging.audits.tables import PROVIDED
 from selfreward.sql.queries import read_stream
 from selfreward.sql.views import VERSIONS, OpenRun
 from selfreward.steps.status import outdated_lines, outdated_versions
-from selfreward.store.names import DatasetName
 from selfreward.store.run import Counts, Recipe, Run, is_model, text_input
+from selfreward.tables import AuditVerdict, DatasetName, OffendingRow, Severity, to_table
 from selfreward.text import one_line
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class AuditResult:
 
     name: str
     group: str
-    severity: str
-    verdict: str
+    severity: Severity
+    verdict: AuditVerdict
     figure: float | None
     threshold: float
     at_most: bool
@@ -125,10 +126,10 @@ def run_audits(
     """
     started = time.monotonic()
     audits = choose(load_pack(pack), checks)
-    limits = _thresholds(audits, thresholds or {})
+    limits = thresholds_of(audits, thresholds or {})
     with OpenRun(run.path, threads, memory_limit) as opened:
         _restrict(opened, iteration)
-        data = AuditData(opened, iteration, tuple(against))
+        data = AuditData(opened, PROVIDED, iteration, tuple(against))
         results = [_run_one(data, audit, limits[audit.name]) for audit in audits]
         # Older rows beside newer inputs break checks that neither would break alone.
         outdated = outdated_versions({name: run.current(name) for name in run.names()})
@@ -143,19 +144,20 @@ def run_audits(
             return replace(report, not_saved=str(error))
 
 
-def gate(run: Run, iteration: int, stage: str) -> AuditReport:
+def gate(run: Run, iteration: int, stage: str, thresholds: Mapping[str, float] | None = None) -> AuditReport:
     """Refuse to go on to `stage` (training, publishing) on data that fails: GateError names the checks.
 
     Iteration 0 is what comes before the first: ift and eft. An audit that breaks refuses, too: it protects nobody.
     """
-    report = run_audits(run, iteration=iteration, save=False)
+    report = run_audits(run, iteration=iteration, save=False, thresholds=thresholds)
     bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
     if bad:
         told = "; ".join(_sentence(result) for result in bad[:5])
         more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise GateError(
             f"{stage}, iteration {iteration}: {len(bad)} of {len(report.results)} audits do not pass: {told}{more}. "
-            f"`selfreward audit {run.path}` saves the rows; --no-gate goes on regardless and records that it did"
+            f"`selfreward audit {run.path}` saves the rows; gate_thresholds in the configuration sets another limit for one audit, --no-gate goes on "
+            "regardless, and both are recorded"
         )
     return report
 
@@ -167,11 +169,14 @@ def _sentence(result: AuditResult) -> str:
     return f"{result.name} ({result.figure_of}: {result.figure_text or '-'}, expected {limit})"
 
 
-def _thresholds(audits: Sequence[Audit], given: Mapping[str, float]) -> dict[str, float]:
+def thresholds_of(
+    audits: Sequence[Audit], given: Mapping[str, float], where: str = "--threshold "
+) -> dict[str, float]:
+    """The limit of each audit; UsageError for a name that is none of theirs."""
     limits = {audit.name: audit.threshold for audit in audits}
     for name, value in given.items():
         if name not in limits:
-            raise UsageError(f"--threshold {name}={value:g}: no such audit; known: {', '.join(limits)}")
+            raise UsageError(f"{where}{name}={value:g}: no such audit; known: {', '.join(limits)}")
         limits[name] = float(value)
     return limits
 
@@ -327,39 +332,28 @@ def _save(
 
 
 def _table(report: AuditReport) -> pa.Table:
-    import pyarrow as pa
-
-    columns = {"audit": pa.string(), "severity": pa.string(), "verdict": pa.string(), "figure": pa.float64(),
-               "threshold": pa.float64(), "dataset": pa.string(), "iteration": pa.int64(), "id": pa.string(),
-               "detail": pa.string()}  # fmt: skip
-    rows = [
-        {
-            "audit": result.name,
-            "severity": result.severity,
-            "verdict": result.verdict,
-            "figure": result.figure,
-            "threshold": result.threshold,
-            **_saved_row(row),
-        }
-        for result in report.results
-        for row in result.rows
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(columns.items())))
+    rows = (_offending_row(result, row) for result in report.results for row in result.rows)
+    return to_table(rows, OffendingRow)
 
 
-def _saved_row(row: dict[str, Any]) -> dict[str, Any]:
+def _offending_row(result: AuditResult, row: Mapping[str, object]) -> OffendingRow:
     """`dataset`, `iteration` and `id` as columns, the rest as JSON; long texts are cut, visibly."""
     rest = {key: value for key, value in row.items() if key not in ("dataset", "iteration", "id")}
     iteration = row.get("iteration")
     if not isinstance(iteration, int):
         rest |= {} if iteration is None else {"iteration": iteration}
         iteration = None
-    return {
-        "dataset": _text(row.get("dataset")),
-        "iteration": iteration,
-        "id": _text(row.get("id")),
-        "detail": json.dumps({k: _shortened(v) for k, v in rest.items()}, ensure_ascii=False, default=str),
-    }
+    return OffendingRow(
+        audit=result.name,
+        severity=result.severity,
+        verdict=result.verdict,
+        figure=result.figure,
+        threshold=result.threshold,
+        dataset=_text(row.get("dataset")),
+        iteration=iteration,
+        id=_text(row.get("id")),
+        detail=json.dumps({k: _shortened(v) for k, v in rest.items()}, ensure_ascii=False, default=str),
+    )
 
 
 def _text(value: Any) -> str | None:

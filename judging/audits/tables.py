@@ -5,6 +5,7 @@
 | `configured` | one: `lang`, `seed`, `min_score`, `max_score`, from the run's configuration (else the defaults) |
 | `expected_counts` | `iteration`, `n_candidates` a prompt, `n_judgements` a candidate; from the manifests, NULL if unsaid |
 | `other_iterations` | `dataset`, `iteration`, `n_rows` that say another iteration than the dataset's name does |
+| `repeated_keys` | `dataset`, `iteration`, `id`, `n` of rows that share the key of their dataset (selfreward/tables/datasets.py) |
 | `null_cells` | `dataset`, `iteration`, `id`, `column_name` of cells that are NULL and may not be |
 | `training_texts` | every text that enters training: `dataset`, `iteration`, `id`, `part`, `text` |
 | `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` tells them apart |
@@ -15,123 +16,28 @@ none: `told_score` and `score`, `finish_reason`, `other_prompt`, `other_text` (t
 | `contamination` | `dataset`, `iteration`, `id`, `part`, `kind`, `evaluation_id`, `evaluation_dataset`, `rouge_l`, `text` |
 | `prompt_words` | `dataset`, `iteration`, `id`, `unknown_share` of the words, `text`: ift and the kept prompts |
 | `near_duplicates` | `dataset`, `iteration`, `id`, `part`, `similarity`, `other_dataset`, `other_id` |
-| `token_counts`, `template_facts`, `special_tokens` | what the trainer's tokenizer makes of the rows (audit_tokens.py) |
+| `token_counts`, `template_facts`, `special_tokens` | what the trainer's tokenizer makes of the rows (judging/audits/tokens.py) |
 
 A sample is drawn by a hash of the row's id and the run's seed, so that it is the same in every run of the audit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.exchange.importing import KEYS, ROW_CLASSES
-from selfreward.sql.queries import quoted
-from selfreward.sql.views import VERSIONS, OpenRun
-from selfreward.store.names import DatasetName
-from selfreward.tables import arrow_schema, required_columns
+from selfreward.judging.audits.contamination import contamination
+from selfreward.judging.audits.data import AuditData, Provided, Unavailable
+from selfreward.judging.audits.near import near_duplicates
+from selfreward.judging.audits.tokens import special_tokens, template_facts, token_counts
+from selfreward.judging.audits.unknown import prompt_words
+from selfreward.sql.views import VERSIONS
+from selfreward.tables import BY_KIND, DATASETS, DatasetName, required_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfreward.config.run import RunConfig
-
-SAMPLE_ROWS = 20_000
 _HIGHEST = (1 << 64) - 1
 """Of DuckDB's hashes."""
-
-
-class Unavailable(Exception):
-    """A table cannot be made for this run; the message is the reason for which audits are skipped."""
-
-
-@dataclass
-class AuditData:
-    """A run under audit: its views, the configuration it was made with, and the tables made so far."""
-
-    run: OpenRun
-    iteration: int | None = None
-    """None looks at everything; k at the datasets up to iteration k."""
-    against: tuple[Path, ...] = ()
-    """Evaluation files beside the configured ones."""
-    sample_rows: int = SAMPLE_ROWS
-    notes: list[str] = field(default_factory=list)
-    """What was looked at, where it was not everything."""
-    _made: set[str] = field(default_factory=set)
-    _refused: dict[str, Exception] = field(default_factory=dict)
-
-    @property
-    def connection(self) -> Any:
-        """DuckDB, with the tables that `need` made."""
-        return self.run.bare_connection
-
-    @cached_property
-    def config(self) -> RunConfig:
-        """The run's configuration; the defaults where it has none (imported data)."""
-        from selfreward.config.run import RunConfig, load_config
-
-        path = self.run.run.path / "config.yaml"
-        return load_config(path) if path.is_file() else RunConfig()
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """M0's tokenizer, loaded once."""
-        from selfreward.judging.audits.tokens import load_tokenizer
-
-        return load_tokenizer(self)
-
-    def has(self, name: str) -> bool:
-        """Whether the run has rows of a dataset (or a table can be made)."""
-        return name in PROVIDED or name == VERSIONS or bool(self.run.datasets(name))
-
-    def need(self, names: Iterable[str]) -> None:
-        """Make views and tables; datasets that the run lacks are empty. Unavailable says why one cannot be made."""
-        for name in names:
-            if name in self._made:
-                continue
-            if name in self._refused:
-                raise self._refused[name]
-            if name in PROVIDED:
-                made = self._make(name)
-                if made is not None:
-                    self.connection.register(name, made)
-            elif self.run.datasets(name) or name == VERSIONS:
-                self.run.load([name])
-            elif name in ROW_CLASSES:
-                self.connection.register(name, arrow_schema(ROW_CLASSES[name]).empty_table())
-            else:
-                raise Unavailable(f"the run has no {name}")
-            self._made.add(name)
-
-    def _make(self, name: str) -> pa.Table | None:
-        """A provided table; what could not be made for one audit is not tried again for the next."""
-        try:
-            self.need(PROVIDED[name].uses)
-            return PROVIDED[name].make(self)
-        except Exception as error:
-            self._refused[name] = error
-            raise
-
-    def create(self, name: str, query: str, as_view: bool = False) -> None:
-        """A temporary table (rows are copied) or view from SQL."""
-        kind = "VIEW" if as_view else "TABLE"
-        self.connection.execute(f"CREATE OR REPLACE TEMP {kind} {quoted(name)} AS {query}")
-
-    def count(self, query: str) -> int:
-        """How many rows a query has."""
-        ((n,),) = self.connection.execute(f"SELECT count(*) FROM ({query})").fetchall()
-        return int(n)
-
-
-@dataclass(frozen=True)
-class Provided:
-    """A table that can be made: from which datasets and tables, and how (returning it, or creating it in SQL)."""
-
-    uses: tuple[str, ...]
-    make: Callable[[AuditData], pa.Table | None]
 
 
 def _configured(data: AuditData) -> pa.Table:
@@ -155,31 +61,45 @@ def _expected_counts(data: AuditData) -> None:
     )
 
 
+def _require_datasets(data: AuditData) -> None:
+    if not any(data.has(kind) for kind in BY_KIND):
+        raise Unavailable(f"the run has no {', '.join(BY_KIND)}")
+
+
 def _null_cells(data: AuditData) -> pa.Table:
     """Arrow knows how many NULLs a column has; ids are looked up only where there are any."""
     import pyarrow as pa
 
     rows: list[dict[str, Any]] = []
+    _require_datasets(data)
     for name in data.run.names():
         dataset = DatasetName.parse(name)
-        kind = dataset.kind
-        if kind not in ROW_CLASSES:
+        if dataset.dataset is None:
             continue
-        table = data.run.table(name)
-        for column in sorted(required_columns(ROW_CLASSES[kind]) & set(table.column_names)):
+        table, (id_column, *_) = data.run.table(name), dataset.dataset.key
+        place = {"dataset": dataset.kind, "iteration": dataset.iteration}
+        for column in sorted(required_columns(dataset.dataset.row) & set(table.column_names)):
             if table[column].null_count:
-                ids = table[KEYS.get(kind, column)].filter(table[column].is_null())
-                rows += [
-                    {
-                        "dataset": kind,
-                        "iteration": dataset.iteration,
-                        "id": id,
-                        "column_name": column,
-                    }
-                    for id in ids.to_pylist()
-                ]
+                ids = table[id_column].filter(table[column].is_null())
+                rows += [{**place, "id": id, "column_name": column} for id in ids.to_pylist()]
     schema = {"dataset": pa.string(), "iteration": pa.int64(), "id": pa.string(), "column_name": pa.string()}
     return pa.Table.from_pylist(rows, schema=pa.schema(list(schema.items())))
+
+
+def _repeated_keys(data: AuditData) -> None:
+    """Counting hashes, which is cheaper than counting keys, says which keys can occur twice; those are counted."""
+    queries = []
+    _require_datasets(data)
+    for dataset in (dataset for dataset in DATASETS if dataset.key):
+        iteration = "iteration" if dataset.per_iteration else "NULL::BIGINT"
+        key = ", ".join((*(("iteration",) if dataset.per_iteration else ()), *dataset.key))
+        kind, hashed = dataset.kind, f"hash({key})"
+        queries.append(
+            f"""SELECT '{kind}' AS dataset, {iteration} AS iteration, {dataset.key[0]} AS id, count(*) AS n FROM {kind}
+            WHERE {hashed} IN (SELECT {hashed} AS key FROM {kind} GROUP BY key HAVING count(*) > 1)
+            GROUP BY {key} HAVING n > 1"""
+        )
+    data.create("repeated_keys", "\nUNION ALL ".join(queries))
 
 
 def _other_iterations(data: AuditData) -> pa.Table:
@@ -279,56 +199,21 @@ def _judgement_sample(data: AuditData) -> None:
     data.notes.append(f"texts of judgements: {min(n, n_all):,} of {n_all:,} (by hash, seed {seed})")
 
 
-def _contamination(data: AuditData) -> pa.Table:
-    from selfreward.judging.audits.contamination import contamination
-
-    return contamination(data)
-
-
-def _prompt_words(data: AuditData) -> pa.Table:
-    from selfreward.judging.audits.unknown import prompt_words
-
-    return prompt_words(data)
-
-
-def _near_duplicates(data: AuditData) -> pa.Table:
-    from selfreward.judging.audits.near import near_duplicates
-
-    return near_duplicates(data)
-
-
-def _token_counts(data: AuditData) -> pa.Table:
-    from selfreward.judging.audits.tokens import token_counts
-
-    return token_counts(data)
-
-
-def _template_facts(data: AuditData) -> pa.Table:
-    from selfreward.judging.audits.tokens import template_facts
-
-    return template_facts(data)
-
-
-def _special_tokens(data: AuditData) -> pa.Table:
-    from selfreward.judging.audits.tokens import special_tokens
-
-    return special_tokens(data)
-
-
 PROVIDED: dict[str, Provided] = {
     "configured": Provided((), _configured),
     "expected_counts": Provided((VERSIONS,), _expected_counts),
     "null_cells": Provided((), _null_cells),
+    "repeated_keys": Provided(tuple(dataset.kind for dataset in DATASETS if dataset.key), _repeated_keys),
     "other_iterations": Provided((), _other_iterations),
     "training_texts": Provided(("ift", "eft", "pairs"), _training_texts),
     "texts": Provided(("training_texts", "candidates", "prompts"), _texts),
     "judged": Provided(("judgements",), _judged),
     "pair_sides": Provided(("pairs", "candidates", "scores"), _pair_sides),
     "judgement_sample": Provided(("judgements",), _judgement_sample),
-    "contamination": Provided(("training_texts", "eft"), _contamination),
-    "prompt_words": Provided(("ift", "prompts"), _prompt_words),
-    "near_duplicates": Provided(("training_texts",), _near_duplicates),
-    "token_counts": Provided(("ift", "eft", "pairs"), _token_counts),
-    "template_facts": Provided((), _template_facts),
-    "special_tokens": Provided((), _special_tokens),
+    "contamination": Provided(("training_texts", "eft"), contamination),
+    "prompt_words": Provided(("ift", "prompts"), prompt_words),
+    "near_duplicates": Provided(("training_texts",), near_duplicates),
+    "token_counts": Provided(("ift", "eft", "pairs"), token_counts),
+    "template_facts": Provided((), template_facts),
+    "special_tokens": Provided((), special_tokens),
 }

@@ -9,14 +9,14 @@ on length. Nothing is downloaded: without the tokenizer on this machine these au
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.engines.registry import parse_model_string
-from selfreward.errors import SelfrewardError
-from selfreward.judging.audits.tables import AuditData, Unavailable
-from selfreward.models.folder import max_context
+from selfreward.errors import EngineError, SelfrewardError
+from selfreward.judging.audits.data import AuditData, Unavailable
+from selfreward.models.folder import token_limit
+from selfreward.models.tokenizer import chat_ids, is_doubled, load_tokenizer
 from selfreward.text import one_line
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def token_counts(data: AuditData) -> pa.Table:
     `outcome` is what the trainer would do: `fits`, `truncated`, `dropped` (the prompt leaves no room). `n_rows` is how
     many rows of that dataset and iteration there are, so that shares can be computed.
     """
-    tokenizer = data.tokenizer
+    tokenizer = _tokenizer(data)
     overhead = _overhead(tokenizer) + _SLACK
     rows: list[dict[str, Any]] = []
     for dataset in _SIDES:
@@ -63,7 +63,7 @@ def token_counts(data: AuditData) -> pa.Table:
 
 def template_facts(data: AuditData) -> pa.Table:
     """One row: `model`, `keeps_system` (a system turn's text survives the chat template), `error` if it refuses one."""
-    tokenizer = data.tokenizer
+    tokenizer = _tokenizer(data)
     messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "Hello."}]
     try:
         keeps = _MARK in tokenizer.apply_chat_template(messages, tokenize=False)
@@ -76,26 +76,18 @@ def template_facts(data: AuditData) -> pa.Table:
 
 def special_tokens(data: AuditData) -> pa.Table:
     """The tokenizer's special tokens: user text that spells one becomes that token."""
-    rows = [{"token": token} for token in sorted(set(data.tokenizer.all_special_tokens)) if len(token) > 2]
+    rows = [{"token": token} for token in sorted(set(_tokenizer(data).all_special_tokens)) if len(token) > 2]
     return _table(rows, strings=("token",), integers=(), flags=())
 
 
-def load_tokenizer(data: AuditData) -> Any:
-    """M0's tokenizer; Unavailable where it is not on this machine or has no chat template."""
-    folder = _folder(data)
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # the tokenizer's files are the model's author's; the library raises what it likes
-        raise Unavailable(
-            f"the tokenizer of {data.config.model} cannot be loaded: {one_line(error)}"
-        ) from error
-    if tokenizer.chat_template is None:
-        raise Unavailable(f"the tokenizer of {data.config.model} has no chat template")
-    return tokenizer
+def _tokenizer(data: AuditData) -> Any:
+    """M0's tokenizer, loaded once; Unavailable where it is not on this machine or has no chat template."""
+    if "tokenizer" not in data.kept:
+        try:
+            data.kept["tokenizer"] = load_tokenizer(_folder(data))
+        except EngineError as error:
+            raise Unavailable(str(error)) from error
+    return data.kept["tokenizer"]
 
 
 def _folder(data: AuditData) -> Path:
@@ -122,8 +114,7 @@ def _folder(data: AuditData) -> Path:
 def _limit(data: AuditData, dataset: str) -> int | None:
     """Tokens a row may have: the configured length, else the model's context."""
     config = data.config.dpo if dataset == "pairs" else data.config.sft
-    path = _folder(data) / "config.json"
-    return config.max_length or (max_context(path.parent) if path.is_file() else None)
+    return token_limit(_folder(data), config.max_length, "max_length")
 
 
 def _overhead(tokenizer: Any) -> int:
@@ -133,14 +124,11 @@ def _overhead(tokenizer: Any) -> int:
 
 def _ids(tokenizer: Any, messages: list[dict[str, str]], ask: bool = False) -> list[int]:
     try:
-        ids: list[int] = tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=True, add_generation_prompt=ask
-        )["input_ids"]
+        return chat_ids(tokenizer, messages, answering=ask)
     except Exception as error:  # a template is a program of the model's author; it raises what it likes
         raise Unavailable(
             f"the chat template refuses a row: {type(error).__name__}: {one_line(error)}"
         ) from error
-    return ids
 
 
 def _chosen_rows(data: AuditData, dataset: str, limit: int | None, overhead: int) -> list[dict[str, Any]]:
@@ -193,18 +181,14 @@ def _count(tokenizer: Any, dataset: str, row: dict[str, Any], limit: int | None)
         "n_tokens": longest,
         "n_prompt_tokens": n_prompt,
         "outcome": outcome,
-        "doubled_begin": any(_doubled(side, bos) for side in sides),
-        "doubled_end": any(_doubled(side[n_prompt:], eos) for side in sides),
+        "doubled_begin": any(is_doubled(side, bos) for side in sides),
+        "doubled_end": any(is_doubled(side[n_prompt:], eos) for side in sides),
         "without_end": any(eos not in side[n_prompt:] for side in sides),
     }
 
 
 def _turn(role: str, text: str | None) -> list[dict[str, str]]:
     return [{"role": role, "content": text or ""}]
-
-
-def _doubled(ids: list[int], token: int | None) -> bool:
-    return any(first == second == token for first, second in pairwise(ids))
 
 
 def _table(

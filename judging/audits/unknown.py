@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfreward.judging.audits.tables import AuditData
+from selfreward.judging.audits.data import AuditData
 from selfreward.similarity.words import HashSet, Words, chunks, hash_words
 
 if TYPE_CHECKING:

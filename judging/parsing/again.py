@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
+from selfreward.store.recipe import contents
 
 if TYPE_CHECKING:
     from selfreward.store.recipe import Recipe
@@ -26,16 +27,12 @@ def read_alike(run: Run, recipe: Recipe, text: str, score: str) -> Version | Non
             isinstance(earlier, int)
             and earlier < PARSER_VERSION
             and manifest["builder"] == recipe.builder
-            and _contents(manifest["inputs"]) == _contents(recipe.inputs)
+            and contents(manifest["inputs"]) == contents(recipe.inputs)
             and params == {name: value for name, value in recipe.params.items() if name != "parser"}
             and _reads_alike(version, text, score, params["judging"])
         ):
             return version
     return None
-
-
-def _contents(inputs: dict[str, dict[str, str]]) -> dict[str, str | None]:
-    return {role: entry.get("content_sha256") or entry.get("sha256") for role, entry in inputs.items()}
 
 
 def _reads_alike(version: Version, text: str, score: str, scale: dict[str, float]) -> bool:

@@ -39,8 +39,8 @@ from selfreward.engines.base import FINISH_REASONS
 from selfreward.judging.parsing.json_scores import unfolded
 from selfreward.judging.parsing.quotations import HiddenSpans, is_quoted
 from selfreward.judging.parsing.statements import (
-    Range,
     Rank,
+    Scale,
     Statement,
     has_figure,
     is_unfinished,
@@ -98,7 +98,7 @@ def parse_score(
         return ParsedScore(None, "empty")
     cut_off = FINISH_REASONS.get(finish_reason.lower()) == "length"
     text = unfolded(_without_gaps(_lowered(completion)))
-    statement = _verdict(_statements(text, Range(minimum, maximum), cut_off=cut_off, bracketed=bracketed))
+    statement = _verdict(_statements(text, Scale(minimum, maximum), cut_off=cut_off, bracketed=bracketed))
     status = statement.status if statement else "no_score"
     if status == "no_score" and cut_off:
         status = "truncated"
@@ -142,7 +142,7 @@ def _verdict(statements: list[Statement]) -> Statement | None:
     return found[0] if found else None
 
 
-def _statements(text: str, scale: Range, *, cut_off: bool, bracketed: bool) -> list[Statement]:
+def _statements(text: str, scale: Scale, *, cut_off: bool, bracketed: bool) -> list[Statement]:
     """The judge's own statements, last first; where the text breaks off in one, that one alone, as `truncated`."""
     hidden = HiddenSpans(text)
     mentions = _Mentions(text, scale.maximum, bracketed=bracketed)
@@ -193,7 +193,7 @@ class _Mentions:
         self._reach |= dict.fromkeys(near, max(0, len(text) - WEAK_REACH_CHARS))
         self._positions = dict.fromkeys(self._reach, len(text))
 
-    def reader(self, word: str) -> Callable[[str, int, str, Range], Statement | None]:
+    def reader(self, word: str) -> Callable[[str, int, str, Scale], Statement | None]:
         """What reads the statement at a mention of `word`."""
         return self._readers.get(word, read_labelled)
 

@@ -32,7 +32,7 @@ LEAD_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class Scale:
     """The scores a judge may give, both ends included."""
 
     minimum: float
@@ -81,10 +81,10 @@ class _Figure:
     has_denominator: bool
 
 
-def read_labelled(text: str, start: int, word: str, scale: Range) -> Statement | None:
+def read_labelled(text: str, start: int, word: str, scale: Scale) -> Statement | None:
     """The statement whose label is the score word at `text[start:]`, or None where there is none.
 
-    >>> read_labelled("score: 4/5", 0, "score", Range(0, 5)).value
+    >>> read_labelled("score: 4/5", 0, "score", Scale(0, 5)).value
     4.0
     """
     end = start + len(word)
@@ -132,7 +132,7 @@ def _rank(before: str, word: str) -> Rank:
     return Rank.NAMED if words.NAMED.match(before) else Rank.REMARK
 
 
-def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement | None:
+def read_bracketed(text: str, start: int, word: str, scale: Scale) -> Statement | None:
     """`[[4]]`, the form that many judge prompts ask for: alone on its line, after a label, or in a sentence."""
     found = words.BRACKETED.match(text, start + len(word), start + WINDOW_CHARS)
     if found is None:
@@ -155,7 +155,7 @@ def read_bracketed(text: str, start: int, word: str, scale: Range) -> Statement 
     return Statement(status, value, found.start("number"), found.end(), True, rank)
 
 
-def read_over(text: str, start: int, word: str, scale: Range) -> Statement | None:
+def read_over(text: str, start: int, word: str, scale: Scale) -> Statement | None:
     """The statement that ends in a denominator, without the word score: `I'd give it a 4/5`, or a bare `4/5`.
 
     A figure over the maximum may count anything ("covers 4 out of 5 points"): only a first person who gives it,
@@ -176,7 +176,7 @@ def read_over(text: str, start: int, word: str, scale: Range) -> Statement | Non
     return Statement(_status(value, scale), value, number, start + len(word), True, rank)
 
 
-def read_boxed_last_line(text: str, scale: Range) -> Statement | None:
+def read_boxed_last_line(text: str, scale: Scale) -> Statement | None:
     """A last line that is nothing but `\\boxed{4}`, also in display math, as judges trained on mathematics end."""
     box = words.BOXED_LINE.search(text[-WINDOW_CHARS:])
     if box is None:
@@ -236,7 +236,7 @@ def _is_ascribed(text: str, start: int, before: str) -> bool:
     return bool(words.ASCRIBED.search(before[-LEAD_CHARS:])) and not words.ANNOUNCED.search(before)
 
 
-def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
+def _figure(window: str, label: re.Match[str], scale: Scale) -> _Figure | None:
     """What the digits of the label mean together with what follows them; None where they are no figure."""
     value, end = _value(label["number"]), label.end("number")
     if label["sign"] == "-":
@@ -265,13 +265,13 @@ def _figure(window: str, label: re.Match[str], scale: Range) -> _Figure | None:
     return _Figure(status, value, after_unit, complete, False)
 
 
-def _names_other_scale(label: re.Match[str], scale: Range) -> bool:
+def _names_other_scale(label: re.Match[str], scale: Scale) -> bool:
     """`Score out of 10: 4` is on another scale than the range's."""
     named = words.SCALE.search(label.string, label.start(), label.end("separator"))
     return named is not None and float(named["number"] or named["points"]) != scale.maximum
 
 
-def _status(value: float, scale: Range) -> Status:
+def _status(value: float, scale: Scale) -> Status:
     return "ok" if scale.minimum <= value <= scale.maximum else "out_of_range"
 
 

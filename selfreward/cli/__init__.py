@@ -98,8 +98,8 @@ def _log(verbose: bool, log_file: Path | None) -> None:
     )
 
 
-def main() -> None:
-    """Entry point of the `selfreward` command; the one place that turns errors into exit codes."""
+def main(command: typer.Typer | None = None, name: str = "selfreward") -> None:
+    """Entry point of the `selfreward` command (or of another); the one place that turns errors into exit codes."""
     spin_at_most(COMMAND)
     # bars of other libraries; ours say themselves whether they are shown
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -107,7 +107,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.stdout = _UntilThePipeBreaks(sys.stdout)
     try:
-        assemble()(args=arguments, prog_name="selfreward")
+        (command or assemble())(args=arguments, prog_name=name)
     except SelfrewardError as error:
         _fail(str(error), error.exit_code, debug, error)
     except Exception as error:  # the outermost boundary: whatever else went wrong is a bug, and said as one

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.output import Json, print_json
+from selfreward.cli.output import Json, Spreadsheet, print_json
 from selfreward.cli.runs import RunFolder
 
 
@@ -26,6 +26,7 @@ def sql(
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query from a file.")] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    spreadsheet: Spreadsheet = False,
     out: Annotated[
         Path | None, typer.Option(help="Write .parquet, .csv, .json, or .duckdb (every dataset as a table).")
     ] = None,
@@ -56,6 +57,7 @@ def sql(
                 format="json" if as_json else "csv" if as_csv else "table",
                 out=out,
                 max_rows=max_rows,
+                spreadsheet=spreadsheet,
             )
         except (ArithmeticError, ValueError) as error:  # dates beyond Python's, text that is no Unicode
             raise UsageError(f"query: a row holds a value that cannot be shown: {error}") from error

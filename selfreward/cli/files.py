@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.output import Json, print_json
+from selfreward.cli.output import Json, Spreadsheet, print_json
 from selfreward.cli.runs import RunFolder
 from selfreward.text import format_table
 
-DatasetName = Annotated[
+DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="ift, eft, iter1/prompts, iter2/pairs, M1, …")
 ]
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command()(gc)
 
 
-def path(run_folder: RunFolder, dataset: DatasetName) -> None:
+def path(run_folder: RunFolder, dataset: DatasetArgument) -> None:
     """Print the folder of a dataset's current version.  Example: selfreward path runs/demo iter1/pairs"""
     from selfreward.store.run import Run
 
@@ -35,7 +35,7 @@ def path(run_folder: RunFolder, dataset: DatasetName) -> None:
 
 def import_rows(
     run_folder: RunFolder,
-    dataset: DatasetName,
+    dataset: DatasetArgument,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -84,7 +84,7 @@ def import_rows(
 
 def export(
     run_folder: RunFolder,
-    dataset: DatasetName,
+    dataset: DatasetArgument,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The format goes by the ending: .parquet, .jsonl, .csv")
     ],
@@ -97,12 +97,13 @@ def export(
             "messages (TRL's SFT).",
         ),
     ] = "rows",
+    spreadsheet: Spreadsheet = False,
 ) -> None:
     """Write a dataset as one file.  Example: selfreward export runs/demo iter1/pairs pairs.jsonl --as sharegpt"""
     from selfreward.exchange.exporting import export_file
     from selfreward.store.run import Run
 
-    n_rows = export_file(Run(run_folder), dataset, file, form)
+    n_rows = export_file(Run(run_folder), dataset, file, form, spreadsheet)
     print(f"{file}: {n_rows:,} rows")
 
 

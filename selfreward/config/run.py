@@ -42,13 +42,16 @@ class SeedsConfig(Section):
     """`embedded`, a local file (message-per-line, tree-per-line or a ranked table; plain or .gz), or the name of a
     Hub dataset such as `OpenAssistant/oasst1`."""
     format: Literal["auto", "messages", "trees", "table"] = "auto"
+    """What the file holds; `auto` goes by the columns of its first row."""
     revision: str | None = None
-    """Hub revision; recorded as the resolved commit."""
+    """Hub revision; the commit that it stood for is in the notes of the manifest of `seeds`."""
     hub_split: str = "train"
+    """Split of a Hub dataset."""
     columns: dict[str, str] = Field(default_factory=dict)
     """For a table, `role: column in the file` (`prompt: question`): which of its columns is `prompt`, `response`, `rank`
     (0 best) or `score` (higher is better), and optionally `prompt_id`, `response_id`, `quality`, `lang`, `judgement`."""
     lang: str = "en"
+    """Language of the rows that are used, where the source says it."""
 
     @field_validator("columns")
     @classmethod
@@ -77,6 +80,7 @@ class IftConfig(Section):
     """Instruction fine-tuning rows: first turn, best human rank (paper: 3,200)."""
 
     n_max: int = Field(3200, ge=1)
+    """Rows at most; which ones is drawn by hash."""
     min_quality: float | None = None
     """Lowest `quality` label; NULL labels pass."""
     max_chars: int = Field(20_000, ge=1)
@@ -91,8 +95,11 @@ class EftConfig(Section):
     samples: Count = 4
     """Generated judgements for each response."""
     temperature: float = Field(0.7, ge=0)
+    """Of sampling; 0 takes the likeliest token."""
     top_p: float = Field(0.9, gt=0, le=1)
+    """Share of probability that is sampled from."""
     max_tokens: Count = 400
+    """New tokens of a generated judgement."""
     agreement: Literal["strict", "no_inversion", "best"] = "strict"
     """`strict`: the scores order the prompt's responses exactly as the ranks do, ties count as disagreement;
     `no_inversion`: no worse response scores above a better one, ties are fine; `best`: the human's best alone has the
@@ -109,28 +116,40 @@ class PromptsConfig(Section):
     generator: KeyedApart[str] = "fixed"
     """`fixed` (the configured `model`, as the paper's fixed chat model), `current` (M_k), or a model string."""
     n_demonstrations_ift: Count = 6
+    """Prompts of IFT rows that are shown."""
     n_demonstrations_generated: int = Field(2, ge=0)
+    """Prompts kept earlier that are shown with them."""
     samples_per_draw: Count = 1
     """Completions from one draw of demonstrations; more of them share the prompt's prefix."""
     round_size: Count = 512
     """Requests in a round; later rounds draw demonstrations from what earlier ones kept."""
     max_rounds: Count = 64
+    """The step ends here, also with fewer prompts than `n`; the rest is counted."""
     temperature: float = Field(0.6, ge=0)
+    """Of sampling; 0 takes the likeliest token."""
     top_p: float = Field(0.9, gt=0, le=1)
+    """Share of probability that is sampled from."""
     max_tokens: Count = 256
+    """New tokens of a completion."""
     max_rouge_l: Share = 0.7
+    """A prompt more like an earlier one than this is dropped (`not_novel`)."""
     evaluation_sets: KeyedApart[list[str]] = Field(default_factory=list)
     """Files of evaluation prompts to keep out (AlpacaEval's, MT-Bench's): json, jsonl or csv with an `instruction`,
-    `prompt` or `turns` column; .gz is fine. The EFT eval split is always kept out."""
+    `prompt` or `turns` column; .gz is fine. The EFT eval split is always kept out. All 188 prompts of Open Assistant's
+    English validation set are AlpacaEval's: named here they are no IFT or EFT rows."""
 
 
 class CandidatesConfig(Section):
     """Responses of the current model (paper: N = 4, T 0.7, top-p 0.9)."""
 
     n: int = Field(4, ge=2)
+    """Responses to each prompt."""
     temperature: float = Field(0.7, ge=0)
+    """Of sampling; 0 takes the likeliest token."""
     top_p: float = Field(0.9, gt=0, le=1)
+    """Share of probability that is sampled from."""
     max_tokens: Count = 1024
+    """New tokens of a response."""
 
 
 class JudgingConfig(Section):
@@ -144,14 +163,21 @@ class JudgingConfig(Section):
     """`sampled`: mean of sampled judgements. `expected`: mean score under the token probabilities at the score
     position, after a greedy justification (`justify: true`) or none."""
     justify: bool = True
+    """Mode `expected`: a justification before the score."""
     samples: Count = 3
+    """Judgements of each candidate (`sampled`)."""
     temperature: float = Field(0.7, ge=0)
+    """Of sampling; 0 takes the likeliest token."""
     top_p: float = Field(0.9, gt=0, le=1)
+    """Share of probability that is sampled from."""
     max_tokens: Count = 400
+    """New tokens of a judgement."""
     max_attempts: Count = 2
     """Completions asked for until a judgement has a score; the last one stands, scored or not."""
     min_score: float = 0.0
+    """Lowest score in range; what is below is `out_of_range`."""
     max_score: float = 5.0
+    """Highest score in range."""
     collapse_share: KeyedApart[Share] = 0.98
     """The run stops with the histogram if one score holds more than this share of the scored judgements."""
     collapse_tied_share: KeyedApart[Share] = 0.98
@@ -183,15 +209,20 @@ class AlpacaConfig(Section):
     judge: str = "fixed"
     """`fixed` (the configured `model`), `current`, `M1` or a model string; one judge for all models of a run."""
     mode: Literal["logprobs", "text"] = "logprobs"
+    """`logprobs`: the judge's token probabilities, as alpaca-eval's weighted annotators; `text`: its written verdict."""
     both_orders: bool = True
+    """Each comparison in both orders of the answers."""
     max_tokens: Count = 1024
+    """New tokens of an answer."""
     n_max: int | None = None
+    """Prompts at most; all of them by default."""
 
 
 class JudgeEvalConfig(Section):
     """How well each model judges: the EFT eval split scored by M0, M1, M2… against the human ranks."""
 
     samples: Count = 1
+    """Judgements of each reply."""
     n_max: int | None = None
     """Rows of the eval split, whole prompts in hash order; all of them by default."""
 
@@ -209,10 +240,15 @@ class EngineConfig(Section):
     batch_size: Count = 16
     """hf: rows in a batch."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights while generating."""
     max_context: int = Field(0, ge=0)
+    """Tokens of prompt and answer together; 0 is the model's own limit."""
     max_in_flight: Unkeyed[Count] = 64
+    """Requests at once (openai, vllm)."""
     timeout_s: Unkeyed[float] = Field(120.0, gt=0)
+    """Seconds a server may take for one request."""
     max_retries: Unkeyed[int] = Field(6, ge=0)
+    """Of a request that failed for a passing reason."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Passed to the engine's constructor (vllm: `tensor_parallel_size`, …). What is in its section `ray` is about
     where `ray:` runs, and not keyed."""
@@ -229,6 +265,7 @@ class RunConfig(Section):
     run: Unkeyed[str] = "runs/run"
     """The run folder."""
     seed: int = Field(0, ge=0)
+    """Every draw of the run is made from it."""
     iterations: int = Field(1, ge=1, le=99)
     """Each gives prompts, candidates, judgements, scores, pairs and the next model: 1 ends with M2, 2 with M3."""
     model: str = "hf:smollm2-135m-instruct"
@@ -250,6 +287,8 @@ class RunConfig(Section):
     gate: Unkeyed[bool] = True
     """Run the audits before training, and stop if one of severity `fail` fails. Off is recorded in the model's
     manifest."""
+    gate_thresholds: Unkeyed[dict[str, float]] = Field(default_factory=dict)
+    """Other thresholds for the gate, by audit: {contaminated_prompts: 3}. Recorded in the model's manifest."""
     max_cost: Unkeyed[float | None] = Field(None, ge=0)
     """Limit for paid servers over the whole run, in the currency of their prices."""
 
@@ -272,7 +311,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: no such file; `selfreward init {path}` writes one to start from"
+            f"{path}: no such file; `selfreward init {path}` writes one to start from (--preset demo: the demo's)"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file: {error}") from error

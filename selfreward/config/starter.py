@@ -21,11 +21,11 @@ _HEAD = """\
 """
 
 
-def write_starter(path: Path) -> None:
-    """Write the file; an existing one is never overwritten."""
+def write_starter(path: Path, preset: str | None = None) -> None:
+    """Write the file, from a preset's text if one is given; an existing one is never overwritten."""
     if path.exists():
         raise UsageError(f"{path}: already exists; choose another name or delete it")
-    text = _HEAD.format(name=path.name) + starter_yaml(RunConfig(), 0)
+    text = preset or _HEAD.format(name=path.name) + starter_yaml(RunConfig(), 0)
     durable.write_new(path, text.encode())
 
 

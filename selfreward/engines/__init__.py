@@ -6,7 +6,7 @@
             ...
 
 The protocol is in `base.py`; `registry.py` turns a model string (`hf:…`, `vllm:…`, `openai:…`, `ray:…`,
-`scripted:…`) into an engine and names the extra to install where one is missing.
+`scripted:…`) into an engine.
 """
 
 from selfreward.engines.base import Capabilities, Completion, Engine, Request, Sampling, row_seed

@@ -1,16 +1,16 @@
-"""What every engine takes and gives: requests in, completions out as they finish, matched by (id, sample).
+"""The engine protocol: requests in, completions out as they finish, matched by (id, sample).
 
-Promises an engine keeps:
+Promises of every engine:
 
-- every (request id, sample) asked for and not in `done` comes back exactly once, in any order, either with
-  its text or with `finish_reason="error"` and the reason in `error`; one bad request never sinks the others;
-- what comes out together in one list (a *group*) was computed together, and is journalled together. Which
+- each requested (request id, sample) that is not in `done` comes back exactly once, in any order, either with
+  its text or with `finish_reason="error"` and the reason in `error`; one bad request never affects the others;
+- completions that come out in one list (a *group*) were computed together and are journalled together. Which
   requests share a group is a pure function of the whole request list, never of `done`, so that a restart
   repeats at most the groups in flight and computes the same rows (engines without `Capabilities.seeds`
   promise the matching, not the equality);
-- the number of requests in flight is bounded; `generate` pulls, it does not buffer everything;
-- nothing is retried, cut or templated twice behind the caller's back: the chat template is applied once, a
-  prompt that does not fit the context is an error row, and a cut answer says `finish_reason="length"`.
+- the number of requests in flight is bounded; `generate` is lazy and does not buffer everything;
+- the chat template is applied once, a prompt that does not fit the context is an error row, and a truncated answer
+  has `finish_reason="length"`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from selfreward.secrets import mask, mask_values
-from selfreward.tables import Message
+from selfreward.tables import FinishReason, Message
 from selfreward.text import whole_characters
 from selfreward.unkeyed import Unkeyed
 
-_FINISH_REASONS = {
+_FINISH_REASONS: dict[FinishReason, tuple[str, ...]] = {
     "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "completed"),
     "length": ("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
 }
 FINISH_REASONS = {name: ours for ours, names in _FINISH_REASONS.items() for name in names}
-"""What servers call the end of an answer, in lower case -> `stop` or `length`. Any other end is none we know."""
+"""A server's finish reason in lower case -> `stop` or `length`. Any other one is an error row, never a guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Request:
     sampling: Sampling
     n: int = 1
     seed: int = 0
-    """Sample i is drawn with `row_seed(seed, id, i)`, independent of its neighbours in the batch."""
+    """Sample i is drawn with `row_seed(seed, id, i)`, independent of its neighbors in the batch."""
     prefix: str = ""
-    """Start of the assistant's answer, already written (e.g. `"Score:"`); not repeated in the completion."""
+    """Given start of the assistant's answer (e.g. `"Score:"`); not repeated in the completion."""
     choices: tuple[str, ...] = ()
     """Strings whose log-probability as the *next token* after prompt and prefix is wanted (each must be one
-    token, with the leading space that follows the prefix where there is one)."""
+    token, with the leading space after the prefix, if any)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Completion:
     request_id: str
     sample: int
     text: str
-    finish_reason: str
+    finish_reason: FinishReason
     """`stop`, `length` or `error`."""
     n_tokens: int
     n_prompt_tokens: int = 0
@@ -79,10 +79,11 @@ class Completion:
     """Natural-log probability of each of `Request.choices` at the first new position; NULL if none asked."""
 
     def __post_init__(self) -> None:
-        """Whatever the engine: texts that files can hold, without secrets. ValueError for counts that are none."""
+        """Clean the texts of any engine; ValueError for token counts that are not valid."""
         for count in (self.n_tokens, self.n_prompt_tokens):
             if not is_count(count):
-                raise ValueError(f"request {self.request_id!r}: {count!r} is no number of tokens")
+                raise ValueError(f"request {self.request_id!r}: {count!r} is not a number of tokens")
+        # Lone surrogates cannot be written to a file, and a server may echo the key it was sent.
         object.__setattr__(self, "text", mask_values(whole_characters(self.text)))
         if self.error is not None:
             object.__setattr__(self, "error", mask(whole_characters(self.error)))
@@ -90,7 +91,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do; a stage that needs more refuses before it starts (`CapabilityError`)."""
+    """What an engine can do; a step that needs more refuses before it starts (`CapabilityError`)."""
 
     logprobs: bool = False
     prefix: bool = False
@@ -99,7 +100,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Options that every engine reads from the configuration; each engine uses those that concern it.
+    """The configuration's options for engines; each engine uses those that apply to it.
 
     `batch_size`, `dtype` and `max_context` can change numerics and are part of a dataset's key.
     """
@@ -107,7 +108,7 @@ class EngineOptions:
     batch_size: int = 16
     """hf: rows per batch."""
     dtype: str = "auto"
-    """hf, vllm: `float32`, `bfloat16`, or `auto` (bfloat16 where the device computes in it, else float32)."""
+    """hf, vllm: `float32`, `bfloat16`, or `auto` (bfloat16 if the device computes in it, else float32)."""
     max_context: int = 0
     """Tokens of prompt and answer together; 0 is the model's own limit."""
     max_in_flight: Unkeyed[int] = 64
@@ -133,7 +134,7 @@ class Engine(Protocol):
     ) -> Iterator[list[Completion]]: ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int | None:
-        """Prompt tokens after templating; None where the engine cannot tell (a server)."""
+        """Prompt tokens after templating; None if the engine does not know (a server)."""
         ...
 
     def close(self) -> None: ...
@@ -167,7 +168,8 @@ class BaseEngine:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value can be a number of tokens: a whole one (no bool) that fits 31 bits."""
+    """Whether a value can be a number of tokens: an integer from 0 that fits 31 bits."""
+    # isinstance would accept True; larger values overflow the int32 columns.
     return type(value) is int and 0 <= value < 2**31
 
 

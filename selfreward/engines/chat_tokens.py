@@ -1,18 +1,18 @@
-"""From chats to token ids and back, with the model folder's own tokenizer and chat template.
+"""Converts chats to token ids and back, with the model folder's own tokenizer and chat template.
 
 Promises:
 
-- the template is applied once and nothing is added to it (it writes the BOS itself where the model wants one);
-  the assistant prefix is tokenised together with it, as the model would have read it;
-- text brought by users, candidates or generated prefixes never becomes a special token. `<|im_end|>` inside a
+- the template is applied once and nothing is added to it (it writes the BOS itself if the model needs one);
+  the assistant prefix is tokenized together with it, as the model would have read it;
+- text from users, candidates or generated prefixes never becomes a special token. `<|im_end|>` inside a
   message is nine ordinary tokens: otherwise a candidate could close its own turn and speak as the judge;
-- ordinary text gets exactly the tokens that `apply_chat_template` gives, so that generation reads what training
-  wrote.
+- ordinary text gets exactly the tokens that `apply_chat_template` gives, so that generation sees the same tokens as
+  training.
 
-How the second and third go together: only where a text contains the spelling of a special token, that spelling
-is replaced by an opaque mark before the template runs (so that trimming or branching templates still work),
-and afterwards put back with special tokens switched off. Tokenising all contents apart from the template would
-be simpler, and would change the tokens at every seam.
+How the second and third are reconciled: if a text contains the spelling of a special token, that spelling is replaced
+by an opaque mark before the template runs (so that trimming or branching templates still work), and put back afterwards
+with special tokens switched off. Tokenizing all contents separately would be simpler, but would change the tokens at
+every boundary.
 
 Not covered: control strings that are ordinary text in a model's vocabulary, such as Llama 2's `[INST]`.
 """
@@ -26,16 +26,14 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
-from selfreward.errors import EngineError
+from selfreward.models.tokenizer import load_tokenizer
 from selfreward.tables import Message
 
 PRIVATE_USE = range(0xE000, 0xF8FF)
 """Characters without meaning; the mark is made of one that the chat does not contain."""
 
 CHUNK = 512
-"""Texts tokenised in one call: enough for the tokenizer's own threads, few enough for memory."""
+"""Texts tokenized in one call: enough for the tokenizer's own threads, few enough for memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,8 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """Token ids of a chat, or why there are none."""
+class PromptTokens:
+    """Token ids of a chat, or the error."""
 
     ids: array[int]
     error: str | None = None
@@ -56,7 +54,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """Templated text; `mark` is the character around the masked specials, empty where there are none."""
+    """Templated text; `mark` is the character around masked special tokens, empty if there are none."""
 
     text: str
     mark: str = ""
@@ -66,17 +64,7 @@ class ChatTokenizer:
     """The tokenizer of one model folder."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except Exception as error:  # the files are the model's author's; the library raises what it likes
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise EngineError(f"model folder {folder}: its tokenizer cannot be loaded: {reason}") from error
-        if tokenizer.chat_template is None:
-            raise EngineError(
-                f"model folder {folder} has no chat template, and its chats cannot be written without one: use an "
-                "instruction-tuned model, or put the template into chat_template.jinja in that folder"
-            )
-        self._tokenizer = tokenizer
+        self._tokenizer = tokenizer = load_tokenizer(folder)
         added = tokenizer.added_tokens_decoder
         special = {str(token) for token in added.values() if token.special} | {*tokenizer.all_special_tokens}
         self._specials = sorted(special, key=lambda text: (-len(text), text))
@@ -87,15 +75,15 @@ class ChatTokenizer:
             iter(id for id in (tokenizer.pad_token_id, *self.eos_ids) if id is not None), 0
         )
 
-    def encode(self, chats: Sequence[Chat]) -> list[Prompt]:
+    def encode(self, chats: Sequence[Chat]) -> list[PromptTokens]:
         """One prompt per chat, in order; a chat that the template refuses is a prompt with an error."""
         return list(
             chain.from_iterable(self._encode(chats[i : i + CHUNK]) for i in range(0, len(chats), CHUNK))
         )
 
     def decode(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
-        """The text of new tokens without special ones. `after` are tokens that came before: given, a leading
-        space that belongs between them and the text is kept, also where the tokenizer strips it at a start."""
+        """The text of new tokens without special ones. `after` are the tokens before them, if any."""
+        # Some tokenizers strip a leading space at the start: decoded after its context, the text keeps it.
         whole = self._decode([*after, *ids])
         before = self._decode(after) if after else ""
         return whole[len(before) :] if whole.startswith(before) else self._decode(ids)
@@ -104,18 +92,18 @@ class ChatTokenizer:
         options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return str(self._tokenizer.decode(list(ids), **options))
 
-    def _encode(self, chats: Sequence[Chat]) -> list[Prompt]:
+    def _encode(self, chats: Sequence[Chat]) -> list[PromptTokens]:
         rendered = [self._render(chat) for chat in chats]
         plain = [one.text for one in rendered if isinstance(one, _Rendered) and not one.mark]
         encoded = iter(self._ids(plain))
         prompts = []
         for one in rendered:
             if isinstance(one, str):
-                prompts.append(Prompt(array("i"), error=one))
+                prompts.append(PromptTokens(array("i"), error=one))
             else:
                 ids = self._masked_ids(one) if one.mark else next(encoded)
                 prompts.append(
-                    Prompt(array("i", ids), error=None if ids else "the chat template wrote nothing")
+                    PromptTokens(array("i", ids), error=None if ids else "the chat template wrote nothing")
                 )
         return prompts
 

@@ -1,9 +1,8 @@
-"""Which model a name in a plan means, what identifies it, and what it is called in rows.
+"""Resolves a model name of a plan: to a model string, an identity for the key, and a name for rows.
 
 `M1`, `M2`, … and `SFT` are versions of the run's store, identified by their manifest. `M0` is the configured
-`model`; that and every other model string is a foreign model: a folder is hashed once (and remembered by path,
-size and time), a server can only be known by its name. Names in rows hold no path, so that two runs from two
-folders have equal rows.
+`model`; that and every other model string is a foreign model: a folder is hashed once (cached by path, size and
+time), a server can only be identified by its name.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class ModelRef:
 
 
 def resolve(name: str, run: Run, base_model: str, trained: bool = True) -> ModelRef:
-    """The model that `name` means in a run whose M0 is `base_model`; untrained runs have no other."""
+    """The model called `name` in a run whose M0 is `base_model`; untrained runs have no other."""
     if name == "M0" or (is_model(name) and not trained):
         return foreign(base_model)
     if is_model(name):
@@ -51,7 +50,7 @@ def of_version(version: Version, base_model: str) -> ModelRef:
 
 
 def trainable(ref: ModelRef) -> Path:
-    """The folder to train from; UsageError where the model is not a local folder."""
+    """The folder to train from; UsageError if the model is not a local folder."""
     if ref.folder is None:
         raise UsageError(
             f"model {ref.model_string!r} cannot be trained: expected a local folder or a known name behind hf: or "
@@ -62,7 +61,8 @@ def trainable(ref: ModelRef) -> Path:
 
 def foreign(model_string: str) -> ModelRef:
     """A model that is no version of a run: a folder, a known name, a Hub name, a server, a script."""
-    from selfreward.models import known as known_models
+    from selfreward.models.identity import model_identity
+    from selfreward.models.known import fetch_model
 
     parsed = parse_model_string(model_string)
     if parsed.engine == "scripted":
@@ -72,10 +72,11 @@ def foreign(model_string: str) -> ModelRef:
             f"scripted:{Path(parsed.target).name}", model_string, file_sha256(Path(parsed.target)), None
         )
     if parsed.engine == "openai":
+        # Not the address: moving a server to another host must not rebuild what its model wrote.
         server_model = parsed.target.rpartition("#")[2]
         return ModelRef(f"openai:{server_model}", model_string, digest({"server_model": server_model}), None)
-    folder = known_models.fetch_model(parsed.target)
-    sha256 = str(known_models.model_identity(folder)["sha256"])
+    folder = fetch_model(parsed.target)
+    sha256 = model_identity(folder).sha256
     is_path = Path(parsed.target).expanduser().is_dir()
     shown = Path(parsed.target).name if is_path else parsed.target
     return ModelRef(f"{parsed.engine}:{shown}@{sha256[:12]}", f"{parsed.engine}:{folder}", sha256, folder)

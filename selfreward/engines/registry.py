@@ -1,4 +1,4 @@
-"""From a model string to an engine. The heavy module of an engine is imported only when it is opened."""
+"""Opens the engine of a model string. An engine's heavy module is imported only when it is opened."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ENGINES = {
     "ray": "selfreward.engines.ray.engine:RayEngine",
     "scripted": "selfreward.engines.scripted:ScriptedEngine",
 }
-"""Prefix of the model string -> where the engine class is. A new engine is one module and one line here."""
+"""Prefix of the model string -> engine class. A new engine is one module and one line here."""
 
 SECTIONS = frozenset({"openai", "ray"})
-"""Keys of `engine.extra` that hold what concerns one engine only. `ray` is about where it runs and not keyed."""
+"""Keys of `engine.extra` with settings of one engine. `ray` only says where it runs and is not part of the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
     """Open the engine of a model string. Constructors take (target: str, options: EngineOptions)."""
     parsed = parse_model_string(model)
     module_name, _, class_name = ENGINES[parsed.engine].partition(":")
-    # read when torch is imported, which the engine's module may do: a notebook gets what the command line has
+    # Before the engine's module imports torch, which reads it: a notebook gets the same value as the command line.
     spin_at_most(COMMAND)
     module = importlib.import_module(module_name)
     engine: Engine = getattr(module, class_name)(
@@ -67,7 +67,7 @@ def open_engine(model: str, options: EngineOptions | None = None) -> Engine:
 
 
 def engine_options(settings: Sequence[str]) -> EngineOptions:
-    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`, anything else goes to the engine.
+    """`batch_size=8`, `price_per_million_in=2.5`, …: fields of `EngineOptions`; others are passed to the engine.
 
     >>> engine_options(["batch_size=8", "price_per_million_in=2.5"]).extra
     {'price_per_million_in': 2.5}
@@ -86,18 +86,18 @@ def engine_options(settings: Sequence[str]) -> EngineOptions:
 
 
 def holds_weights(model: str) -> bool:
-    """Whether the engine loads the model itself, so that opening it takes long and it fills memory."""
+    """Whether the engine loads the weights itself, so that opening it is slow and uses memory."""
     return parse_model_string(model).engine in ("hf", "vllm", "ray")
 
 
 def options_for(model: str, options: EngineOptions) -> EngineOptions:
-    """The options that concern the engine of this model string."""
+    """The options that apply to the engine of this model string."""
     return replace(options, extra=_concerning(parse_model_string(model).engine, options.extra))
 
 
 def _concerning(engine: str, extra: dict[str, Any]) -> dict[str, Any]:
-    """The part of `engine.extra` that an engine may see: one configuration serves a model and a judge of two kinds."""
+    # One configuration serves a model and a judge on different engines, and each refuses options it does not know.
     hidden = SECTIONS - {engine}
-    if engine != "openai":  # only servers cost money, and only they know what a price is
+    if engine != "openai":  # only servers have prices
         hidden |= set(MONEY)
     return {name: value for name, value in extra.items() if name not in hidden}

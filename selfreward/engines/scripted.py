@@ -3,19 +3,19 @@
 FILE is YAML, or JSON lines (`.jsonl`) with one rule on a line and at most one line `{"settings": {…}}`:
 
     settings:
-      group_size: 4                        # completions that come out (and are journalled) together
+      group_size: 4                        # completions returned (and journalled) together
       capabilities: {logprobs: true, prefix: true, seeds: true}
       faults: [{at_group: 3, kind: raise, message: out of memory}]
-    rules:                                 # the first rule whose every condition holds answers
+    rules:                                 # the first rule with all conditions met answers
       - {id: "p-*", answers: ["Name three rivers.", "Why is the sky blue?"], pick: position}
       - {contains: "<response>", answers: ["Fine. Score: 4"], choice_logprobs: {" 4": -0.1}}
-      - {regex: "(?i)boom", error: the server said no}
+      - {regex: "(?i)boom", error: the server refused}
       - {answers: ["I do not know."]}      # no condition: the default
 
 Promises: the same file and requests give the same rows, in any order and with any `done`; groups are cut from
-the whole request list, as `selfreward.engines.base` asks; a request that no rule matches is an error row.
-Not promised: texts are given back as they stand. Neither `max_tokens` nor `stop` cuts them, tokens are
-words separated by white space, and nothing is sampled.
+the whole request list, as `selfreward.engines.base` requires; a request that no rule matches is an error row.
+Not promised: texts are returned unchanged. Neither `max_tokens` nor `stop` cuts them, tokens are words separated by
+white space, and nothing is sampled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from selfreward.tables import Message
 
 
 class Rule(BaseModel):
-    """Conditions (all given ones must hold) and what to answer."""
+    """Conditions (all given ones must hold) and the answers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,8 +50,8 @@ class Rule(BaseModel):
     """Python regular expression, searched in the last user message."""
     answers: tuple[str, ...] = ("",)
     pick: Literal["sample", "position", "seed"] = "sample"
-    """Which answer, always cycled: by sample number; by place among all (request, sample) of the call; or by
-    `row_seed`, so that another seed gives other answers."""
+    """How to choose an answer, cyclically: by sample number; by position among all (request, sample) of the call; or
+    by `row_seed`, so that another seed gives other answers."""
     finish_reason: Literal["stop", "length"] = "stop"
     error: str | None = None
     """Given: every completion of the rule is an error row with this reason."""
@@ -71,7 +71,7 @@ class Rule(BaseModel):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"is no regular expression ({error})") from None
+            raise ValueError(f"is not a regular expression ({error})") from None
         return pattern
 
     def matches(self, request: Request) -> bool:
@@ -84,7 +84,7 @@ class Rule(BaseModel):
 
 
 class Fault(BaseModel):
-    """Something that goes wrong with the engine as a whole, before the n-th group it computes (1-based)."""
+    """A failure of the whole engine, before the n-th group it computes (1-based)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -93,11 +93,11 @@ class Fault(BaseModel):
     kind: Literal["raise", "hang"] = "raise"
     message: str = "scripted fault"
     unless_exists: str | None = None
-    """No fault once this file exists: lets a test resume with the very same script."""
+    """No fault once this file exists: a test can then resume with the same script, and so with the same key."""
 
 
-class Settings(BaseModel):
-    """What holds for the engine rather than for one rule."""
+class ScriptSettings(BaseModel):
+    """Settings of the engine as a whole."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -111,7 +111,7 @@ class Script(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    settings: Settings = Settings()
+    settings: ScriptSettings = ScriptSettings()
     rules: tuple[Rule, ...]
 
 
@@ -126,7 +126,7 @@ class ScriptedEngine(BaseEngine):
             raise InputError(f"scripted:{target}: cannot read the file ({error.strerror})") from None
         self.name = f"scripted:{target}"
         self.identity = "sha256:" + hashlib.sha256(content).hexdigest()
-        """What stands in dataset keys instead of the path: the same answers are the same model."""
+        """Used in keys instead of the path: the same answers are the same model."""
         self._script = parse_script(content, path)
         granted = {"logprobs": True, "prefix": True, "seeds": True} | self._script.settings.capabilities
         self.capabilities = Capabilities(**granted)

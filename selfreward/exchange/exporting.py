@@ -16,7 +16,9 @@ from selfreward.errors import UsageError
 from selfreward.exchange.trainer_forms import forms_of
 from selfreward.progress import say
 from selfreward.store import durable
-from selfreward.store.run import Run
+from selfreward.store.run import Run, is_model
+from selfreward.tables import DatasetName
+from selfreward.text import inert_cell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
 _ENDINGS = (".jsonl", ".csv", ".parquet")
 
 
-def export_file(run: Run, name: str, path: Path, form: str = "rows") -> int:
-    """Write the current version of a dataset as one file; returns its number of rows. An old file is replaced whole."""
+def export_file(run: Run, name: str, path: Path, form: str = "rows", spreadsheet: bool = False) -> int:
+    """Write the current version of a dataset as one file; returns its number of rows. An old file is replaced whole.
+
+    `spreadsheet` puts a `'` before CSV texts that would be formulas there; such a file is for reading, not for `import`.
+    """
     ending = next((ending for ending in _ENDINGS if path.name.endswith(ending)), None)
     if ending is None:
         raise UsageError(f"{path}: unknown kind of file; expected .parquet, .jsonl or .csv")
-    kind = name.rpartition("/")[2]
+    if is_model(name):
+        raise UsageError(f"{name}: is a model; `export` writes datasets such as iter1/pairs")
+    if spreadsheet and ending != ".csv":
+        raise UsageError(f"{path}: --spreadsheet is for files that end in .csv")
+    kind = DatasetName.parse(name).kind
     forms = forms_of(kind)
     if form not in forms:
         raise UsageError(f"--as {form!r}: {name} has the forms {', '.join(forms)}")
@@ -44,6 +53,8 @@ def export_file(run: Run, name: str, path: Path, form: str = "rows") -> int:
         if form == "rows":
             say(f"{path}: {lists} are JSON texts, which `selfreward import` reads and trainers do not")
     schema, batches = forms[form](table)
+    if spreadsheet:
+        batches = map(_inert, batches)
     with durable.new_file(path) as temporary:
         return _WRITERS[ending](schema, batches, temporary)
 
@@ -78,6 +89,18 @@ def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path)
                 )
             )
     return n_rows
+
+
+def _inert(batch: pa.RecordBatch) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    columns = [
+        pa.array(map(inert_cell, column.to_pylist()), pa.string())
+        if pa.types.is_string(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, schema=batch.schema)
 
 
 def _as_json(column: pa.Array) -> pa.Array:

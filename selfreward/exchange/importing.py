@@ -6,47 +6,17 @@ not have are kept; columns that the file does not have are filled in where `self
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from selfreward import tables
 from selfreward.errors import InputError, UsageError
 from selfreward.exchange.incoming import Incoming
 from selfreward.exchange.own_rows import describe_columns
 from selfreward.store.run import Counts, Recipe, Run, file_input
 from selfreward.store.version import Version
+from selfreward.tables import DATASETS, Dataset, DatasetName, is_dataset
 
-ROW_CLASSES: dict[str, type] = {
-    "seeds": tables.Seed,
-    "ift": tables.Ift,
-    "eft": tables.Eft,
-    "prompts": tables.Prompt,
-    "candidates": tables.Candidate,
-    "judgements": tables.Judgement,
-    "scores": tables.Score,
-    "pairs": tables.Pair,
-    "judge_eval": tables.JudgeEval,
-    "model_outputs": tables.ModelOutput,
-    "annotations": tables.Annotation,
-}
-KEYS = {
-    "seeds": "seed_id",
-    "ift": "ift_id",
-    "eft": "eft_id",
-    "prompts": "prompt_id",
-    "candidates": "candidate_id",
-    "judgements": "judgement_id",
-    "scores": "candidate_id",
-    "pairs": "pair_id",
-    "model_outputs": "output_id",
-    "annotations": "output_id",
-}
-WITHOUT_ITERATION = ("seeds", "ift", "eft")
-_OF_MODELS = ("judge_eval", "model_outputs", "annotations")
-"""Datasets about a model, which M0 has too: iter0/judge_eval."""
 IMPORTER = "import 2"
 _ENDINGS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
-_NAME = re.compile(r"(?:iter(0|[1-9][0-9]?)/)?([a-z_]+)\Z")
 
 
 def import_file(run: Run, name: str, path: Path) -> list[Version]:
@@ -63,8 +33,7 @@ def import_file(run: Run, name: str, path: Path) -> list[Version]:
     checked = [_checked(run, prefix + f.relative_to(path).as_posix().split(".")[0], f) for f in files]
     names = {rows.name for rows in checked}
     for rows in checked:
-        prompts = f"{rows.name.rpartition('/')[0]}/prompts"
-        if rows.looks_up_prompts and prompts in names:
+        if rows.looks_up_prompts and (prompts := rows.name.sibling("prompts")) in names:
             raise InputError(
                 f"{rows.path}: has no column 'prompt_id'; import {prompts} first, then this file on its own"
             )
@@ -72,8 +41,7 @@ def import_file(run: Run, name: str, path: Path) -> list[Version]:
 
 
 def _checked(run: Run, name: str, path: Path) -> Incoming:
-    kind, _ = dataset_kind(name)
-    return Incoming(run, name, path, ROW_CLASSES[kind], KEYS.get(kind))
+    return Incoming(run, *importable(name), path)
 
 
 def _publish(rows: Incoming) -> Version:
@@ -81,7 +49,7 @@ def _publish(rows: Incoming) -> Version:
     import pyarrow as pa
 
     run = rows.run
-    recipe = Recipe(rows.name, IMPORTER, {"file": file_input(rows.path), **rows.prompts_input})
+    recipe = Recipe(str(rows.name), IMPORTER, {"file": file_input(rows.path), **rows.prompts_input})
     found = run.find(recipe)
     if found is not None:
         run.make_current(found)
@@ -106,25 +74,19 @@ def is_imported(version: Version) -> bool:
     return str(version.manifest["builder"]).split()[0] == IMPORTER.split()[0]
 
 
-def dataset_kind(name: str) -> tuple[str, int | None]:
-    """`iter1/pairs` -> pairs, 1; UsageError for a name that no dataset with a row class can have."""
-    found = _NAME.match(name)
-    kind = found[2] if found else ""
-    if found is None or kind not in ROW_CLASSES:
-        raise UsageError(
-            f"{name!r}: no such dataset; known: {', '.join(map(_shown, ROW_CLASSES))} (N from 1 to 99)"
-        )
-    misplaced = (found[1] is None) != (kind in WITHOUT_ITERATION)
-    if misplaced or (found[1] == "0" and kind not in _OF_MODELS):
-        raise UsageError(f"{name!r}: no such dataset; did you mean {_shown(kind).replace('N', '1')}?")
-    return kind, None if found[1] is None else int(found[1])
+def importable(name: str) -> tuple[DatasetName, Dataset]:
+    """`iter1/pairs` and what is known of pairs; UsageError for a name that no dataset of known rows can have."""
+    parsed = DatasetName.parse(name) if is_dataset(name) else None
+    dataset = None if parsed is None else parsed.dataset
+    if parsed is None or dataset is None or not dataset.importable:
+        known = ", ".join(dataset.pattern for dataset in DATASETS if dataset.importable)
+        raise UsageError(f"{name!r}: no such dataset; known: {known} (N from 1 to 99)")
+    if not parsed.in_place:
+        raise UsageError(f"{name!r}: no such dataset; did you mean {dataset.pattern.replace('N', '1')}?")
+    return parsed, dataset
 
 
 def column_table(name: str) -> list[tuple[str, str, str]]:
     """Column, type, and whether a file for `name` needs it; for people."""
-    kind, _ = dataset_kind(name)
-    return describe_columns(kind, ROW_CLASSES[kind])
-
-
-def _shown(kind: str) -> str:
-    return kind if kind in WITHOUT_ITERATION else f"iterN/{kind}"
+    _, dataset = importable(name)
+    return describe_columns(dataset)

@@ -13,23 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward import tables
 from selfreward.errors import InputError
-from selfreward.exchange.own_rows import RULES, Rows
+from selfreward.exchange.own_rows import FillState, rules_of
 from selfreward.reading.columns import Place, extra_column, to_column
 from selfreward.reading.files import Chunk, read_chunks
 from selfreward.reading.opening import kind_of
 from selfreward.store.run import Run
+from selfreward.tables import Dataset, DatasetName, accepted_values, arrow_schema, required_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ACCEPTED = {
-    "split": {"train", "eval"},
-    "status": {"ok", "no_score", "out_of_range", "truncated", "empty", "engine_error"},
-    "finish_reason": {"stop", "length", "error"},
-    "judge_mode": {"sampled", "expected"},
-}
 _RENAMED = {"score_margin": "margin"}
 """Columns that the conversational export calls by another name."""
 
@@ -37,12 +31,11 @@ _RENAMED = {"score_margin": "margin"}
 class Incoming:
     """A file whose rows are all fit to be rows of a dataset; InputError for the first that is not."""
 
-    def __init__(self, run: Run, name: str, path: Path, row_class: type, key: str | None) -> None:
-        self.run, self.name, self.path, self._key = run, name, path, key
-        iteration, _, self._kind = name.rpartition("/")
-        self._iteration = int(iteration.removeprefix("iter")) if iteration else None
-        self._schema = tables.arrow_schema(row_class)
-        self._required = tables.required_columns(row_class)
+    def __init__(self, run: Run, name: DatasetName, dataset: Dataset, path: Path) -> None:
+        self.run, self.name, self.path = run, name, path
+        self._key, self._rules = dataset.key, rules_of(dataset)
+        self._schema, self._required = arrow_schema(dataset.row), required_columns(dataset.row)
+        self._accepted = accepted_values(dataset.row)
         self._extras: dict[str, pa.DataType | None] = {}
         self._present: frozenset[str] | None = None
         self.n_rows = self._check()
@@ -67,36 +60,43 @@ class Incoming:
         """The first reading: every cell, the types of further columns, and ids, remembered by their hash."""
         import numpy as np
 
-        key, n_rows = self._key, 0
+        n_rows = 0
         hashes = [np.empty(0, np.int64)]
         for known, extra in self._columns({}):
             n = len(next(iter(known.values())))
             n_rows += n
             for column, values in extra.items():
                 self._extras[column] = self._one_type(column, self._extras.get(column), values.type)
-            if key:
-                hashes.append(np.fromiter(map(hash, known[key].to_pylist()), np.int64, n))
+            hashes.append(np.fromiter(map(hash, self._keys(known)), np.int64, n))
         if not n_rows:
             raise InputError(f"{self.path}: has no rows; expected the rows of {self.name}")
         ids, counts = np.unique(np.concatenate(hashes), return_counts=True)
-        if key and (counts > 1).any():
-            self._refuse_twins(key, set(ids[counts > 1].tolist()))
+        if (counts > 1).any():
+            self._refuse_twins(set(ids[counts > 1].tolist()))
         return n_rows
 
-    def _refuse_twins(self, key: str, hashes: set[int]) -> None:
-        """Name the first id that two rows have; equal hashes of different ids are let through."""
-        seen: dict[str, int] = {}
+    def _keys(self, known: Mapping[str, pa.Array]) -> Iterator[tuple[Any, ...]]:
+        return zip(*(known[column].to_pylist() for column in self._key), strict=True)
+
+    def _refuse_twins(self, hashes: set[int]) -> None:
+        """Name the first key that two rows have; equal hashes of different keys are let through."""
+        seen: dict[tuple[Any, ...], int] = {}
         numbers = (number for chunk in read_chunks(self.path) for number in chunk.numbers)
-        ids = (value for known, _ in self._columns({}) for value in known[key].to_pylist())
-        for number, value in zip(numbers, ids, strict=True):
-            if value in seen:
-                made = next((rule.says for rule in RULES[self._kind] if rule.column == key), "")
-                hint = f" ({key} is {made})" if self._present is not None and key not in self._present else ""
+        keys = (key for known, _ in self._columns({}) for key in self._keys(known))
+        for number, key in zip(numbers, keys, strict=True):
+            if key in seen:
+                shown = ", ".join(f"{column} {value!r}" for column, value in zip(self._key, key, strict=True))
                 raise InputError(
-                    f"{self.path}: row {number}: {key} {value!r} is already that of row {seen[value]}{hint}"
+                    f"{self.path}: row {number}: {shown} is already that of row {seen[key]}{self._made_key()}"
                 )
-            if hash(value) in hashes:
-                seen[value] = number
+            if hash(key) in hashes:
+                seen[key] = number
+
+    def _made_key(self) -> str:
+        """How the id was made, where the file has none."""
+        column, present = self._key[0], self._present or frozenset()
+        says = next((rule.says for rule in self._rules if rule.column == column), "")
+        return f" ({column} is {says})" if says and column not in present else ""
 
     def _one_type(self, column: str, before: pa.DataType | None, now: pa.DataType) -> pa.DataType:
         import pyarrow as pa
@@ -119,7 +119,7 @@ class Incoming:
         """Part by part the columns of the class, checked and filled in, and the further ones."""
         import pyarrow as pa
 
-        rows = Rows(str(self.path), self._iteration, self._prompt_ids)
+        rows = FillState(str(self.path), self.name.iteration, self._prompt_ids)
         for chunk in read_chunks(self.path):
             if not len(chunk.numbers):
                 continue
@@ -134,14 +134,14 @@ class Incoming:
             yield self._known(cells, extra, chunk, rows), extra
 
     def _name_of(self, column: str, chunk: Chunk) -> str:
-        renamed = _RENAMED.get(column, column) if self._kind == "pairs" else column
+        renamed = _RENAMED.get(column, column) if self.name.kind == "pairs" else column
         return column if renamed in chunk.columns else renamed
 
     def _place(self, column: str, chunk: Chunk) -> Place:
         return Place(str(self.path), column, chunk.numbers)
 
     def _known(
-        self, cells: Mapping[str, Any], extra: Mapping[str, pa.Array], chunk: Chunk, rows: Rows
+        self, cells: Mapping[str, Any], extra: Mapping[str, pa.Array], chunk: Chunk, rows: FillState
     ) -> dict[str, pa.Array]:
         self._same_columns(cells, chunk)
         self._require(cells)
@@ -150,7 +150,7 @@ class Incoming:
             for column in self._schema.names
             if column in cells
         }
-        if self._kind == "pairs":
+        if self.name.kind == "pairs":
             known |= _one_turn_answers(known, self._place("chosen", chunk))
         self._fill(known, extra, chunk, rows)
         for column, values in known.items():
@@ -159,7 +159,7 @@ class Incoming:
 
     def _same_columns(self, cells: Mapping[str, Any], chunk: Chunk) -> None:
         """A column that is filled in is missing in the whole file, not in some of its rows."""
-        present = frozenset(rule.column for rule in RULES[self._kind] if rule.column in cells)
+        present = frozenset(rule.column for rule in self._rules if rule.column in cells)
         if self._present is None:
             self._present = present
         if odd := sorted(self._present ^ present):
@@ -169,10 +169,10 @@ class Incoming:
             )
 
     def _require(self, cells: Mapping[str, Any]) -> None:
-        filled = {rule.column for rule in RULES[self._kind]}
-        read = {c for rule in RULES[self._kind] if rule.column not in cells for c in rule.needs}
+        filled = {rule.column for rule in self._rules}
+        read = {c for rule in self._rules if rule.column not in cells for c in rule.needs}
         needed = (self._required | read) - filled
-        absent = sorted(needed - cells.keys() - ({"prompt"} if self._kind == "pairs" else set()))
+        absent = sorted(needed - cells.keys() - ({"prompt"} if self.name.kind == "pairs" else set()))
         if absent:
             raise InputError(
                 f"{self.path}: has no column {absent[0]!r}, but {', '.join(map(repr, cells)) or 'none'}; {self.name} needs "
@@ -191,11 +191,11 @@ class Incoming:
         return values
 
     def _fill(
-        self, known: dict[str, pa.Array], extra: Mapping[str, pa.Array], chunk: Chunk, rows: Rows
+        self, known: dict[str, pa.Array], extra: Mapping[str, pa.Array], chunk: Chunk, rows: FillState
     ) -> None:
         import pyarrow as pa
 
-        rules = [rule for rule in RULES[self._kind] if rule.column not in known]
+        rules = [rule for rule in self._rules if rule.column not in known]
         for column in self._schema.names:
             if column not in known and column not in self._required:
                 known[column] = pa.nulls(len(chunk.numbers), self._schema.field(column).type)
@@ -228,9 +228,9 @@ class Incoming:
 
         if place.column in self._required:
             self._refuse_null(values, place)
-        expected = sorted(_ACCEPTED.get(place.column, ()))
+        expected = sorted(self._accepted.get(place.column, ()))
         if place.column == "iteration":
-            wrong = pc.index(pc.equal(values, self._iteration), False).as_py()
+            wrong = pc.index(pc.equal(values, self.name.iteration), False).as_py()
             if wrong >= 0:
                 raise place.refuse(wrong, f"holds {values[wrong]}, but these are rows of {self.name}")
         elif expected:
@@ -243,15 +243,15 @@ class Incoming:
     @property
     def looks_up_prompts(self) -> bool:
         """Whether rows are joined with the run's prompts by text."""
-        return self._kind in ("candidates", "pairs") and "prompt_id" not in (self._present or ())
+        return self.name.kind in ("candidates", "pairs") and "prompt_id" not in (self._present or ())
 
     # -- prompts of the run ----------------------------------------------------------------------------------
 
     @cached_property
     def _prompt_ids(self) -> dict[str, str]:
         """Ids of the run's prompts by text, where rows without ids are to be joined with them."""
-        name = f"iter{self._iteration}/prompts"
-        if self._kind not in ("candidates", "pairs") or not self.run.has(name) or self._has("prompt_id"):
+        name = str(self.name.sibling("prompts"))
+        if self.name.kind not in ("candidates", "pairs") or not self.run.has(name) or self._has("prompt_id"):
             return {}
         rows = self.run.current(name).table(["prompt", "prompt_id"]).to_pylist()
         return {row["prompt"]: row["prompt_id"] for row in reversed(rows)}
@@ -264,7 +264,7 @@ class Incoming:
         """What else than the file the rows were made from, as a recipe's input."""
         if not self._prompt_ids:
             return {}
-        version = self.run.current(f"iter{self._iteration}/prompts")
+        version = self.run.current(str(self.name.sibling("prompts")))
         entry = {"name": version.name, "version": version.version, "content_sha256": version.content_sha256}
         return {"prompts": entry}
 

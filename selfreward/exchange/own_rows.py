@@ -16,7 +16,7 @@ from typing import Any
 
 from selfreward.errors import InputError
 from selfreward.store.contenthash import schema_names
-from selfreward.tables import arrow_schema, required_columns, row_id
+from selfreward.tables import Dataset, arrow_schema, required_columns, row_id
 
 Row = dict[str, Any]
 MODEL = "import"
@@ -24,7 +24,7 @@ MODEL = "import"
 
 
 @dataclass
-class Rows:
+class FillState:
     """What the rules know beside the row itself; they go over the rows of a file in order."""
 
     where: str
@@ -50,61 +50,61 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FillRule:
     """How one column is filled, in words and in code; `needs` are the columns of the file that it reads."""
 
     column: str
     says: str
-    make: Callable[[Row, Rows], Any]
+    make: Callable[[Row, FillState], Any]
     needs: tuple[str, ...] = ()
 
 
-def _constants(**values: Any) -> tuple[Rule, ...]:
+def _constants(**values: Any) -> tuple[FillRule, ...]:
     """Columns that are the same in every row."""
     return tuple(_constant(column, value) for column, value in values.items())
 
 
-def _constant(column: str, value: Any) -> Rule:
-    return Rule(column, str(value) if value != [] else "an empty list", lambda row, rows: value)
+def _constant(column: str, value: Any) -> FillRule:
+    return FillRule(column, str(value) if value != [] else "an empty list", lambda row, rows: value)
 
 
-def _id(column: str, prefix: str, *of: str) -> Rule:
+def _id(column: str, prefix: str, *of: str) -> FillRule:
     """An id made from other columns."""
 
-    def make(row: Row, rows: Rows) -> str:
+    def make(row: Row, rows: FillState) -> str:
         return row_id(prefix, *(row[name] for name in of))
 
-    return Rule(column, f"made from {' and '.join(of)}", make, of)
+    return FillRule(column, f"made from {' and '.join(of)}", make, of)
 
 
-def _pair_prompt_id(row: Row, rows: Rows) -> str:
+def _pair_prompt_id(row: Row, rows: FillState) -> str:
     if len(row["prompt"]) == 1:
         return rows.prompt_id(row["prompt"][0]["content"])
     return row_id("p", [[turn["role"], turn["content"]] for turn in row["prompt"]])
 
 
-def _answer_id(side: str) -> Rule:
-    def make(row: Row, rows: Rows) -> str:
+def _answer_id(side: str) -> FillRule:
+    def make(row: Row, rows: FillState) -> str:
         return row_id("c", row["prompt_id"], [turn["content"] for turn in row[side]])
 
-    return Rule(f"{side}_id", f"made from prompt_id and {side}", make)
+    return FillRule(f"{side}_id", f"made from prompt_id and {side}", make)
 
 
-def _turns(row: Row, rows: Rows) -> list[Row]:
+def _turns(row: Row, rows: FillState) -> list[Row]:
     return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
 
 
-def _numbered(of: str) -> Rule:
-    return Rule(
+def _numbered(of: str) -> FillRule:
+    return FillRule(
         "sample", f"0, 1, 2, … in the rows of a {of}", lambda row, rows: rows.next_sample(row[f"{of}_id"])
     )
 
 
 _BY_TEXT = "the id of the run's prompt with the text of prompt, or made from it"
-_ITERATION = Rule("iteration", "that of the dataset's name", lambda row, rows: rows.iteration)
+_ITERATION = FillRule("iteration", "that of the dataset's name", lambda row, rows: rows.iteration)
 _JUDGED = _constants(judge=MODEL, template=MODEL, judge_mode="sampled", injection_suspected=False)
 
-RULES: dict[str, tuple[Rule, ...]] = {
+_RULES: dict[str, tuple[FillRule, ...]] = {
     "seeds": (
         _id("prompt_id", "q", "prompt"),
         _id("seed_id", "s", "prompt_id", "response"),
@@ -113,25 +113,23 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "ift": (
         _id("source_id", "s", "prompt", "response"),
         _id("ift_id", "ift", "source_id"),
-        Rule("messages", "prompt as the user's turn, response as the assistant's", _turns),
+        FillRule("messages", "prompt as the user's turn, response as the assistant's", _turns),
         *_constants(lang="en", source=MODEL),
     ),
     "eft": (
         _id("prompt_id", "q", "prompt"),
         _id("response_id", "s", "prompt_id", "response"),
-        Rule("source_id", "response_id", lambda row, rows: row["response_id"]),
+        FillRule("source_id", "response_id", lambda row, rows: row["response_id"]),
         _id("eft_id", "eft", "source_id"),
-        Rule("accepted", "whether there is a target", lambda row, rows: row["target"] is not None),
+        FillRule("accepted", "whether there is a target", lambda row, rows: row["target"] is not None),
         *_constants(source=MODEL),
     ),
     "prompts": (
-        _ITERATION,
         _id("prompt_id", "p", "prompt"),
         *_constants(demonstration_ids=[], generator=MODEL, kept=True, round=0, seed=0),
     ),
     "candidates": (
-        _ITERATION,
-        Rule(
+        FillRule(
             "prompt_id",
             _BY_TEXT,
             lambda row, rows: rows.prompt_id(row["prompt"], must_exist=True),
@@ -139,15 +137,14 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         _numbered("prompt"),
         _id("candidate_id", "c", "prompt_id", "sample"),
-        Rule("n_chars", "the length of response", lambda row, rows: len(row["response"])),
+        FillRule("n_chars", "the length of response", lambda row, rows: len(row["response"])),
         *_constants(finish_reason="stop", n_tokens=0, model=MODEL, seed=0),
     ),
     "judgements": (
-        _ITERATION,
         *_JUDGED,
         _numbered("candidate"),
         _id("judgement_id", "j", "candidate_id", "sample"),
-        Rule(
+        FillRule(
             "status",
             "ok with a score, else no_score",
             lambda row, rows: "no_score" if row["score"] is None else "ok",
@@ -155,36 +152,38 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *_constants(finish_reason="stop", n_tokens=0, attempts=1, seed=0),
     ),
     "scores": (
-        _ITERATION,
         *_JUDGED,
         *_constants(n_judgements=1),
-        Rule("n_scored", "1 with a score, else 0", lambda row, rows: int(row["score"] is not None)),
+        FillRule("n_scored", "1 with a score, else 0", lambda row, rows: int(row["score"] is not None)),
     ),
     "pairs": (
-        _ITERATION,
-        Rule("prompt_id", _BY_TEXT, _pair_prompt_id),
+        FillRule("prompt_id", _BY_TEXT, _pair_prompt_id),
         _answer_id("chosen"),
         _answer_id("rejected"),
         _id("pair_id", "pair", "chosen_id", "rejected_id"),
         *_constants(chosen_score=1.0, rejected_score=0.0),
-        Rule(
+        FillRule(
             "margin",
             "chosen_score - rejected_score",
             lambda row, rows: row["chosen_score"] - row["rejected_score"],
         ),
         *_constants(rule=MODEL),
     ),
-    **dict.fromkeys(("judge_eval", "model_outputs", "annotations"), (_ITERATION,)),
 }
 
 
-def describe_columns(kind: str, row_class: type) -> list[tuple[str, str, str]]:
+def rules_of(dataset: Dataset) -> tuple[FillRule, ...]:
+    """How the columns of a dataset are filled, in this order."""
+    return (*((_ITERATION,) if dataset.per_iteration else ()), *_RULES.get(dataset.kind, ()))
+
+
+def describe_columns(dataset: Dataset) -> list[tuple[str, str, str]]:
     """Column, type, and whether it is needed, filled in (and how) or may be left out; for people."""
-    rules = {rule.column: rule.says for rule in RULES[kind]}
-    required = required_columns(row_class)
-    needed = {column for rule in RULES[kind] for column in rule.needs} - required
+    rules = {rule.column: rule for rule in rules_of(dataset)}
+    required = required_columns(dataset.row)
+    needed = {column for rule in rules.values() for column in rule.needs} - required
     described = [(column, "text", "needed where there is no prompt_id") for column in sorted(needed)]
-    for name, shown in schema_names(arrow_schema(row_class)).items():
-        role = f"if absent: {rules[name]}" if name in rules else "needed" if name in required else "optional"
-        described.append((name, shown, role))
+    for name, shown in schema_names(arrow_schema(dataset.row)).items():
+        absent = "needed" if name in required else "optional"
+        described.append((name, shown, f"if absent: {rules[name].says}" if name in rules else absent))
     return described

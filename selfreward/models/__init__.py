@@ -1,1 +1,1 @@
-"""Models by name: which names are known, how their weights are fetched, and what identifies a model in a key."""
+"""Models by name: known names, how their weights are fetched, and the identity of a model in a key."""

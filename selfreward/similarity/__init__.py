@@ -1,1 +1,1 @@
-"""How alike two texts are: ROUGE-L of new prompts, evaluation prompts in training data, near duplicates."""
+"""Text similarity: ROUGE-L of new prompts, evaluation prompts in training data, near duplicates."""

@@ -1,6 +1,6 @@
-"""Evaluation prompts that nothing may be trained on: reading them, and asking whether a prompt overlaps them.
+"""Reads evaluation prompts, which must stay out of the training data, and indexes them to find overlaps.
 
-AlpacaEval's 188 "oasst" prompts are exactly the roots of the oasst1 English validation set, so this is no theory.
+A real risk: AlpacaEval's 188 "oasst" prompts are exactly the roots of the oasst1 English validation set.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _ROLE = "evaluation_set_"
 
 
 def evaluation_files(paths: list[str]) -> dict[str, Path]:
-    """The configured files by role, so that their content is part of the key."""
+    """The configured files by role; inputs with a role are part of the key."""
     return {f"{_ROLE}{number}": Path(path) for number, path in enumerate(paths)}
 
 
 def load_evaluation_prompts(
     files: dict[str, Path], further: Iterable[tuple[str, str]] = ()
 ) -> EvaluationIndex:
-    """An index over every evaluation file among a job's files, and `further` (id, prompt) such as EFT's eval split."""
+    """An index over a job's evaluation files and `further` (id, prompt), such as EFT's eval split."""
     index = EvaluationIndex(further)
     for role, path in files.items():
         if role.startswith(_ROLE):
@@ -39,7 +39,7 @@ def read_prompts(path: Path) -> list[str]:
         column = next((name for name in ("instruction", "prompt", "turns") if row.get(name)), None)
         if column is None:
             raise InputError(
-                f"{path}: row {number}: has no instruction, prompt or turns; its columns are {', '.join(sorted(map(str, row)))}"
+                f"{path}: row {number}: found the columns {', '.join(sorted(map(str, row)))}; expected instruction, prompt or turns"
             )
         texts = row[column] if isinstance(row[column], list) else [row[column]]
         texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in texts]
@@ -51,6 +51,6 @@ def read_prompts(path: Path) -> list[str]:
                 )
         prompts += texts
         if further:
-            # Which of the two a prompt would repeat is not known: either alone, or both as they are shown to a model.
+            # A training prompt may repeat either alone, or both as they are shown to a model.
             prompts += [further, f"{texts[0]}\n\n{further}"]
     return prompts

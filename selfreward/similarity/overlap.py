@@ -1,4 +1,4 @@
-"""Whether a text repeats an evaluation prompt: what does must not be trained on."""
+"""Finds texts that repeat an evaluation prompt and must not be trained on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from selfreward.similarity.rouge import THRESHOLD, NoveltyIndex, tokens
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """An evaluation prompt that a text repeats, and in what way."""
+    """An evaluation prompt that a text repeats, and the kind of match."""
 
     id: str
     kind: Literal["exact", "ngram", "rouge_l"]
     rouge_l: float | None
-    """ROUGE-L F to the nearest evaluation prompt; NULL where a shared n-gram decided."""
+    """ROUGE-L F to the nearest evaluation prompt; NULL if a shared n-gram decided."""
 
 
 _MAX_NGRAM = 13
@@ -24,12 +24,11 @@ _MIN_NGRAM = 8
 
 
 class EvaluationIndex:
-    """The prompts of evaluation sets; what repeats one of them must not be trained on.
+    """The prompts of evaluation sets, searchable for one that a text repeats.
 
-    A text overlaps if it has the same tokens as an evaluation prompt (`exact`), shares 13 tokens in a row with
-    one, or all of it where it has 8 to 13 (`ngram`), or is nearer than the novelty threshold to it (`rouge_l`).
-    Tokens are those of `selfreward.similarity.rouge`. An evaluation prompt without any (another script) is matched by
-    its characters, white space apart.
+    A text overlaps if it has the same tokens as an evaluation prompt (`exact`), shares 13 consecutive tokens with one,
+    or all tokens of one with 8 to 13 (`ngram`), or has a ROUGE-L above the novelty threshold (`rouge_l`). Tokens are
+    those of `selfreward.similarity.rouge`.
     """
 
     def __init__(self, prompts: Iterable[tuple[str, str]] = ()) -> None:
@@ -43,7 +42,7 @@ class EvaluationIndex:
         return len(self._novelty)
 
     def add(self, id: str, text: str) -> None:
-        """Add one evaluation prompt under an id that says where it is from, e.g. `alpaca_eval/17`."""
+        """Add one evaluation prompt under an id that names its source, e.g. `alpaca_eval/17`."""
         words = _comparable(text)
         self._exact.setdefault(words, id)
         if len(words) >= _MIN_NGRAM:
@@ -52,7 +51,7 @@ class EvaluationIndex:
         self._novelty.add(id, text)
 
     def overlap(self, text: str, near: bool = True) -> Overlap | None:
-        """The evaluation prompt that `text` repeats, or None; without `near` ROUGE-L is not asked."""
+        """The evaluation prompt that `text` repeats, or None; without `near`, ROUGE-L is not computed."""
         words = _comparable(text)
         if words in self._exact:
             return Overlap(self._exact[words], "exact", 1.0)
@@ -67,6 +66,7 @@ class EvaluationIndex:
 
 
 def _comparable(text: str) -> tuple[str, ...]:
+    # A prompt without tokens (another script) is compared by its characters, ignoring white space.
     return tuple(tokens(text)) or ("".join(text.split()),)
 
 

@@ -1,19 +1,19 @@
-"""Is a prompt new? ROUGE-L F against every prompt before it, and the nearest of them (paper section 2.2, step 1).
+"""Novelty of prompts: ROUGE-L F against every earlier prompt, and the nearest of them (paper section 2.2, step 1).
 
     >>> index = NoveltyIndex()
     >>> index.add("seed-1", "Name three long rivers.")
     >>> index.nearest("Name three big rivers!")
     Nearest(id='seed-1', rouge_l=0.75)
 
-Promises: tokens, the score to the last bit, and so every decision `rouge_l > 0.7` are those of the
-`rouge_score` package without stemming (lower case, runs of anything but a-z and 0-9 are one space). The nearest
-neighbour is exact, also far below the threshold; among equal scores it is the one added first. Answers depend
-neither on block sizes nor on which method was called.
+Promises: tokens, the score to the last bit, and so every decision `rouge_l > 0.7` are those of the `rouge_score`
+package without stemming (lower case, runs of anything but a-z and 0-9 are one space). The nearest neighbor is exact,
+also far below the threshold; among equal scores it is the one added first. Results depend neither on block sizes nor
+on the method called.
 
-Fast because ROUGE-L F is, up to rounding, 2 LCS / (len a + len b), and the LCS is at most the number of words
-that two texts share, counted with repetition. That bound is one sparse product of a block of texts with all
-earlier ones; rapidfuzz's compiled LCS runs only where the bound still reaches the best score found. Time grows
-with the square of the number of prompts, memory with the number (`benchmarks/novelty.py` has figures).
+Fast because ROUGE-L F is, up to rounding, 2 LCS / (len a + len b), and the LCS is at most the number of words that two
+texts share, counted with repetition. That bound is one sparse product of a block of texts with all earlier ones;
+rapidfuzz's compiled LCS runs only if the bound reaches the best score so far. Time grows with the square of the number
+of prompts, memory linearly (`benchmarks/novelty.py` has figures).
 
 Not covered: a text without a-z or 0-9 (another script) has no tokens and nothing in common with any text.
 """
@@ -34,16 +34,16 @@ from scipy import sparse
 
 from selfreward.errors import InputError
 
+# A prompt is rejected above it, kept at it (Self-Instruct; paper section 2.2).
 THRESHOLD = 0.7
-"""A prompt is rejected above it, kept at it (Self-Instruct; paper section 2.2)."""
 
+# Bounds held at once, 4 bytes each: keeps a block in tens of MB, however large the index grows.
 _CELLS_PER_BLOCK = 4_000_000
-"""Bounds held at once, 4 bytes each: keeps a block in tens of MB however large the index grows."""
 _MAX_BLOCK = 256
+# With more candidates than this, the best of them are scored first, which usually rules out the others.
 _MANY = 128
-"""More candidates than this and the best of them go first, which usually rules out the others."""
+# The bound is computed in float32; a relative error of 1e-7 must not rule out the true nearest.
 _ROUNDING = 1e-6
-"""The bound is computed in float32; a relative error of 1e-7 must not rule out the true nearest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Nearest:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What `screen` found for one text. `nearest` is None where nothing earlier shares a word with it."""
+class Novelty:
+    """The result of `screen` for one text. `nearest` is None if no earlier text shares a word with it."""
 
     id: str
     novel: bool
@@ -65,12 +65,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """A text as the two compiled libraries want it."""
+    """A text in the forms that the two compiled libraries need."""
 
     letters: str
-    """One character for each token: rapidfuzz compares strings fastest."""
+    """One character per token: rapidfuzz compares strings fastest."""
     features: NDArray[np.int32]
-    """One number for each (token, how often seen so far): shared features are shared words with repetition."""
+    """One number per (token, occurrence so far): shared features are shared words with repetition."""
 
 
 class NoveltyIndex:
@@ -87,7 +87,7 @@ class NoveltyIndex:
         return len(self._ids)
 
     def add(self, id: str, text: str) -> None:
-        """Make a text count as earlier from now on; costs microseconds."""
+        """Add a text to the earlier ones; takes microseconds."""
         self._append(id, self._encode(text, learn=True))
 
     def nearest(self, text: str) -> Nearest | None:
@@ -100,15 +100,15 @@ class NoveltyIndex:
         items: Iterable[tuple[str, str]],
         threshold: float = THRESHOLD,
         against: Literal["all", "kept"] = "all",
-    ) -> list[Verdict]:
+    ) -> list[Novelty]:
         """Judge (id, text) items in order, each against the index and the items before it, and add them.
 
-        A text is novel if its ROUGE-L F with no earlier text is above `threshold`. With `against="all"`
-        every item counts as earlier for those that follow, with `"kept"` only the novel ones do, as in
-        Self-Instruct; what does not count is not added to the index either.
+        A text is novel if its ROUGE-L F with no earlier text is above `threshold`. With `against="all"` every item
+        counts as earlier for the following ones, with `"kept"` only novel ones, as in Self-Instruct; items that do not
+        count are not added to the index either.
         """
         items = list(items)
-        verdicts: list[Verdict] = []
+        verdicts: list[Novelty] = []
         while len(verdicts) < len(items):
             size = max(1, min(_MAX_BLOCK, _CELLS_PER_BLOCK // (len(self) + 1)))
             block = items[len(verdicts) : len(verdicts) + size]
@@ -117,7 +117,7 @@ class NoveltyIndex:
 
     def _screen_block(
         self, block: Sequence[tuple[str, str]], threshold: float, keep_all: bool
-    ) -> Iterable[Verdict]:
+    ) -> Iterable[Novelty]:
         texts = [self._encode(text, learn=True) for _, text in block]
         before_block = self._nearest_block(texts)
         within = _rouge_l(texts, texts)
@@ -131,7 +131,7 @@ class NoveltyIndex:
             if novel or keep_all:
                 counts_as_earlier[place] = True
                 self._append(id, texts[place])
-            yield Verdict(id, novel, nearest)
+            yield Novelty(id, novel, nearest)
 
     def _nearest_block(self, queries: Sequence[_Encoded]) -> list[Nearest | None]:
         """The nearest text of the index for each query."""
@@ -155,7 +155,7 @@ class NoveltyIndex:
     def _best_of(
         self, query: _Encoded, rows: NDArray[np.intp], bounds: NDArray[np.float32]
     ) -> Nearest | None:
-        """The first of the best among `rows` (ascending), all that can still be the nearest."""
+        """The first of the best among `rows` (ascending), the candidates for the nearest."""
         if len(rows) > _MANY:
             promising = rows[np.argpartition(-bounds, _MANY // 2)[: _MANY // 2]]
             floor = self._scores(query, promising).max()
@@ -173,6 +173,7 @@ class NoveltyIndex:
     def _bounds(self, queries: Sequence[_Encoded]) -> NDArray[np.float32]:
         """Upper bounds of ROUGE-L F, (texts in the index, queries)."""
         self._consolidate()
+        # The smallest integer type that cannot overflow: the product is bound by memory traffic.
         longest = max(int(self._lengths.max()), *(len(query.letters) for query in queries))
         counter = np.uint16 if longest < 2**16 else np.uint32
         starts = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int32)
@@ -191,7 +192,8 @@ class NoveltyIndex:
         return shared
 
     def _consolidate(self) -> None:
-        """Bring the arrays up to the texts added since the last search."""
+        """Append the texts added since the last search to the arrays."""
+        # Not in `add`: concatenating for every text would take quadratic time.
         fresh = self._texts[len(self._lengths) :]
         if fresh:
             self._features = np.concatenate([self._features, *(text.features for text in fresh)])
@@ -203,7 +205,7 @@ class NoveltyIndex:
         self._texts.append(text)
 
     def _encode(self, text: str, learn: bool) -> _Encoded:
-        """Number the tokens; without `learn`, unknown ones get the letter NUL, which no indexed text has."""
+        """Number the tokens; without `learn`, unknown ones become NUL, which no indexed text contains."""
         seen: Counter[str] = Counter()
         letters: list[int] = []
         features: list[int] = []
@@ -217,7 +219,7 @@ class NoveltyIndex:
         except ValueError:
             raise InputError(
                 f"prompts: more than {len(self._numbers):,} different words before {text[:60]!r}; "
-                "the novelty filter can tell about 1.1 million apart"
+                "the novelty filter can distinguish about 1.1 million"
             ) from None
 
     def _number(self, token: str, occurrence: int, learn: bool) -> int:
@@ -249,22 +251,21 @@ def rouge_l(a: str, b: str) -> float:
 
 
 def _first_rows(bounds: NDArray[np.float32], tops: NDArray[np.float32]) -> list[int]:
-    """For each column the first row that holds its maximum; faster than `argmax` along the strided axis."""
+    """For each column the first row with its maximum."""
+    # Faster than `argmax` along the strided axis.
     rows, columns = np.nonzero(bounds == tops)
     _, first = np.unique(columns, return_index=True)
     return [int(row) for row in rows[first]]
 
 
 def _rouge_l(a: Sequence[_Encoded], b: Sequence[_Encoded]) -> NDArray[np.float64]:
-    """ROUGE-L F of every pair, (len(a), len(b)).
-
-    By way of precision and recall, in the order in which `rouge_score` rounds: 2 * 7 / 20 is 0.7, but with
-    lengths 8 and 12 its formula gives 0.7000000000000001, which is above the threshold.
-    """
+    """ROUGE-L F of every pair, (len(a), len(b))."""
     letters = [text.letters for text in b]
     common: NDArray[Any] = process.cdist(
         [text.letters for text in a], letters, scorer=LCSseq.similarity, workers=1, dtype=np.int32
     )
+    # From precision and recall, which rounds as `rouge_score` does: 2 * 7 / 20 is 0.7, but with lengths 8 and 12 its
+    # formula gives 0.7000000000000001, which is above the threshold.
     precision = common / np.maximum([len(text) for text in letters], 1)
     recall = common / np.maximum([[len(text.letters)] for text in a], 1)
     total = precision + recall

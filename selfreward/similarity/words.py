@@ -3,10 +3,10 @@
     words = hash_words(["To be, or not to be.", ""])
     words.n_words  # [6, 0]
 
-Words are those of `selfreward.similarity.rouge.tokens`: lower case, runs of a-z and 0-9, each a 64-bit hash. A run of n words is a
-polynomial of theirs, taken from differences of prefix sums, so that all n-grams of a text cost one pass over its words. Different words share a hash with a chance of about 1 in 10^18 a pair, and what matters here is
-compared by text once a hash matched; ASCII letters only are folded to lower case, which is where the tokens of the two
-could differ (the Kelvin sign).
+Words are those of `selfreward.similarity.rouge.tokens`: lower case, runs of a-z and 0-9, each a 64-bit hash. The hash of
+n consecutive words is a polynomial of theirs, computed from differences of prefix sums, so that all n-grams of a text
+take one pass over its words. Two different words share a hash with a probability of about 10^-18, and callers compare
+the texts after a match. Only ASCII letters are folded to lower case, so tokens can differ for the Kelvin sign.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
 CHUNK_BYTES = 16 << 20
+# A sentinel at the end of a sorted list of hashes: a search never runs past it.
 _NO_WORD = (1 << 64) - 1
-"""Ends a sorted list of hashes, so that a search in it always ends inside."""
+# Odd, so that it has an inverse modulo 2^64.
 _BASE = 0xC2B2AE3D27D4EB4F
-"""Odd, so that it has an inverse modulo 2^64."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class Words:
         return hashes[inside], text[: len(hashes)][inside]
 
     def runs(self, n: int) -> Hashes:
-        """The hash of n words from each word on, whether or not they cross into the next text."""
+        """The hash of n words starting at each word, even if they cross into the next text."""
         prefix, inverse = self._prefix
         n_runs = max(len(self.hashes) - n + 1, 0)
         result: Hashes = (prefix[n : n + n_runs] - prefix[:n_runs]) * inverse[:n_runs]
         return result
 
     def runs_at(self, places: Numbers, n: int) -> Hashes:
-        """The hash of n words from each of these places on; there must be so many."""
+        """The hash of n words starting at each of these places; that many must exist."""
         prefix, inverse = self._prefix
         result: Hashes = (prefix[places + n] - prefix[places]) * inverse[places]
         return result
@@ -84,7 +84,7 @@ class Words:
 
     @cached_property
     def _prefix(self) -> tuple[Hashes, Hashes]:
-        """Prefix sums of hash * base^place, and the inverse powers that make a difference of them place-free."""
+        """Prefix sums of hash * base^place, and the inverse powers that make their differences position-independent."""
         n = len(self.hashes)
         powers, inverse = _powers(_BASE, n), _powers(pow(_BASE, -1, 1 << 64), n + 1)
         prefix = np.zeros(n + 1, np.uint64)
@@ -93,7 +93,7 @@ class Words:
 
 
 class HashSet:
-    """Hashes to be looked up. Their high 20 bits say where in the sorted list to look: nearly always one step."""
+    """A set of hashes. A hash's high 20 bits index into the sorted list: a lookup is nearly always one step."""
 
     _SHIFT = np.uint64(44)
 
@@ -104,14 +104,14 @@ class HashSet:
         self._filled, self._most = sizes > 0, int(sizes.max())
 
     def places(self, hashes: Hashes) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """For each hash its place in `sorted`, and whether it is there (where it is not, the place says nothing)."""
+        """For each hash its place in `sorted`, and whether it is there (if not, the place is meaningless)."""
         places: NDArray[np.int32] = self._first[hashes >> self._SHIFT]
         for _ in range(self._most - 1):
             places += self.sorted[places] < hashes
         return places, self.sorted[places] == hashes
 
     def holds(self, hashes: Hashes) -> NDArray[np.bool_]:
-        """Which of the hashes are in the set; fast where few are."""
+        """Which of the hashes are in the set; fast if few are."""
         result: NDArray[np.bool_] = self._filled[hashes >> self._SHIFT]
         maybe = np.flatnonzero(result)
         result[maybe] = self.places(hashes[maybe])[1]
@@ -152,37 +152,35 @@ def hash_words(texts: pa.Array | list[str]) -> Words:
 
 
 def _hash_runs(letters: NDArray[np.uint8], starts: Numbers) -> Hashes:
-    """One hash of the letters from each start to the next zero byte, eight at a time: most words are one step."""
+    """One hash of the letters from each start to the next zero byte, eight at a time: most words take one step."""
     eights: Hashes = np.ndarray(shape=(len(letters) - 7,), dtype="<u8", buffer=letters.data, strides=(1,))
-    head, goes_on = _up_to_zero(eights[starts])
+    head, continues = _up_to_zero(eights[starts])
     hashes = _mixed(head)
-    longer, done = np.flatnonzero(goes_on), 8
+    longer, done = np.flatnonzero(continues), 8
     while len(longer):
-        head, goes_on = _up_to_zero(eights[starts[longer] + done])
+        head, continues = _up_to_zero(eights[starts[longer] + done])
         hashes[longer] = _mixed(hashes[longer] ^ head)
-        longer, done = longer[goes_on], done + 8
+        longer, done = longer[continues], done + 8
     return hashes
 
 
 def _up_to_zero(eights: Hashes) -> tuple[Hashes, NDArray[np.bool_]]:
-    """The bytes before the first zero byte (little-endian: the low ones), and whether there is none in all eight.
-
-    The lowest bit of `zeros` is the high bit of the first zero byte: only a zero byte borrows there and has it clear.
-    """
+    """The bytes before the first zero byte (little-endian: the low ones), and whether none of the eight is zero."""
+    # The lowest set bit of `zeros` is the high bit of the first zero byte: only a zero byte borrows there with it clear.
     zeros = (eights - _LOW_BITS) & ~eights & _HIGH_BITS
     lowest = zeros & (~zeros + np.uint64(1))
     return eights & ((lowest >> np.uint64(7)) - np.uint64(1)), zeros == 0
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Bits spread over all 64 (the finaliser of SplitMix64); never 0 for a run, which has no zero bytes at its start."""
+    """Bits spread over all 64 (the finalizer of SplitMix64); never 0 for a word, which does not start with a zero byte."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _letter_table() -> bytes:
-    """A byte as a lower-case letter or digit, 0 for what is neither."""
+    """A byte as a lower-case letter or digit, 0 for all others."""
     lower = (chr(byte).lower() if byte < 128 else "" for byte in range(256))
     return bytes(ord(letter) if letter.isalnum() else 0 for letter in lower)
 
@@ -193,7 +191,8 @@ _known_powers: dict[int, Hashes] = {}
 
 
 def _powers(base: int, n: int) -> Hashes:
-    """1, base, base^2, … modulo 2^64; kept, since every portion of a table asks for the same ones."""
+    """1, base, base^2, … modulo 2^64."""
+    # Cached: every chunk of a table needs the same powers.
     known = _known_powers.get(base)
     if known is None or len(known) < n:
         factors = np.full(max(n, 1 << 16), base, np.uint64)

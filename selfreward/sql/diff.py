@@ -15,25 +15,11 @@ from typing import Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.sql.queries import connect, quoted
-from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
+from selfreward.tables import DatasetName
 from selfreward.text import one_line, printable, shorten
 
-KEYS: dict[str, tuple[str, ...]] = {
-    "seeds": ("seed_id",),
-    "ift": ("ift_id",),
-    "eft": ("eft_id",),
-    "prompts": ("prompt_id",),
-    "candidates": ("candidate_id",),
-    "judgements": ("judgement_id",),
-    "scores": ("candidate_id",),  # one judging set-up a version: two set-ups are compared by candidate
-    "pairs": ("pair_id",),
-    "judge_eval": ("eft_id", "sample", "judge", "template", "judge_mode"),
-    "model_outputs": ("output_id",),
-    "annotations": ("output_id",),  # likewise one judge a version
-}
-"""What names a row of each dataset within one version."""
 _EXAMPLES = 3
 _SHOWN = 60
 
@@ -73,6 +59,9 @@ class Diff:
         return not (
             self.n_changed or self.n_added or self.n_removed or self.columns_added or self.columns_removed
         )
+
+    def __str__(self) -> str:
+        return format_diff(self)
 
 
 def diff(
@@ -160,9 +149,9 @@ def format_diff(diff: Diff) -> str:
 
 
 def _key(name: str, version: Version) -> tuple[str, ...]:
-    kind = DatasetName.parse(name).kind
-    if kind in KEYS:
-        return KEYS[kind]
+    dataset = DatasetName.parse(name).dataset
+    if dataset is not None and dataset.key:
+        return dataset.key
     ids = [column for column in version.manifest["schema"] if column.endswith("_id")]
     if not ids:
         raise UsageError(f"{name}: has no known key and no column that ends in _id; rows cannot be matched")

@@ -19,7 +19,7 @@ from selfreward.sql.lineage_queries import lineage_statements
 from selfreward.sql.queries import connect, quoted, read_stream
 from selfreward.sql.views import VERSIONS, OpenRun, open_run, union_query
 from selfreward.store import durable
-from selfreward.store.names import DatasetName
+from selfreward.tables import DatasetName
 from selfreward.text import one_line
 
 STORAGE_VERSION = "v1.0.0"

@@ -19,41 +19,13 @@ from typing import Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.sql.queries import connect, quoted
-from selfreward.store.names import DatasetName, is_dataset
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
+from selfreward.tables import BY_KIND, DATASETS, DatasetName, kind_of
 from selfreward.text import one_line
 
-_ID_COLUMNS = {
-    "pairs": "pair_id",
-    "candidates": "candidate_id",
-    "judgements": "judgement_id",
-    "prompts": "prompt_id",
-    "ift": "ift_id",
-    "eft": "eft_id",
-    "seeds": "seed_id",
-}
-_PREFIXES = {
-    "pair-": "pairs",
-    "c-": "candidates",
-    "j-": "judgements",
-    "p-": "prompts",
-    "ift-": "ift",
-    "eft-": "eft",
-}
-_OUTPUT_PREFIX = "out-"
-_FACTS = {
-    "pairs": ("rule", "chosen_score", "rejected_score", "margin"),
-    "candidates": ("response", "model", "finish_reason", "n_tokens"),
-    "judgements": ("judgement", "score", "status", "judge", "template"),
-    "prompts": ("prompt", "generator", "kept", "reason"),
-    "ift": ("prompt", "response", "human_rank"),
-    "eft": ("prompt", "response", "split", "human_rank", "target", "target_score"),
-    "seeds": ("prompt", "response", "source", "human_rank", "quality"),
-    "model_outputs": ("output", "generator", "finish_reason", "n_tokens"),
-    "annotations": ("annotator", "preference", "status", "order"),
-}
-"""What a node tells of its row; a long text is cut only when it is printed."""
+_ID_COLUMNS = {dataset.kind: dataset.key[0] for dataset in DATASETS if dataset.prefix}
+_OUTPUT_PREFIX = f"{BY_KIND['model_outputs'].prefix}-"
 
 
 @dataclass
@@ -97,8 +69,8 @@ def lineage(run: Run, id: str) -> Node:
         ) from error
     if node is None:
         raise UsageError(
-            f"{run.path}: no row has the id {id!r}; ids look like {'…, '.join(_PREFIXES)}…, {_OUTPUT_PREFIX}…, "
-            f"for example {reader.example()}"
+            f"{run.path}: no row has the id {id!r}; ids look like "
+            f"{', '.join(f'{dataset.prefix}-…' for dataset in DATASETS if dataset.prefix)}, for example {reader.example()}"
         )
     node.versions = [_describe(tree.versions[name]) for name in sorted(tree.versions)]
     return node
@@ -115,9 +87,9 @@ class _Reader:
 
     def candidates_for(self, id: str) -> Iterator[Version]:
         """Current versions of the datasets that may hold an id, likeliest first."""
-        names = [n for n in self.run.names() if not is_model(n) and _kind(n) in _ID_COLUMNS]
-        guess = next((kind for prefix, kind in _PREFIXES.items() if id.startswith(prefix)), "")
-        for name in sorted(names, key=lambda name: _kind(name) != guess):
+        names = [n for n in self.run.names() if not is_model(n) and kind_of(n) in _ID_COLUMNS]
+        prefix = id.partition("-")[0]
+        for name in sorted(names, key=lambda name: BY_KIND[kind_of(name)].prefix != prefix):
             yield self.run.current(name)
 
     def rows(self, version: Version, column: str, ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -140,7 +112,7 @@ class _Reader:
 
     def input(self, version: Version, kind: str) -> tuple[Version | None, str]:
         """The version of `kind` that `version` was made from (and a note), else the current one of its iteration."""
-        recorded = [entry for entry in version.manifest["inputs"].values() if _kind(entry["name"]) == kind]
+        recorded = [entry for entry in version.manifest["inputs"].values() if kind_of(entry["name"]) == kind]
         for entry in recorded:
             for found in self.run.versions(entry["name"]):
                 if found.content_sha256 == entry["content_sha256"]:
@@ -153,14 +125,13 @@ class _Reader:
 
     def inputs(self, version: Version, kind: str) -> list[Version]:
         """All versions of `kind` among the inputs (the prompts of earlier iterations)."""
-        names = {e["name"] for e in version.manifest["inputs"].values() if _kind(e["name"]) == kind}
+        names = {e["name"] for e in version.manifest["inputs"].values() if kind_of(e["name"]) == kind}
         return [self.run.current(name) for name in sorted(names) if self.run.has(name)]
 
     def example(self) -> str:
         """Some id of this run, for the error message."""
-        for name in (n for kind in _ID_COLUMNS for n in self.run.names() if _kind(n) == kind):
-            column = _ID_COLUMNS[_kind(name)]
-            ids = self.run.current(name).table([column])[column]
+        for version in self.candidates_for("pair-"):
+            ids = version.table()[_ID_COLUMNS[kind_of(version.name)]]
             if len(ids):
                 return str(ids[0])
         return "none: the run has no rows"
@@ -179,7 +150,7 @@ class _Tree:
     def root(self, id: str) -> Node | None:
         """The tree below a row; None where no current dataset has it."""
         for version in self._reader.candidates_for(id):
-            rows = self._reader.rows(version, _ID_COLUMNS[_kind(version.name)], [id])
+            rows = self._reader.rows(version, _ID_COLUMNS[kind_of(version.name)], [id])
             if rows:
                 return self.node(version, rows[0], "")
         return None
@@ -188,7 +159,7 @@ class _Tree:
         """The answers of all models to an evaluation prompt, which share its id, each with the verdicts on it."""
         run = self._reader.run
         root = Node(id, "", "")
-        for name in (name for name in run.names() if _kind(name) == "model_outputs"):
+        for name in (name for name in run.names() if kind_of(name) == "model_outputs"):
             for row in self._reader.rows(run.current(name), "output_id", [id]):
                 root.facts = {"prompt": row["instruction"]}
                 answer = self._plain_node(run.current(name), row, id, "answered by")
@@ -203,13 +174,15 @@ class _Tree:
 
     def _plain_node(self, version: Version, row: dict[str, Any], id: str, relation: str) -> Node:
         """A row and what is told of it, without what it was made from."""
-        facts = {name: row[name] for name in _FACTS[_kind(version.name)] if row.get(name) is not None}
+        facts = {
+            name: row[name] for name in BY_KIND[kind_of(version.name)].facts if row.get(name) is not None
+        }
         node = Node(id, relation, f"{version.name}@{version.version}", facts)
         self.versions[node.dataset] = version
         return node
 
     def node(self, version: Version, row: dict[str, Any], relation: str, note: str = "") -> Node:
-        kind = _kind(version.name)
+        kind = kind_of(version.name)
         id = str(row[_ID_COLUMNS[kind]])
         if id in self._seen:
             return Node(id, relation, f"{version.name}@{version.version}", note="above")
@@ -301,8 +274,3 @@ def _describe(version: Version) -> dict[str, Any]:
         "builder": manifest["builder"],
         "inputs": inputs,
     }
-
-
-def _kind(name: str) -> str:
-    """Of a dataset; of anything else (a model, a file among the inputs) none."""
-    return DatasetName.parse(name).kind if is_dataset(name) else ""

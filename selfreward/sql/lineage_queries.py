@@ -11,19 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from selfreward.tables import DATASETS, Dataset, Link, arrow_schema
+
 EDGES = "lineage_edges"
 LINEAGE = "lineage"
 
-# (child dataset, child id, parent dataset, parent id, relation); a list of ids is unnested.
-_LINKS = (
-    ("pairs", "pair_id", "candidates", "chosen_id", "chosen"),
-    ("pairs", "pair_id", "candidates", "rejected_id", "rejected"),
-    ("judgements", "judgement_id", "candidates", "candidate_id", "judges"),
-    ("candidates", "candidate_id", "prompts", "prompt_id", "answers"),
-    ("prompts", "prompt_id", "ift", "unnest(demonstration_ids)", "was shown"),
-    ("ift", "ift_id", "seeds", "source_id", "comes from"),
-    ("eft", "eft_id", "seeds", "source_id", "comes from"),
-)
 _SCORED = """SELECT pair_id AS child_id, judgement_id AS parent_id, 'rests on' AS relation
 FROM (SELECT pair_id, unnest([chosen_id, rejected_id]) AS candidate_id FROM pairs) JOIN judgements USING (candidate_id)"""
 _LINEAGE = f"""CREATE OR REPLACE MACRO {LINEAGE}(of_id) AS TABLE
@@ -37,7 +29,7 @@ SELECT id, made_into, relation FROM reached"""
 
 def child_datasets() -> set[str]:
     """The datasets that hold links."""
-    return {link[0] for link in _LINKS}
+    return {dataset.kind for dataset in DATASETS if dataset.links}
 
 
 def lineage_statements(kinds: Iterable[str]) -> list[str]:
@@ -47,12 +39,20 @@ def lineage_statements(kinds: Iterable[str]) -> list[str]:
 
 def _edges_query(kinds: set[str]) -> str:
     parts = [
-        f"SELECT {key} AS child_id, {parent} AS parent_id, '{relation}' AS relation FROM {child}"
-        for child, key, _, parent, relation in _LINKS
-        if child in kinds
+        f"SELECT {dataset.key[0]} AS child_id, {_parents(dataset, link)} AS parent_id, '{link.relation}' AS relation "
+        f"FROM {dataset.kind}"
+        for dataset in DATASETS
+        for link in dataset.links
+        if dataset.kind in kinds
     ]
     parts += [_SCORED] if {"pairs", "judgements"} <= kinds else []
     nothing = (
         "SELECT NULL::VARCHAR AS child_id, NULL::VARCHAR AS parent_id, NULL::VARCHAR AS relation LIMIT 0"
     )
     return "\nUNION ALL ".join(parts) or nothing
+
+
+def _parents(dataset: Dataset, link: Link) -> str:
+    """A list of ids is unnested."""
+    is_list = str(arrow_schema(dataset.row).field(link.column).type).startswith("list")
+    return f"unnest({link.column})" if is_list else link.column

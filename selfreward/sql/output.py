@@ -25,7 +25,7 @@ from selfreward.progress import say
 from selfreward.sql.parquet import write_parquet
 from selfreward.sql.views import OpenRun, open_run, read_stream
 from selfreward.store import durable
-from selfreward.text import format_table, one_line, printable, shorten
+from selfreward.text import format_table, inert_cell, one_line, printable, shorten
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,27 +46,38 @@ def run_query(
     out: Path | None = None,
     max_rows: int = MAX_ROWS,
     stream: TextIO | None = None,
+    spreadsheet: bool = False,
 ) -> int:
     """Print a query's rows, or write them to `out` (format by its ending); returns how many rows there were.
 
+    `spreadsheet` makes CSV cells inert that a spreadsheet would take for formulas.
     `out` with the ending .duckdb gets every dataset of the run, and the query's rows as the table `result`.
     """
     stream = stream or sys.stdout
+    if spreadsheet and (format if out is None else out.suffix[1:]) != "csv":
+        raise UsageError("--spreadsheet is for CSV: with --csv or --out FILE.csv")
     if out is not None and out.suffix not in _FILES:
         raise UsageError(f"--out {out}: unknown kind of file; expected {', '.join(_FILES)}")
     if out is not None and not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}; make it first")
     with open_run(run_path) as run:
         if out is None:
-            return print_rows(run, query, format, stream, max_rows)
+            return print_rows(run, query, format, stream, max_rows, spreadsheet)
         if out.suffix == ".duckdb":
             from selfreward.sql.file import write_audit_file
 
             return write_audit_file(run, out, query)
-        return _write_file(run, query, out)
+        return _write_file(run, query, out, spreadsheet)
 
 
-def print_rows(run: OpenRun, query: str, format: Format, stream: TextIO, max_rows: int = MAX_ROWS) -> int:
+def print_rows(
+    run: OpenRun,
+    query: str,
+    format: Format,
+    stream: TextIO,
+    max_rows: int = MAX_ROWS,
+    spreadsheet: bool = False,
+) -> int:
     """Rows of a query in one of `FORMATS`; returns how many there were."""
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}; expected one of {', '.join(FORMATS)}")
@@ -74,7 +85,7 @@ def print_rows(run: OpenRun, query: str, format: Format, stream: TextIO, max_row
         if format == "table":
             return _print_table(run, query, stream, max_rows)
         with _reader(run, query) as reader:
-            return _PRINTERS[format](reader, stream)
+            return _printer(format, spreadsheet)(reader, stream)
 
 
 def repl(run_path: Path, stream: TextIO | None = None) -> None:
@@ -125,7 +136,8 @@ def _explained() -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.Error, pa.ArrowException) as error:
+    # ValueError, ArithmeticError: a value that DuckDB can hold and Python cannot, such as an infinite time
+    except (duckdb.Error, pa.ArrowException, ArithmeticError, ValueError) as error:
         raise UsageError(f"query: {one_line(error)}") from error
 
 
@@ -203,18 +215,21 @@ def _print_jsonl(reader: pa.RecordBatchReader, stream: TextIO) -> int:
     return n_rows
 
 
-def _print_csv(reader: pa.RecordBatchReader, stream: TextIO) -> int:
+def _print_csv(reader: pa.RecordBatchReader, stream: TextIO, inert: bool = False) -> int:
     """Columns at a time, which is several times faster than values; only what needs quotes has them."""
     writer = csv.writer(stream, lineterminator="\n")
     # programs get the text as it is, a terminal no control characters
     shown = printable if stream.isatty() else str
-    writer.writerow(map(shown, reader.schema.names))
+    names: Iterable[str] = map(shown, reader.schema.names)
+    writer.writerow(map(inert_cell, names) if inert else names)
     n_rows = 0
     for batch in reader:
         n_rows += batch.num_rows
         columns: Iterable[list[Any]] = map(_csv_cells, batch.columns)
         if stream.isatty():
             columns = ([printable(v) if isinstance(v, str) else v for v in column] for column in columns)
+        if inert:
+            columns = (list(map(inert_cell, column)) for column in columns)
         writer.writerows(zip(*columns, strict=True))
     return n_rows
 
@@ -235,6 +250,10 @@ _PRINTERS: dict[str, Callable[[pa.RecordBatchReader, TextIO], int]] = {
     "jsonl": _print_jsonl,
     "csv": _print_csv,
 }
+
+
+def _printer(format: str, spreadsheet: bool) -> Callable[[pa.RecordBatchReader, TextIO], int]:
+    return partial(_print_csv, inert=True) if spreadsheet else _PRINTERS[format]
 
 
 def _print_table(run: OpenRun, query: str, stream: TextIO, max_rows: int) -> int:
@@ -287,10 +306,10 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _write_file(run: OpenRun, query: str, out: Path) -> int:
+def _write_file(run: OpenRun, query: str, out: Path, spreadsheet: bool) -> int:
     """The rows in a file that appears whole or not at all."""
     with _explained(), durable.new_file(out) as temporary:
         if out.suffix == ".parquet":
             return write_parquet(partial(_reader, run, query), temporary)
         with temporary.open("w", encoding="utf-8", newline="") as stream, _reader(run, query) as reader:
-            return _PRINTERS[out.suffix[1:]](reader, stream)
+            return _printer(out.suffix[1:], spreadsheet)(reader, stream)

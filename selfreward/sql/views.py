@@ -30,8 +30,8 @@ from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, linea
 from selfreward.sql.queries import check_reads, quoted, tree_text
 from selfreward.sql.queries import connect as connect
 from selfreward.sql.queries import read_stream as read_stream
-from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
+from selfreward.tables import DatasetName, kind_of
 from selfreward.text import one_line
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ class OpenRun:
 
     def views(self) -> list[str]:
         """Names that a query may use: `pairs`, `iter1.pairs`, …"""
-        kinds = {_kind(name) for name in self._datasets}
+        kinds = {kind_of(name) for name in self._datasets}
         single = {name.replace("/", ".") for name in self._datasets if "/" in name}
         scores = [SCORES] if "scores" in kinds else []
         return sorted(kinds) + sorted(single) + [*scores, VERSIONS, MODELS, EDGES]
 
     def datasets(self, view: str) -> list[str]:
         """The datasets behind a view; none for an unknown one."""
-        return [name for name in self._datasets if view in (_kind(name), name.replace("/", "."))]
+        return [name for name in self._datasets if view in (kind_of(name), name.replace("/", "."))]
 
     def names(self) -> list[str]:
         """The datasets themselves: `ift`, `iter1/pairs`, …"""
@@ -171,7 +171,7 @@ class OpenRun:
         names = [name for view in wanted for name in self.datasets(view)]
         for name in sorted(set(names) - self._sources.keys()):
             self._register(name)
-        for kind in sorted({_kind(name) for name in names}):
+        for kind in sorted({kind_of(name) for name in names}):
             self._make_union(kind)
         if VERSIONS in wanted:
             self._connection.register(VERSIONS, self.versions_table())
@@ -180,7 +180,7 @@ class OpenRun:
         if SCORES in wanted:
             self._connection.register(SCORES, self.score_versions_table())
         if EDGES in wanted:
-            for statement in lineage_statements(map(_kind, self._datasets)):
+            for statement in lineage_statements(map(kind_of, self._datasets)):
                 self._connection.execute(statement)
         self._loaded |= wanted
 
@@ -258,7 +258,7 @@ class OpenRun:
             self._make_view(quoted(schema, dataset.kind), [source])
 
     def _make_union(self, kind: str) -> None:
-        names = [name for name in self._datasets if _kind(name) == kind]
+        names = [name for name in self._datasets if kind_of(name) == kind]
         if set(names) <= self._sources.keys():
             self._make_view(quoted(kind), [self._sources[name] for name in names])
 
@@ -307,10 +307,6 @@ def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
     numbers = ("iteration", "n_rows")
     kinds = {c: pa.int64() if c in numbers else pa.string() for c in (*columns, *texts)}
     return pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
-
-
-def _kind(name: str) -> str:
-    return DatasetName.parse(name).kind
 
 
 def _dotted(table: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""What a step is (`step`), the run of all steps (`pipeline`), journalled generation, and what a run still has to do (`status`)."""
+"""Steps: what one is (`step`), running them all (`pipeline`), journalled `generation`, and the `status` of a run."""

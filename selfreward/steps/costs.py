@@ -1,7 +1,7 @@
-"""What a run has spent on paid servers, over all its stages and restarts: `.work/costs.jsonl`, newest line counts.
+"""A run's costs on paid servers, over all its steps and restarts, in `.work/costs.jsonl`.
 
-Engines with a `usage` (openai:) start from what was spent before and refuse to pass `max_cost`; after every finished
-group the new total is appended, durably, so that a crash does not forget money.
+Engines with a `usage` (openai:) start from the earlier total and refuse to exceed `max_cost`; after every finished group
+the new total is appended durably, so that a crash forgets no cost.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ def spent(work: Path) -> float:
     path = work / "costs.jsonl"
     if not path.is_file():
         return 0.0
+    # The largest total: after a crash, lines of two processes may be out of order.
     return max((float(line["spent"]) for line in Journal(path).units()), default=0.0)
 
 
 class Ledger:
-    """Notes an engine's total after each group; does nothing for engines that cost nothing."""
+    """Records an engine's total after each group; does nothing for engines without a cost limit."""
 
     def __init__(self, work: Path, name: str, engine: Any) -> None:
         usage = getattr(engine, "usage", None)
@@ -30,7 +31,7 @@ class Ledger:
         self._name = name
 
     def note(self) -> None:
-        """Append the engine's total if it costs money."""
+        """Append the engine's total, if it has a cost limit."""
         if self._usage is not None:
             with Journal(self._path) as journal:
                 journal.append({"stage": self._name, "spent": self._usage.spent})

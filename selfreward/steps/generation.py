@@ -1,13 +1,13 @@
-"""Running requests through an engine so that a crash repeats at most one batch and no answer is lost or doubled.
+"""Runs requests through an engine so that a crash repeats at most one batch and no answer is lost or duplicated.
 
     with Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "answers")
 
-Every finished group of completions is journalled in the stage's hidden work folder before it counts as done. A
-restart reads the journal, hands the engine the same request list and what is done, and the engine computes the
-rest in the same batches. Request ids must be unique within a stage. A failed request is a completion with
-`finish_reason="error"`: the stage decides what that means for the row. It is journalled and counted, but it is no
-result: a restart asks for it again.
+Every finished group of completions is journalled in the step's hidden work folder before it counts as done. A restart
+reads the journal and gives the engine the same request list and what is done; the engine computes the rest in the
+same batches. Request ids must be unique within a step. A failed request is a completion with
+`finish_reason="error"`: the step decides what that means for the row. It is journalled and counted, but it is not a
+result: a restart requests it again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Completions = dict[tuple[str, int], Completion]
 
 
 class Generation:
-    """The journalled completions of one stage; `notes()` are its counts for the manifest."""
+    """The journalled completions of one step; `notes()` are its counts for the manifest."""
 
     _asks_failed_again = True
 
@@ -50,16 +50,17 @@ class Generation:
             for values in unit:
                 try:
                     completion = Completion(**values)
-                except (TypeError, ValueError):  # no answer that could be used: it is asked for again
+                except (TypeError, ValueError):  # not a valid completion: request it again
                     n_unusable += 1
                     continue
+                # The cause of an error (a full server, a lost connection) may be gone by now.
                 if completion.finish_reason == "error" and self._asks_failed_again:
                     continue
                 self._done.setdefault((completion.request_id, completion.sample), completion)
         self._n_resumed = len(self._done)
         n_damaged = self._journal.n_damaged + n_unusable
         if self._done or n_damaged:
-            damaged = f", {n_damaged} damaged ones are done again" if n_damaged else ""
+            damaged = f", {n_damaged} damaged ones are requested again" if n_damaged else ""
             say(f"{self._name}: resuming, {len(self._done)} completions were already written{damaged}")
         return self
 
@@ -73,14 +74,14 @@ class Generation:
                 f"{self._name}: {self.notes().failures}"
                 + (f" ({reasons} different reasons)" if reasons > 1 else "")
             )
-        self._ledger.note()  # also where the engine failed: answers that were lost may have been billed
+        self._ledger.note()  # also after a failure: lost answers may have been billed
         self._journal.__exit__(kind, error, trace)
 
     def complete(self, requests: Sequence[Request], description: str) -> Completions:
-        """All completions of the requests, keyed by (request id, sample); every one asked for is there."""
+        """All completions of the requests, keyed by (request id, sample); none is missing."""
         wanted = {(request.id, sample) for request in requests for sample in range(request.n)}
         if len(wanted) != sum(request.n for request in requests):
-            raise EngineError(f"{self._name}: two requests have the same id; this is a bug in the stage")
+            raise EngineError(f"{self._name}: two requests have the same id; this is a bug in the step")
         started = time.monotonic()
         done = wanted & self._done.keys()
         with bar(len(wanted), f"{self._name} {description}", "answer", initial=len(done)) as progress:
@@ -102,8 +103,9 @@ class Generation:
         if strangers:
             raise EngineError(
                 f"{self._name}: engine {self._engine.name} returned an answer to {min(strangers)}, "
-                "which nobody asked for"
+                "which was not requested"
             )
+        # The first answer counts: an earlier `complete` may already have returned it.
         fresh = {key: completion for key, completion in fresh.items() if key not in self._done}
         if fresh:
             self._journal.append([asdict(completion) for completion in fresh.values()])
@@ -117,6 +119,7 @@ class Generation:
 
     def notes(self) -> GenerationNotes:
         """Counts for the manifest."""
+        # Speed and restarts differ from run to run; notes are part of no hash.
         errors = self._errors()
         return GenerationNotes(
             completions=len(self._done),

@@ -1,11 +1,11 @@
-"""Models looked at before the first step is built, so that a run does not stop after hours for what was known at its start.
+"""Checks the run's models before the first step is built, so that a run does not fail after hours on a wrong setting.
 
     check_models(plans, config)
 
 Checked for every model string of the plan: the engine is known and installed, the folder has a chat template, and its
-context has room for the judge prompts. Where the template and its answer alone do not fit, nothing could ever be judged: a
-ConfigError. Where only the longest responses would not, one sentence says so; such rows become `engine_error` and are
-counted. A script is read whole; of a server only address, key and options are checked, since it is not asked.
+context has room for the judge prompts. If the template and its answer alone do not fit, nothing could be judged: a
+ConfigError. If only the longest responses do not fit, one line says so; such rows become `engine_error` and are
+counted. A script is read whole; of a server only address, key and options are checked, without sending a request.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions, Request
 from selfreward.engines.registry import ModelString, open_engine, parse_model_string
 from selfreward.errors import ConfigError, EngineError
-from selfreward.models.folder import max_context
+from selfreward.models.folder import token_limit
 from selfreward.models.known import fetch_model
 from selfreward.progress import say
 from selfreward.steps.step import Plan, stage_module
 from selfreward.store.run import is_model
+from selfreward.tables import kind_of
 
 NEEDED = {"vllm": ("vllm",), "ray": ("ray", "vllm")}
 """Engine -> packages of an extra of the same name."""
@@ -30,11 +31,11 @@ WITHOUT_FOLDER = ("openai", "scripted")
 
 
 def check_models(plans: Iterable[Plan], config: RunConfig) -> None:
-    """Raise UsageError, ConfigError or EngineError for a model that cannot do what the plans ask of it."""
+    """Raise UsageError, ConfigError or EngineError for a model that cannot do what the plans require."""
     used: dict[str, list[Plan]] = {}
     for plan in plans:
         for name in plan.models.values():
-            # what the run trains has M0's tokenizer and context
+            # Models that the run trains have M0's tokenizer and context.
             used.setdefault(config.model if is_model(name) else name, []).append(plan)
     parsed = {model: parse_model_string(model) for model in used}
     for model, target in parsed.items():
@@ -62,7 +63,7 @@ def _check_folder(model: str, target: ModelString, plans: list[Plan], config: Ru
 
     folder = fetch_model(target.target)
     tokenizer = ChatTokenizer(folder)  # raises where there is no chat template
-    context = config.engine.max_context or max_context(folder)
+    context = token_limit(folder, config.engine.max_context, f"{model}: engine.max_context")
     if context is None:
         return
     for plan in plans:
@@ -84,7 +85,7 @@ def _check_room(
             f"{model!r} reads {context}: use a shorter judging.template, a smaller max_tokens, or raise engine.max_context"
         )
     longest = config.prompts.max_tokens + config.candidates.max_tokens
-    if plan.name.endswith("/judgements") and n_prompt + longest + n_answer > context:
+    if kind_of(plan.name) == "judgements" and n_prompt + longest + n_answer > context:
         say(
             f"{plan.name}: judge prompts may have {n_prompt + longest} tokens and answers {n_answer}, but {model!r} reads "
             f"{context}; what does not fit is left unscored and counted as engine_error"

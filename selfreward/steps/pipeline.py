@@ -3,9 +3,9 @@
     report = run_pipeline(config, Path("runs/demo"))
 
 A step's key is computed from the content of its inputs; if that version is published, it is made current and nothing
-is done. Otherwise the step is built in a hidden folder and published whole. So the same command again does nothing, a
-changed parameter rebuilds what depends on it and nothing else, and a killed run goes on where its journal ends. The
-run's lock is held throughout, so two commands do not do the same work twice; the data would survive it.
+is built. Otherwise the step is built in a hidden folder and published whole. So the same command again does nothing, a
+changed parameter rebuilds what depends on it and nothing else, and a killed run resumes where its journal ends. The
+run's lock is held throughout, so that two commands do not duplicate work; the data would survive it.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
 from selfreward.store import durable
 from selfreward.store.run import Recipe, Run, file_input, is_model, text_input
 from selfreward.store.version import Version
+from selfreward.tables import kind_of
 
 
 @dataclass(frozen=True)
-class Step:
-    """What became of one planned step."""
+class StepResult:
+    """The result of one planned step."""
 
     name: str
     status: str
-    """`built`, `reused`, or `imported` (the user's rows stand as they are)."""
+    """`built`, `reused`, or `imported` (the user's own rows, never rebuilt)."""
     version: str
     n_in: int
     n_out: int
@@ -52,7 +53,7 @@ class Step:
 
 
 class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C; not an Exception, so that no stage takes it for a failure of its own."""
+    """SIGTERM or Ctrl-C; not an Exception, so that no step mistakes it for a failure of its own."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -63,10 +64,11 @@ def run_pipeline(
     config: RunConfig,
     path: Path,
     until: str | None = None,
-    on_step: Callable[[Step], None] = lambda step: None,
-) -> list[Step]:
-    """Do every step of a run (up to and including `until`), and report each. Raises what the steps raise."""
-    plans = plans_until(config, until)
+    on_step: Callable[[StepResult], None] = lambda step: None,
+    only: Callable[[Plan], bool] = lambda plan: True,
+) -> list[StepResult]:
+    """Run every step (up to and including `until`), and report each. Raises what the steps raise."""
+    plans = [plan for plan in plans_until(config, until) if only(plan)]
     run = Run.create(path)
     with run.hold("selfreward run"), interruptible(), EnginePool() as engines:
         _write_config(run, config)
@@ -84,7 +86,7 @@ def plans_until(config: RunConfig, until: str | None) -> list[Plan]:
     plans = list(plan_run(config))
     if until is None:
         return plans
-    hits = [i for i, plan in enumerate(plans) if until in (plan.name, plan.name.partition("/")[2])]
+    hits = [i for i, plan in enumerate(plans) if until in (plan.name, kind_of(plan.name))]
     if not hits:
         raise UsageError(f"--until {until!r}: no such step; the steps are {', '.join(p.name for p in plans)}")
     return plans[: hits[-1] + 1]
@@ -96,7 +98,7 @@ def do_step(
     plan: Plan,
     engines: EnginePool,
     before_building: Callable[[], None] = lambda: None,
-) -> Step:
+) -> StepResult:
     """Reuse or build one step."""
     started = time.monotonic()
     if run.has(plan.name) and is_imported(run.current(plan.name)):
@@ -116,9 +118,9 @@ def do_step(
     return _step(version, status, started)
 
 
-def _step(version: Version, status: str, started: float) -> Step:
+def _step(version: Version, status: str, started: float) -> StepResult:
     counts = version.manifest["counts"]
-    return Step(
+    return StepResult(
         name=version.name,
         status=status,
         version=version.version,
@@ -130,7 +132,7 @@ def _step(version: Version, status: str, started: float) -> Step:
 
 
 def find_version(run: Run, plan: Plan, recipe: Recipe) -> Version | None:
-    """The published version of a recipe, or one that the step says would come out the same."""
+    """The published version of a recipe, or one that the step declares equivalent."""
     reusable = getattr(stage_module(plan.module), "reusable", None)
     return run.find(recipe) or (reusable(run, recipe) if reusable else None)
 
@@ -138,14 +140,14 @@ def find_version(run: Run, plan: Plan, recipe: Recipe) -> Version | None:
 def resolve_plan(
     run: Run, config: RunConfig, plan: Plan
 ) -> tuple[Recipe, dict[str, Version], dict[str, ModelRef]]:
-    """The recipe of a step (its key) and what its inputs are, as of now."""
+    """The recipe of a step (its key) and its resolved inputs, as of now."""
     inputs = {role: run.current(name) for role, name in plan.inputs.items()}
     models = {role: resolve(name, run, config.model, config.train) for role, name in plan.models.items()}
     return recipe_of(plan, inputs, models), inputs, models
 
 
 def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef]) -> Recipe:
-    """Everything that goes into a step, and so its key."""
+    """The recipe of a step from its resolved inputs."""
     described = {role: {"name": v.name, "version": v.version, "content_sha256": v.content_sha256}
                  for role, v in inputs.items()}  # fmt: skip
     described |= {role: {"name": m.name, "content_sha256": m.content_sha256} for role, m in models.items()}
@@ -163,7 +165,7 @@ def _describe_file(plan: Plan, path: Path) -> dict[str, str]:
 
 
 def engine_options(config: RunConfig, run: Run) -> EngineOptions:
-    """The engine options of a configuration; with a cost limit, what was spent so far goes along."""
+    """The engine options of a configuration; with a cost limit, they include the amount spent so far."""
     options = config.engine.model_dump()
     if config.max_cost is not None:
         options["extra"] = {
@@ -203,7 +205,7 @@ def build_step(run: Run, plan: Plan, job: Job) -> Version:
     """Build and publish."""
     module = stage_module(plan.module)
     if is_model(plan.name):
-        # training needs the memory that an engine holds
+        # Training needs the memory that an engine holds.
         job.engines.close()
         with run.draft(plan.name) as folder:
             return run.publish_model(job.recipe, folder, module.build(job, folder))
@@ -212,24 +214,22 @@ def build_step(run: Run, plan: Plan, job: Job) -> Version:
 
 
 def _write_config(run: Run, config: RunConfig) -> None:
-    """The run folder holds the last configuration; before another one replaces it, the differences are said."""
+    """Store the configuration in the run folder; if it replaces another one, show the differences first."""
     content = dump_config(config).encode()
     path = run.path / "config.yaml"
     if path.is_file() and path.read_bytes() == content:
         return
     if path.is_file() and (changes := _changed_settings(path, config)):
-        say(
-            f"{run.path}: made with another configuration so far; what depends on it is built again: {changes}"
-        )
+        say(f"{run.path}: the configuration has changed; steps that depend on it are rebuilt: {changes}")
     durable.replace_file(path, content)
 
 
 def _changed_settings(path: Path, config: RunConfig) -> str:
-    """How a configuration differs from the one in a file, as `candidates.n 9 (was 4)`; empty where it does not."""
+    """The differences from the configuration in a file, as `candidates.n 9 (was 4)`; empty if there are none."""
     try:
         before = flat_settings(load_config(path).model_dump(mode="json"))
     except ConfigError as error:
-        return f"the one before cannot be read ({error})"
+        return f"the previous one cannot be read ({error})"
     now = flat_settings(config.model_dump(mode="json"))
     keys = [key for key in before | now if key != "run" and before.get(key) != now.get(key)]
     return ", ".join(f"{key} {now.get(key)!r} (was {before.get(key)!r})" for key in keys)

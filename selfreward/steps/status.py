@@ -1,6 +1,6 @@
 """`selfreward status`: for every step of the run's own configuration, whether it is done, under way or next.
 
-And, for whoever shows figures, which versions were made from earlier versions of their inputs (`outdated_versions`).
+Also finds versions that were made from earlier versions of their inputs (`outdated_versions`), for reports.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def run_status(path: Path) -> list[StepStatus]:
     config_path = path / "config.yaml"
     if not config_path.is_file():
         raise UsageError(
-            f"{path}: holds no config.yaml, so its steps are unknown; run `selfreward run CONFIG` first"
+            f"{path}: no config.yaml, so its steps are unknown; run `selfreward run CONFIG` first"
         )
     config = load_config(config_path)
     lines: dict[str, StepStatus] = {}
@@ -75,34 +75,34 @@ def _status(run: Run, config: RunConfig, plan: Plan, waits_for: list[str], unbui
 
 
 def next_command(path: Path, lines: list[StepStatus]) -> str:
-    """What to do next, in one line."""
+    """The next command, in one line."""
     if all(line.state == "done" for line in lines):
         return f"everything is done; look at it with: selfreward sql {path} 'FROM pairs'"
     step = next(line for line in lines if line.state != "done")
-    return f"next: {step.name}; go on with: selfreward run {path / 'config.yaml'} --run {path}"
+    return f"next: {step.name}; continue with: selfreward run {path / 'config.yaml'} --run {path}"
 
 
 def journalled(path: Path) -> int:
-    """Completions in a journal, read without repairing it: its writer may be alive."""
+    """Completions in a journal, read without repairing it, since its writer may be alive."""
     if not path.is_file():
         return 0
     return sum(len(unit) for unit in Journal(path).units())
 
 
 def outdated_versions(versions: Mapping[str, Version]) -> dict[str, str]:
-    """Which of a run's current versions are outdated, by their manifests alone: name -> why.
+    """The outdated ones among a run's current versions, from their manifests alone: name -> reason.
 
-    One is if an input has another content by now, or is outdated itself. What is not in `versions` cannot be told.
+    A version is outdated if an input has other content now, or is outdated itself. Names not in `versions` are skipped.
     """
     reasons: dict[str, str] = {}
 
     def reason(name: str) -> str:
         if name not in reasons:
-            reasons[name] = ""  # inputs form no circle; a hostile manifest's would end here
+            reasons[name] = ""  # ends the recursion if a hostile manifest's inputs form a cycle
             for entry in versions[name].manifest["inputs"].values():
                 source, at, _ = entry["name"].partition("@")
                 if source not in versions or not ("version" in entry or (at and is_model(source))):
-                    continue  # a file, a text or a model from elsewhere
+                    continue  # a file, a text or a foreign model
                 if versions[source].content_sha256 != entry["content_sha256"]:
                     reasons[name] = f"made from an earlier {source}"
                 elif reason(source):
@@ -113,5 +113,5 @@ def outdated_versions(versions: Mapping[str, Version]) -> dict[str, str]:
 
 
 def outdated_lines(outdated: Mapping[str, str]) -> list[str]:
-    """One sentence for each."""
+    """One sentence per outdated version."""
     return [f"{name} is outdated: {why}" for name, why in outdated.items()]

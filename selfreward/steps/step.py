@@ -1,13 +1,12 @@
-"""What a step is: a module with `NAME`, `VERSION`, `plan(config, iteration)` and `build(job)`; where they are listed.
+"""A step is a module with `NAME`, `VERSION`, `plan(config, iteration)` and `build(job)`; all steps are listed here.
 
-    NAME   what keys call it, so that the module may move; with VERSION, raised when other rows would come out;
+    NAME     identifies the step in keys, so that its module may move
+    VERSION  part of the key; raised when the rows change
+    plan     declares the output, the inputs and the parameters (cheap, no heavy import)
+    build    makes the rows of a dataset, or fills a folder with a model
 
-    plan   says what the stage makes, from which inputs, with which parameters (cheap, no heavy import);
-    build  makes the rows of a dataset, or fills a folder with a model.
-
-`build` sees its inputs and the parameters that `plan` named, and nothing else of the configuration: what cannot
-be seen cannot be forgotten in the key. `PIPELINE` is the only place that knows which stages there are; a new one is
-one line there and one module.
+`build` sees its inputs and the parameters that `plan` named, and nothing else of the configuration: what a step cannot
+read cannot be missing from its key. A new step is one module, and one line in `SETUP`, `ITERATION` or `EVALUATION`.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ EVALUATION = (
 
 @dataclass(frozen=True)
 class Plan:
-    """One step of a run, before it is known whether it is done already."""
+    """One step of a run, before it is known whether it is already done."""
 
     name: str
-    """What it makes: `ift`, `iter1/pairs`, `M2`."""
+    """The dataset or model it makes: `ift`, `iter1/pairs`, `M2`."""
     module: str
     inputs: dict[str, str] = field(default_factory=dict)
     """Role -> name of a dataset of this run."""
@@ -75,10 +74,10 @@ class Plan:
     """Role -> text that is part of the key (a template, an SQL rule)."""
     params: dict[str, Any] = field(default_factory=dict)
     unkeyed: dict[str, Any] = field(default_factory=dict)
-    """Settings that change speed, records or refusals, never what is made; not part of the key."""
+    """Settings that change speed, records or refusals, never the rows; not part of the key."""
     requests: Callable[[Known], Sequence[Requests] | None] | None = None
-    """What the step will ask its model for, given the datasets that are known so far; None where that cannot be counted
-    yet. For `run --estimate`; not part of the key."""
+    """The requests of the step, given the datasets that are known so far; None if they cannot be counted yet. For
+    `run --estimate`; not part of the key."""
 
     def __post_init__(self) -> None:
         roles = [*self.inputs, *self.models, *self.files, *self.texts]
@@ -91,7 +90,7 @@ SectionT = TypeVar("SectionT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Job:
-    """What `build` works with."""
+    """The inputs of `build`."""
 
     run: Run
     recipe: Recipe
@@ -111,7 +110,7 @@ class Job:
 
     @property
     def iteration(self) -> int:
-        """The `iteration` parameter; 0 for what comes before the first."""
+        """The `iteration` parameter; 0 for steps before the first iteration."""
         return int(self.recipe.params.get("iteration", 0))
 
     @property
@@ -133,19 +132,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Rows:
-    """What `build` of a dataset returns; `table` may be a RecordBatchReader where it is large."""
+    """The result of a dataset's `build`; a large `table` may be a RecordBatchReader."""
 
     table: Any
     counts: Counts
 
 
 def stage_module(name: str) -> ModuleType:
-    """Import a stage's module."""
+    """Import a step's module."""
     return importlib.import_module(name)
 
 
 def plan_run(config: RunConfig) -> Iterator[Plan]:
-    """Every step of a run in the order it is done; a stage may plan nothing for a configuration."""
+    """Every step of a run, in order; a step's `plan` may return None for a configuration."""
     yield from _plan(SETUP, config, 0)
     for iteration in range(1, config.iterations + 1):
         yield from _plan(ITERATION, config, iteration)
@@ -155,10 +154,10 @@ def plan_run(config: RunConfig) -> Iterator[Plan]:
 
 
 def in_order_of_models(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans so that those of one model follow one another and each comes after what it reads.
+    """The plans, grouped by model, each after its inputs.
 
-    A model whose plans could all be built now goes first, so that its engine is opened once: the judge of all models'
-    answers waits until all have answered.
+    A model whose plans can all be built goes first, so that its engine is opened once: the judge of all models' answers
+    comes after all have answered.
     """
     left = list(plans)
     ordered: list[Plan] = []

@@ -1,10 +1,9 @@
-"""What a configuration of somebody else may reach, and that the user has agreed to it.
+"""Consent to what a downloaded configuration may access.
 
-A configuration that `selfreward pull` wrote begins with a comment that says so. Before it is run for the first time, the
-hosts, files and open settings that it names are listed and `--trust` is asked for. The agreement is kept in the user's
-cache, not in the run folder, which a stranger can send along; it is for exactly this list, so that another host or file
-is asked about again. `SELFREWARD_TRUST=1` says the same for one command or shell. Both also allow prompts and keys to
-be sent to another machine without encryption (http:).
+A configuration written by `selfreward pull` begins with a comment that says so. Before its first run, the hosts, files
+and unrestricted settings that it names are listed, and `--trust` is required. The consent covers exactly this list, so
+that a new host or file needs a new one. `SELFREWARD_TRUST=1` consents for one command or shell. Both also allow sending
+prompts and keys to another machine without encryption (http:).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _OURS = frozenset((
     "embedded", "eft_eval", "additive", "additive-short", "multiple-choice", "max_min", "margin",
     "length_controlled", "positive_only",
 ))  # fmt: skip
-"""What stands where a file may stand and is none; a name that is missing here is asked about once too often."""
+"""Built-in names that settings accept in place of a file; one that is missing here only causes a needless question."""
 _HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 _DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz", ".zst", ".txt")
 _CLOSED = frozenset((
@@ -43,23 +42,24 @@ _CLOSED = frozenset((
     "send_seed", "service_tier", "swap_space", "tensor_parallel_size", "top_k", "actors", "num_cpus",
     "num_gpus", "patience_s",
 ))  # fmt: skip
-"""Settings of `engine.extra` that hold no secret and reach nothing, where their value is a number or a word."""
+"""Settings of `engine.extra` that hold no secret and access nothing if their value is a number or a word."""
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,23}")
 
 
 def is_trusted() -> bool:
-    """Whether this process has the user's word."""
+    """Whether this process has the user's consent."""
     return os.environ.get(VARIABLE) == "1"
 
 
 def mark(content: bytes, url: str, revision: str) -> bytes:
-    """A configuration with the comment that says where it is from."""
+    """A configuration with the comment that names its source."""
     return f"{_MARK}{url} at {revision}: look at it before you run it\n".encode() + content
 
 
 def require_trust(path: Path, config: RunConfig, given: bool = False) -> None:
-    """UsageError where a pulled configuration reaches out and nobody has agreed; `given` is agreement, kept for later."""
+    """UsageError if a pulled configuration accesses something without consent; `given` is consent, kept for later."""
     reach = reaches(config)
+    # In the user's cache: a record in the run folder could come with the download.
     record = cache_dir() / "trusted" / f"{digest(reach)}.json"
     if given and reach:
         durable.make_folder(record.parent)
@@ -68,18 +68,18 @@ def require_trust(path: Path, config: RunConfig, given: bool = False) -> None:
         os.environ[VARIABLE] = "1"
     if reach and not is_trusted() and _is_pulled(path):
         raise UsageError(
-            f"{path}: is a configuration from elsewhere, and would use {'; '.join(reach)}. Look at these; if you trust "
+            f"{path}: this configuration was downloaded and would use {'; '.join(reach)}. Check these; if you trust "
             f"them, run it once with `selfreward run {path} --trust`, or set {VARIABLE}=1"
         )
 
 
 def reaches(config: RunConfig) -> list[str]:
-    """The hosts, files, folders, trackers and open settings that a configuration names, each with its place."""
+    """The hosts, files, folders, trackers and unrestricted settings in a configuration, each with its key."""
     return list(dict.fromkeys(_reaches(config)))
 
 
 def closed_extra(extra: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings of `engine.extra` that hold no secret and reach nothing, and the names of the others.
+    """The settings of `engine.extra` that hold no secret and access nothing, and the names of the others.
 
     >>> closed_extra({"prefix": True, "body": {"top_k": 5, "api_key": "sk-1"}})
     ({'prefix': True, 'body': {'top_k': 5}}, ['body.api_key'])
@@ -140,7 +140,7 @@ def _reaches(config: RunConfig) -> Iterator[str]:
 
 
 def _looks_local(text: str) -> bool:
-    """Whether a name is rather a path than a name of the Hub."""
+    """Whether a name is a path rather than a Hub name."""
     return (
         text.startswith(("/", ".", "~")) or "\\" in text or text.endswith(_DATA_FILES) or Path(text).exists()
     )

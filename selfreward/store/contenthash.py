@@ -1,12 +1,12 @@
-"""`content_sha256`: one hash for the logical rows of a table, whatever wrote them.
+"""`content_sha256`: a hash of a table's logical rows, independent of how they were written.
 
-Unchanged by shard size, record batches, writer version, column order and machine; changed by any cell, any
-type, any column name, any order of rows. Specification with a worked example: docs/content-hash.md; a second
-implementation, written from that page, is tests/content_hash_reference.py.
+Shard size, record batches, writer version, column order and machine do not change it; any change to a cell, type,
+column name or the row order does. Specification with a worked example: docs/content-hash.md; a second
+implementation, written from that page, is tests/helpers/content_hash_reference.py.
 
 In short: every column is a few byte streams (validity, lengths, values), each stream has its own SHA-256, and
-the result is the SHA-256 of a canonical JSON tree of them. A stream does not know where a batch ended, which
-makes the hash independent of chunking; it never builds Python objects, which makes it as fast as SHA-256.
+the result is the SHA-256 of a canonical JSON tree of them. Streams ignore batch boundaries, so chunking does not
+matter; no Python objects are built, so hashing runs at the speed of SHA-256.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = "selfreward-rows-1"
+# Nesting of lists and structs. Deeper types would be published here and then fail in the Parquet export.
 MAX_DEPTH = 24
-"""Of lists and structs inside one another."""
 
 
 class ContentHasher:
     """Feed record batches in row order, then ask for `hexdigest()`.
 
-    InputError where a column's type cannot be stored, or where two columns have the same name.
+    InputError if a column's type cannot be stored, or if two columns have the same name.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -63,7 +63,7 @@ def content_sha256(table: pa.Table) -> str:
 
 
 def schema_names(schema: pa.Schema) -> dict[str, str]:
-    """Column -> readable type, for people: `list<struct<role: string, content: string>>`."""
+    """Column -> readable type: `list<struct<role: string, content: string>>`."""
     return {field.name: _readable(field.type) for field in schema}
 
 
@@ -79,7 +79,7 @@ def _readable(kind: pa.DataType) -> str:
 
 
 class _Node(Protocol):
-    """The streams of a column, or of what is inside a list or struct."""
+    """The streams of a column, or of the values inside a list or struct."""
 
     def feed(self, array: pa.Array) -> None: ...
 
@@ -191,9 +191,7 @@ def _node(kind: pa.DataType, where: str, depth: int = 0) -> _Node:
 
 
 def type_name(kind: pa.DataType, where: str = "a column") -> str:
-    """The name of a type without fields, fixed here because Arrow's own spelling is not promised.
-
-    InputError for a type that cannot be stored.
+    """The name of a type without fields; InputError for a type that cannot be stored.
 
     >>> import pyarrow as pa
     >>> type_name(pa.timestamp("us", "UTC")), type_name(pa.float64())
@@ -201,6 +199,7 @@ def type_name(kind: pa.DataType, where: str = "a column") -> str:
     """
     import pyarrow as pa
 
+    # The names enter the hash, so they are spelled out here: Arrow does not promise to keep `str(type)` stable.
     if pa.types.is_timestamp(kind):
         return f"timestamp[{kind.unit}, {kind.tz}]" if kind.tz else f"timestamp[{kind.unit}]"
     if pa.types.is_duration(kind):
@@ -258,13 +257,14 @@ def _text_bytes(array: pa.Array) -> Any:
     _, offsets_buffer, data = array.buffers()
     if data is None:
         return b""
+    # A sliced array shares its parent's buffers: only the bytes between its first and last offset belong to it.
     offsets = np.frombuffer(offsets_buffer, dtype=np.int64 if wide else np.int32)
     start, end = int(offsets[array.offset]), int(offsets[array.offset + len(array)])
     return memoryview(data)[start:end]
 
 
 def _fixed_width_bytes(array: pa.Array) -> Any:
-    """Little-endian values of a fixed width; booleans as one byte, every NaN as the same NaN."""
+    """Little-endian values of a fixed width; booleans as one byte, every NaN as one bit pattern."""
     import numpy as np
     import pyarrow as pa
 
@@ -276,6 +276,7 @@ def _fixed_width_bytes(array: pa.Array) -> Any:
     elif pa.types.is_temporal(kind):
         array = array.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64())
     values = array.to_numpy(zero_copy_only=False)
+    # NaN has many bit patterns, which differ between machines for equal rows.
     if pa.types.is_floating(kind) and np.isnan(values).any():
         values = np.where(np.isnan(values), np.array(np.nan, dtype=values.dtype), values)
     return _little_endian(values)

@@ -2,11 +2,11 @@
 
 Nothing else in the project renames, links, fsyncs, unlinks or writes a file that a reader may later trust.
 Library writers (Arrow, safetensors, DuckDB) only ever fill a hidden folder that `publish_folder` makes visible.
-Each function announces itself to `hook` *before* it acts, so that a test can make the n-th call fail or kill
-the process there; in production the hook is None.
+Each function calls `hook` *before* it acts, so that a test can make the n-th call fail or kill the process there; in
+production the hook is None.
 
-An operating-system error becomes a StoreError that names the path and the free space on its disk. What is not
-covered: a disk that lies about fsync, and network file systems without atomic rename (docs/reliability.md).
+An operating-system error becomes a StoreError that names the path and the free space on its disk. Not covered: a disk
+that acknowledges fsync too early, and network file systems without atomic rename (docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from selfreward.store.owner import owner_runs, temporary_name
 hook: Callable[[str, Path], None] | None = None
 """Called as hook(call, path) before each call; tests raise OSError or kill the process from it."""
 
+# Errors of the disk itself. Any other OSError that a library raises may concern something else, such as a socket.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -39,19 +40,19 @@ def call(name: str, path: Path) -> Iterator[None]:
 
 @contextmanager
 def explained(doing: str, path: Path) -> Iterator[None]:
-    """An OSError inside becomes a StoreError: what could not be done, where, why, and the free space there."""
+    """Turn an OSError into a StoreError: what could not be done, where, why, and the free space there."""
     try:
         yield
     except OSError as error:
         raise StoreError(
             f"cannot {doing} {path}: {error.strerror or error} ({free_space(path)}); "
-            "set that right and run the same command again"
+            "fix that and run the same command again"
         ) from error
 
 
 @contextmanager
 def filling(folder: Path) -> Iterator[None]:
-    """Around library writers: errors of the disk, or of a file in `folder`, are explained; others pass."""
+    """For library writers: errors of the disk, or of a file in `folder`, become StoreErrors; others pass through."""
     try:
         yield
     except OSError as error:
@@ -63,12 +64,12 @@ def filling(folder: Path) -> Iterator[None]:
 
 
 def is_no_space(error: BaseException) -> bool:
-    """Whether a StoreError of this module says that the disk, or the user's share of it, is full."""
+    """Whether a StoreError of this module says that the disk, or the user's quota, is full."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def read(path: Path) -> bytes | None:
-    """The bytes of a small file, None if there is none of that name."""
+    """The bytes of a small file, None if it does not exist."""
     with explained("read", path):
         try:
             return path.read_bytes()
@@ -77,7 +78,7 @@ def read(path: Path) -> bytes | None:
 
 
 def free_space(path: Path) -> str:
-    """`1.2 GiB free`, of the disk that holds `path` or its nearest existing parent."""
+    """`1.2 GiB free`, for the disk that holds `path` or its nearest existing parent."""
     try:
         while not path.exists() and path != path.parent:
             path = path.parent
@@ -99,7 +100,7 @@ def make_folder(path: Path) -> Path:
 
 
 def new_hidden_folder(parent: Path, stem: str) -> Path:
-    """A fresh folder that no reader looks at; its name tells the owner's process to `gc`."""
+    """A fresh folder that readers ignore; its name tells `gc` which process made it."""
     folder = make_folder(parent) / temporary_name(stem)
     with call("mkdir", folder):
         folder.mkdir()
@@ -107,7 +108,7 @@ def new_hidden_folder(parent: Path, stem: str) -> Path:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write and fsync a file that must not exist yet; nothing is left of it if that fails."""
+    """Write and fsync a file that must not exist yet; it is removed again on failure."""
     with call("write", path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
@@ -129,10 +130,8 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` for a library to fill; what was filled replaces `path` whole, or nothing is left.
-
-    What a killed process left when it wrote the same file is removed first: no `gc` looks outside of run folders.
-    """
+    """A hidden name beside `path` for a library to fill; on success it replaces `path`, on failure it is removed."""
+    # The path may be outside of every run folder, where no `gc` would find what a killed process left.
     _sweep(path)
     temporary = path.with_name(temporary_name(path.name))
     with _removed_on_failure(temporary):
@@ -147,7 +146,8 @@ def new_file(path: Path) -> Iterator[Path]:
 def _sweep(path: Path) -> None:
     with suppress(OSError):
         for left in path.parent.glob(f".tmp-{glob.escape(path.name)}-*"):
-            if owner_runs(left.name.removesuffix(".wal")) is False:  # DuckDB's journal lies beside its file
+            # DuckDB's write-ahead log has the name of its file plus `.wal`.
+            if owner_runs(left.name.removesuffix(".wal")) is False:
                 left.unlink()
 
 
@@ -169,14 +169,14 @@ def append(descriptor: int, path: Path, content: bytes) -> None:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """os.write until everything is written; a short write is not an error of the caller."""
+    """os.write until everything is written: it may write less than it was given."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def truncate(descriptor: int, path: Path, size: int) -> None:
-    """Cut a torn tail off a journal before anything is appended behind it."""
+    """Cut a torn last line off a journal before anything is appended to it."""
     with call("truncate", path):
         os.ftruncate(descriptor, size)
         os.fsync(descriptor)
@@ -203,17 +203,15 @@ def _fsync(path: Path, flags: int) -> None:
 
 
 def publish_folder(hidden: Path, target: Path) -> bool:
-    """Make a finished hidden folder visible under `target`; False if another writer was first.
-
-    Everything inside is durable before the rename. A rename onto a folder that is not empty fails in the
-    kernel, so exactly one of several writers wins, without any lock.
-    """
+    """Make a finished hidden folder visible under `target`; False if another writer was first."""
+    # Contents before names: after a power loss a visible folder must never hold files that are not on the disk.
     for path in sorted(hidden.rglob("*")):
         if path.is_dir():
             sync_folder(path)
         else:
             sync_file(path)
     sync_folder(hidden)
+    # The kernel refuses to rename onto a folder that is not empty, so exactly one of several writers wins without a lock.
     with call("rename", target):
         try:
             hidden.rename(target)
@@ -237,9 +235,10 @@ def link_new(source: Path, target: Path) -> bool:
 
 
 def point_symlink(link: Path, target: str) -> None:
-    """Make `link` a relative symlink to `target`, atomically; nothing is done if it already is one."""
+    """Make `link` a relative symlink to `target`, atomically; does nothing if it already is."""
     if link.is_symlink() and os.readlink(link) == target:
         return
+    # `symlink` cannot replace an existing name, `rename` can.
     temporary = link.with_name(temporary_name(link.name))
     with call("symlink", link):
         temporary.symlink_to(target)
@@ -256,13 +255,13 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file; one that is gone already is no error."""
+    """Remove a file; no error if it is already gone."""
     with call("unlink", path):
         path.unlink(missing_ok=True)
 
 
 def move_to_trash(path: Path) -> Path:
-    """Take a folder's name away, in one step; readers that have its files open go on reading them."""
+    """Take a folder's name away, in one step; readers that have its files open can continue."""
     doomed = path.with_name(temporary_name(path.name.lstrip("."), kind="trash"))
     with call("rename", path):
         path.rename(doomed)
@@ -270,12 +269,13 @@ def move_to_trash(path: Path) -> Path:
 
 
 def empty_trash(doomed: Path) -> None:
-    """Delete a folder that has a hidden name; a crash leaves less of it, still hidden."""
+    """Delete a folder that has a hidden name; after a crash the rest is still hidden."""
     with call("unlink", doomed):
         shutil.rmtree(doomed)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder: first its name, in one step, then its content; a crash leaves only hidden rubbish."""
+    """Remove a folder: first its name, in one step, then its content."""
+    # Deleting under the visible name would show readers half a folder; a crash now leaves hidden files, which `gc` removes.
     if path.exists():
         empty_trash(move_to_trash(path))

@@ -1,12 +1,12 @@
-"""What comes from outside (a copied run folder, a repository of the Hub) is checked here before anything acts on it.
+"""Checks on data from outside (a copied run folder, a Hub repository) before anything acts on it.
 
     check(RUN_JSON, body, path)      # DamagedError: `RUN/run.json: current.ift.version is 7, expected …`
     refuse_links(Path("runs/demo"))  # StoreError: a link would lead writes and removals out of the folder
     inside(folder, "a/b.json")       # the path, if it cannot leave the folder
 
-A seal shows damage, not good will: whoever writes a file can seal it. So the shape of every sealed file is compared with
-what selfreward writes (a *shape* is a predicate, a dict of the keys that must be there, a list of one shape, or `Each`),
-names and versions by closed patterns, and places by where they end up.
+A seal detects damage, not malice: anyone can write and seal a file. So every sealed file must have the shape that
+selfreward writes (a *shape* is a predicate, a dict of required keys, a list of one shape, or `Each`), names and versions
+must match closed patterns, and paths must stay inside their folder.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from selfreward.errors import DamagedError, StoreError
-from selfreward.store.names import DatasetName, is_dataset, is_model, is_version
+from selfreward.store.names import is_model, is_version
+from selfreward.tables import DatasetName, is_dataset
 
+# Of rows and bytes. Larger integers lose digits in JSON readers that use doubles, and overflow 64-bit columns.
 MAX_COUNT = 1 << 53
-"""Of rows and bytes: what every reader of JSON and every 64-bit column holds."""
 
 _OWN_FOLDERS = (".work", ".run", ".damaged", "datasets", "models", "cards", "evaluations")
 _MODEL_FILES = (".safetensors", ".json", ".txt", ".jinja", ".model", ".tiktoken", ".md")
@@ -39,16 +40,16 @@ class Each:
 
 
 def check(shape: Any, value: Any, path: Path | str) -> None:
-    """Raise DamagedError in one sentence (file, place, what is there, what was expected) unless the value has the shape."""
+    """DamagedError (file, place, found, expected) unless the value has the shape."""
     for place, found, expected in _differences(shape, value, ""):
         raise DamagedError(
-            f"{path}: {place or 'the content'} is {_SHORT.repr(found)}, expected {expected}; selfreward wrote no such file, so take it "
-            "from its source again"
+            f"{path}: {place or 'the content'} is {_SHORT.repr(found)}, expected {expected}; selfreward did not write this "
+            "file, so fetch it from its source again"
         )
 
 
 def _differences(shape: Any, value: Any, place: str) -> Iterator[tuple[str, Any, str]]:
-    """The first is enough: nothing behind it is looked at."""
+    # A generator, so that `check` stops at the first difference and never walks the rest of a hostile file.
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             yield place, value, "an object"
@@ -157,7 +158,7 @@ MANIFEST_JSON: dict[str, Any] = {
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """`folder / relative`, which must stay in the folder; StoreError otherwise."""
+    """`folder / relative`; StoreError if that is outside of the folder."""
     path = folder / relative
     if ".." in PurePosixPath(relative).parts or not path.is_relative_to(folder):
         raise StoreError(f"{folder}: {relative!r} would lie outside of this folder; nothing was done")
@@ -165,10 +166,8 @@ def inside(folder: Path, relative: str) -> Path:
 
 
 def refuse_links(run: Path) -> None:
-    """StoreError for a symbolic link in the run's own folders: writing and removing would follow it to elsewhere.
-
-    The one kind that selfreward makes itself, `models/M1` to `versions/M1/<version>`, is none of these.
-    """
+    """StoreError for a symbolic link in the run's own folders, except `models/M1` to `versions/M1/<version>`."""
+    # A copied run folder could hold a link to the user's home, and `gc` would remove what it points to.
     for top in _OWN_FOLDERS:
         path = run / top
         if path.is_symlink():
@@ -181,7 +180,7 @@ def refuse_links(run: Path) -> None:
 def _links(folder: Path | str) -> Iterator[Path]:
     try:
         entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):  # no such folder, or one that somebody removed meanwhile
+    except (FileNotFoundError, NotADirectoryError):  # no such folder, or one that was removed meanwhile
         return
     except OSError as error:
         raise StoreError(f"cannot read {folder}: {error.strerror or error}") from error
@@ -193,13 +192,13 @@ def _links(folder: Path | str) -> Iterator[Path]:
 
 
 def _leads_to_a_version(run: Path, link: Path) -> bool:
-    """`models/M1`, or the hidden name under which it is being made (and which may be gone by now)."""
+    """Whether a link is `models/M1`, or the hidden name under which another process is making it."""
     hidden = link.name.startswith(".tmp-")
     if link.parent != run / "models" or not (hidden or is_model(link.name)):
         return False
     try:
         _, model_name, version_name = PurePosixPath(target := os.readlink(link)).parts
-    except FileNotFoundError:
+    except FileNotFoundError:  # the other process has renamed its hidden link since we listed it
         return True
     except ValueError:
         return False
@@ -209,6 +208,6 @@ def _leads_to_a_version(run: Path, link: Path) -> bool:
 
 def _is_a_link(path: Path) -> StoreError:
     return StoreError(
-        f"{path}: is a symbolic link to {os.readlink(path)!r}, and what lies in a run folder is a folder or file of its "
-        "own; replace it by a copy of what it points to, or remove it"
+        f"{path}: is a symbolic link to {os.readlink(path)!r}, expected a folder or file inside the run folder; replace "
+        "it with a copy of its target, or remove it"
     )

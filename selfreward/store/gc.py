@@ -1,16 +1,14 @@
-"""`selfreward gc`: remove versions nobody refers to, and what dead processes left.
+"""`selfreward gc`: remove unreferenced versions and leftovers of dead processes.
 
-Kept: what is current; what a current version was made from, directly or not, so that its lineage can be followed;
-quarantined versions; unfinished work that was touched in the last 30 days. Removed, each with its reason:
+Kept: current versions; their inputs, direct and indirect, so that lineage can be followed; quarantined versions;
+unfinished work touched in the last 30 days. Removed, each with its reason:
 
 - any other version of a dataset or model;
 - hidden temporary folders and files whose process no longer runs (those of another machine after a day);
-- the journal and checkpoints of a stage whose version is published, or that nobody has touched for 30 days.
+- the journal and checkpoints of a step whose version is published, or that were not touched for 30 days.
 
-The run's lock is held, so nothing that is being built is touched. A version loses its name in one step and its
-content after that: a reader that has opened it reads on from its memory maps, one that comes later finds no such
-version. `run.json` is asked again before each removal and after the name is gone; a version that somebody made
-current in between gets its name back.
+The run's lock is held, so nothing that is being built is touched. A version loses its name in one step, then its
+content: a reader that has opened it continues on its memory maps, later readers find no such version.
 """
 
 from __future__ import annotations
@@ -33,13 +31,14 @@ from selfreward.store.state import State, update_state
 from selfreward.store.version import Version
 
 WORK_AGE_S = 30 * 24 * 3600
+# Another machine's processes are invisible from here; no write of a single file or version takes a day.
 FOREIGN_TEMPORARY_AGE_S = 24 * 3600
 _WORK = re.compile(r".*-([0-9a-f]{16})\Z")
 
 
 @dataclass(frozen=True)
 class Removed:
-    """One thing that went, or would go."""
+    """A file or folder that was removed, or would be."""
 
     path: Path
     bytes: int
@@ -47,25 +46,26 @@ class Removed:
 
 
 def collect(run: Run, dry_run: bool = False) -> list[Removed]:
-    """Remove what nobody refers to; with `dry_run` only say what would go.
+    """Remove what is unreferenced; with `dry_run` list what would be removed, remove nothing.
 
-    BusyError while another process works on the run; DamagedError where the manifest of a current version cannot be
-    read, since what it was made from is then unknown.
+    BusyError while another process works on the run; DamagedError if the manifest of a current version cannot be
+    read, since its inputs are then unknown.
     """
     with nullcontext() if dry_run else run.hold("selfreward gc"):
-        rubbish = list(_rubbish(run.path))
-        if not dry_run:  # first, since run.json cannot be written anew on a full disk
-            for item in rubbish:
-                _remove_rubbish(item.path)
+        leftovers = list(_leftovers(run.path))
+        # Leftovers go first: removing them needs no space, while run.json cannot be replaced on a full disk.
+        if not dry_run:
+            for item in leftovers:
+                _remove_leftover(item.path)
         doomed = list(_unreferenced(run))
         versions = [Removed(v.folder, _n_bytes(v.folder), _WHY_NOT_REFERENCED) for v in doomed]
         if dry_run:
-            return versions + rubbish
+            return versions + leftovers
         forgotten = _forget_all(run, doomed)
         removed = [item for v, item in zip(doomed, versions, strict=True) if _remove_version(run, v)]
         if not forgotten:
             update_state(run.path, lambda state: _forget(state, doomed))
-        return removed + rubbish
+        return removed + leftovers
 
 
 _WHY_NOT_REFERENCED = "not current, and no current version was made from it"
@@ -80,7 +80,7 @@ def _unreferenced(run: Run) -> Iterator[Version]:
 
 
 def _kept(run: Run, versions: list[Version]) -> set[Path]:
-    """Current versions and everything they were made from."""
+    """Current versions and all their inputs, direct and indirect."""
     kept: set[Path] = set()
     to_follow = [run.current(name) for name in run.names()]
     while to_follow:
@@ -94,7 +94,9 @@ def _kept(run: Run, versions: list[Version]) -> set[Path]:
 
 
 def _is_among(version: Version, inputs: object) -> bool:
-    """A dataset is named by its version; a model by what it is. A damaged version is kept by nobody."""
+    """Whether a version is one of the inputs."""
+    # Manifests name a dataset by its version, a model by its content. A damaged version's content cannot be read, so
+    # nothing refers to it.
     try:
         return any(
             (i["name"], i["version"]) == (version.name, version.version)
@@ -107,10 +109,11 @@ def _is_among(version: Version, inputs: object) -> bool:
 
 
 def _forget_all(run: Run, doomed: list[Version]) -> bool:
-    """Whether run.json could be written; where the disk is full, that has to wait for the room these versions leave."""
+    """Whether run.json could be written."""
     try:
         update_state(run.path, lambda state: _forget(state, doomed))
     except StoreError as error:
+        # On a full disk run.json is updated after the versions are gone, in the space they leave.
         if not doomed or not durable.is_no_space(error):
             raise
         return False
@@ -134,6 +137,7 @@ def _remove_version(run: Run, version: Version) -> bool:
     if _is_current(run, version):
         return False
     doomed = durable.move_to_trash(version.folder)
+    # The lock is advisory: another process may have made the version current between the check and the rename.
     if _is_current(run, version):
         durable.rename(doomed, version.folder)
         return False
@@ -144,7 +148,7 @@ def _remove_version(run: Run, version: Version) -> bool:
     return True
 
 
-def _rubbish(run: Path) -> Iterator[Removed]:
+def _leftovers(run: Path) -> Iterator[Removed]:
     published = {p.name for name in names_on_disk(run) for p in folder_of(run, name).iterdir()}
     for work in sorted((run / ".work").glob("[!.]*")):
         if reason := _why_work_goes(work, published):
@@ -164,7 +168,7 @@ def _why_work_goes(work: Path, published: set[str]) -> str | None:
 
 
 def _temporaries(run: Path) -> Iterator[Path]:
-    """Names of `durable`'s temporary things, wherever it makes them; never inside a version."""
+    """Temporary files and folders of `durable`, wherever it makes them; never inside a version."""
     for parent, folders, files in os.walk(run):
         for name in sorted(folders + files):
             if name.startswith((".tmp-", ".trash-")):
@@ -179,7 +183,7 @@ def _is_left_over(path: Path) -> bool:
     return not runs if runs is not None else _age_s(path) > FOREIGN_TEMPORARY_AGE_S
 
 
-def _remove_rubbish(path: Path) -> None:
+def _remove_leftover(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         durable.remove_tree(path)
     else:
@@ -187,7 +191,7 @@ def _remove_rubbish(path: Path) -> None:
 
 
 def _age_s(path: Path) -> float:
-    """Since the youngest thing in it was written."""
+    # The youngest file counts: a journal that still grows keeps its whole folder.
     return time.time() - max((stat.st_mtime for stat in _stats(path)), default=time.time())
 
 
@@ -196,7 +200,7 @@ def _n_bytes(path: Path) -> int:
 
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
-    """Of everything in a folder; without the lock (`--dry-run`), what is in it may go while we look."""
+    # `--dry-run` holds no lock, so files may disappear while we look.
     with suppress(FileNotFoundError):
         yield path.lstat()
         for parent, folders, files in os.walk(path):

@@ -6,9 +6,9 @@ of the rest, a space, JSON. A line becomes durable with one write and one fsync.
 - a torn last line is cut off, and its unit is done once more;
 - a line in the middle that does not match its checksum is skipped and counted (`n_damaged`), and its unit is done
   once more, never guessed at;
-- a unit written twice comes back twice: the caller keys units and lets the first one stand.
+- a unit written twice comes back twice: the caller keys units and keeps the first.
 
-The journal of a stage lives in the run's hidden work folder, under the key of what is being built, so a changed
+The journal of a step lives in the run's hidden work folder, under the key of the version being built, so a changed
 parameter never finds the journal of other work.
 """
 
@@ -60,7 +60,8 @@ class Journal:
     def append(self, unit: Any) -> None:
         """Add one finished unit (anything JSON can hold); durable when this returns."""
         text = json.dumps(unit, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        if self._tail_may_be_torn:  # an append failed half-way and the caller went on: do not write behind it
+        # An earlier append failed half-way and the caller continued: two units would become one damaged line.
+        if self._tail_may_be_torn:
             self._cut_torn_tail()
         self._tail_may_be_torn = True
         durable.append(self._descriptor, self.path, _checksum(text) + b" " + text + b"\n")
@@ -78,7 +79,7 @@ class Journal:
                     self.n_damaged += 1
 
     def _cut_torn_tail(self) -> None:
-        """Nothing may be appended to a line without its end: two units would become one damaged line."""
+        """Cut the file behind its last newline, searched for backwards in blocks: a journal can be large."""
         size = os.fstat(self._descriptor).st_size
         end, block_bytes = size, 1 << 16
         while end > 0:

@@ -1,8 +1,8 @@
-"""One process at a time works on a run: a courtesy that saves double work, not what keeps the data whole.
+"""An advisory lock: one process at a time works on a run. It saves duplicate work; no data depends on it.
 
-Correctness rests on exclusive renames and links (`durable`, `state`); two processes that both believed they hold
-the lock would waste time and still publish one version. The lock is a hard link that names its owner (host,
-boot, process id, process start), so that a lock left by a dead process is recognised, reported and taken over.
+Correctness comes from exclusive renames and links (`durable`, `state`): two processes that both believe they hold the
+lock waste time and still publish one version. The lock is a hard link that names its process (host, boot, process id,
+process start), so that a lock left by a dead process is recognized, reported and taken over.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from selfreward.store.owner import identity, is_alive, temporary_name
 
 @contextmanager
 def hold(folder: Path, doing: str) -> Iterator[None]:
-    """Hold the lock of a run folder while `doing` something (words for the other process's message).
+    """Hold the lock of a run folder; `doing` is shown to other processes that want it.
 
-    Raises BusyError if a live process holds it, or one of another host, of which that cannot be told. On a full disk,
-    where not even the lock can be written, the folder itself is locked: what makes room must not need room.
+    BusyError if a live process holds it, or a process of another host, which cannot be checked.
     """
     path = folder / ".lock"
     mine = {**identity(os.getpid()), "doing": doing}
@@ -35,6 +34,7 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
     try:
         durable.write_new(temporary, json.dumps(mine).encode())
     except StoreError as error:
+        # `gc` must work on a full disk, where not even the lock file can be written: the folder itself is locked.
         if not durable.is_no_space(error):
             raise
         with _hold_without_file(folder, path):
@@ -48,6 +48,7 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # Somebody may have removed our lock by hand and started another process: never remove that one's.
         if _read(path) == mine:
             durable.remove_file(path)
 
@@ -62,7 +63,7 @@ def _hold_without_file(folder: Path, path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BusyError(f"{folder}: another process is making room here; wait for it") from error
+            raise BusyError(f"{folder}: another process is freeing space here; wait for it") from error
         yield
     finally:
         os.close(descriptor)
@@ -84,14 +85,11 @@ def _take_over_or_refuse(path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Between a look at a dead process's lock and its removal nobody else may remove it and link a new one.
-
-    Where the file system knows no flock, two processes that take over in the same instant may both go on, which
-    costs time and no data.
-    """
+    """Exclusive takeover: no other process may replace a dead process's lock between our check and its removal."""
     with durable.call("open", path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
+        # Without flock (some network file systems), two processes that take over at the same instant may both continue.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,8 @@
-"""Who is at work: a process named so that another process can tell later whether it is still alive.
+"""Identity of a process, by which another process can later decide whether it is still alive.
 
-A bare process id is not enough: ids are reused, and a folder on a shared disk is seen from other machines. An
-owner is therefore host, boot, process id and the process's start. What is not covered: on a machine without
-/proc (macOS) a reused process id counts as alive, and a process of another host cannot be judged at all.
+A bare process id is not enough: ids are reused, and a folder on a shared disk is seen from other machines. So the
+identity is host, boot, process id and process start. Not covered: on a machine without /proc (macOS) a reused process
+id counts as alive, and a process of another host cannot be checked at all.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ _TEMPORARY_NAME = re.compile(r"\.(?:tmp|trash)-.*-(\d+)-(\w*)-([0-9a-f]{8})-[0-9
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """Host, boot, id and start of a process; `start` is None if there is no such process."""
+    """Host, boot, id and start of a process; `start` is None if it does not exist."""
     return {"host": socket.gethostname(), "boot": _boot_id(), "pid": pid, "start": _start_time(pid)}
 
 
 def is_alive(owner: dict[str, Any]) -> bool:
     """Whether the process of an `identity` still runs; one on another host counts as alive."""
+    # Taking a run from a live process on another machine is worse than asking the user to remove a stale lock.
     if owner.get("host") != socket.gethostname():
         return True
     if not isinstance(owner.get("pid"), int):
@@ -34,7 +35,7 @@ def is_alive(owner: dict[str, Any]) -> bool:
 
 
 def temporary_name(stem: str, kind: str = "tmp") -> str:
-    """A hidden name nobody else picks, `.tmp-draft-4711-98234-1f00…-a3…`, which tells its owner to `gc`."""
+    """A unique hidden name, `.tmp-draft-4711-98234-1f00…-a3…`, from which `gc` knows the process that made it."""
     pid = os.getpid()
     return f".{kind}-{stem}-{pid}-{_own_start(pid)}-{_machine()}-{secrets.token_hex(4)}"
 
@@ -45,7 +46,7 @@ def is_temporary(name: str) -> bool:
 
 
 def owner_runs(name: str) -> bool | None:
-    """Whether the owner of a `temporary_name` still runs; None for one of another machine or boot."""
+    """Whether the process that made a `temporary_name` still runs; None if it was on another machine or boot."""
     match = _TEMPORARY_NAME.match(name)
     if match is None or match[3] != _machine():
         return None
@@ -54,7 +55,7 @@ def owner_runs(name: str) -> bool | None:
 
 @cache
 def _own_start(pid: int) -> str:
-    """Asked for once a process: `pid` is the argument, so that a forked child asks again."""
+    # Cached by pid, so that a forked child does not inherit its parent's start.
     return _start_time(pid) or ""
 
 
@@ -72,13 +73,15 @@ def _boot_id() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """The process's start in clock ticks since boot ("" where there is no /proc), None if it does not run."""
+    """The process's start in clock ticks since boot ("" without /proc), None if it does not run."""
     if not Path("/proc/self/stat").exists():
         return "" if _exists(pid) else None
+    # The second field is the command in parentheses and may hold spaces and parentheses, so split after the last one.
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    # A zombie has ended; only its parent has not collected it yet.
     return None if state == "Z" else rest[18]
 
 
@@ -87,6 +90,6 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it exists and belongs to another user
         return True
     return True

@@ -1,8 +1,8 @@
-"""What goes into a version (`Recipe`, whose digest is the version's key) and what came out (`Counts`).
+"""A version's inputs and parameters (`Recipe`, whose digest is the version's key) and its row accounting (`Counts`).
 
-The key sees content, never places: a path, a comment, the order of keys in the YAML, the number of workers are no
-part of it. What a builder can see and the key cannot would be reused wrongly, so a stage is given its recipe's
-parameters and nothing else (`selfreward.steps.step`).
+The key depends on content only: paths, comments, the order of keys in the YAML and the number of workers are not part
+of it. If a step could read a setting that is not in the key, a stale version would be reused; so a step sees its
+recipe's parameters and nothing else (`selfreward.steps.step`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from selfreward.store.version import file_sha256
 
 @dataclass(frozen=True)
 class Counts:
-    """The accounting of one stage: rows in = rows out + dropped by reason, or it is not published.
+    """The accounting of one step: rows in = rows out + dropped by reason, or it is not published.
 
-    Where a stage multiplies rows (N candidates a prompt), `n_in` counts what was asked for (prompts x N).
+    If a step multiplies rows (N candidates per prompt), `n_in` counts what was requested (prompts x N).
     """
 
     n_in: int
     n_out: int
     dropped: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
-    """Further counts for people: the funnel, retries, cache hits."""
+    """Further counts for the report: the funnel, retries, cache hits."""
 
     def check(self, name: str, n_rows: int) -> None:
         """Raise AccountingError unless every row is accounted for and `n_rows` were written."""
@@ -37,7 +37,7 @@ class Counts:
         if negative or self.n_out != n_rows or self.n_in != self.n_out + dropped:
             raise AccountingError(
                 f"{name}: {self.n_in} rows in, {self.n_out} out and {dropped} dropped ({self.dropped}) do not add up "
-                f"({n_rows} rows were written); this is a bug in the builder, nothing was published"
+                f"({n_rows} rows were written); this is a bug in the step, nothing was published"
             )
 
     def described(self) -> dict[str, Any]:
@@ -51,14 +51,15 @@ class Recipe:
 
     name: str
     builder: str
-    """Module and version of the code that makes the rows, e.g. `selfreward.builders.pairs 1`."""
+    """Name and version of the step, e.g. `builders.pairs 1`."""
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     """Role -> {name, content_sha256} of datasets, models, files, templates."""
     params: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """64 hex digits; TypeError or ValueError where a parameter is nothing that JSON can hold."""
+        """64 hex digits; TypeError or ValueError if a parameter cannot be written as JSON."""
+        # Only contents enter: an input that was rebuilt with equal rows has another version and the same hash.
         inputs = {role: entry["content_sha256"] for role, entry in self.inputs.items()}
         return digest({"name": self.name, "builder": self.builder, "inputs": inputs, "params": self.params})
 
@@ -68,8 +69,13 @@ class Recipe:
         return self.key[:16]
 
 
+def contents(inputs: dict[str, dict[str, str]]) -> dict[str, str | None]:
+    """What counts of a recipe's or a manifest's inputs."""
+    return {role: entry.get("content_sha256") or entry.get("sha256") for role, entry in inputs.items()}
+
+
 def file_input(path: Path) -> dict[str, str]:
-    """A user's file as an input of a recipe: what counts is its content, not where it lies."""
+    """A user's file as an input of a recipe: its content counts, not its path."""
     return {"name": path.name, "content_sha256": file_sha256(path)}
 
 

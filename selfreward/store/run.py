@@ -4,11 +4,11 @@
     RUN/run.json                             which versions are current (see state.py)
     RUN/datasets/<name>/<version>/           ift, eft, iter1/prompts, iter1/pairs, …
     RUN/models/versions/M1/<version>/        RUN/models/M1 is a symlink to the current one
-    RUN/.work/                               journals and checkpoints of unfinished stages (hidden)
+    RUN/.work/                               journals and checkpoints of unfinished steps (hidden)
 
-A version's *key* is the SHA-256 of everything that went into it; its folder is named by the key's first 16
-digits. Same key: the version is reused. A version is published by a rename that the kernel refuses if the name
-is taken, so of several writers exactly one wins and the others use its version.
+A version's *key* is the SHA-256 of its inputs and parameters; its folder is named by the key's first 16 digits. Same
+key: the version is reused. A version is published by a rename that the kernel refuses if the name is taken, so of
+several writers exactly one wins and the others use its version.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 from selfreward.errors import DamagedError, StoreError, UsageError
 from selfreward.store import durable, lock
 from selfreward.store.foreign import inside, refuse_links
-from selfreward.store.names import DatasetName, folder_of, is_model, is_version
+from selfreward.store.names import folder_of, is_model, is_version
 from selfreward.store.recipe import Counts, Recipe, file_input, text_input
 from selfreward.store.sealed import FORMAT, digest, seal
 from selfreward.store.state import State, create_state, read_state, update_state
 from selfreward.store.version import MANIFEST, OnBytes, Version, file_sha256, load_rows, read_manifest
+from selfreward.tables import DatasetName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,8 +53,8 @@ __all__ = [
 
 _LIBRARIES = ("datasets", "pyarrow", "duckdb", "torch", "transformers", "trl", "peft", "accelerate", "vllm",
               "alpaca-eval", "rapidfuzz")  # fmt: skip
+# Times and memory of the training: two trainings that gave equal weights are the same model.
 NOT_HASHED_IN_MODELS = ("training.json",)
-"""Files of a model that describe how it was made (times, memory) and are no part of what it is."""
 
 
 class Run:
@@ -62,17 +63,18 @@ class Run:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         refuse_links(self.path)
-        self.state()  # refuses what is no run folder, is damaged, or has a newer format
+        self.state()  # raises if this is not a run folder, is damaged, or has a newer format
 
     @classmethod
     def create(cls, path: Path | str) -> Run:
-        """Open a run folder, making it first if there is none."""
+        """Open a run folder; create it if it does not exist."""
         path = Path(path)
+        # `--run ~` by mistake must not fill the user's home with our folders.
         if path.exists() and not (path / "run.json").exists() and not (path / ".run").exists():
             strangers = [p.name for p in path.iterdir() if not p.name.startswith(".")]
             if strangers:
                 raise UsageError(
-                    f"{path}: is not empty and is no run folder (found {strangers[0]!r}); "
+                    f"{path}: is not empty and not a run folder (found {strangers[0]!r}); "
                     "choose another folder with --run"
                 )
         refuse_links(path)
@@ -81,7 +83,7 @@ class Run:
         return cls(path)
 
     def state(self) -> State:
-        """What is current, as of now."""
+        """The current versions, as of now."""
         return read_state(self.path)
 
     def hold(self, doing: str) -> AbstractContextManager[None]:
@@ -119,7 +121,7 @@ class Run:
         return name in self.state().current
 
     def version(self, name: str, version: str) -> Version:
-        """A version by the first digits of its name, current or not; `current` and `previous` work too."""
+        """A version by the first digits of its name, current or not, or by `current` or `previous`."""
         entry = self.state().current.get(name)
         if version == "current":
             return self.current(name)
@@ -136,31 +138,28 @@ class Run:
         return found[0]
 
     def versions(self, name: str) -> list[Version]:
-        """All published versions of a name, oldest first.
-
-        Damaged ones too, and the current one if its folder is gone, so that they can be found and put in order.
-        """
+        """All published versions of a name, oldest first, damaged ones included."""
         folder, entry = folder_of(self.path, name), self.state().current.get(name)
         with durable.explained("read", folder):
             found = [p for p in folder.glob("*") if is_version(p.name) and p.is_dir()]
             found.sort(key=_published_at)
+        # A current version whose folder is gone is listed too, so that `verify --quarantine` can repair run.json.
         if entry is not None and folder / entry.version not in found:
             found.append(folder / entry.version)
         return [Version(name, path) for path in found]
 
     def find(self, recipe: Recipe) -> Version | None:
-        """The published version of a recipe, if there is one (whether current or not).
-
-        A version that run.json does not name (its writer died in between) is verified in full first.
-        """
+        """The published version of a recipe, current or not; None if there is none."""
         version = Version(recipe.name, folder_of(self.path, recipe.name) / recipe.version)
         if not version.folder.is_dir():
             return None
         entry = self.state().current.get(recipe.name)
+        # A version that run.json does not name (its writer died before naming it) was never read: hash all of it.
         if entry is not None and version.version in (entry.version, *entry.previous):
             version.check_files()
         else:
             version.verify()
+        # The folder's name has 16 of the key's 64 digits; a collision must not pass for a match.
         if version.key != recipe.key:
             raise StoreError(f"{version.folder}: holds key {version.key}, expected {recipe.key}")
         return version
@@ -178,21 +177,18 @@ class Run:
 
     @contextmanager
     def draft(self, name: str) -> Iterator[Path]:
-        """A hidden folder next to where the version will be; removed if it was not published.
-
-        UsageError for `prompts` without an iteration and the like: it would stand beside the true ones.
-        """
+        """A hidden folder beside the version to be published; removed if it is not."""
+        # `prompts` without an iteration would be published beside `iter1/prompts`, where no step reads it.
         if not is_model(name) and not (dataset := DatasetName.parse(name)).in_place:
             expected = dataset.kind if dataset.iteration is not None else f"iter1/{dataset.kind}"
-            raise UsageError(f"{name!r} is no place for these rows; expected {expected}")
+            raise UsageError(f"dataset {name!r}: not a name for these rows; expected {expected}")
         folder = durable.new_hidden_folder(folder_of(self.path, name), "draft")
         try:
             with durable.filling(folder):
                 yield folder
         except BaseException:
-            with suppress(
-                StoreError
-            ):  # what went wrong first is what the user must hear of; gc finds the rest
+            # The user must see the first error, not that of the clean-up; `gc` finds what is left.
+            with suppress(StoreError):
                 durable.remove_tree(folder)
             raise
         durable.remove_tree(folder)
@@ -206,7 +202,7 @@ class Run:
     ) -> Version:
         """Publish rows as the version of a recipe and make it current.
 
-        AccountingError where the counts do not add up, where a value is NaN or where a row breaks `rules`.
+        AccountingError if the counts do not add up, a value is NaN or a row breaks `rules`.
         """
         from selfreward.store.contenthash import schema_names
         from selfreward.store.writer import write_shards
@@ -219,7 +215,7 @@ class Run:
             return self._publish(recipe, folder, written.files, written.content_sha256, counts, schema)
 
     def publish_model(self, recipe: Recipe, folder: Path, counts: Counts) -> Version:
-        """Publish a folder that a training step filled (it must be a draft of this name)."""
+        """Publish a folder that a training step filled; it must be a draft of this name."""
         counts.check(recipe.name, counts.n_out)
         files = [_file_entry(folder, path) for path in sorted(folder.rglob("*")) if not path.is_dir()]
         if not files:
@@ -230,7 +226,7 @@ class Run:
         return self._publish(recipe, folder, files, content, counts, {})
 
     def make_current(self, version: Version) -> None:
-        """Say in run.json that this version is current; the models' symlink follows."""
+        """Name this version as current in run.json; update the model's symlink."""
         sha256 = version.manifest_sha256
 
         def change(state: State) -> State:
@@ -244,12 +240,13 @@ class Run:
             self._point_symlink(version.name)
 
     def _point_symlink(self, model: str) -> None:
-        """`models/M1` follows run.json, also where another writer changes that meanwhile."""
+        """Point `models/M1` to the current version."""
+        # Repeated until run.json did not change in between: otherwise the slower of two writers could leave its own link.
         entry = None
         while entry != (entry := self.state().current.get(model)):
             if entry is not None:
                 link = self.path / "models" / model
-                # A run folder that was copied with its links followed has a folder there.
+                # `cp -rL` and some archivers follow links, so a copied run has a folder here.
                 if link.is_dir() and not link.is_symlink():
                     aside = self._aside(f"{model}-copy")
                     durable.rename(link, aside)
@@ -257,23 +254,18 @@ class Run:
                 durable.point_symlink(link, f"versions/{model}/{entry.version}")
 
     def work_folder(self, recipe: Recipe) -> Path:
-        """The hidden folder of an unfinished stage: its journal and checkpoints, found again by key."""
+        """The hidden folder of an unfinished step: its journal and checkpoints, found again by key."""
         return self.path / ".work" / f"{recipe.name.replace('/', '-')}-{recipe.version}"
 
     def quarantine(self, version: Version, damaged: bool = False) -> Path:
-        """Move a damaged version aside, so that the next run builds it again; nothing is deleted.
-
-        One whose folder is gone is only forgotten. The folder given back is where it lies now.
-
-        It stops being current first: a crash in between leaves a version that run.json does not name, which is
-        verified in full before anybody uses it, and which the same call moves aside. Where a full disk keeps run.json from
-        being written, one that is `damaged` for certain is moved all the same: no reader loses what it could read.
-        """
+        """Move a version aside, so that the next run builds it again, and return its new folder; nothing is deleted."""
         full = None
         try:
             aside = self._aside(f"{version.name.replace('/', '-')}-{version.version}")
+            # First stop naming it: after a crash in between, it is verified in full before any use.
             update_state(self.path, lambda state: state.forgetting(version.name, version.version))
         except StoreError as error:
+            # A full disk: one that is certainly `damaged` is moved all the same, since no reader could read it.
             if not damaged or not durable.is_no_space(error):
                 raise
             full = error
@@ -285,7 +277,7 @@ class Run:
         return aside
 
     def _aside(self, stem: str) -> Path:
-        """A free name among the quarantined things."""
+        """A free name in the quarantine folder."""
         return inside(durable.make_folder(self.path / ".damaged"), f"{stem}-{secrets.token_hex(4)}")
 
     def _publish(
@@ -314,18 +306,19 @@ class Run:
         durable.write_new(folder / MANIFEST, seal(body))
         version = Version(recipe.name, folder_of(self.path, recipe.name) / recipe.version)
         if not durable.publish_folder(folder, version.folder):
-            version.verify()  # another writer was first: its version is used, once it is seen to be whole
+            version.verify()  # another writer was first: its version is used, after verification
         self.make_current(version)
         return version
 
     def _unknown(self, name: str) -> str:
         known = self.names()
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known) or 'none yet'}"
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known) or 'none yet'}"
         return f"{self.path}: no dataset or model {name!r}{hint}"
 
 
 def _published_at(folder: Path) -> tuple[int, str]:
+    # Readers and `datasets` may add caches, which changes the folder's own time but not the manifest's.
     manifest = folder / MANIFEST
     return (manifest if manifest.exists() else folder).stat().st_mtime_ns, folder.name
 
@@ -344,7 +337,7 @@ def _file_entry(folder: Path, path: Path) -> dict[str, Any]:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change a dataset, without importing them; asked for once a process."""
+    """Versions of the libraries that can change a dataset, without importing them."""
     found = {}
     for name in ("selfreward", *_LIBRARIES):
         with suppress(metadata.PackageNotFoundError):

@@ -1,11 +1,11 @@
 """Canonical JSON, hashes of it, and JSON files that carry a seal: their own SHA-256.
 
-One flipped bit anywhere in a sealed file, white space included, is refused: the file must be, byte for byte,
-what `seal` would write for its own content. Hash inputs are canonical JSON (sorted keys, no spaces, UTF-8), so
-neither the order of keys nor `PYTHONHASHSEED`, time zone or locale can change them.
+A sealed file must be, byte for byte, what `seal` would write for its content, so any flipped bit is found, white space
+included. Hash inputs are canonical JSON (sorted keys, no spaces, UTF-8), so neither the order of keys nor
+`PYTHONHASHSEED`, time zone or locale can change them.
 
-A seal shows damage and edits by accident. It is no signature: who wants to forge one can compute it. What ties a
-version to its run is the hash of its manifest in `run.json`.
+A seal detects damage and accidental edits. It is not a signature: anyone can compute one. The hash of its manifest in
+`run.json` ties a version to its run.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FORMAT = 1
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value.
 
-    What JSON cannot hold is refused: NaN and infinities, and two keys that JSON would write the same way (1 and
-    "1") are a ValueError, other objects a TypeError.
+    ValueError for NaN, infinities and two keys that JSON would write the same way (1 and "1"); TypeError for objects
+    that JSON cannot hold.
 
     >>> canonical({10: "ten", 9: "nine"}) == canonical({"9": "nine", "10": "ten"})
     True
@@ -38,7 +38,7 @@ def _sorted_text(value: Any) -> bytes:
 
 
 def _as_json(value: Any) -> Any:
-    """The value as it is read back: keys are text before they are sorted (9 < 10, but "10" < "9")."""
+    # Through JSON and back, so that keys are text before they are sorted: 9 < 10, but "10" < "9".
     return json.loads(json.dumps(value, allow_nan=False), object_pairs_hook=_distinct_keys)
 
 
@@ -64,8 +64,9 @@ def seal(body: dict[str, Any]) -> bytes:
 def unseal(content: bytes, path: Path | str) -> dict[str, Any]:
     """The body of a sealed file.
 
-    DamagedError where a byte differs from what was written, FormatError where a newer version wrote it.
+    DamagedError if a byte differs from what was written, FormatError if a newer version wrote it.
     """
+    # Sealing the parsed body again catches more than its hash would: white space and the order of keys count too.
     try:
         body = json.loads(content)
         body.pop("seal")

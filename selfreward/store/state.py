@@ -1,12 +1,12 @@
 """`run.json`: which version of each dataset and model is current, and what was current before.
 
-Generation n of the state is the file `.run/<n>.json`, whose name is claimed with a hard link: of several
-writers exactly one gets it, and a loser reads the winner's state and tries again on top of it. `run.json` is
-the same content, replaced atomically right after. A writer that dies between the two leaves `.run/` one ahead;
-every reader looks there too, so nothing is lost and nobody waits. No lock is involved.
+Generation n of the state is the file `.run/<n>.json`, whose name is claimed with a hard link: of several writers
+exactly one gets it; the others read the winner's state and try again on top of it. `run.json` is the same content,
+replaced atomically right after. A writer that dies between the two leaves `.run/` one ahead; every reader looks there
+too, so nothing is lost and nobody waits. No lock is involved.
 
-A run folder copied without its hidden files still reads, and goes on counting from what `run.json` says. One
-whose `run.json` is missing is refused, with the file to restore it from: nothing here ever removes it.
+A run folder copied without its hidden files still reads, and continues counting from `run.json`. If `run.json` is
+missing, the error names the file to restore it from: nothing here ever removes it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from selfreward.store.foreign import RUN_JSON, check
 from selfreward.store.owner import temporary_name
 from selfreward.store.sealed import FORMAT, seal, unseal
 
+# A writer that slept longer than this many changes must start again (`_was_free`); each file is a few kilobytes.
 _KEPT_GENERATIONS = 50
 _GENERATION = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.json\Z")
 
@@ -40,7 +41,7 @@ class Current:
 
 @dataclass(frozen=True)
 class State:
-    """What `run.json` says."""
+    """The content of `run.json`."""
 
     generation: int = 0
     current: dict[str, Current] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class State:
         return replace(self, current={k: v for k, v in self.current.items() if k != name})
 
     def forgetting(self, name: str, version: str) -> State:
-        """The next state, which does not mention a version any more; itself if it does not now."""
+        """The next state, which no longer mentions a version; the same object if it already does not."""
         entry = self.current.get(name)
         if entry is None or version not in (entry.version, *entry.previous):
             return self
@@ -88,7 +89,7 @@ class State:
 
 
 def create_state(run: Path) -> None:
-    """The first, empty state of a new run folder; nothing happens if there is one."""
+    """The first, empty state of a new run folder; does nothing if a state exists."""
     durable.make_folder(run / ".run")
     if not (run / "run.json").exists() and max(_generations(run), default=0) == 0:
         _claim(run, State())
@@ -96,8 +97,9 @@ def create_state(run: Path) -> None:
 
 
 def read_state(run: Path) -> State:
-    """The newest state; DamagedError where `run.json` or the newest generation was changed."""
+    """The newest state; DamagedError if `run.json` or the newest generation was changed."""
     shown = _read_shown(run)
+    # None: a writer pruned that generation since we listed it, so there is a newer one.
     while (newest := max(_generations(run), default=0)) > shown.generation:
         if (state := _read_generation(run, newest)) is not None:
             return state
@@ -107,7 +109,7 @@ def read_state(run: Path) -> State:
 def update_state(run: Path, change: Callable[[State], State]) -> State:
     """Apply `change` to the newest state and make the result current; other writers' changes are kept.
 
-    `change` may be called several times and must not have side effects; returning its argument changes nothing.
+    `change` may be called several times and must not have side effects; if it returns its argument, nothing is written.
     """
     while True:
         old = read_state(run)
@@ -125,14 +127,15 @@ def update_state(run: Path, change: Callable[[State], State]) -> State:
 
 
 def state_sha256(run: Path) -> str:
-    """A short name for the whole state of a run: SHA-256 over what is current."""
+    """SHA-256 over the current versions: identifies the whole state of a run."""
     state = read_state(run)
     lines = "".join(f"{name} {entry.manifest_sha256}\n" for name, entry in sorted(state.current.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _keep(run: Path, state: State) -> None:
-    """Make sure that the generation to build on is in `.run/`; it is not where a copy left hidden files out."""
+    """Make sure that the generation to build on is in `.run/`."""
+    # It is missing in a run folder that was copied without its hidden files.
     durable.make_folder(run / ".run")
     if not any(generation >= state.generation for generation in _generations(run)):
         _claim(run, state)
@@ -148,12 +151,9 @@ def _claim(run: Path, state: State) -> bool:
 
 
 def _was_free(run: Path, old: State) -> bool:
-    """Whether the name just claimed, the one after `old`, was free because nobody had had it.
-
-    A writer that slept while others wrote fifty generations finds it free because it was pruned: its claim counts
-    for nothing, since newer generations were not built on it. Pruning goes upwards, so if `old` is still there,
-    the name after it was never pruned.
-    """
+    """Whether the name just claimed, the one after `old`, was never used before; if it was, the claim is undone."""
+    # A writer that slept through fifty generations finds the name free because it was pruned, and would drop everything
+    # newer. Pruning starts at the oldest, so while `old` exists, the name after it was never pruned.
     if _generation_path(run, old.generation).exists():
         return True
     durable.remove_file(_generation_path(run, old.generation + 1))
@@ -167,7 +167,8 @@ def _prune(run: Path, newest: int) -> None:
 
 
 def _show_newest(run: Path) -> None:
-    """Make `run.json` show the newest state, also where another writer shows an older one meanwhile."""
+    """Make `run.json` show the newest state."""
+    # Read back until it is: a slower writer may replace it with an older state in between.
     while True:
         content = _newest_for_show(run).to_bytes()
         if durable.read(run / "run.json") == content:
@@ -196,7 +197,7 @@ def _generations(run: Path) -> list[int]:
 def _read_shown(run: Path) -> State:
     path = run / "run.json"
     newest = max(_generations(run), default=0)
-    hint = f"; `.run/{newest:08d}.json` holds the same, to copy from" if newest else ""
+    hint = f"; copy `.run/{newest:08d}.json`, which holds the same" if newest else ""
     content = durable.read(path)
     if content is None and newest:
         raise DamagedError(f"{path}: is missing, and selfreward never removes it{hint}")
@@ -209,22 +210,23 @@ def _read_shown(run: Path) -> State:
 
 
 def _read_generation(run: Path, generation: int) -> State | None:
-    """None where it has been pruned since it was listed."""
+    """The state of a generation; None if it was pruned since it was listed."""
     path = _generation_path(run, generation)
     content = durable.read(path)
     if content is None:
         return None
     state = _parse(content, path)
-    if state.generation != generation:  # writers would build on one number and claim another
+    # Renamed by hand: writers would build on one number and claim another.
+    if state.generation != generation:
         raise DamagedError(
-            f"{path}: holds generation {state.generation}, so it was renamed; remove it, `run.json` says what is current"
+            f"{path}: holds generation {state.generation}, so it was renamed; remove it, `run.json` has the current state"
         )
     return state
 
 
 @lru_cache(maxsize=16)
 def _parse(content: bytes, path: Path) -> State:
-    """Remembered by content: a run asks for its state some hundred times, and it changes some ten times."""
+    # Cached by content: a run reads its state hundreds of times and changes it some ten times.
     body: dict[str, Any] = unseal(content, path)
     check(RUN_JSON, body, path)
     current = {

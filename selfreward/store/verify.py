@@ -1,4 +1,4 @@
-"""`selfreward verify`: every file of every version hashed and compared with its manifest, with a progress bar."""
+"""`selfreward verify`: hashes every file of every version and compares it with the manifest, with a progress bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfreward.store.version import Version
 
 @dataclass(frozen=True)
 class Check:
-    """One version and what is wrong with it (None: whole)."""
+    """One version and its problem; None if it is whole."""
 
     name: str
     version: str
@@ -35,7 +35,7 @@ def verify_run(path: Path, name: str | None = None, quarantine: bool = False) ->
         for folder, version in versions.items():
             end = progress.n + sizes[folder]
             check = _check(run, version, progress.update)
-            progress.update(end - progress.n)  # the manifest, and what lies behind the first damage
+            progress.update(end - progress.n)  # the manifest, and files after the first damaged one
             checks.append(check)
             if check.problem and quarantine:
                 run.quarantine(version, damaged=True)

@@ -2,11 +2,10 @@
 
     datasets/iter1/pairs/3f0c…/  data-00000-of-00001.arrow  dataset_info.json  state.json  manifest.json
 
-The folder loads with `datasets.load_from_disk`. Reading through this module checks more: every byte is hashed
-and compared with the manifest *before* Arrow parses it, because an Arrow stream cut at a batch boundary opens
-as a shorter valid dataset, and most flipped bits in it are read without an error. Hash and parse see the same
-memory map, so a file that is replaced or removed in between changes nothing. Not covered: a program that writes
-into a shard in place while it is mapped.
+The folder loads with `datasets.load_from_disk`. This module checks more: every byte is hashed and compared with the
+manifest *before* Arrow parses it, because an Arrow stream cut at a batch boundary opens as a shorter valid dataset,
+and most flipped bits in it raise no error. Hash and parse use the same memory map, so replacing or removing a file in
+between changes nothing. Not covered: a program that writes into a shard in place while it is mapped.
 """
 
 from __future__ import annotations
@@ -55,28 +54,28 @@ class Version:
 
     @cached_property
     def manifest_bytes(self) -> bytes:
-        """The manifest as it lies on the disk."""
+        """The bytes of the manifest file."""
         path = self.folder / MANIFEST
         content = durable.read(path)
         if content is None and self.folder.is_dir():
             raise DamagedError(f"{path}: this file of the version is missing; {_REMEDY}")
         if content is None:
-            raise StoreError(f"{self.folder}: is not there; `selfreward gc` or somebody removed this version")
+            raise StoreError(f"{self.folder}: does not exist; `selfreward gc` or a user removed this version")
         return content
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The sealed manifest; DamagedError where it was changed or says what none says, FormatError if too new."""
+        """The sealed manifest; DamagedError if it was changed or has another shape, FormatError if too new."""
         return read_as_manifest(self.manifest_bytes, self.folder / MANIFEST)
 
     @property
     def manifest_sha256(self) -> str:
-        """What run.json says of the current version's manifest."""
+        """The hash by which run.json names the current version's manifest."""
         return hashlib.sha256(self.manifest_bytes).hexdigest()
 
     @property
     def key(self) -> str:
-        """SHA-256 of everything that went in, 64 hex digits."""
+        """SHA-256 of inputs and parameters, 64 hex digits."""
         return str(self.manifest["key"])
 
     @property
@@ -90,12 +89,12 @@ class Version:
         return int(self.manifest["counts"]["out"])
 
     def notes(self, kind: type[NotesT]) -> NotesT:
-        """What the step noted beside the accounting; all None where the rows were imported."""
+        """The step's notes beside the accounting; all None if the rows were imported."""
         return kind.read(self.manifest["counts"].get("notes") or {})
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that `verify` will hash."""
+        """Bytes that `verify` hashes."""
         return sum(int(entry["bytes"]) for entry in self.manifest["files"])
 
     def check_files(self) -> None:
@@ -120,10 +119,11 @@ class Version:
                 )
 
     def _check_name(self) -> None:
-        """DamagedError where the folder holds another version's files: whole, but not what its name says."""
+        """DamagedError if the folder holds another version's files."""
         name, key = self.manifest["name"], self.key
         renamed = is_version(self.version) and not key.startswith(self.version)
-        if renamed or self.name not in (name, self.version):  # a folder read by its path has no other name
+        # A folder that `load_rows` reads by its path has its version as name.
+        if renamed or self.name not in (name, self.version):
             raise DamagedError(
                 f"{self.folder}: holds version {key[:16]} of {name}, so it was renamed or swapped; move it back"
             )
@@ -137,7 +137,7 @@ class Version:
             )
 
     def verify(self, on_bytes: OnBytes = lambda n: None) -> None:
-        """Hash every file and compare with the manifest, then every value; DamagedError names the first that is wrong."""
+        """Check every file's hash, then every value; DamagedError names the first file that is wrong."""
         self.check_files()
         entries = self.manifest["files"]
         paths = [self.folder / entry["name"] for entry in entries]
@@ -148,25 +148,20 @@ class Version:
             self._rows([_map(path) for path in paths])
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows as an Arrow table over memory-mapped files, every file of the version verified before.
-
-        All shards are opened before the first is hashed, so that `gc` cannot take one away in between.
-        """
+        """All rows as an Arrow table over memory-mapped files, verified."""
         entries = self.manifest["files"]
         if is_model(self.manifest["name"]):
             raise StoreError(f"{self.folder}: holds no rows, {self.name} is a model")
         self.check_files()
         paths = [self.folder / entry["name"] for entry in entries]
+        # All shards are opened before the first is hashed, so that `gc` cannot remove one in between.
         maps = [_map(path) for path in paths]
         _compare(zip(paths, entries, _in_threads(_sha256, maps), strict=True))
         table = self._rows(maps)
         return table.select(columns) if columns is not None else table
 
     def _rows(self, maps: list[Any]) -> pa.Table:
-        """The rows in these files, every value looked at: whoever made the files made their hashes, too.
-
-        Offsets that point outside, or letters that are none, would end the process later, without a sentence.
-        """
+        """The rows in these files, every value validated."""
         import pyarrow as pa
 
         from selfreward.store.contenthash import ContentHasher
@@ -178,7 +173,9 @@ class Version:
             path = self.folder / entry["name"]
             try:
                 shard = _read_shard(data)
-                ContentHasher(shard.schema)  # which types there may be
+                ContentHasher(shard.schema)  # raises for types that cannot be stored
+                # Hashes do not protect from whoever made the files: offsets out of range or invalid UTF-8 would crash
+                # the process later, without a message.
                 shard.validate(full=True)
                 shards.append(shard)
                 table = pa.concat_tables(shards)
@@ -199,18 +196,17 @@ class Version:
         return table
 
     def dataset(self) -> datasets.Dataset:
-        """All rows as a `datasets.Dataset` made from the verified table, not from the folder.
-
-        `map` and `filter` on a dataset loaded from a folder write `cache-*.arrow` into that folder; on this one
-        they stay in memory.
-        """
+        """All rows as a `datasets.Dataset` made from the verified table, not from the folder."""
         import datasets
 
+        # `map` and `filter` on a dataset loaded from a folder write `cache-*.arrow` into it; on this one they stay in
+        # memory.
         try:
             return datasets.Dataset(self.table(), fingerprint=self.content_sha256[:16])
-        except (ValueError, TypeError, LookupError, AttributeError) as error:  # a stranger's features
+        # Feature metadata in a foreign file can be anything, and `datasets` raises whatever its parsing hits.
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise DamagedError(
-                f"{self.folder}: its columns are none that `datasets` knows: {error}; {_REMEDY}"
+                f"{self.folder}: `datasets` does not know the columns' types: {error}; {_REMEDY}"
             ) from error
 
 
@@ -227,11 +223,11 @@ def load_rows(folder: Path | str) -> datasets.Dataset:
         loaded = datasets.load_from_disk(str(folder))
     except FileNotFoundError as error:
         raise InputError(
-            f"{folder}: is no dataset; expected a dataset version or a `save_to_disk` folder"
+            f"{folder}: not a dataset; expected a dataset version or a `save_to_disk` folder"
         ) from error
     if isinstance(loaded, datasets.DatasetDict):
         raise InputError(
-            f"{folder}: holds several splits; give the folder of one, such as {folder / min(loaded)}"
+            f"{folder}: holds several splits, expected one; name the folder of one, such as {folder / min(loaded)}"
         )
     return datasets.Dataset(loaded.data.table)
 
@@ -243,13 +239,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def read_as_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
-    """The body of a sealed manifest; DamagedError where it is not what selfreward writes."""
+    """The body of a sealed manifest; DamagedError unless it has the shape that selfreward writes."""
     body = unseal(content, path)
     check(MANIFEST_JSON, body, path)
     twins = [entry["name"] for entry in body["files"]]
     if len(set(twins)) < len(twins):
         raise DamagedError(
-            f"{path}: names {max(twins, key=twins.count)!r} twice; selfreward writes no such file"
+            f"{path}: names {max(twins, key=twins.count)!r} twice, expected once; selfreward did not write this file"
         )
     return body
 
@@ -258,7 +254,7 @@ _REMEDY = "`selfreward verify RUN --quarantine` moves the version aside, and the
 
 
 def file_sha256(path: Path, on_bytes: OnBytes = lambda n: None) -> str:
-    """SHA-256 of a file; `on_bytes` hears how many bytes each block had."""
+    """SHA-256 of a file; `on_bytes` is called with the size of each block."""
     hasher = hashlib.sha256()
     buffer = memoryview(bytearray(_BLOCK_BYTES))
     with durable.explained("read", path), path.open("rb", buffering=0) as file:
@@ -280,11 +276,11 @@ def _map(path: Path) -> Any:
 
 
 def _read_shard(data: Any) -> pa.Table:
-    """The rows lie where the file maps them; compressed ones, which the store never writes, could fill the memory."""
     import pyarrow as pa
 
     reader, n_bytes = pa.ipc.open_stream(data), 0
     batches = []
+    # Uncompressed batches are views into the map. Compressed ones, which the store never writes, could fill the memory.
     for batch in reader:
         n_bytes += batch.get_total_buffer_size()
         if n_bytes > 2 * len(data) + (1 << 20):
@@ -294,7 +290,7 @@ def _read_shard(data: Any) -> pa.Table:
 
 
 def _in_threads(hash_one: Callable[[Any], str], things: list[Any]) -> list[str]:
-    """SHA-256 leaves the interpreter's lock alone, so threads are real here."""
+    # hashlib releases the GIL, so threads run in parallel here.
     if len(things) == 1:
         return [hash_one(things[0])]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -311,8 +307,9 @@ def _compare(found: Iterable[tuple[Path, dict[str, Any], str]]) -> None:
 
 
 def _files_in(folder: Path) -> dict[str, int]:
-    """Name relative to `folder` -> bytes, of everything that is no folder."""
+    """Name relative to `folder` -> bytes, of everything but folders; -1 for links and special files."""
 
+    # os.walk skips folders that it cannot read; here that would hide files from the check.
     def refuse(error: OSError) -> None:
         raise error
 

@@ -1,9 +1,8 @@
-"""Filling the hidden folder of a version with Arrow shards, in bounded memory, hashed on the way.
+"""Fills the hidden folder of a version with Arrow shards, in bounded memory, hashed while they are written.
 
-Rows arrive as record batches. Each is written to the current shard while two other threads hash: one the bytes of
-the shard, as they are handed to the disk, one the rows. A third sends finished shards to the disk, so that
-publishing has little left to wait for. The result is a folder that `datasets.load_from_disk`
-reads. Nothing here is visible to a reader: `Run.publish_table` does that.
+Rows arrive as record batches. Each is written to the current shard while two threads hash: one the bytes of the shard,
+one the rows. A third thread fsyncs finished shards, so that publishing has little left to wait for. The result is a
+folder that `datasets.load_from_disk` reads. `Run.publish_table` makes it visible.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
 SHARD_BYTES = 500 << 20
 _BATCH_ROWS = 10_000
 _BATCH_BYTES = 16 << 20
+# Batches or blocks that may wait for a hash: this bounds memory.
 _WAITING = 4
-"""Batches or blocks that may wait for a hash: what bounds memory."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_shards` left in the folder."""
+    """What `write_shards` wrote."""
 
     files: list[dict[str, Any]]
     """The manifest's `files`."""
@@ -43,12 +42,12 @@ class Written:
 
 @dataclass(frozen=True)
 class Rules:
-    """What every row must satisfy, checked while it is written. NaN is refused in any case."""
+    """Constraints on every row, checked while it is written. NaN is never allowed."""
 
     required: Collection[str] = ()
     """Columns that may not be NULL (Arrow's own flag for that does not survive `datasets`)."""
     unique: str | None = None
-    """The id column (of type string), where there is one: no two rows have the same id, and none has none."""
+    """The id column (of type string), if any: ids are unique and never NULL."""
 
 
 def write_shards(
@@ -59,7 +58,7 @@ def write_shards(
 ) -> Written:
     """Write batches as Arrow stream shards plus the two JSON files `datasets` reads.
 
-    AccountingError where a row breaks a rule, InputError where a type cannot be stored.
+    AccountingError if a row breaks a rule, InputError if a type cannot be stored.
     """
     hasher = ContentHasher(schema)
     check = _RowCheck(folder.parent.name, schema, rules or Rules())
@@ -80,7 +79,7 @@ def write_shards(
 
 
 class _InOrder:
-    """One thread that does things in the order given; at most a few wait, and the first failure is raised."""
+    """One thread that runs calls in order; `do` blocks while `_WAITING` are queued, and raises the first failure."""
 
     def __enter__(self) -> _InOrder:
         self._thread = ThreadPoolExecutor(1)
@@ -100,7 +99,7 @@ class _InOrder:
 
 
 class _HashingFile:
-    """A binary file whose bytes are hashed by another thread; Arrow writes through it."""
+    """A binary file that Arrow writes to; its bytes are hashed by another thread."""
 
     def __init__(self, path: Path, thread: _InOrder) -> None:
         self.hasher = hashlib.sha256()
@@ -148,7 +147,8 @@ class _Shard:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
-            if error is None:  # Arrow's end mark: what has none was never finished
+            # `close` writes Arrow's end marker; after an error the shard must not look finished.
+            if error is None:
                 self._writer.close()
         finally:
             self._file.close()
@@ -163,7 +163,7 @@ class _Shard:
 
 @dataclass
 class _RowCheck:
-    """The rules of a dataset, and no NaN: a reader's `max` would take NaN for the best score there is."""
+    """Checks the rules of a dataset, and that no value is NaN."""
 
     name: str
     schema: pa.Schema
@@ -178,19 +178,21 @@ class _RowCheck:
             values = batch[column]
             if column in self.rules.required and values.null_count:
                 self._refuse(f"{values.null_count} NULLs in column {column!r}, which may have none")
+            # DuckDB sorts NaN above every number, so a NaN score would be picked as the best.
             if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
                 self._refuse(f"NaN in column {column!r}; what has no value is NULL")
         if self.rules.unique:
             self._ids.append(batch[self.rules.unique])
 
     def finish(self) -> None:
-        """Ids are compared at the end: those with the same last character at a time, which bounds memory."""
+        """Compare the ids of all batches."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         ids = pa.chunked_array(self._ids, pa.string()) if self._ids else pa.chunked_array([], pa.string())
         if ids.null_count:
             self._refuse(f"{ids.null_count} rows without {self.rules.unique}")
+        # One last character at a time, which bounds the memory that the hash tables take.
         tails = pc.utf8_slice_codeunits(ids, -1)
         for tail in pc.unique(tails):
             part = ids.filter(pc.equal(tails, tail))
@@ -200,15 +202,14 @@ class _RowCheck:
                 self._refuse(f"two rows with {self.rules.unique} {twins[0].as_py()!r}")
 
     def _refuse(self, found: str) -> None:
-        raise AccountingError(
-            f"{self.name}: found {found}; this is a bug in the builder, nothing was published"
-        )
+        raise AccountingError(f"{self.name}: found {found}; this is a bug in the step, nothing was published")
 
 
 def _rechunk(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches of a good size: small ones are joined, large ones cut; at least one, if only an empty one."""
+    """Join small batches and cut large ones."""
     import pyarrow as pa
 
+    # Starts with an empty batch, so that a dataset without rows still gets a shard with its schema.
     waiting: list[pa.RecordBatch] = [pa.RecordBatch.from_pylist([], schema=schema)]
     n_rows = n_bytes = 0
     for batch in batches:
@@ -231,6 +232,7 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _name_as_datasets_does(folder: Path, shards: list[_Shard]) -> list[dict[str, Any]]:
+    # The names hold the number of shards, which is known only after the last one is written.
     entries = []
     for number, shard in enumerate(shards):
         name = f"data-{number:05d}-of-{len(shards):05d}.arrow"

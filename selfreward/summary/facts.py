@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfreward.notes import AnnotationsNotes, JudgeEvalNotes, Leaderboard, TrainingNotes
+from selfreward.notes import AlpacaFigures, AnnotationsNotes, JudgeEvalNotes, TrainingNotes
 from selfreward.statistics import Figure
 from selfreward.steps.costs import spent
 from selfreward.steps.status import outdated_versions
-from selfreward.store.names import DatasetName
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
 from selfreward.summary.funnel import COLUMNS, EFT_COLUMNS, FunnelStep, counted, eft_funnel, iteration_funnel
+from selfreward.tables import DATASETS, DatasetName, kind_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class WinRate:
 
     dataset: str
     model: str
-    figures: Leaderboard
+    figures: AlpacaFigures
     notes: AnnotationsNotes
 
 
@@ -123,7 +123,7 @@ def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
     versions = current if chosen is None else {version.name: version for version in chosen}
     versions = dict(sorted(versions.items(), key=lambda entry: as_made(entry[0])))
     outdated = outdated_versions(current)
-    of_kind = {kind: [v for name, v in versions.items() if name.endswith(f"/{kind}")] for kind in _ALL_KINDS}
+    of_kind = {kind: [v for name, v in versions.items() if kind_of(name) == kind] for kind in _ALL_KINDS}
     numbers = sorted({iteration_of(v.name) for kind in ("prompts", "pairs") for v in of_kind[kind]})
     # A run without training measures one judge, though an earlier build measured it as M0 and as M1.
     judges = {version.manifest["inputs"].get("model", {}).get("content_sha256", version.name): _judge(version)
@@ -141,8 +141,8 @@ def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
 
 
 _SETUP = ("seeds", "ift", "SFT", "eft")
-_KINDS = ("prompts", "candidates", "judgements", "scores", "pairs")
-_MEASURES = ("judge_eval", "model_outputs", "annotations")
+_MEASURES = tuple(dataset.kind for dataset in DATASETS if dataset.from_zero)
+_KINDS = tuple(d.kind for d in DATASETS if d.per_iteration and not d.from_zero)
 _ALL_KINDS = (*_KINDS, *_MEASURES)
 
 
@@ -152,14 +152,14 @@ def as_made(name: str) -> tuple[int, int, str]:
     >>> sorted(["M2", "iter1/pairs", "M1", "iter2/judge_eval", "iter1/judge_eval", "audits", "eft", "seeds"], key=as_made)
     ['seeds', 'eft', 'M1', 'iter1/pairs', 'M2', 'iter1/judge_eval', 'iter2/judge_eval', 'audits']
     """
-    kind = name.rpartition("/")[2]
+    kind = kind_of(name)
     if name in _SETUP:
         return 0, _SETUP.index(name), name
     if is_model(name):
         return int(name.removeprefix("M")) - 1, len(_KINDS), name
-    if "/" in name and kind in _KINDS:
+    if kind in _KINDS:
         return iteration_of(name), _KINDS.index(kind), name
-    if "/" in name and kind in _MEASURES:
+    if kind in _MEASURES:
         return 1000 + iteration_of(name), _MEASURES.index(kind), name
     return 10_000, 0, name
 
@@ -186,7 +186,7 @@ def _eft(version: Version) -> Sequence[FunnelStep]:
 
 
 def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
-    found = {kind: versions[name] for kind in COLUMNS if (name := f"iter{number}/{kind}") in versions}
+    found = {kind: versions[name] for kind in COLUMNS if (name := str(DatasetName(kind, number))) in versions}
     tables = {kind: version.table(COLUMNS[kind]) for kind, version in found.items()}
 
     def values(kind: str, column: str) -> list[Any]:
@@ -216,5 +216,5 @@ def _judge(version: Version) -> Judge:
 
 def _win_rate(version: Version) -> WinRate:
     notes = version.notes(AnnotationsNotes)
-    figures = Leaderboard.read(notes.alpaca or {})
+    figures = AlpacaFigures.read(notes.alpaca or {})
     return WinRate(version.name, model_label(figures.model, iteration_of(version.name)), figures, notes)

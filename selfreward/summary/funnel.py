@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.notes import JsonObject
 from selfreward.summary.paper import paper_count
+from selfreward.tables import DatasetName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +80,7 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
     def step(kind: str, what: str, n: int, lost: dict[str, int], of: str, paper: int | None = None) -> None:
         base = n if of == what else found[of].n if of in found else None
         found[what] = FunnelStep(
-            what, n, lost, paper, f"iter{number}/{kind}", round(n / base, 3) if base else None
+            what, n, lost, paper, str(DatasetName(kind, number)), round(n / base, 3) if base else None
         )
 
     if "prompts" in tables:

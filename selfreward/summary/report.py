@@ -14,7 +14,7 @@ from pathlib import Path
 from selfreward.errors import UsageError
 from selfreward.exchange.importing import is_imported
 from selfreward.notes import JsonObject
-from selfreward.steps.pipeline import Step
+from selfreward.steps.pipeline import StepResult
 from selfreward.store.run import Run, is_model
 from selfreward.summary.facts import Iteration, Judge, Summary, Trained, WinRate, summarize
 from selfreward.summary.funnel import FunnelStep, format_funnel
@@ -28,14 +28,14 @@ class Report:
     """A run's figures and, where it was just run, what became of each step."""
 
     path: Path
-    steps: Sequence[Step]
+    steps: Sequence[StepResult]
     seconds: float | None
     """None where nothing was run."""
     summary: Summary
     next: Sequence[str]
 
 
-def report_run(path: Path, steps: Sequence[Step] | None = None, seconds: float | None = None) -> Report:
+def report_run(path: Path, steps: Sequence[StepResult] | None = None, seconds: float | None = None) -> Report:
     """The report of a run as it is now; `steps` and `seconds` as `run` had them. UsageError where nothing was made."""
     run = Run(path)
     summary = summarize(run)
@@ -71,10 +71,10 @@ def as_plain(report: Report) -> JsonObject:
     }  # fmt: skip
 
 
-def _steps(summary: Summary) -> list[Step]:
+def _steps(summary: Summary) -> list[StepResult]:
     """What is there, where nothing was run."""
     return [
-        Step(
+        StepResult(
             name=name,
             status="outdated" if name in summary.outdated else "imported" if is_imported(version) else "current",
             version=version.version,
@@ -150,7 +150,7 @@ def format_report(report: Report) -> str:
     return printable("\n\n".join(parts))
 
 
-def format_unchanged(path: Path, steps: Sequence[Step], seconds: float) -> str:
+def format_unchanged(path: Path, steps: Sequence[StepResult], seconds: float) -> str:
     """The one line for a run in which nothing was to be done."""
     return (
         f"nothing to do: all {len(steps)} steps of {path} are up to date ({seconds:.1f} s); "
@@ -158,7 +158,7 @@ def format_unchanged(path: Path, steps: Sequence[Step], seconds: float) -> str:
     )
 
 
-def _format_steps(steps: Sequence[Step]) -> str:
+def _format_steps(steps: Sequence[StepResult]) -> str:
     rows = [
         (s.name, s.status, s.n_in, s.n_out, ", ".join(f"{reason} {n}" for reason, n in s.dropped.items()),
          s.seconds) for s in steps

@@ -19,6 +19,7 @@ from selfreward.steps.pipeline import flat_settings
 from selfreward.store.run import is_model
 from selfreward.store.version import Version
 from selfreward.summary.facts import as_made
+from selfreward.tables import kind_of
 
 _PLACES = {
     ("seeds", "seeds"): "seeds", ("ift", "split"): "split", ("ift", "ift"): "ift", ("eft", "eft"): "eft",
@@ -67,7 +68,7 @@ def settings_of(run: Path, versions: Mapping[str, Version]) -> Settings:
 
 def _recorded(name: str, version: Version, config: RunConfig) -> list[tuple[str, object]]:
     """What a manifest says of the configuration: dotted key, value."""
-    kind = "M" if is_model(name) and name not in ("M1", "SFT") else name.rpartition("/")[2]
+    kind = "M" if is_model(name) and name not in ("M1", "SFT") else kind_of(name) or name
     params, found = version.manifest["params"], []
     for (of, section), place in _PLACES.items():
         if of == kind and isinstance(params.get(section), dict):

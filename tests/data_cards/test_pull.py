@@ -285,7 +285,7 @@ def test_a_folder_with_a_run_of_its_own_is_left_alone(hub, published, tmp_path, 
 def test_a_folder_that_is_no_run_is_left_alone(hub, published, tmp_path, patience):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="is not empty and is no run folder"):
+    with pytest.raises(UsageError, match="is not empty and not a run folder"):
         pull("ann/x", tmp_path / "docs", endpoint=hub.url, patience=patience)
 
 

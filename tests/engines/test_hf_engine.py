@@ -62,7 +62,7 @@ def engine(tiny):
 
 @pytest.fixture(scope="module")
 def smollm2():
-    from selfreward.models.known import pull
+    from selfreward.models.pull import pull
 
     return pull("smollm2-135m-instruct")
 

@@ -12,7 +12,7 @@ from vllm_cases import EAGER, MODEL, stories
 
 from selfreward.engines.base import EngineOptions
 from selfreward.engines.ray.engine import RayEngine
-from selfreward.models.known import pull
+from selfreward.models.pull import pull
 
 pytestmark = pytest.mark.vllm
 pytest.importorskip("ray", reason="Ray is not installed here")

@@ -29,7 +29,7 @@ from vllm_cases import (
 
 from selfreward.engines.base import EngineOptions, Sampling
 from selfreward.errors import ConfigError, EngineError
-from selfreward.models.known import pull
+from selfreward.models.pull import pull
 from selfreward.steps.generation import Generation
 from selfreward.tables import Message
 
@@ -153,7 +153,7 @@ def test_killed_hung_and_killed_once_more_it_ends_cleanly_and_the_same_command_f
     requests = stories(24, n=2)
     with (
         Generation("test", tmp_path, Disturbed(engine, harm)) as generation,
-        pytest.raises(EngineError, match="started again 2 times already"),
+        pytest.raises(EngineError, match="already restarted 2 times"),
     ):
         generation.complete(requests, "answers")
     assert all(answers_in_life[life] >= 3 for life in range(3))

@@ -12,7 +12,7 @@ from vllm_cases import EAGER, MODEL, PLACES, TOLERATED
 
 from selfreward.config.run import check_config
 from selfreward.exchange.importing import import_file
-from selfreward.models.known import pull
+from selfreward.models.pull import pull
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.store.run import Run
 

@@ -97,7 +97,9 @@ def test_a_slow_worker_that_makes_progress_is_not_taken_for_one_that_hangs(open_
 def test_a_worker_that_always_dies_ends_in_an_error_that_quotes_its_log_after_what_it_finished(open_fake):
     engine = open_fake(die_at=[2, 0, 0, 0, 0])
     got = []
-    with pytest.raises(EngineError, match=r"SIGKILL \(RuntimeError: out of luck\).*started again 2 times"):
+    with pytest.raises(
+        EngineError, match=r"SIGKILL \(RuntimeError: out of luck\).*already restarted 2 times"
+    ):
         got.extend(engine.generate([request(i) for i in range(6)]))
     assert keys(got) == [("r0", 0), ("r1", 0)]
 

@@ -32,7 +32,7 @@ from selfreward.engines.base import EngineOptions, Sampling
 from selfreward.engines.openai.engine import OpenAiEngine
 from selfreward.engines.vllm.process import end_group
 from selfreward.errors import EngineError
-from selfreward.models.known import pull
+from selfreward.models.pull import pull
 from selfreward.steps.generation import Generation
 
 pytestmark = pytest.mark.vllm

@@ -229,7 +229,7 @@ def test_figures_of_four_prompts_by_hand(small):
     assert result.longer_preferred == pytest.approx(100 * 2 / 3)
 
 
-@pytest.mark.parametrize("value", [None, math.nan, "1.5", True, 3, 0.5, -1, 2.0001], ids=repr)
+@pytest.mark.parametrize("value", [None, math.nan, 3, 0.5, -1, 2.0001], ids=repr)
 def test_an_unusable_preference_is_counted_and_never_leaves_the_total(small, value):
     small.annotations[1]["preference"] = value
     result = small.evaluate()
@@ -237,6 +237,13 @@ def test_an_unusable_preference_is_counted_and_never_leaves_the_total(small, val
     assert any("no usable preference" in warning and "'p2'" in warning for warning in result.warnings)
     with pytest.raises(InputError, match="no usable preference"):
         small.evaluate(strict=True)
+
+
+@pytest.mark.parametrize("value", ["1", "2", "1.5", True, False, [1]], ids=repr)
+def test_a_preference_of_another_type_is_refused_with_its_row(small, value):
+    small.annotations[1]["preference"] = value
+    with pytest.raises(InputError, match=r"1 row whose preference is no number.*first is row 2, 'p2'"):
+        small.evaluate()
 
 
 @given(st.one_of(st.none(), st.booleans(), st.text(), st.floats(), st.integers()))

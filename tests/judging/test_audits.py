@@ -183,6 +183,9 @@ PLANTED = {
         {"iter1_candidates": lambda rows: [*with_response(lambda r: "Ask jane.doe@corp-mail.co.uk, or call 555-010-9999.")(rows[:1]), *rows[1:]]},
         rows=1,
     ),
+    "reasoning_in_answers": Planted(
+        {"iter1_candidates": with_response(lambda r: f"<think>First {r.candidate_id}.</think>So it is.")}, rows=48
+    ),
     "refusals": Planted(
         {"iter1_candidates": with_response(lambda r: f"I'm sorry, but I cannot help with {r.candidate_id}.")}, rows=24
     ),

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sample_run import changed, every, make_sample_run, publish_rows
 
-from selfreward.config.run import RunConfig
+from selfreward.config.run import RunConfig, check_config
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import GateError, InputError, UsageError
+from selfreward.judging.audits.data import AuditData
 from selfreward.judging.audits.pack import BUILT_IN, load_pack, read_audit
 from selfreward.judging.audits.report import format_report
 from selfreward.judging.audits.runner import MAX_SAVED, gate, run_audits
-from selfreward.judging.audits.tables import AuditData
+from selfreward.judging.audits.tables import PROVIDED
 from selfreward.sql.views import OpenRun
 from selfreward.steps.step import Job
 from selfreward.store.run import Recipe, Run
 from selfreward.summary.facts import summarize
 from selfreward.summary.funnel import format_funnel
 from selfreward.tables import Candidate, JudgeEval
-from selfreward.training.launch import Gate, ask_gate
+from selfreward.training.launch import Gate, ask_gate, gate_settings
 
 HEADER = """-- name: my_check
 -- protects from: something
@@ -254,7 +256,7 @@ def test_counts_are_printed_whole(tmp_path: Path) -> None:
 def test_a_sample_of_judgements_is_those_with_the_lowest_hashes(run: Run, seed: int) -> None:
     """10 of 576: the first guess at what is low enough (12.5 rows on average) is too low for some of the seeds."""
     with OpenRun(run.path) as opened:
-        data = AuditData(opened, sample_rows=10)
+        data = AuditData(opened, PROVIDED, sample_rows=10)
         data.config = RunConfig(seed=seed)
         data.need(["judgement_sample"])
         place = f"hash(judgement_id, {seed})"
@@ -310,10 +312,23 @@ def test_a_warning_does_not_close_the_gate(tmp_path: Path) -> None:
     assert gate(run, 1, "training").by_verdict("warn")
 
 
-def training_job(run: Run, gate: bool) -> Job:
+def test_the_gate_takes_another_threshold_from_the_configuration_and_says_so(tmp_path: Path) -> None:
+    run = make_sample_run(tmp_path / "run", iterations=1, iter1_pairs=changed(0, chosen_id="c-gone"))
+    job = training_job(run, gate=True, gate_thresholds={"references_resolve": 1})
+    assert ask_gate(job).gate_thresholds == {"references_resolve": 1}
+    config = check_config({"gate_thresholds": {"references_resolve": 1}}, "test")
+    assert gate_settings(config) == {"gate": True, "gate_thresholds": {"references_resolve": 1.0}}
+    other = check_config({"gate_thresholds": {"reference_resolve": 1}}, "test")
+    with pytest.raises(
+        UsageError, match=r"gate_thresholds: reference_resolve=1: no such audit; known: .*references_resolve"
+    ):
+        gate_settings(other)
+
+
+def training_job(run: Run, **unkeyed: Any) -> Job:
     """The step that trains M2 on iteration 1's pairs, as far as its gate looks at it."""
     recipe = Recipe("M2", "tests 1", params={"iteration": 1, "seed": 0})
-    return Job(run, recipe, {}, {}, {}, {}, {"gate": gate}, EngineOptions(), run.path / ".work")
+    return Job(run, recipe, {}, {}, {}, {}, unkeyed, EngineOptions(), run.path / ".work")
 
 
 def test_training_asks_the_gate_and_its_manifest_says_what_it_said(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from sample_run import make_sample_run, publish_rows
 
 from selfreward.judging.audits.contamination import _Filter
-from selfreward.judging.audits.near import similar_pairs
 from selfreward.judging.audits.runner import run_audits
 from selfreward.reading.files import read_rows
 from selfreward.reading.oasst import read_messages
+from selfreward.similarity.near import similar_pairs
 from selfreward.similarity.overlap import EvaluationIndex
 from selfreward.similarity.rouge import tokens
 from selfreward.similarity.words import HashSet, chunks, hash_words

@@ -193,7 +193,7 @@ def test_what_cannot_be_parsed_names_row_and_column(tmp_path, records, message):
 
 def test_a_folder_that_is_no_dataset_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="is no dataset; expected"):
+    with pytest.raises(InputError, match="not a dataset; expected"):
         parse_file(tmp_path / "empty", "reply", 0, 5, None)
 
 

@@ -18,11 +18,23 @@ from sample_run import make_sample_run, publish_rows
 
 from selfreward.errors import InputError, UsageError
 from selfreward.exchange.exporting import export_file
-from selfreward.exchange.importing import ROW_CLASSES, WITHOUT_ITERATION, column_table, import_file
+from selfreward.exchange.importing import column_table, import_file
 from selfreward.exchange.trainer_forms import kto_order
 from selfreward.store.run import Run
-from selfreward.tables import Annotation, JudgeEval, Message, ModelOutput, Seed, from_table
+from selfreward.tables import (
+    BY_KIND,
+    DATASETS,
+    Annotation,
+    DatasetName,
+    JudgeEval,
+    Message,
+    ModelOutput,
+    Pair,
+    Seed,
+    from_table,
+)
 
+IMPORTED = [dataset.kind for dataset in DATASETS if dataset.importable]
 ENDINGS = ("jsonl", "csv", "parquet")
 AWKWARD = [
     "",
@@ -52,8 +64,8 @@ def sample(tmp_path_factory):
         "iter1/judge_eval",
         JudgeEval,
         [
-            JudgeEval("e", 1, "p", "r", 0, 3, 0, "M1", "t", "sampled", text, None, "empty", "stop", 0)
-            for text in AWKWARD
+            JudgeEval("e", 1, "p", "r", 0, 3, sample, "M1", "t", "sampled", text, None, "empty", "stop", 0)
+            for sample, text in enumerate(AWKWARD)
         ],
     )
     publish_rows(
@@ -122,13 +134,13 @@ def rows_of(run: Run, name: str) -> list[dict]:
 
 
 def test_the_sample_holds_every_dataset(sample):
-    assert {name.rpartition("/")[2] for name in sample.names()} == set(ROW_CLASSES)
+    assert {DatasetName.parse(name).kind for name in sample.names()} == set(IMPORTED)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("kind", ROW_CLASSES)
+@pytest.mark.parametrize("kind", IMPORTED)
 def test_what_was_exported_is_imported_with_the_same_content_hash(sample, run, tmp_path, kind, ending):
-    name = kind if kind in ("seeds", "ift", "eft") else f"iter1/{kind}"
+    name = BY_KIND[kind].pattern.replace("N", "1")
     file = tmp_path / f"rows.{ending}"
     n_rows = export_file(sample, name, file)
     (version,) = import_file(run, name, file)
@@ -249,7 +261,7 @@ def test_the_documentation_names_the_columns_that_are_needed():
         for row in (line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `"))
     }
     for kind in ("seeds", "ift", "eft", "prompts", "candidates", "judgements", "scores", "pairs"):
-        name = kind if kind in WITHOUT_ITERATION else f"iterN/{kind}"
+        name = BY_KIND[kind].pattern
         needed = {c for c, _, role in column_table(name.replace("N", "1")) if role == "needed"}
         conditions = {"prompt", "prompt_id"} if kind == "candidates" else set()
         assert described[name] == needed | conditions, name
@@ -389,11 +401,11 @@ LONG = [
 
 
 def pairs_run(tmp_path, sample, n: int, prompt=None) -> Run:
-    (pair, *_) = from_table(sample.current("iter1/pairs").table(), ROW_CLASSES["pairs"])
+    (pair, *_) = from_table(sample.current("iter1/pairs").table(), Pair)
     run = Run.create(tmp_path / f"pairs{n}")
     turns = [Message(**turn) for turn in prompt or QUESTION]
     pairs = [replace(pair, pair_id=f"pair-{i}", prompt_id=f"p{i}", prompt=turns) for i in range(n)]
-    publish_rows(run, "iter1/pairs", ROW_CLASSES["pairs"], pairs)
+    publish_rows(run, "iter1/pairs", Pair, pairs)
     return run
 
 

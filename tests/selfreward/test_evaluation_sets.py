@@ -40,7 +40,7 @@ def test_csv_prompts_are_texts(tmp_path):
     [
         (
             [{"question": "A"}],
-            "set.jsonl: row 1: has no instruction, prompt or turns; its columns are question",
+            "set.jsonl: row 1: found the columns question; expected instruction, prompt or turns",
         ),
         ([{"prompt": "A"}, {"prompt": 7}], "row 2: column 'prompt' holds 7, expected a text"),
         ('{\n"data": [{"prompt": "A"}]}', "expected an array of rows"),

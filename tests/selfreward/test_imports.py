@@ -113,6 +113,21 @@ def test_packages_import_one_way():
     assert wrong == []
 
 
+def test_the_spine_reaches_the_stages_by_name_in_four_modules_only():
+    """The list of steps, the list of commands, and the Python interface; elsewhere nobody can import them unseen."""
+    doors = set()
+    for module, path in modules().items():
+        texts = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Constant)
+        }
+        names = {text for text in texts if isinstance(text, str) and text.startswith("selfreward.")}
+        if package_of(module) == "selfreward" and {package_of(name) for name in names} - {"selfreward"}:
+            doors.add(module)
+    assert doors == {"selfreward", "selfreward.api", "selfreward.cli", "selfreward.steps.step"}
+
+
 def test_no_modules_import_each_other():
     assert circles(graph()) == []
 
@@ -144,3 +159,13 @@ def test_the_root_of_a_stage_holds_its_steps_and_its_command_line():
     for package in ("builders", "judging", "evaluation"):
         here = {str(path.relative_to(ROOT)) for path in (ROOT / package).glob("*.py")}
         assert {step for step in steps if step.startswith(package)} <= here
+
+
+def test_no_two_public_classes_have_one_name():
+    """One word, one thing: a reader who meets `Counts` need not ask which."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

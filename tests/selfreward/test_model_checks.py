@@ -110,7 +110,7 @@ def test_the_run_stops_before_its_first_step_and_leaves_no_dataset(tiny, tmp_pat
     ("content", "said"),
     [
         pytest.param("rules: [{answrs: [x]}]", r"judge\.yaml: rules\.0\.answrs", id="unknown field"),
-        pytest.param("rules: [{regex: '('}]", r"is no regular expression", id="pattern"),
+        pytest.param("rules: [{regex: '('}]", r"is not a regular expression", id="pattern"),
         pytest.param("rules: [", r"judge\.yaml: not YAML", id="no YAML"),
         pytest.param(None, r"judge\.yaml: cannot read the file", id="no file"),
     ],

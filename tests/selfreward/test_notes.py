@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward.notes import (
+    AlpacaFigures,
     EftNotes,
     GenerationNotes,
     JudgeEvalNotes,
     JudgementsNotes,
-    Leaderboard,
     Notes,
     PromptsNotes,
     TrainingNotes,
@@ -81,4 +81,4 @@ def test_figures_of_the_agreement_are_typed_and_absent_ones_none():
 def test_the_change_of_an_answer_is_read_from_the_effect():
     notes = TrainingNotes.read({"effect": {"rows": 2, "chosen": {"change": 0.5}, "margin_change": 0.1}})
     assert (notes.change("chosen"), notes.change("completion"), notes.change("rows")) == (0.5, None, None)
-    assert Leaderboard.read({"win_rate": 51.0}).win_rate_ci_low is None
+    assert AlpacaFigures.read({"win_rate": 51.0}).win_rate_ci_low is None

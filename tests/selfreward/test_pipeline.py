@@ -18,6 +18,8 @@ from scripted_run import cli, config_for, write_script
 from selfreward.config.run import check_config
 from selfreward.errors import EmptyResultError, EngineError
 from selfreward.steps.pipeline import run_pipeline
+from selfreward.steps.status import run_status
+from selfreward.store.gc import collect
 from selfreward.store.run import Run
 
 
@@ -99,6 +101,30 @@ def test_a_changed_parameter_rebuilds_what_depends_on_it_and_back_again_builds_n
     built = [step.name for step in run_pipeline(changed, path) if step.status == "built"]
     assert built == ["iter1/pairs"]
     assert {step.status for step in run_pipeline(config, path)} == {"reused"}
+
+
+def test_another_judge_template_asks_for_no_prompts_or_answers_again(finished, tmp_path):
+    """EFT's rows change with the template; of them prompts and model_outputs use the held-out prompts only."""
+    path, config, _ = finished
+    copy = shutil.copytree(path, tmp_path / "run")
+    judging = config.judging.model_copy(update={"template": "additive-short"})
+    changed = config.model_copy(update={"judging": judging})
+    status = {step.name: step.status for step in run_pipeline(changed, copy)}
+    assert status["eft"] == "built"
+    assert status["iter1/prompts"] == status["iter1/candidates"] == status["iter1/model_outputs"] == "reused"
+    assert status["iter1/judgements"] == "built"
+    assert contents(copy)["eft"] != contents(path)["eft"]
+    assert {line.state for line in run_status(copy)} == {"done"}
+    collect(Run(copy))
+    assert {step.status for step in run_pipeline(changed, copy)} == {"reused"}
+
+
+def test_prompts_are_generated_again_where_others_are_held_out(finished, tmp_path):
+    path, config, _ = finished
+    copy = shutil.copytree(path, tmp_path / "run")
+    split = config.split.model_copy(update={"eft_eval": config.split.eft_eval / 2})
+    steps = run_pipeline(config.model_copy(update={"split": split}), copy, until="prompts")
+    assert {step.name: step.status for step in steps}["iter1/prompts"] == "built"
 
 
 def test_two_folders_with_one_configuration_have_equal_rows(finished, tmp_path):
@@ -291,7 +317,7 @@ def test_two_iterations_end_with_m3_and_nothing_new_is_needed():
 def test_the_tested_versions_of_doctor_are_those_of_the_constraints():
     from pathlib import Path
 
-    from selfreward.doctor import TESTED
+    from selfreward.cli.doctor import TESTED
 
     lines = (Path(__file__).parents[2] / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
     for name, version in TESTED.items():

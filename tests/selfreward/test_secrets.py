@@ -328,10 +328,10 @@ def test_a_pulled_configuration_that_reaches_out_is_not_run_before_the_user_agre
         assert named in first.stderr
     assert run_command("run", path, "--run", path.parent, "--estimate").returncode == 2
     assert (
-        "is a configuration from elsewhere"
+        "this configuration was downloaded"
         not in run_command("run", path, "--run", path.parent, "--trust").stderr
     )
-    assert "is a configuration from elsewhere" not in run_command("run", path, "--run", path.parent).stderr
+    assert "this configuration was downloaded" not in run_command("run", path, "--run", path.parent).stderr
     another = run_command(
         "run", path, "--run", path.parent, "--set", "judging.judge=openai:https://evil.example/v1#m"
     )
@@ -368,7 +368,7 @@ def test_whatever_a_strangers_configuration_reaches_is_asked_about(values, tmp_p
     path = tmp_path / "config.yaml"
     path.write_bytes(mark(yaml.safe_dump(values).encode(), "http://hub/x", "abc"))
     config = check_config(yaml.safe_load(path.read_text()), "x")
-    with pytest.raises(UsageError, match="is a configuration from elsewhere, and would use"):
+    with pytest.raises(UsageError, match="this configuration was downloaded and would use"):
         require_trust(path, config)
     path.write_text(yaml.safe_dump(values))
     require_trust(path, config)  # one's own is not asked about
@@ -377,6 +377,6 @@ def test_whatever_a_strangers_configuration_reaches_is_asked_about(values, tmp_p
 def test_the_defaults_reach_nothing(pulled):
     path = pulled(model="hf:smollm2-135m-instruct")
     assert (
-        "is a configuration from elsewhere"
+        "this configuration was downloaded"
         not in run_command("run", path, "--run", path.parent, "--until", "x").stderr
     )

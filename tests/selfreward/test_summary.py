@@ -188,7 +188,7 @@ def test_the_same_command_again_leaves_the_page_alone(old):
     first = cli("run", "config.yaml", "--run", old, cwd=".")
     assert first.returncode == 0, first.stderr
     page = (old / "report.html").read_bytes()
-    assert b"How the models judge" in page
+    assert b"Judge agreement with humans" in page
     again = cli("run", "config.yaml", "--run", old, cwd=".")
     assert again.stdout.startswith("nothing to do: all 17 steps")
     assert (old / "report.html").read_bytes() == page
@@ -231,7 +231,7 @@ def test_a_configuration_that_cannot_be_read_any_more_is_replaced_and_said(old, 
     monkeypatch.delenv("SELFREWARD_QUIET", raising=False)
     (old / "config.yaml").write_text("seed: [")
     run_pipeline(load_config(Path("config.yaml")), old, until="ift")
-    assert "the one before cannot be read" in capsys.readouterr().err
+    assert "the previous one cannot be read" in capsys.readouterr().err
     assert load_config(old / "config.yaml").candidates.n == 3
 
 

@@ -15,6 +15,7 @@ import pytest
 from sample_run import Candidate, make_sample_run, publish_rows
 
 from selfreward.errors import DamagedError, UsageError
+from selfreward.exchange.exporting import export_file
 from selfreward.sql.file import write_audit_file
 from selfreward.sql.output import repl, run_query
 from selfreward.sql.views import OpenRun, open_run
@@ -238,6 +239,32 @@ def test_csv_has_a_header_and_quotes_what_needs_it(run: Run) -> None:
     assert "\nScore: " in rows[0]["judgement"]
 
 
+FORMULAS = "SELECT '=1+1' AS \"@x\", '-2' AS b, -2 AS c, 'a=b' AS d, NULL AS e"
+
+
+def test_csv_for_spreadsheets_has_no_formulas_and_other_csv_is_as_it_is(run: Run, tmp_path: Path) -> None:
+    assert printed(run, FORMULAS, format="csv") == "@x,b,c,d,e\n=1+1,-2,-2,a=b,\n"
+    inert = "'@x,b,c,d,e\n'=1+1,'-2,-2,a=b,\n"
+    assert printed(run, FORMULAS, format="csv", spreadsheet=True) == inert
+    run_query(run.path, FORMULAS, out=tmp_path / "x.csv", spreadsheet=True)
+    assert (tmp_path / "x.csv").read_text() == inert
+    for options in ({"format": "json"}, {"out": tmp_path / "x.parquet"}):
+        with pytest.raises(UsageError, match="--spreadsheet is for CSV"):
+            printed(run, FORMULAS, spreadsheet=True, **options)
+
+
+def test_an_exported_csv_for_spreadsheets_has_no_formulas_either(tmp_path: Path) -> None:
+    bad = Candidate("c-0", 1, "p-0", 0, "=HYPERLINK(1)", "stop", 3, 13, "m", 0, None)
+    run = make_sample_run(tmp_path / "run", iterations=1)
+    publish_rows(run, "iter1/candidates", Candidate, [bad])
+    export_file(run, "iter1/candidates", tmp_path / "plain.csv")
+    export_file(run, "iter1/candidates", tmp_path / "inert.csv", spreadsheet=True)
+    (plain,), (inert,) = (list(csv.DictReader((tmp_path / f"{n}.csv").open())) for n in ("plain", "inert"))
+    assert plain | {"response": "'=HYPERLINK(1)"} == inert
+    with pytest.raises(UsageError, match=r"--spreadsheet is for files that end in \.csv"):
+        export_file(run, "iter1/candidates", tmp_path / "x.jsonl", spreadsheet=True)
+
+
 def test_rows_go_to_a_file_by_its_ending_and_replace_it_whole(run: Run, tmp_path: Path) -> None:
     for _ in range(2):
         assert run_query(run.path, "SELECT pair_id, chosen FROM pairs", out=tmp_path / "x.parquet") == 48
@@ -309,6 +336,17 @@ def test_the_file_for_other_clients_holds_the_run_in_the_storage_of_duckdb_1_0(
     assert stored == first["chosen"]
     assert write_audit_file(run.path, path) == 0
     assert [p.name for p in tmp_path.iterdir()] == ["audit.duckdb"]
+
+
+def test_the_prompt_outlives_a_value_that_python_cannot_hold(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(["SELECT 'infinity'::TIMESTAMP;", "SELECT 41 + 1 AS answer;", ".quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    stream = io.StringIO()
+    repl(run.path, stream)
+    assert "query: " in stream.getvalue()
+    assert "42" in stream.getvalue()
 
 
 def test_the_prompt_answers_until_it_is_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ _HIDDEN_ANYWAY = {
     "selfreward/progress.py": "lines appended to the user's --log-file",
     "selfreward/exchange/exporting.py": "fills the hidden name that durable.new_file gives",
     "selfreward/sql/output.py": "fills the hidden name that durable.new_file gives",
-    "selfreward/models/known.py": "the hidden folder of a download, published by durable.publish_folder",
+    "selfreward/models/pull.py": "the hidden folder of a download, published by durable.publish_folder",
     "selfreward/engines/vllm/process.py": "a worker's log in the folder for temporary files",
     "data_cards/cards/render.py": "the hidden folder in which a repository or a card is drawn",
     "data_cards/cards/plots.py": "the same",

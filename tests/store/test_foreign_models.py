@@ -14,7 +14,8 @@ from word_model import make_word_model
 from selfreward.engines.chat_tokens import ChatTokenizer
 from selfreward.errors import EngineError, InputError
 from selfreward.models.folder import max_context
-from selfreward.models.known import fetch_model, model_identity, resolve_model
+from selfreward.models.identity import model_identity
+from selfreward.models.known import fetch_model, resolve_model
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_the_identity_of_an_ordinary_folder_is_the_hash_of_its_files_by_name(fol
     """Keys of old runs rest on it: SHA-256 of the sorted JSON of name and SHA-256, spelled out here."""
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     text = json.dumps(files, sort_keys=True, separators=(",", ":"))
-    assert model_identity(folder)["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert model_identity(folder).sha256 == hashlib.sha256(text.encode()).hexdigest()
     (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"w": "pytorch_model.bin"}}')
     (folder / "pytorch_model.bin").write_bytes(b"not loaded, safetensors lie beside it")
     assert fetch_model(str(folder)) == folder
@@ -100,7 +101,7 @@ def test_an_adapter_is_refused(folder):
 def test_an_attention_kernel_from_elsewhere_is_refused(folder, place, key, kernel):
     inner = {key: kernel}
     (folder / "config.json").write_text(json.dumps({place: inner} if place else inner))
-    assert "which is code from elsewhere" in refused(folder)
+    assert "which loads code from the Hub" in refused(folder)
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa", "flash_attention_2", None])
@@ -118,7 +119,7 @@ def test_a_configuration_that_names_other_weights_is_refused(folder, file):
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"x"', "[" * 100 + "]" * 100])
 def test_a_configuration_that_is_no_object_is_refused(folder, content):
     (folder / "config.json").write_text(content)
-    assert "holds no JSON object" in refused(folder)
+    assert "not a JSON object" in refused(folder)
 
 
 @pytest.mark.parametrize(("config", "expected"), [({}, None), ({"max_position_embeddings": 8}, 8), ({"text_config": []}, None),

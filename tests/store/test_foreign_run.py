@@ -27,10 +27,11 @@ from selfreward.sql.views import OpenRun
 from selfreward.store import durable
 from selfreward.store.gc import collect
 from selfreward.store.lock import hold
-from selfreward.store.names import DatasetName, is_dataset, is_model
+from selfreward.store.names import is_model
 from selfreward.store.run import Run
 from selfreward.store.state import read_state, update_state
 from selfreward.store.verify import verify_run
+from selfreward.tables import DatasetName, is_dataset
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_a_name_has_a_kind_and_an_iteration_and_is_its_own_text(name, kind, iter
 def test_nothing_is_published_where_it_would_hide_the_true_rows(run, name):
     with one_sentence(UsageError) as told, Run(run).draft(name):
         pass
-    assert "no place for these rows; expected" in told[0]
+    assert "not a name for these rows; expected" in told[0]
 
 
 # -- run.json ------------------------------------------------------------------------------------------------

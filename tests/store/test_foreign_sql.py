@@ -105,11 +105,30 @@ _SAFE_VALUES = {
     "selfreward/sql/diff.py": {"columns", "per_column", "order", "keys", "values", "equal"},
     "selfreward/sql/views.py": {"view", "table"},
     "selfreward/sql/file.py": {"STORAGE_VERSION"},
-    "selfreward/sql/lineage_queries.py": {"LINEAGE", "EDGES", "key", "parent", "relation", "child"},
+    "selfreward/sql/lineage_queries.py": {
+        "LINEAGE",
+        "EDGES",
+        "dataset.key[0]",
+        "_parents(dataset, link)",
+        "link.relation",
+        "dataset.kind",
+    },
     "judging/audits/runner.py": {"rows"},
     "judging/audits/contamination.py": {"where"},
     "judging/audits/near.py": {"query"},
-    "judging/audits/tables.py": {"kind", "query", "VERSIONS", "seed", "n", "place", "low"},
+    "judging/audits/data.py": {"kind", "query"},
+    "judging/audits/tables.py": {
+        "dataset.key[0]",
+        "kind",
+        "iteration",
+        "hashed",
+        "key",
+        "VERSIONS",
+        "seed",
+        "n",
+        "place",
+        "low",
+    },
     "judging/audits/tokens.py": {
         "long",
         "seed",
@@ -415,7 +434,8 @@ def test_a_template_that_raises_is_a_reason_to_skip(run, monkeypatch):
         def apply_chat_template(self, *args, **options):
             raise RuntimeError("broken\ntemplate")
 
-    monkeypatch.setattr("selfreward.judging.audits.tokens.load_tokenizer", lambda data: Tokenizer())
+    monkeypatch.setattr("selfreward.judging.audits.tokens._folder", lambda data: Path("nowhere"))
+    monkeypatch.setattr("selfreward.judging.audits.tokens.load_tokenizer", lambda folder: Tokenizer())
     report = run_audits(run, save=False)
     assert not report.by_verdict("error")
     skipped = [result.reason for result in report.by_verdict("skipped")]

@@ -132,7 +132,9 @@ def test_no_run_json_is_no_run_folder_and_a_lost_one_is_refused_with_the_way_bac
     update_state(run, use("ift", "a"))
     (run / "run.json").unlink()
     create_state(run)
-    with pytest.raises(DamagedError, match=r"run\.json: is missing.*`\.run/00000001\.json` holds the same"):
+    with pytest.raises(
+        DamagedError, match=r"run\.json: is missing.*`\.run/00000001\.json`, which holds the same"
+    ):
         read_state(run)
     shutil.copy(run / ".run" / "00000001.json", run / "run.json")
     assert read_state(run).current["ift"].version == named("a")

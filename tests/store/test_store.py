@@ -235,7 +235,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_known(run):
 
 def test_a_folder_with_other_things_in_it_does_not_become_a_run(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UsageError, match=r"is not empty and is no run folder \(found 'thesis.tex'\)"):
+    with pytest.raises(UsageError, match=r"is not empty and not a run folder \(found 'thesis.tex'\)"):
         Run.create(tmp_path)
     with pytest.raises(StoreError, match="not a run folder"):
         Run(tmp_path)

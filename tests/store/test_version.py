@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_read_is_explained(run, sharded, monkeypatch):
 def test_a_version_that_was_removed_meanwhile_says_so(run):
     version = publish(run)
     shutil.rmtree(version.folder)
-    with pytest.raises(StoreError, match="is not there; `selfreward gc` or somebody removed"):
+    with pytest.raises(StoreError, match="does not exist; `selfreward gc` or a user removed"):
         Version("ift", version.folder).table()
     with pytest.raises(DamagedError, match="current version of ift is missing"):
         run.current("ift")

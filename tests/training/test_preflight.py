@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tiny_llama import make_tiny_tokenizer
 
 from selfreward.config.training import DpoConfig, SftConfig
-from selfreward.errors import InputError, TrainingError
+from selfreward.errors import ConfigError, InputError, TrainingError
+from selfreward.models.folder import token_limit
 from selfreward.training.data import dpo_rows, sft_rows
-from selfreward.training.preflight import check_rows, length_limit, refuse, tokenize
+from selfreward.training.preflight import check_rows, refuse, tokenize
 
 TOKENIZER = make_tiny_tokenizer()
 
@@ -132,7 +133,7 @@ def test_dropped_rows_are_refused_past_the_threshold_with_their_reasons():
 
 def test_too_few_pairs_are_refused():
     _, report = check([pair("p", "a", "b")] * 3, answers=("chosen", "rejected"))
-    with pytest.raises(TrainingError, match="3 pairs are too few to train on: expected at least 4"):
+    with pytest.raises(TrainingError, match="found 3 pairs, too few to train on; expected at least 4"):
         refuse(report, DpoConfig(min_rows=4), "pair")
 
 
@@ -157,12 +158,17 @@ def test_a_template_that_changes_the_prompt_once_answered_is_counted():
     assert check_rows([row("hi", "ok")], ["completion"], tokenizer, 256)[1].altered_prompts == 1
 
 
-def test_the_limit_is_max_length_or_else_the_models_context():
-    assert length_limit(SftConfig(), 256) == 256
-    assert length_limit(SftConfig(max_length=100), 256) == 100
-    assert length_limit(SftConfig(), None) is None
-    with pytest.raises(TrainingError, match="max_length 300 is more than the 256 tokens"):
-        length_limit(SftConfig(max_length=300), 256)
+def test_the_limit_is_max_length_or_else_the_models_context(tmp_path):
+    """256 as Llama's configuration says it, 64 as GPT-2's does; a kind that nobody knows has no limit."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 256}')
+    assert token_limit(tmp_path, 0, "max_length") == token_limit(tmp_path, None, "max_length") == 256
+    assert token_limit(tmp_path, 100, "max_length") == 100
+    with pytest.raises(ConfigError, match="max_length 300 is more than the 256 tokens"):
+        token_limit(tmp_path, 300, "max_length")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_positions": 64}')
+    assert token_limit(tmp_path, None, "max_length") == 64
+    (tmp_path / "config.json").write_text('{"model_type": "of_nobody"}')
+    assert token_limit(tmp_path, None, "max_length") is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -203,5 +209,5 @@ def test_sft_on_pairs_takes_the_chosen_answers_and_dpo_both():
 
 
 def test_a_table_that_cannot_be_trained_on_is_refused_by_its_columns():
-    with pytest.raises(InputError, match="columns text cannot be trained on; expected the dataset pairs"):
+    with pytest.raises(InputError, match="columns text; expected the dataset pairs"):
         dpo_rows([dataset({"text": "x"})])

@@ -74,7 +74,7 @@ def train(tiny, folders, tmp_path):
         task = Task(
             model, tuple(folders / d for d in data), tmp_path / out, tmp_path / "work", config, engine_dtype
         )
-        run((dpo if is_dpo else sft).step(), task)
+        run((dpo if is_dpo else sft).method(), task)
         return task.out, json.loads((task.out / "training.json").read_text())
 
     return run_step
@@ -97,8 +97,8 @@ def trainer_for(config, model, rows, work):
         "processing_class": AutoTokenizer.from_pretrained(model),
         "peft_config": adapter(config),
     }
-    step = (dpo if isinstance(config, DpoConfig) else sft).step()
-    return step.make_trainer(config, trainer_arguments(config, work, None), others)
+    method = (dpo if isinstance(config, DpoConfig) else sft).method()
+    return method.make_trainer(config, trainer_arguments(config, work, None), others)
 
 
 def weights(folder):
@@ -161,7 +161,7 @@ def test_portions_times_processes_make_the_batch(batch, at_most, processes, expe
 def test_a_batch_that_processes_cannot_share_is_refused():
     from selfreward.training.arguments import split_batch
 
-    with pytest.raises(TrainingError, match="batch_size 16 cannot be shared by 3 processes"):
+    with pytest.raises(TrainingError, match="batch_size 16 cannot be split over 3 processes"):
         split_batch(SftConfig(), 3)
 
 
@@ -216,7 +216,7 @@ def test_sft_gives_trl_the_tokens_that_trl_would_make_itself(tiny, tmp_path):
     texts = trainer_for(SftConfig(), tiny, rows, tmp_path / "texts").train_dataset
     kept, _ = check_rows(rows, ["completion"], AutoTokenizer.from_pretrained(tiny), None)
     ours = trainer_for(
-        SftConfig(), tiny, [sft.step().encode(row) for row in kept], tmp_path / "tokens"
+        SftConfig(), tiny, [sft.method().encode(row) for row in kept], tmp_path / "tokens"
     ).train_dataset
     assert [(row["input_ids"], row["labels"]) for row in ours] == [
         (row["input_ids"], row["labels"]) for row in texts
@@ -255,7 +255,7 @@ def test_dropout_that_nothing_would_obey_is_refused(tiny, monkeypatch):
     from selfreward.training import arguments
 
     monkeypatch.setattr(arguments, "_DROPOUTS", ())
-    with pytest.raises(TrainingError, match=r"dropout 0\.1 would do nothing"):
+    with pytest.raises(TrainingError, match=r"dropout 0\.1 would have no effect"):
         arguments.load_for_training(tiny, SftConfig())
     arguments.load_for_training(tiny, SftConfig(dropout=0))
 
@@ -365,7 +365,7 @@ def test_a_model_without_effect_is_not_marked_as_finished(train, tmp_path):
 
 def test_a_finished_model_is_not_overwritten(train):
     train(DpoConfig(max_steps=1, **FAST))
-    with pytest.raises(StoreError, match="holds a trained model already"):
+    with pytest.raises(StoreError, match="already holds a trained model"):
         train(DpoConfig(max_steps=1, **FAST))
 
 
@@ -374,7 +374,7 @@ def test_rows_that_trl_would_drop_behind_our_back_are_noticed(train, monkeypatch
 
     prepare = SFTTrainer._prepare_dataset
     monkeypatch.setattr(SFTTrainer, "_prepare_dataset", lambda *a, **k: prepare(*a, **k).select(range(11)))
-    with pytest.raises(TrainingError, match="TRL would train on 11 rows where the preflight kept 12"):
+    with pytest.raises(TrainingError, match="TRL would train on 11 rows, but the preflight kept 12"):
         train(SftConfig(**FAST))
 
 

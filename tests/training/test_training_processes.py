@@ -86,7 +86,7 @@ def test_sigterm_stops_within_seconds_and_the_same_command_goes_on_from_the_last
     _, messages = child.communicate(timeout=30)
     assert time.monotonic() - stopped < 5
     assert child.returncode == 143
-    assert "the same command goes on from the last checkpoint" in messages
+    assert "the same command resumes from the last checkpoint" in messages
     assert "Traceback" not in messages
     assert not (tmp_path / "out" / "training.json").exists()
 
@@ -107,7 +107,7 @@ def _steps_of_last_checkpoint(folder):
     ("parameters", "code", "message"),
     [
         pytest.param(
-            {"min_rows": 9}, 1, "2 pairs are too few to train on: expected at least 9", id="refused"
+            {"min_rows": 9}, 1, "found 2 pairs, too few to train on; expected at least 9", id="refused"
         ),
         pytest.param({"lr": 1}, 2, "lr: Extra inputs are not permitted", id="wrong-use"),
     ],
@@ -175,7 +175,7 @@ def test_a_refusal_ends_both_processes_with_one_message(prepare):
     command = [*launch, "-m", "selfreward.training.sft", *arguments]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
-    assert "2 rows are too few to train on" in done.stderr
+    assert "found 2 rows, too few to train on" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["cpu2", "fsdp", "zero3"])

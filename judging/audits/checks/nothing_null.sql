@@ -3,5 +3,4 @@
 -- protects from: rows with a hole where a text, an id or a count must be
 -- severity: fail
 -- needs: null_cells
--- uses: seeds, ift, eft, prompts, candidates, judgements, scores, pairs
 SELECT * FROM null_cells

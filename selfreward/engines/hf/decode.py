@@ -1,13 +1,13 @@
 """The decode loop of `hf:`: a batch of rows from prompts to finished answers, on a transformers model.
 
-Why not `model.generate`: it takes no generator per row, carries finished rows along until the slowest is done,
-prefills every sample of a prompt anew, and hides the distribution of the first new token.
+Why not `model.generate`: it takes no generator per row, keeps finished rows in the batch until the slowest is done,
+prefills a prompt again for every sample, and hides the distribution of the first new token.
 
     prompts ──► shared start (once) ──► the rest, left-padded ──► first logits ──► rows (n a prompt) ──► tokens
                                                                                     finished rows leave ▲──┘
 
-Promises: the same prompts and rows give the same tokens on the same machine, threads and libraries; a row's
-random numbers are its own. Not promised: equal tokens in another batch, where sums are taken in another order.
+Promises: the same prompts and rows give the same tokens on the same machine, threads and libraries; each row has its
+own random numbers. Not promised: equal tokens in another batch, where floating-point sums have another order.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from transformers.cache_utils import DynamicCache
 
 from selfreward.engines.hf.fast_torch import GrowingLayer, growing_cache
 from selfreward.engines.hf.sampling import RowSettings, pick_tokens, row_uniforms
+from selfreward.tables import FinishReason
 
+# The shortest common start of a batch's prompts that is computed separately: an extra forward pass has a fixed cost.
 MIN_SHARED = 32
-"""Tokens that all prompts of a batch must have in common to be computed apart: a call has its own cost."""
 
 
 @dataclass(slots=True)
@@ -34,18 +35,18 @@ class Row:
     """One answer being written."""
 
     prompt: int
-    """Place of its prompt in the batch."""
+    """Position of its prompt in the batch."""
     temperature: float
     top_p: float
     max_tokens: int
     seed: int
     tokens: list[int] = field(default_factory=list)
-    finish_reason: str = "length"
+    finish_reason: FinishReason = "length"
     error: str | None = None
 
 
-Finished = Callable[[Row], str | None]
-"""The finish reason of a row that just got a token, None to go on."""
+Finished = Callable[[Row], FinishReason | None]
+"""The finish reason of a row that just got a token, None to continue."""
 
 
 def decode(
@@ -67,6 +68,7 @@ class _Batch:
     def __init__(self, model: Any, prompts: Sequence[array[int]]) -> None:
         self._model = model
         self._device = model.device
+        # Several requests may have the same prompt, which is then prefilled once.
         distinct = list(dict.fromkeys(map(tuple, prompts)))
         places = {prompt: place for place, prompt in enumerate(distinct)}
         self._place_of_prompt = [places[tuple(prompt)] for prompt in prompts]
@@ -87,12 +89,14 @@ class _Batch:
         return logits[self._place_of_prompt]
 
     def _n_shared(self) -> int:
-        """Tokens to compute once for all prompts. Padding then stands between them and the rest of a prompt,
-        which only layers that go by rotary position (not by distance in the cache) read correctly."""
+        """The number of leading tokens to compute once for all prompts."""
+        # Padding then lies between them and the rest of a prompt, which only layers with rotary positions (not distances
+        # in the cache) handle correctly.
         rotary = getattr(self._model.config, "rope_parameters", None) is not None
         if len(self._prompts) < 2 or not rotary or not _all_growing(self._cache):
             return 0
-        first, last = min(self._prompts), max(self._prompts)  # what these two share in this order, all share
+        # A start that the lexicographically smallest and largest prompt share is shared by all.
+        first, last = min(self._prompts), max(self._prompts)
         longest = min(map(len, self._prompts)) - 1  # at least one token of each must be left to compute
         shared = next((place for place in range(longest) if first[place] != last[place]), longest)
         return shared if shared >= MIN_SHARED else 0
@@ -147,7 +151,7 @@ class _Batch:
         for place, (row, token, ok) in enumerate(
             zip(self.live, picked.tolist(), usable.tolist(), strict=True)
         ):
-            if _goes_on(row, token, ok, finished):
+            if _continues(row, token, ok, finished):
                 staying.append(place)
         if len(staying) < len(self.live):
             picked = picked[self._keep(staying)]
@@ -161,8 +165,8 @@ class _Batch:
         return next_logits
 
     def _keep(self, staying: list[int]) -> torch.Tensor:
-        """Drop all other rows. Places left empty are filled from the end, so that few rows are copied.
-        Returns the old place of each row that is left, in the new order."""
+        """Drop all other rows; returns the old position of each remaining row, in the new order."""
+        # Gaps are filled from the end, so that few rows of the cache are copied.
         n_left = len(staying)
         stays = set(staying)
         from_end = iter(reversed([place for place in staying if place >= n_left]))
@@ -189,7 +193,7 @@ class _Batch:
         return logits
 
 
-def _goes_on(row: Row, token: int, usable: bool, finished: Finished) -> bool:
+def _continues(row: Row, token: int, usable: bool, finished: Finished) -> bool:
     if not usable:
         row.finish_reason, row.error = "error", "the model's logits are not finite numbers"
         return False

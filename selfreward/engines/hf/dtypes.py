@@ -1,8 +1,8 @@
-"""In which numbers `dtype: auto` computes: bfloat16 where the device multiplies matrices in it, else float32.
+"""The dtype of `dtype: auto`: bfloat16 if the device multiplies matrices in it, else float32.
 
-That is a GPU since Ampere, or a CPU with AMX (two virtual cores, SmolLM2-135M, batch 16: 364 new tokens/s against 182 in
-float32, docs/experiments.md). A CPU that has bfloat16 only as vector instructions, or emulates it, stays with float32; ask for
-`bfloat16` where the first may pay (docs/experiments.md, "bfloat16 without AMX").
+Such devices are GPUs since Ampere and CPUs with AMX (two virtual cores, SmolLM2-135M, batch 16: 364 new tokens/s against
+182 in float32). A CPU with bfloat16 vector instructions only, or with emulation, uses float32; for the former,
+`bfloat16` may still be faster (docs/experiments.md, "bfloat16 without AMX").
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def engine_dtype(name: str, device: torch.device) -> torch.dtype:
-    """What `engine.dtype` means on a device. ConfigError for a name that `hf:` does not know."""
+    """The torch dtype of `engine.dtype` on a device. ConfigError for an unknown name."""
     if name == "auto":
         return torch.bfloat16 if multiplies_bf16(device) else torch.float32
     if name not in DTYPES:

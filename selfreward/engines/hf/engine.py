@@ -1,20 +1,19 @@
 """`hf:NAME_OR_PATH`: a transformers model in this process, on the CPU or one GPU. The embedded default.
 
-Promises beside those of `selfreward.engines.base`:
+Promises in addition to those of `selfreward.engines.base`:
 
 - batches are cut from the whole request list (sorted by prompt length, longest first, so that memory runs out
   at once or not at all) and by `batch_size`; all samples of a request share a batch and one prefill;
 - the same requests, `batch_size`, dtype, machine and thread count give the same rows, restarted or not. Another
-  batch size, dtype or thread count may change tokens, because sums are then taken in another order;
-- a batch whose keys and values would not fit into the free memory if all its answers became as long as they may is
-  refused before the first one is computed: on a CPU, the system would end the process without a word, hours later;
+  batch size, dtype or thread count may change tokens, because floating-point sums then have another order;
+- a batch whose keys and values would not fit into free memory at the maximum length of its answers is refused before
+  the first batch is computed: on a CPU, the kernel would kill the process hours later, without a message;
 - `n_tokens` counts every token computed, the end-of-turn token and those of a stop string included;
-- `choice_logprobs` are of the model itself, before temperature and top-p;
-- no code from a model folder is run, and a folder with missing weights is refused, not filled up at random.
+- `choice_logprobs` are those of the model itself, before temperature and top-p;
+- no code from a model folder is run, and a folder with missing weights is refused, not initialized at random.
 
-`dtype: auto` is bfloat16 where the device multiplies matrices in it: a GPU since Ampere, a CPU with AMX. Padding then gives
-other tokens in another batch already for greedy decoding, which on a CPU float32 mostly does not: ask for `float32` where
-rows are to be compared over batch sizes or machines.
+With bfloat16 (see `dtypes`), padding changes tokens from batch to batch even in greedy decoding; with float32 on a CPU it
+mostly does not: use `float32` to compare rows across batch sizes or machines.
 `EngineOptions.extra` takes `device` (`cpu`, `cuda`, …) and `pack_weights` (false: stock linear layers).
 """
 
@@ -29,14 +28,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request, row_seed
-from selfreward.engines.chat_tokens import Chat, ChatTokenizer, Prompt
+from selfreward.engines.chat_tokens import Chat, ChatTokenizer, PromptTokens
 from selfreward.engines.hf.decode import Row, decode
 from selfreward.engines.hf.dtypes import engine_dtype
 from selfreward.engines.hf.fast_torch import ATTENTION, pack_linears
 from selfreward.engines.hf.memory import cache_bytes_per_token, free_bytes
 from selfreward.errors import ConfigError, EngineError
+from selfreward.models.folder import token_limit
 from selfreward.models.known import fetch_model
-from selfreward.tables import Message
+from selfreward.tables import FinishReason, Message
 
 OPTIONS = {"device", "pack_weights"}
 
@@ -45,11 +45,11 @@ BYTES_IN_CHARACTER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ReadyRequest:
     """A request ready to be computed, or the reason why it cannot be."""
 
     request: Request
-    prompt: Prompt
+    prompt: PromptTokens
     choice_ids: tuple[int, ...] = ()
 
     @property
@@ -58,7 +58,7 @@ class Job:
 
 
 class HfEngine(BaseEngine):
-    """See the module's docstring. Raises EngineError where the model cannot be opened."""
+    """See the module's docstring. Raises EngineError if the model cannot be opened."""
 
     capabilities = Capabilities(logprobs=True, prefix=True, seeds=True)
 
@@ -75,16 +75,14 @@ class HfEngine(BaseEngine):
         self._token_bytes = cache_bytes_per_token(self._model.config, self.dtype)
         self._vocabulary = self._model.get_input_embeddings().weight.shape[0]
         self._eos_ids = self._tokenizer.eos_ids | _generation_eos(self._model)
-        self._context = _context(self.name, self._model.config, options.max_context)
+        self._context = token_limit(folder, options.max_context, f"{self.name}: max_context")
 
     def generate(
         self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
     ) -> Iterator[list[Completion]]:
-        """Groups are batches; one more group, the first, holds the requests that cannot be computed.
-
-        A batch of which all rows are in `done` is skipped; of any other, all rows are computed (a row's tokens
-        may depend on its neighbours) and those not in `done` are given out.
-        """
+        """Groups are batches; one more group, the first, holds the requests that cannot be computed."""
+        # A batch with all rows in `done` is skipped. Of any other, all rows are computed again, since a row's tokens may
+        # depend on its neighbors, and those not in `done` are returned.
         jobs = self._prepare(requests)
         refused = [job for job in jobs if job.prompt.error is not None]
         batches = plan_batches([job for job in jobs if job.prompt.error is None], self._options)
@@ -96,8 +94,8 @@ class HfEngine(BaseEngine):
                 completions = _refusals(refused) if group is refused else self._compute(group)
                 yield [one for one in completions if (one.request_id, one.sample) in wanted]
 
-    def _require_room(self, batches: Sequence[list[Job]]) -> None:
-        """Refuse before the first token what could not be finished."""
+    def _require_room(self, batches: Sequence[list[ReadyRequest]]) -> None:
+        """EngineError before the first token if the largest batch would not fit."""
         token_bytes, free = self._token_bytes, free_bytes(self._device)
         if not batches or token_bytes is None or free is None:
             return
@@ -128,18 +126,18 @@ class HfEngine(BaseEngine):
 
     # ------------------------------------------------------------------------------ before computing
 
-    def _prepare(self, requests: Sequence[Request]) -> list[Job]:
-        """Tokenise everything: the length of each prompt decides its batch."""
+    def _prepare(self, requests: Sequence[Request]) -> list[ReadyRequest]:
+        """Tokenize everything first: the length of each prompt decides its batch."""
         prompts = self._tokenizer.encode([Chat(request.messages, request.prefix) for request in requests])
         jobs = [
-            Job(request, self._fitting(request, prompt))
+            ReadyRequest(request, self._fitting(request, prompt))
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         return [
             self._with_choices(job) if job.request.choices and not job.prompt.error else job for job in jobs
         ]
 
-    def _fitting(self, request: Request, prompt: Prompt) -> Prompt:
+    def _fitting(self, request: Request, prompt: PromptTokens) -> PromptTokens:
         needed = len(prompt.ids) + request.sampling.max_tokens
         if prompt.error is None and self._context is not None and needed > self._context:
             return replace(
@@ -150,12 +148,12 @@ class HfEngine(BaseEngine):
         if prompt.error is None and max(prompt.ids) >= self._vocabulary:
             return replace(
                 prompt,
-                error=f"the tokenizer knows tokens that the model does not ({max(prompt.ids)} is none)",
+                error=f"the tokenizer has tokens that the model does not have (token {max(prompt.ids)})",
             )
         return prompt
 
-    def _with_choices(self, job: Job) -> Job:
-        """The one token of each choice, found by tokenising prompt and choice together."""
+    def _with_choices(self, job: ReadyRequest) -> ReadyRequest:
+        """The one token of each choice, found by tokenizing prompt and choice together."""
         request = job.request
         longer = self._tokenizer.encode(
             [Chat(request.messages, request.prefix + one) for one in request.choices]
@@ -172,7 +170,7 @@ class HfEngine(BaseEngine):
 
     # ------------------------------------------------------------------------------ computing
 
-    def _compute(self, batch: list[Job]) -> list[Completion]:
+    def _compute(self, batch: list[ReadyRequest]) -> list[Completion]:
         if self._model is None:
             raise EngineError(f"{self.name} was closed")
         rows = [_row(place, job.request, i) for place, job in enumerate(batch) for i in range(job.request.n)]
@@ -197,23 +195,23 @@ class HfEngine(BaseEngine):
             self._completion(row, batch[row.prompt], logprobs[row.prompt], i) for i, row in _numbered(rows)
         ]
 
-    def _finished(self, row: Row, job: Job) -> str | None:
+    def _finished(self, row: Row, job: ReadyRequest) -> FinishReason | None:
         if row.tokens[-1] in self._eos_ids:
             return "stop"
         stops = job.request.sampling.stop
         if stops:
-            # the end is enough to see that a stop string came; the whole is decoded only then
+            # The last tokens are enough to detect a stop string; decoding the whole text at each token would be slow.
             tail = self._tokenizer.decode(row.tokens[-(BYTES_IN_CHARACTER * max(map(len, stops)) + 8) :])
             if any(stop in tail for stop in stops) and _cut(self._text(row, job), stops) is not None:
                 return "stop"
         return None
 
-    def _text(self, row: Row, job: Job) -> str:
+    def _text(self, row: Row, job: ReadyRequest) -> str:
         after = job.prompt.ids[-8:] if job.request.prefix else ()
         return self._tokenizer.decode(row.tokens, after)
 
     def _completion(
-        self, row: Row, job: Job, choice_logprobs: dict[str, float] | None, sample: int
+        self, row: Row, job: ReadyRequest, choice_logprobs: dict[str, float] | None, sample: int
     ) -> Completion:
         text = self._text(row, job)
         cut = _cut(text, job.request.sampling.stop)
@@ -233,10 +231,10 @@ class HfEngine(BaseEngine):
 # -------------------------------------------------------------------------------------- pure parts
 
 
-def plan_batches(jobs: Sequence[Job], options: EngineOptions) -> list[list[Job]]:
+def plan_batches(jobs: Sequence[ReadyRequest], options: EngineOptions) -> list[list[ReadyRequest]]:
     """Batches of at most `batch_size` rows, longest prompts first; a request with more samples than that is a
     batch of its own. A pure function of its arguments, and of the requests' ids rather than of their order."""
-    batches: list[list[Job]] = []
+    batches: list[list[ReadyRequest]] = []
     room = 0
     for job in sorted(jobs, key=lambda job: (-job.length, job.request.id)):
         if job.request.n > room:
@@ -247,7 +245,7 @@ def plan_batches(jobs: Sequence[Job], options: EngineOptions) -> list[list[Job]]
     return batches
 
 
-def _positions(batch: Sequence[Job]) -> int:
+def _positions(batch: Sequence[ReadyRequest]) -> int:
     """Positions in the cache once every row is as long as it may become; all rows are as long as the longest."""
     longest = max(job.length + job.request.sampling.max_tokens for job in batch)
     return longest * sum(job.request.n for job in batch)
@@ -260,7 +258,7 @@ def _row(place: int, request: Request, sample: int) -> Row:
 
 
 def _numbered(rows: list[Row]) -> Iterator[tuple[int, Row]]:
-    """Each row with its number among the samples of its prompt."""
+    """Each row with its sample number within its prompt."""
     seen: dict[int, int] = {}
     for row in rows:
         seen[row.prompt] = seen.get(row.prompt, -1) + 1
@@ -268,19 +266,19 @@ def _numbered(rows: list[Row]) -> Iterator[tuple[int, Row]]:
 
 
 def _cut(text: str, stops: Sequence[str]) -> str | None:
-    """The text before the earliest stop string, None where there is none."""
+    """The text before the earliest stop string, None if it has none."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else None
 
 
-def _choice_logprobs(job: Job, logits: torch.Tensor) -> dict[str, float] | None:
+def _choice_logprobs(job: ReadyRequest, logits: torch.Tensor) -> dict[str, float] | None:
     if not job.choice_ids:
         return None
     logprobs = logits.float().log_softmax(-1)[list(job.choice_ids)].tolist()
     return dict(zip(job.request.choices, logprobs, strict=True))
 
 
-def _refusals(jobs: list[Job]) -> list[Completion]:
+def _refusals(jobs: list[ReadyRequest]) -> list[Completion]:
     return [
         Completion(
             request_id=job.request.id,
@@ -308,7 +306,7 @@ def _device(options: EngineOptions) -> torch.device:
         )
     wanted = str(options.extra.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"hf: device {wanted!r} was asked for, but torch finds no GPU on this machine")
+        raise ConfigError(f"hf: device {wanted!r} was requested, but torch finds no GPU on this machine")
     return torch.device(wanted)
 
 
@@ -346,12 +344,3 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype, pack_weights: 
 def _generation_eos(model: Any) -> frozenset[int]:
     eos = model.generation_config.eos_token_id if model.generation_config else None
     return frozenset([eos] if isinstance(eos, int) else eos or [])
-
-
-def _context(name: str, config: Any, wanted: int) -> int | None:
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and wanted > limit:
-        raise ConfigError(
-            f"{name}: max_context {wanted} is more than the {limit} tokens that the model can read"
-        )
-    return wanted or limit

@@ -3,12 +3,12 @@
 Measured on two CPU cores with SmolLM2-135M (`benchmarks/hf_engine.py` measures them together):
 
 - `GrowingLayer`: the key/value cache is written in place. `DynamicLayer` copies the whole cache at every token;
-- `grouped_attention`: with grouped-query heads, the query heads of a group are read as query rows, so that keys
+- `grouped_attention`: with grouped-query heads, the query heads of a group are treated as query rows, so that keys
   and values are not repeated for each of them (2 to 10 times faster than repeating, growing with the length);
 - `PackedLinear`: on a CPU, weights in oneDNN's own blocked order. A matrix of 16 rows otherwise spends half of
   its time reordering the weights, at every token (1.3 to 3 times faster up to 32 rows, equal for prefill).
 
-Sums are taken in another order than in stock transformers, so that float32 logits differ in the last digits.
+Floating-point sums have another order than in stock transformers, so float32 logits differ in the last digits.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+# Positions added to a full cache: each growth copies it, each spare position takes memory.
 GROWTH = 128
-"""Positions added to a cache that is full."""
 
 ATTENTION = "selfreward_grouped"
 """Name of `grouped_attention` in transformers' registry."""
@@ -94,11 +94,7 @@ def grouped_attention(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention as transformers calls it; anything but one plain new token goes to its own.
-
-    At one new token every position is visible to it, so that the heads of a group, which share their keys, can
-    stand as query rows: `[rows, key heads, group, size]`.
-    """
+    """Scaled dot-product attention as transformers calls it; all but one plain new token is left to its own function."""
     rows, heads, n_new, size = query.shape
     one_mask = attention_mask is None or attention_mask.shape[1] == 1
     plain = all(kwargs.get(name) is None for name in ("position_bias", "softcap", "s_aux", "cache"))
@@ -107,6 +103,8 @@ def grouped_attention(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
         return output
+    # One new token sees every position, so the heads of a group, which share their keys, can be query rows:
+    # `[rows, key heads, group, size]`.
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], size)
     attended = functional.scaled_dot_product_attention(grouped, key, value, attention_mask, scale=scaling)
     return attended.reshape(rows, 1, heads, value.shape[3]), None
@@ -131,9 +129,11 @@ class PackedLinear(nn.Module):  # type: ignore[misc]
 
 
 def pack_linears(model: nn.Module) -> int:
-    """Replace the plain linear layers of a CPU model; returns how many. None where oneDNN is not there."""
+    """Replace the plain linear layers of a CPU model; returns how many, 0 without oneDNN."""
+    # A private operator of torch: without it, the stock layers give the same results, only slower.
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return 0
+    # Subclasses may override `forward`, so only plain layers are replaced.
     plain = [(name, module) for name, module in model.named_modules() if type(module) is nn.Linear]
     for name, module in plain:
         model.set_submodule(name, PackedLinear(module))

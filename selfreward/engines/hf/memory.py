@@ -1,6 +1,6 @@
-"""What the keys and values of a token take, and how much memory is free: so that `hf:` can refuse in time.
+"""Memory per token for keys and values, and free memory, so that `hf:` can refuse a batch before computing it.
 
-Upper bounds: layers that keep a window of positions only are counted in full, a model of another shape not at all.
+An upper bound: sliding-window layers are counted in full. Models with another kind of cache are not checked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 
 def cache_bytes_per_token(config: Any, dtype: torch.dtype) -> int | None:
-    """Two vectors for each key head of each layer; None where the configuration does not say how many.
+    """Two vectors for each key head of each layer; None if the configuration does not state the sizes.
 
     SmolLM2-135M in float32: 2 x 30 layers x 3 heads x 64 numbers x 4 bytes = 46,080.
     """
@@ -27,8 +27,9 @@ def cache_bytes_per_token(config: Any, dtype: torch.dtype) -> int | None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that could be had now; None for a device that cannot be asked."""
+    """Memory that can be allocated now; None for other devices than CPU and CUDA."""
     if device.type == "cuda":
+        # torch keeps freed memory reserved: it is available to us, though the driver counts it as used.
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + cached)

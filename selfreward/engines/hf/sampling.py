@@ -1,12 +1,9 @@
-"""Choosing the next token of every row of a batch: temperature and top-p by inverse cumulative distribution.
+"""Chooses the next token of every row of a batch: temperature and top-p by inverse cumulative distribution.
 
-Promises: a row's choice depends on its own logits, its own settings and its own uniform number, never on its
-neighbours (a shared generator, as in `transformers.generate`, makes every row depend on the whole batch).
-`temperature=0` takes the largest logit, the smallest token id among equals. Top-p keeps the smallest set of
-most probable tokens whose mass reaches `top_p`, the crossing token included (Holtzman et al. 2020, section 3.1).
-
-Sorting a vocabulary of 50,000 for every row and step would cost as much as the model's last layer. The set is
-nearly always inside the `TOP_K` largest logits; where it is not, the row is sorted in full: exact either way.
+Promises: a row's choice depends on its own logits, settings and uniform number, never on its neighbors (a shared
+generator, as in `transformers.generate`, makes every row depend on the whole batch). `temperature=0` takes the largest
+logit, the smallest token id among equals. Top-p keeps the smallest set of most probable tokens whose mass reaches
+`top_p`, including the token that crosses it (Holtzman et al. 2020, section 3.1).
 """
 
 from __future__ import annotations
@@ -17,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+# Sorting a vocabulary of 50,000 for every row and token would cost as much as the model's last layer. The top-p set is
+# nearly always inside the 64 largest logits; if it is not, the row is sorted in full: exact either way.
 TOP_K = 64
 
 
@@ -32,7 +31,7 @@ class RowSettings:
 
 
 def row_uniforms(seed: int, n: int) -> npt.NDArray[np.float64]:
-    """The row's n random numbers in [0, 1), one for each new token; a function of the seed alone (Philox)."""
+    """The row's n random numbers in [0, 1), one per new token; a function of the seed alone (Philox)."""
     return np.random.Generator(np.random.Philox(key=seed)).random(n)
 
 
@@ -56,11 +55,9 @@ def pick_tokens(logits: torch.Tensor, settings: RowSettings, uniforms: torch.Ten
 def _invert(
     cumulative: torch.Tensor, top_p: torch.Tensor, uniforms: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Place of the chosen token among the largest, and whether the largest sufficed to choose it.
-
-    With `top_p=1` the set is the whole vocabulary, of mass 1: the choice lies among the largest if the uniform
-    number does. Below 1 the set must close among the largest, or its mass is not known.
-    """
+    """Rank of the chosen token among the largest, and whether the largest were enough to choose it."""
+    # With `top_p=1` the set is the whole vocabulary, of mass 1, and it is enough that the uniform number falls among the
+    # largest. Below 1 the set must end among the largest, or its mass is unknown.
     last = cumulative.shape[-1] - 1
     closing = torch.searchsorted(cumulative, top_p[:, None])[:, 0]
     whole = top_p >= 1
@@ -71,7 +68,8 @@ def _invert(
 
 
 def _pick_exactly(scaled: torch.Tensor, top_p: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The same choice for rows that need their whole vocabulary sorted; all at once, since a GPU waits for each call."""
+    """The same choice for rows that need their whole vocabulary sorted."""
+    # All rows at once: on a GPU each call has a fixed latency.
     probabilities, ids = scaled.double().softmax(-1).sort(descending=True, stable=True)
     cumulative = probabilities.cumsum(-1)
     last = cumulative.shape[-1] - 1

@@ -1,11 +1,11 @@
-"""One base URL of a server: sends a body, gives back the bytes, or says in what way that failed.
+"""One base URL of a server: sends a body and returns the response's bytes, or raises the kind of failure.
 
     MayPass        the same request may succeed later: refused, reset, time-out, `RETRYABLE_STATUS`, too long a body
     RowRefused     the server will not answer this request, but may well answer others
     EngineError    no request will be answered: key refused, model unknown, anything unexpected
 
-Promises: a key goes to the servers it is for and to no other (`key_for`); redirections are not followed; no more of
-a body is held than `longest_body` says, packed or not. Nothing is repeated here: the session counts attempts.
+Promises: a key is sent only to the servers it is for (`key_for`); redirects are not followed; no more of a body is held
+than `longest_body` allows, compressed or not. No retries here: the session counts attempts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ROW_STATUS = frozenset({400, 413, 422})
 _CONNECT_TIMEOUT_S = 10.0
 _BODY_BYTES = 1 << 20
 _BYTES_PER_TOKEN = 64
-"""Of JSON; a token with 20 log-probabilities beside it takes more, but those are asked for the first one only."""
+"""Of JSON. A token with 20 log-probabilities takes more, but those are requested for the first token only."""
 _AUTO_GZIP = 32 + zlib.MAX_WBITS
 
 
@@ -62,32 +62,32 @@ class MayPass(Failure):
         super().__init__(reason)
         self.server_delay_s = server_delay_s
         self.connected = connected
-        """False: nobody is there."""
+        """False: no server is listening."""
         self.billed = billed
         """The server may have generated, and charged for, an answer that was lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """An API key and the environment variable it is from; `repr` shows the variable alone."""
+class ApiKey:
+    """An API key and its environment variable; `repr` shows only the variable."""
 
     variable: str | None
     value: str | None
 
     def __repr__(self) -> str:
-        return f"Key(from {self.variable or 'nowhere'})"
+        return f"ApiKey(from {self.variable or 'nowhere'})"
 
 
-def key_for(url: str) -> Key:
-    """The key that a server may see: OPENAI_API_KEY is OpenAI's alone; a local server needs none."""
+def key_for(url: str) -> ApiKey:
+    """The key for a server: OPENAI_API_KEY for OpenAI only; a local server needs none."""
     variables = (OPENAI_VARIABLE, OWN_VARIABLE) if _is_openai(url) else (OWN_VARIABLE,)
     for variable in variables:
         key = os.environ.get(variable, "").strip()
         if key:
             if not key.isascii() or not key.isprintable() or " " in key:
                 raise UsageError(f"{variable}: holds characters that no key has; set it to the key alone")
-            return Key(variable, key)
-    return Key(None, None)
+            return ApiKey(variable, key)
+    return ApiKey(None, None)
 
 
 def is_on_this_machine(url: str) -> bool:
@@ -100,25 +100,25 @@ def is_on_this_machine(url: str) -> bool:
 
 
 def longest_body(n_tokens: int) -> int:
-    """How many bytes an answer of so many new tokens may have, unpacked."""
+    """The most bytes of an answer of so many new tokens, uncompressed."""
     return max(_BODY_BYTES, n_tokens * _BYTES_PER_TOKEN)
 
 
 class Endpoint:
     """A base URL with its connections and its load. Belongs to the event loop it is first used in."""
 
-    def __init__(self, url: str, key: Key, timeout_s: float, max_connections: int, clock: Clock) -> None:
+    def __init__(self, url: str, key: ApiKey, timeout_s: float, max_connections: int, clock: Clock) -> None:
         self.url = url
         self.in_flight = 0
         self.n_sent = 0
         self.was_reached = False
-        """Some response has come, of whatever status."""
+        """Some response has arrived, with any status."""
         self._address = httpx2.URL(url)
         self._key = key
         self._timeout_s = timeout_s
         self._clock = clock
         self._client = httpx2.AsyncClient(
-            # proxies of the environment are not meant for servers on this machine
+            # A proxy from the environment is not meant for servers on this machine, and would see their prompts.
             trust_env=not is_on_this_machine(url),
             headers={
                 "Authorization": f"Bearer {self._key.value or 'none'}",
@@ -133,7 +133,7 @@ class Endpoint:
         await self._client.aclose()
 
     async def chat(self, body: dict[str, Any], n_tokens: int) -> bytes:
-        """The body of the answer, of `n_tokens` at most, to one request; the whole exchange within the time-out."""
+        """The response's body, of at most `n_tokens`; the time-out applies to the whole exchange."""
         self.n_sent += 1
         self.in_flight += 1
         sent = json.dumps(body).encode()
@@ -184,10 +184,10 @@ def _is_openai(url: str) -> bool:
 
 
 async def _bounded(response: httpx2.Response, limit: int) -> bytes:
-    """The body, unpacked. MayPass for an answer longer than `limit`; of an error's body only the start is read."""
+    """The body, uncompressed. MayPass for one longer than `limit`; of an error's body only the start is read."""
     packing = response.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("identity", "", "gzip", "x-gzip", "deflate"):
-        raise MayPass(f"the answer is packed as {packing!r}, which was not asked for", billed=True)
+        raise MayPass(f"the answer is compressed as {packing!r}, which was not requested", billed=True)
     unpacker = None if packing in ("identity", "") else zlib.decompressobj(_AUTO_GZIP)
     content = bytearray()
     async for part in response.aiter_raw():
@@ -198,12 +198,12 @@ async def _bounded(response: httpx2.Response, limit: int) -> bytes:
         if len(content) > limit:
             if not response.is_success:
                 break
-            raise MayPass(f"the answer is longer than {limit:,} bytes, more than was asked for", billed=True)
+            raise MayPass(f"the answer is longer than {limit:,} bytes, more than was requested", billed=True)
     return bytes(content)
 
 
 def _server_message(content: bytes) -> str:
-    """What the server says, in at most 300 characters: its `message`, or the body as it is."""
+    """The server's message in at most 300 characters: its `message` field, or the whole body."""
     body: Any = content.decode(errors="replace")
     with suppress(ValueError, RecursionError):
         body = json.loads(content)

@@ -1,8 +1,8 @@
-"""When to ask a server again, and how long to wait before it. Pure functions; time comes from a `Clock`.
+"""When to retry a request, and how long to wait before it. Pure functions; time comes from a `Clock`.
 
-Promises: the waits of one request depend on its key, on the count of its retries and on what the server asked
-for, not on other requests or on the time of day, so that a schedule can be written down before it happens.
-Not covered: what to do when the retries are used up; that is the engine's decision.
+Promises: the waits of one request depend on its key, its number of retries and the server's `Retry-After`, not on
+other requests or the time of day, so that tests can predict them. Not covered: what to do when the retries are used
+up; the engine decides that.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from email.utils import parsedate_to_datetime
 from selfreward.engines.base import row_seed
 
 RETRYABLE_STATUS = frozenset({408, 409, 429, *range(500, 505)})
-"""Time-outs, conflicts, too many requests, a server in trouble: the same request may succeed later."""
+"""Time-outs, conflicts, rate limits, server errors: the same request may succeed later."""
 
+# A server that asks for a longer wait is out of capacity; stopping with a message is better than hours of silence.
 LONGEST_SERVER_DELAY_S = 600.0
-"""A server that asks for more has no capacity today; waiting that long unseen is worse than stopping."""
 
 
 class Clock:
-    """Real time; a test puts a clock of its own in its place."""
+    """Real time; tests use a clock of their own."""
 
     def wall(self) -> float:
         """Seconds since 1970, for comparison with the dates in HTTP headers."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Seconds that never decrease."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
@@ -48,20 +48,18 @@ class Backoff:
     seed: int = 0
 
     def delay_s(self, key: str, retry: int, server_delay_s: float | None = None) -> float:
-        """Seconds before the `retry`-th (1, 2, …) repetition of request `key`.
-
-        The server's own delay is a minimum. The jitter is drawn from (seed, key, retry) alone.
-        """
+        """Seconds before the `retry`-th (1, 2, …) repetition of request `key`; the server's own delay is a minimum."""
+        # The exponent is bounded, since 2.0 ** 1025 overflows. The jitter is a hash, so that it is the same in every run.
         full = min(self.longest_s, self.base_s * 2.0 ** min(retry - 1, 32))
         share = row_seed(self.seed, key, retry) / 2**63
         return max(full * (0.5 + share / 2), server_delay_s or 0.0)
 
 
 def server_delay_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that a response's `Retry-After` asks for: a number or an HTTP date; None if it has no usable one.
+    """Seconds of a response's `Retry-After`, a number or an HTTP date; None if it has no usable one.
 
-    OpenAI's and Azure's `retry-after-ms` goes first, being more exact. `headers` has lower-case names or ignores case;
-    `now` is in seconds since 1970. A date in the past is 0.
+    OpenAI's and Azure's `retry-after-ms` takes precedence, being more exact. `headers` has lower-case names or ignores
+    case; `now` is in seconds since 1970. A date in the past is 0.
 
     >>> server_delay_s({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, now=20.0)
     40.0

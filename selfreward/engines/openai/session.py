@@ -1,8 +1,8 @@
-"""One call of the server engine: many requests in flight, retried, matched, counted, handed over as they finish.
+"""One call of the server engine: many requests in flight, retried, matched, counted, returned as they finish.
 
-A thread runs an event loop that asks; the caller reads finished groups from a queue. Promises: at most
+A thread runs an event loop that sends; the caller reads finished groups from a queue. Promises: at most
 `max_in_flight` requests are out, and at most twice as many are out or finished and unread; an error is raised
-after everything that finished before it has been handed over; a closed generator leaves no thread behind.
+after everything that finished before it has been returned; a closed generator leaves no thread behind.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from selfreward.errors import CostLimitError, EngineError
 HOPELESS = 16
 """Failed samples in a row, without any success, after which the server is at fault and not the requests."""
 STARTUP_RETRIES = 2
-"""Nobody has answered yet and nobody is there: more likely a wrong address than a busy server."""
+"""No answer so far and no server listening: a wrong address is more likely than a busy server."""
 PROOF_AGAINST_N = 3
-"""Answers in a row without the asked number of choices, after which `n` is no longer sent."""
+"""Answers in a row with fewer choices than requested, after which `n` is no longer sent."""
 
 
 @dataclass(slots=True)
-class Record:
-    """What an engine knows about its server, from all calls."""
+class ServerRecord:
+    """Facts about the server, from all calls of an engine."""
 
     n_successes: int = 0
     n_short_answers: int = 0
     n_has_worked: bool = False
-    """Some answer had all the choices asked for."""
+    """Some answer had all requested choices."""
     was_reached: bool = False
 
 
 @dataclass(slots=True)
 class _Health:
-    """Until when an endpoint is avoided (others permitting), and after how many bad moments in a row."""
+    """Until when an endpoint is avoided if there are others, and after how many failures in a row."""
 
     n_bad_moments: int = 0
     cool_until: float = 0.0
@@ -51,7 +51,7 @@ class _Health:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of an ask."""
+    """The result of an ask."""
 
     finished: list[Completion] = field(default_factory=list)
     failed: list[Completion] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Session:
         options: EngineOptions,
         clock: Clock,
         usage: Usage,
-        record: Record,
+        record: ServerRecord,
         open_endpoints: Callable[[], list[Endpoint]],
     ) -> None:
         self._name = name
@@ -94,7 +94,7 @@ class Session:
     # ------------------------------------------------------------------ the caller's thread
 
     def groups(self) -> Iterator[list[Completion]]:
-        """Finished completions; those of one list came in one answer."""
+        """Finished completions; those of one list arrived in one answer."""
         if not self._pending:
             return
         loop = asyncio.new_event_loop()
@@ -114,7 +114,7 @@ class Session:
     # ------------------------------------------------------------------ the loop's thread
 
     def _run(self, loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
-        """The boundary between the threads: whatever goes wrong here is raised in the caller's."""
+        """The boundary between the threads: any exception here is raised in the caller's thread."""
         end: BaseException | None = None
         try:
             loop.run_until_complete(main)
@@ -163,12 +163,12 @@ class Session:
             self._running[asyncio.create_task(self._serve(ask, money))] = money
 
     def _stop_at_limit(self, error: CostLimitError) -> None:
-        """Send nothing new, but wait for the answers that are being paid for."""
+        """Send nothing new, but wait for the answers in flight, which are paid for."""
         self._limit_reached = self._limit_reached or error
         self._pending.clear()
 
     def _take(self, tasks: Collection[asyncio.Task[_Outcome]]) -> None:
-        """Hand over what finished; then raise the first error, if any."""
+        """Return what finished; then raise the first error, if any."""
         errors = []
         for task in tasks:
             self._usage.reserved -= self._running.pop(task)
@@ -204,7 +204,7 @@ class Session:
             self._queue.put(completions)
 
     async def _serve(self, ask: Ask, money: float) -> _Outcome:
-        """Ask until there is an answer, or no hope of one."""
+        """Retry until there is an answer, or no more retries."""
         successes_before = self._record.n_successes
         failures = 0
         while True:
@@ -253,9 +253,9 @@ class Session:
         return _Outcome(answer.completions, follow_ups=_one_by_one(ask.request, missing), succeeded=True)
 
     def _refused(self, ask: Ask, reason: str) -> _Outcome:
-        """More than one sample: perhaps `n` was refused, so one by one. One: an error row."""
+        """Several samples: perhaps `n` was refused, so request them one by one. One sample: an error row."""
         if len(ask.samples) > 1:
-            if not self._record.n_has_worked:  # afterwards it is rather the prompt that the server refuses
+            if not self._record.n_has_worked:  # once `n` has worked, the server refuses the prompt
                 self._record.n_short_answers += 1
             return _Outcome(follow_ups=_one_by_one(ask.request, ask.samples))
         rows = [error_row(ask.request, sample, reason) for sample in ask.samples]
@@ -268,7 +268,7 @@ class Session:
     def _give_up_if_nobody_is_there(
         self, endpoint: Endpoint, failure: MayPass, failures: int, alone: bool
     ) -> None:
-        """EngineError where the server is gone, or asks for more patience than is sensible."""
+        """EngineError if the server is gone, or asks for too long a wait."""
         retries = self._options.max_retries
         if not self._record.was_reached:
             retries = min(retries, STARTUP_RETRIES)
@@ -285,7 +285,7 @@ class Session:
     async def _wait(self, endpoint: Endpoint, ask: Ask, failure: MayPass, failures: int) -> None:
         self._usage.n_retries += 1
         now, health = self._clock.monotonic(), self._health[endpoint]
-        if now >= health.cool_until:  # a bad moment counts once, not for each request in it
+        if now >= health.cool_until:  # one outage counts once, not once per request in flight
             health.n_bad_moments += 1
             health.cool_until = now + self._backoff.delay_s(
                 endpoint.url, health.n_bad_moments, failure.server_delay_s

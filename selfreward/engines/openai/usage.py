@@ -1,9 +1,9 @@
-"""What a server was asked for and what that costs: counters, and a limit that holds before a request is sent.
+"""Requests, tokens and costs of a server, and a cost limit that is checked before a request is sent.
 
-Promises: money is *reserved* for the worst case (all of `max_tokens` for every sample) before a request goes
-out, and replaced by the server's own count when the answer is there, so that the limit is not passed even by
-what is in flight. An attempt that may have been billed though its answer was lost (time-out, reset) is charged
-at the reserved sum and counted in `n_uncertain`. Not covered: prices that depend on caching or the time of day.
+Promises: money is *reserved* for the worst case (all of `max_tokens` for every sample) before a request is sent, and
+replaced by the server's own count when the answer arrives, so that even requests in flight cannot exceed the limit. An
+attempt that may have been billed though its answer was lost (time-out, reset) is charged at the reserved sum and
+counted in `n_uncertain`. Not covered: prices that depend on caching or the time of day.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from selfreward.engines.base import Request
 from selfreward.errors import CostLimitError
 
+# Deliberately low: reserving too much delays a request, reserving too little breaks the limit.
 _BYTES_PER_PROMPT_TOKEN = 2
-"""Deliberately low: reserving too much delays a request, reserving too little breaks the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Prices:
         return (prompt_tokens * self.per_million_in + completion_tokens * self.per_million_out) / 1e6
 
     def worst_case(self, request: Request, n: int) -> float:
-        """The most that asking for `n` samples can cost, from the length of the prompt in bytes."""
+        """The highest cost of `n` samples, from the length of the prompt in bytes."""
+        # 16 bytes per message for the chat template's own tokens.
         n_bytes = sum(
             len(message.content.encode(errors="surrogatepass")) + 16 for message in request.messages
         ) + len(request.prefix)
@@ -42,7 +43,7 @@ class Usage:
     prices: Prices = field(default_factory=Prices)
     max_cost: float | None = None
     spent: float = 0.0
-    """Starts with what was spent earlier in the same run."""
+    """Starts at what the same run spent earlier."""
     reserved: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -55,24 +56,25 @@ class Usage:
     """Completions whose length in tokens is an estimate from their characters."""
 
     def affords(self, sum_: float) -> bool:
-        """Whether another `sum_` stays within the limit, even if all that is in flight costs its worst case."""
+        """Whether another `sum_` stays within the limit, even if all requests in flight cost their worst case."""
         return self.max_cost is None or self.spent + self.reserved + sum_ <= self.max_cost
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Book an answer that the server counted; ValueError for counts below 0, which would give money back."""
+        """Charge an answer by the server's counts; ValueError for negative ones."""
+        # They would reduce what was spent, and with it lift the limit.
         if prompt_tokens < 0 or completion_tokens < 0:
-            raise ValueError(f"{prompt_tokens} and {completion_tokens} are no numbers of tokens")
+            raise ValueError(f"{prompt_tokens} and {completion_tokens} are not numbers of tokens")
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
         self.spent += self.prices.cost(prompt_tokens, completion_tokens)
 
     def charge_uncertain(self, sum_: float) -> None:
-        """Book an attempt that may or may not have been billed."""
+        """Charge an attempt that may have been billed."""
         self.n_uncertain += 1
         self.spent += sum_
 
     def limit_error(self, model: str, sum_: float) -> CostLimitError:
-        """The error for a request of up to `sum_` that does not fit any more."""
+        """The error for a request of up to `sum_` that would exceed the limit."""
         return CostLimitError(
             f"{model}: the next request can cost {sum_:.6g}, {self.spent:.6g} of max_cost {self.max_cost:.6g} are spent; "
             "finished answers are kept: raise max_cost and run the same command again"

@@ -1,9 +1,9 @@
 """The chat-completions format: a request as a JSON body, a response body as completions. No network here.
 
-Promises: an answer lands on its own (request id, sample) or is missing from `Answer.completions`; what a
-server says wrongly or not at all is an `InvalidAnswer` or an error row, never a guess. One exception, counted
-in `Answer.n_estimated`: servers count tokens for a response, not for each of its choices, so the lengths of
-`n > 1` choices are the server's total shared out by characters (all of them are exact for `n = 1`).
+Promises: an answer is assigned to its own (request id, sample) or missing from `Answer.completions`; malformed or
+missing values are an `InvalidAnswer` or an error row, never a guess. One exception, counted in `Answer.n_estimated`:
+servers count tokens per response, not per choice, so the lengths of `n > 1` choices are the server's total divided in
+proportion to characters (exact for `n = 1`).
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from math import isfinite, nan
 from typing import Any
 
 from selfreward.engines.base import FINISH_REASONS, Completion, Request, is_count, row_seed
+from selfreward.tables import FinishReason
 from selfreward.text import one_line
 
 _CHARACTERS_PER_TOKEN = 4
+# Some servers store a seed in a signed 32-bit integer.
 _LARGEST_SEED = 2**31 - 1
-"""Some servers keep a seed in a signed 32-bit integer."""
+# The maximum that the format allows.
 _TOP_LOGPROBS = 20
-"""The most that the format allows."""
+# How far above 0 rounding (in half precision, for example) may put a log-probability.
 _ROUNDING = 1e-3
-"""How far above 0 a log-probability may be rounded."""
 NO_LOGPROBS = "the server gave no log-probabilities"
 
 
 class InvalidAnswer(Exception):
-    """The body is not what the format asks for; the message says what is wrong."""
+    """The body does not follow the format; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one response holds. `prompt_tokens` and `completion_tokens` are None where the server is silent."""
+    """The content of one response. `prompt_tokens` and `completion_tokens` are None if the server omits them."""
 
     completions: list[Completion]
     prompt_tokens: int | None
@@ -56,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """In what servers differ."""
+    """Settings in which servers differ."""
 
     model: str
     send_seed: bool = True
@@ -66,10 +67,7 @@ class Dialect:
 
 
 def request_body(ask: Ask, dialect: Dialect) -> dict[str, Any]:
-    """The JSON body of one HTTP request.
-
-    A prefix becomes the start of the assistant's turn in vLLM's and SGLang's way (`continue_final_message`).
-    """
+    """The JSON body of one HTTP request."""
     request, sampling = ask.request, ask.request.sampling
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
     body: dict[str, Any] = {
@@ -85,6 +83,7 @@ def request_body(ask: Ask, dialect: Dialect) -> dict[str, Any]:
         body["n"] = len(ask.samples)
     if dialect.send_seed:
         body["seed"] = sent_seed(ask)
+    # vLLM's and SGLang's fields for continuing an assistant's turn; OpenAI's own format has none.
     if request.prefix:
         messages.append({"role": "assistant", "content": request.prefix})
         body |= {"add_generation_prompt": False, "continue_final_message": True}
@@ -94,16 +93,15 @@ def request_body(ask: Ask, dialect: Dialect) -> dict[str, Any]:
 
 
 def sent_seed(ask: Ask) -> int:
-    """The seed of the first sample asked for, as many bits of it as every server takes."""
+    """The seed of the first requested sample, reduced to the bits that every server accepts."""
     return row_seed(ask.request.seed, ask.request.id, ask.samples[0]) & _LARGEST_SEED
 
 
 def read_answer(content: bytes, ask: Ask, dialect: Dialect) -> Answer:
-    """The completions in a response body, each under its own sample.
+    """The completions in a response body, each assigned to its sample by the choice's `index`.
 
-    A choice belongs to the sample at the place of its `index`; choices with an index out of range or seen before are
-    ignored, and so are those that are not understood while others are: their samples are missing. Raises
-    InvalidAnswer where nothing is left, or where the body is not JSON or its token counts cannot be.
+    Choices with an index out of range or seen before are ignored, and so are malformed ones beside valid ones: their
+    samples are missing. InvalidAnswer if nothing is left, the body is not JSON or its token counts are invalid.
     """
     try:
         body = json.loads(content)
@@ -144,7 +142,7 @@ def _sample(choice: Any, ask: Ask) -> int | None:
 def _completion(
     request: Request, sample: int, choice: dict[str, Any], n_prompt_tokens: int, seed: int
 ) -> Completion:
-    """Without its length, which the body tells for all choices together."""
+    """A completion without its length, which the body states for all choices together."""
     logprobs = _choice_logprobs(choice, request.choices) if request.choices else None
     finish_reason, error = _end(choice)
     if error is None and request.choices and logprobs is None:
@@ -162,8 +160,8 @@ def _completion(
     )
 
 
-def _end(choice: dict[str, Any]) -> tuple[str, str | None]:
-    """`stop` or `length`, or `error` and what the server says instead."""
+def _end(choice: dict[str, Any]) -> tuple[FinishReason, str | None]:
+    """`stop` or `length`; or `error` and the server's reason."""
     said = choice.get("finish_reason")
     known = FINISH_REASONS.get(said.lower()) if isinstance(said, str) else None
     if known:
@@ -171,14 +169,14 @@ def _end(choice: dict[str, Any]) -> tuple[str, str | None]:
     told = f": {one_line(choice['error'])}" if choice.get("error") else ""
     return "error", (
         f"the server ended the answer with finish_reason {one_line(repr(said), 80)}{told}; "
-        "expected stop, length or a known name of these"
+        "expected stop, length or a known name for them"
     )
 
 
 def _text(choice: dict[str, Any]) -> str:
-    """The answer itself; `null` (nothing before the end, or only hidden reasoning) is an empty answer.
+    """The text of the answer; of a list of parts, the joined texts without the model's reasoning.
 
-    A list of parts is joined: its texts are the answer, parts with the model's reasoning are no part of it.
+    `null` (no token before the end, or only hidden reasoning) is an empty answer.
     """
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -199,12 +197,12 @@ def _part(part: Any) -> str:
     if kind in ("thinking", "reasoning"):
         return ""
     if kind not in ("text", "output_text", None) or not isinstance(text, str):
-        raise InvalidAnswer(f"a part of the answer is no text: {_start(part)}")
+        raise InvalidAnswer(f"a part of the answer is not text: {_start(part)}")
     return text
 
 
 def _choice_logprobs(choice: dict[str, Any], wanted: Sequence[str]) -> dict[str, float] | None:
-    """Log-probabilities at the first position; a wanted token outside the top 20 is absent. None: none given."""
+    """Log-probabilities at the first position, without wanted tokens outside the top 20; None if the server gave none."""
     logprobs = choice.get("logprobs")
     positions = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not positions:
@@ -224,7 +222,7 @@ def _choice_logprobs(choice: dict[str, Any], wanted: Sequence[str]) -> dict[str,
 
 
 def _logprob(value: Any, token: str) -> float:
-    """Finite and at most 0; what rounding (in half precision, say) puts just above 0 is 0."""
+    """A finite log-probability of at most 0; a value that rounding puts just above 0 is 0."""
     try:
         number = float(value) if type(value) in (int, float) else nan
     except OverflowError:
@@ -235,7 +233,7 @@ def _logprob(value: Any, token: str) -> float:
 
 
 def _usage(body: dict[str, Any]) -> tuple[int | None, int | None]:
-    """Prompt and completion tokens; None where the server is silent. InvalidAnswer for what is no count."""
+    """Prompt and completion tokens; None if the server omits them. InvalidAnswer for invalid counts."""
     usage = body.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
@@ -245,18 +243,19 @@ def _usage(body: dict[str, Any]) -> tuple[int | None, int | None]:
                 f"the answer counts {_start(count)} tokens; expected a whole number below 2**31"
             )
     if usage is not None and not isinstance(usage, dict):
-        raise InvalidAnswer(f"the answer's usage is no object: {_start(usage)}")
+        raise InvalidAnswer(f"the answer's usage is not an object: {_start(usage)}")
     return prompt, completion
 
 
 def _shared_out(total: int | None, texts: Sequence[str]) -> list[int]:
-    """`total` tokens over the texts by their characters, adding up to it; without a total, 4 characters a token.
+    """`total` tokens divided over the texts by their characters; without a total, 4 characters per token.
 
     >>> _shared_out(10, ["abc", "abcdef"])
     [4, 6]
     """
     if total is None:
         return [-(-len(text) // _CHARACTERS_PER_TOKEN) for text in texts]
+    # Cumulative rounding, so that the lengths add up to the total. An empty text still has its end token.
     weights = [len(text) + 1 for text in texts]
     cuts = [round(total * sum(weights[:place]) / sum(weights)) for place in range(len(texts) + 1)]
     return [end - start for start, end in pairwise(cuts)]

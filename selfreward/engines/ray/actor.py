@@ -1,12 +1,12 @@
-"""What runs on the machines of a Ray cluster: the engine of `vllm:` in an actor, shared by all parcels that are there.
+"""The actor on the machines of a Ray cluster: the engine of `vllm:`, shared by all parcels in the actor.
 
-A *parcel* is a few requests in one string of JSON: the unit that Ray Data hands out, and what comes back answered
-together. Several are in an actor at a time, each in a thread of Ray's; their requests all go into one engine, so that
-a slow request holds back its parcel's return but never the engine's batch.
+A *parcel* is a few requests in one JSON string: the unit that Ray Data distributes, and that returns as a whole. An
+actor has several at a time, each in one of Ray's threads; all their requests go into one engine, so that a slow
+request delays its parcel but never the engine's batch.
 
-What stops the engine is an answer too (`Fault`), not an exception: it arrives with its class and its sentence, where
-Ray would deliver a traceback. JSON strings, so that what crosses the cluster is data, and nothing depends on which
-Python objects both ends can unpickle.
+An engine failure is an answer too (`Fault`), not an exception: it arrives with its class and its message, where Ray
+would deliver a traceback. Parcels are JSON, so that only data crosses the cluster and nothing depends on which Python
+objects both ends can unpickle.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from selfreward.errors import EngineError, SelfrewardError
 from selfreward.tables import Message
 
 Wanted = tuple[Request, tuple[int, ...]]
-"""A request and those of its samples that are still wanted."""
+"""A request and its samples that are not done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Why an actor's engine cannot go on: the name of a class of `selfreward.errors`, and the sentence."""
+class ActorFault:
+    """Why an actor's engine stopped: the name of a class of `selfreward.errors`, and the message."""
 
     kind: str
     error: str
@@ -39,7 +39,7 @@ class Fault:
 
 
 class EngineActor:
-    """One engine, loaded before the actor takes parcels."""
+    """One engine, loaded before the actor accepts parcels."""
 
     def __init__(
         self, target: str, options: EngineOptions, command: Sequence[str], stream: str, seed: int
@@ -47,7 +47,7 @@ class EngineActor:
         self._inbox: deque[Wanted] = deque()
         self._arrived = threading.Event()
         self._callers: dict[str, SimpleQueue[list[Completion] | None]] = {}
-        self._fault: Fault | None = None
+        self._fault: ActorFault | None = None
         try:
             self._engine = VllmEngine(target, options, command, f"{stream} {_actor_id()}")
             self._engine.start(seed)
@@ -66,7 +66,8 @@ class EngineActor:
         for request, _ in wanted:
             self._callers[request.id] = answers
         groups: list[list[Completion]] = []
-        if not self._fault:  # looked at after registering: a fault from here on wakes us
+        # Checked after registering: any later fault puts None into our queue.
+        if not self._fault:
             self._inbox.extend(wanted)
             self._arrived.set()
             self._engine.wake()
@@ -82,16 +83,16 @@ class EngineActor:
                 self._arrived.clear()
                 for group in self._engine.work_off(self._inbox):
                     self._callers.pop(group[0].request_id).put(group)
-        except Exception as error:  # boundary: whatever ends this thread must reach those who wait for it
+        except Exception as error:  # boundary: whatever ends this thread must reach the waiting callers
             self._fault = _fault(error, target)
             for waiting in list(self._callers.values()):
                 waiting.put(None)
 
 
-def _fault(error: Exception, target: str) -> Fault:
+def _fault(error: Exception, target: str) -> ActorFault:
     kind = type(error).__name__ if isinstance(error, SelfrewardError) else EngineError.__name__
     said = str(error) if isinstance(error, SelfrewardError) else f"{type(error).__name__}: {error}"
-    return Fault(kind, said.removeprefix(f"vllm:{target}: "), socket.gethostname())
+    return ActorFault(kind, said.removeprefix(f"vllm:{target}: "), socket.gethostname())
 
 
 def _actor_id() -> str:
@@ -109,7 +110,7 @@ def pack_requests(wanted: Sequence[Wanted]) -> str:
 
 
 def unpack_requests(parcel: str) -> list[Wanted]:
-    """What `pack_requests` was given.
+    """The inverse of `pack_requests`.
 
     >>> wanted = [(Request("a", (Message("user", "Hi"),), Sampling(stop=("x",)), choices=("1",)), (0, 2))]
     >>> unpack_requests(pack_requests(wanted)) == wanted
@@ -126,20 +127,20 @@ def _request(values: dict[str, Any]) -> Request:
     )
 
 
-def pack_answers(answers: Fault | Sequence[Sequence[Completion]]) -> str:
-    """A parcel on its way back."""
-    if isinstance(answers, Fault):
+def pack_answers(answers: ActorFault | Sequence[Sequence[Completion]]) -> str:
+    """An answered parcel."""
+    if isinstance(answers, ActorFault):
         return json.dumps({"fault": asdict(answers)})
     return json.dumps({"groups": [[asdict(one) for one in group] for group in answers]})
 
 
-def unpack_answers(parcel: str) -> Fault | list[list[Completion]]:
-    """What `pack_answers` was given.
+def unpack_answers(parcel: str) -> ActorFault | list[list[Completion]]:
+    """The inverse of `pack_answers`.
 
-    >>> unpack_answers(pack_answers(Fault("ConfigError", "no such option", "node-7")))
-    Fault(kind='ConfigError', error='no such option', node='node-7')
+    >>> unpack_answers(pack_answers(ActorFault("ConfigError", "no such option", "node-7")))
+    ActorFault(kind='ConfigError', error='no such option', node='node-7')
     """
     values = json.loads(parcel)
     if "fault" in values:
-        return Fault(**values["fault"])
+        return ActorFault(**values["fault"])
     return [[Completion(**one) for one in group] for group in values["groups"]]

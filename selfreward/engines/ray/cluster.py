@@ -1,9 +1,9 @@
-"""The Ray cluster behind `ray:`: found or started, measured, left as it was.
+"""The Ray cluster behind `ray:`: found or started, and left as it was.
 
 Promises: an existing cluster is used (`engine.extra.ray.address`, else RAY_ADDRESS, else one running on this machine)
-and goes on running at the end; where there is none, one is started on this machine, on loopback only, without
-dashboard and usage statistics, and stopped at the end. Ray prints nothing on stdout, and its workers' output stays in
-Ray's own logs.
+and keeps running at the end; if none exists, one is started on this machine, on loopback only, without dashboard and
+usage statistics, and stopped at the end. Ray prints nothing on stdout, and its workers' output stays in Ray's own
+logs.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ SPLIT_ON_GPUS = ("tensor_parallel_size", "pipeline_parallel_size", "data_paralle
 
 
 class ClusterSettings(BaseModel):
-    """What `engine.extra.ray` may hold. None of it changes a row, so none of it is part of a dataset's key."""
+    """Settings of `engine.extra.ray`. None of them changes a row, so none is part of a dataset's key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: str = ""
-    """`HOST:PORT` of the cluster's head; empty: RAY_ADDRESS, a cluster on this machine, or one of our own;
-    `local`: always one of our own."""
+    """`HOST:PORT` of the cluster's head; empty: RAY_ADDRESS, a cluster on this machine, or a new one;
+    `local`: always a new one."""
     actors: int | None = Field(default=None, ge=1)
     """Engines at a time; as many as fit into the cluster by default."""
     num_gpus: float | None = Field(default=None, ge=0)
-    """GPUs of an engine; by default what vLLM's parallel options need, or 0 where the cluster has none."""
+    """GPUs of an engine; by default what vLLM's parallel options need, or 0 if the cluster has none."""
     num_cpus: float | None = Field(default=None, ge=0)
-    """CPUs of an engine; by default 1 beside a GPU, else all of the smallest machine's."""
+    """CPUs of an engine; by default 1 if it has a GPU, else all of the smallest machine's."""
     resources: dict[str, float] = Field(default_factory=dict)
     """Custom resources of Ray that a machine must have."""
     runtime_env: dict[str, Any] = Field(default_factory=dict)
     """Ray's runtime environment of the engines. Recorded in the run's configuration: no secrets."""
     patience_s: float = Field(default=1800.0, gt=0)
-    """Give up after so long without an answer from any machine. Loading the model counts."""
+    """Give up after so long without an answer from any machine, including the time to load the model."""
 
 
 def cluster_settings(extra: dict[str, Any]) -> ClusterSettings:
-    """The section `ray` of `engine.extra`. Raises ConfigError naming what is wrong in it."""
+    """The section `ray` of `engine.extra`; ConfigError names the invalid setting."""
     try:
         return ClusterSettings.model_validate(extra.get("ray") or {})
     except ValidationError as error:
@@ -67,7 +67,7 @@ class Cluster:
         self._ours = False
 
     def connect(self) -> None:
-        """Find or start a cluster, unless this process is connected already. Raises EngineError."""
+        """Find or start a cluster, unless this process is already connected. Raises EngineError."""
         import ray
 
         if ray.is_initialized():
@@ -80,15 +80,15 @@ class Cluster:
         for variable, value in ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
         with own_signals(), contextlib.chdir(Path(__file__).parents[3]):
-            # Ray puts the current folder first on its workers' import path. There, a user's `builders/` or `datasets/`
-            # would be taken for ours; from here, the workers of this machine find this very package.
+            # Ray puts the current folder first on its workers' import path, where a user's `builders/` or `datasets/`
+            # would shadow ours. In this folder, the workers of this machine find this very package.
             if not self._join():
                 self._start()
         self._ours = True
         silence()
 
     def _join(self) -> bool:
-        """Connect to a cluster that is there; whether there is one."""
+        """Connect to an existing cluster; False if there is none."""
         import ray
 
         address = self._settings.address or os.environ.get("RAY_ADDRESS") or "auto"
@@ -98,8 +98,9 @@ class Cluster:
             _knock(address)
             with quiet_core():
                 ray.init(address, **SILENT)
-        except Exception as error:  # boundary: Ray raises what comes along, bare Exceptions among it
+        except Exception as error:  # boundary: Ray raises anything, bare Exceptions included
             ray.shutdown()
+            # Only a search may fail silently: an address that the user gave must not lead to another cluster.
             if address == "auto" and isinstance(error, ConnectionError):
                 return False
             raise EngineError(
@@ -123,7 +124,7 @@ class Cluster:
         say(f"{self._name}: started a local Ray cluster of {_size(ray)}")
 
     def close(self) -> None:
-        """End what `connect` made: the connection, and the cluster if it was started for it."""
+        """Undo `connect`: end the connection, and the cluster if it was started for us."""
         if self._ours:
             import ray
 
@@ -143,7 +144,8 @@ class Cluster:
         return {"CPU": cpus, "GPU": gpus, **self._settings.resources}
 
     def n_actors(self, needs: dict[str, float]) -> int:
-        """Engines at a time. Raises EngineError where not one fits and none was asked for by number."""
+        """Engines at a time. Raises EngineError if none fits and `actors` is not set."""
+        # Counted per machine: an engine cannot be split over two machines with half the resources each.
         asked = {name: amount for name, amount in needs.items() if amount}
         machines = _machines()
         fitting = sum(
@@ -161,7 +163,7 @@ class Cluster:
             )
         if wanted is not None and fitting < wanted:
             say(
-                f"{self._name}: {wanted} engines were asked for, {fitting} fit now; the others wait for machines"
+                f"{self._name}: {wanted} engines were requested, {fitting} fit now; the others wait for machines to join"
             )
         return wanted or fitting
 
@@ -185,7 +187,8 @@ def _words(resources: dict[str, float]) -> str:
 
 
 def _knock(address: str) -> None:
-    """Raises OSError where nobody listens; Ray itself would go on trying for minutes."""
+    """OSError if no server listens at the address."""
+    # Ray itself would retry for minutes.
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

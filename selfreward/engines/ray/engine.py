@@ -1,24 +1,25 @@
-"""`ray:NAME_OR_PATH`: many machines, by Ray Data, each with the engine of `vllm:`.
+"""`ray:NAME_OR_PATH`: many machines, through Ray Data, each with the engine of `vllm:`.
 
-Requests go out in parcels of a few, `map_batches` hands them to actors that hold one engine each, and every parcel is
-handed over and journalled when it is answered. Promises beside those of `selfreward.engines.base`:
+Requests are sent in small parcels; `map_batches` distributes them to actors that hold one engine each, and every parcel
+is returned and journalled when it is answered. Promises in addition to those of `selfreward.engines.base`:
 
-- an actor has several parcels at a time, so that its batch is never drained by a slow request, and a bounded number;
-- an actor or machine that dies loses only the parcels it had. The others go on; an actor is started again where there
-  is room; what was lost is computed in another *pass* over what is left, on the machines that are there then. Nothing
-  is asked for twice in one pass, and an answer that comes twice is taken once;
+- an actor has several parcels at a time, but a bounded number, so that a slow request never drains its batch;
+- an actor or machine that dies loses only its own parcels. The others continue; an actor is restarted where there is
+  room; lost requests are computed in another *pass*, on the machines available then. Nothing is requested twice in one
+  pass, and of an answer that arrives twice the first is kept;
 - an engine that dies or hangs inside its actor is replaced as in `vllm:`;
-- after `max_retries` passes more than the first, `FRUITLESS` of them in a row without an answer, an EngineError, with
-  everything finished handed over before. Also for what another pass would not change: options or a model that vLLM
-  refuses on some machine, which is named;
-- the cluster: see `ray_cluster`; on which machines the package and the model must be: docs/engines.md.
+- after `max_retries` extra passes, or `FRUITLESS` of them in a row without an answer, an EngineError, with everything
+  finished returned before. Likewise for errors that another pass would not change: options or a model that vLLM
+  refuses on some machine, which the message names.
 
-Not promised: equal rows in two runs (see `vllm`), nor one loading of the model: every call of `generate` starts its
-actors anew. Why not Ray's own retries: a retried task waits for its actor, and so for ever where a lost machine does
-not come back. Why not `ray.data.llm`: it loses samples beyond the first and the finish reason.
+The cluster: see `cluster`; where the package and the model must be installed: docs/engines.md.
 
-`EngineOptions.extra["ray"]` is about the cluster (`ClusterSettings`); all the rest goes to vLLM. `max_in_flight` and
-`timeout_s` are those of one engine.
+Not promised: equal rows in two runs (see `vllm`), nor loading the model only once: every call of `generate` starts new
+actors. Why not Ray's own retries: a retried task waits for its actor, forever if a lost machine does not come back. Why
+not `ray.data.llm`: it loses all samples but the first, and the finish reason.
+
+`EngineOptions.extra["ray"]` configures the cluster (`ClusterSettings`); the rest goes to vLLM. `max_in_flight` and
+`timeout_s` apply to one engine.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from typing import Any
 from selfreward import errors
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request
 from selfreward.engines.chat_tokens import Chat
-from selfreward.engines.ray.actor import EngineActor, Fault, Wanted, pack_requests, unpack_answers
+from selfreward.engines.ray.actor import ActorFault, EngineActor, Wanted, pack_requests, unpack_answers
 from selfreward.engines.ray.cluster import Cluster, cluster_settings
 from selfreward.engines.vllm.engine import FRUITLESS, WORKER
 from selfreward.engines.vllm.requests import Preparer, still_wanted
@@ -45,19 +46,19 @@ from selfreward.progress import say
 from selfreward.tables import Message
 
 PARCELS_AT_A_TIME = 16
-"""In one actor. Together they hold the requests that `vllm:` has out: twice `max_in_flight`."""
+"""Parcels in one actor. Together they hold as many requests as `vllm:` keeps in flight: twice `max_in_flight`."""
 PARCELS_QUEUED = 2
-"""Sent to an actor beyond those, so that it need not wait for the network."""
+"""Further parcels sent to an actor, so that it does not wait for the network."""
 
 
 class PassLost(Exception):
-    """A pass cannot go on; what is left needs another one. The message says why."""
+    """A pass ended early; the remaining requests need another one. The message says why."""
 
 
 class RayEngine(BaseEngine):
-    """See the module's docstring. Raises EngineError where Ray is missing or the folder has no chat template.
+    """See the module's docstring. Raises EngineError if Ray is missing or the folder has no chat template.
 
-    The cluster is connected to by the first request, and held until `close`.
+    The first request connects to the cluster, `close` disconnects.
     """
 
     capabilities = Capabilities(logprobs=True, prefix=True, seeds=False)
@@ -70,7 +71,7 @@ class RayEngine(BaseEngine):
         folder = fetch_model(target)
         self._preparer = Preparer(folder)
         is_name = target in KNOWN_MODELS or not Path(target).expanduser().is_dir()
-        self._target = target if is_name else str(folder)  # the actors' current folder is not ours
+        self._target = target if is_name else str(folder)  # absolute: the actors' current folder is another
         vllm_options = {name: value for name, value in options.extra.items() if name != "ray"}
         self._options = replace(options, extra=vllm_options)
         self._command = tuple(command)
@@ -81,7 +82,7 @@ class RayEngine(BaseEngine):
         self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
     ) -> Iterator[list[Completion]]:
         """Groups as their parcels finish; a group is one request. Raises ConfigError for options that vLLM refuses,
-        EngineError where the cluster cannot be had or not be kept at work."""
+        EngineError if the cluster cannot be reached or fails."""
         left = {request.id: (request, samples) for request, samples in still_wanted(requests, done)}
         n_lost = fruitless = 0
         while left:
@@ -97,20 +98,20 @@ class RayEngine(BaseEngine):
                 if n_lost >= self._options.max_retries or fruitless > FRUITLESS:
                     raise EngineError(
                         f"{self.name}: {why}; {len(left)} requests are left after {n_lost + 1} passes. Finished answers "
-                        "are kept: run the same command again once the cause is removed"
+                        "are kept: fix the cause, then run the same command again"
                     )
                 n_lost += 1
-                say(f"{self.name}: {why}; another pass for the {len(left)} requests that are left")
+                say(f"{self.name}: {why}; starting another pass for the {len(left)} requests that are left")
 
     def count_tokens(self, messages: Sequence[Message]) -> int | None:
         return self._preparer.count_tokens(Chat(tuple(messages)))
 
     def close(self) -> None:
-        """Leave the cluster; stop it if it was started for us."""
+        """Disconnect from the cluster; stop it if it was started for us."""
         self._cluster.close()
 
     def _one_pass(self, wanted: list[Wanted]) -> Iterator[list[Completion]]:
-        """Groups of whatever can be computed with the machines that are there. Raises PassLost where Ray gives up."""
+        """Groups of the requests that the available machines can compute. Raises PassLost if Ray gives up."""
         self._cluster.connect()
         from ray.data.exceptions import ExecutionTimeoutError
         from ray.exceptions import RayError
@@ -122,7 +123,7 @@ class RayEngine(BaseEngine):
             for batch in rows:
                 for parcel in batch["parcel"]:
                     answers = unpack_answers(parcel)
-                    if isinstance(answers, Fault):
+                    if isinstance(answers, ActorFault):
                         raise self._failed(answers)
                     yield from answers
             is_whole = True
@@ -134,11 +135,12 @@ class RayEngine(BaseEngine):
             raise PassLost(f"Ray gave up: {_in_short(error)}") from error
         finally:
             rows.close()
+            # Actors of an abandoned pass would occupy their machines until they have answered their parcels.
             if not is_whole:
-                self._cluster.close()  # or actors would hold their machines until they have answered what they have
+                self._cluster.close()
 
     def _dataset(self, wanted: list[Wanted]) -> Any:
-        """Ray Data's plan of a pass: one parcel a block, one block a task."""
+        """Ray Data's plan of a pass: one parcel per block, one block per task."""
         import ray
 
         needs = self._cluster.needs(self._options.extra)
@@ -167,14 +169,13 @@ class RayEngine(BaseEngine):
                 max_task_retries=0,
             )
 
-    def _failed(self, fault: Fault) -> errors.SelfrewardError:
+    def _failed(self, fault: ActorFault) -> errors.SelfrewardError:
         kind: type[errors.SelfrewardError] = getattr(errors, fault.kind)
         return kind(f"{self.name}, on machine {fault.node}: {fault.error}")
 
 
 def _parcel_size(n_requests: int, n_actors: int, max_in_flight: int) -> int:
-    """Requests in a parcel: few enough that each actor gets its share, and that an actor's parcels together are
-    twice `max_in_flight`.
+    """Requests per parcel: each actor gets its share, and the parcels of one actor add up to twice `max_in_flight`.
 
     >>> _parcel_size(10_000, 4, 64), _parcel_size(100, 4, 64), _parcel_size(3, 4, 64)
     (8, 2, 1)
@@ -185,23 +186,23 @@ def _parcel_size(n_requests: int, n_actors: int, max_in_flight: int) -> int:
 
 @contextlib.contextmanager
 def _ray_data_settings(patience_s: float) -> Iterator[None]:
-    """Ray Data's settings of a pass: quiet; a lost parcel is left out instead of ending the rest; waiting has an end,
-    for Ray would wait for ever for actors that nobody can start (ray-project/ray#62746)."""
+    """Ray Data's settings of a pass."""
     import ray
     from ray.util.annotations import RayDeprecationWarning
 
     context = ray.data.DataContext.get_current().copy()
-    context.max_errored_blocks = -1
+    context.max_errored_blocks = -1  # a lost parcel is left out and does not end the pass
+    # Ray would wait forever for actors that cannot be started (ray-project/ray#62746).
     context.execution_no_progress_timeout_s = patience_s
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     with ray.data.DataContext.current(context), warnings.catch_warnings():
-        # `max_restarts` can be given in a way that Ray 2.64 will not have, and in no other one yet
+        # Ray 2.64 will remove this way to set `max_restarts`, and 2.60 has no other.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         yield
 
 
 def _in_short(error: Exception) -> str:
-    """The first and the last line of what Ray says: what happened, and the error that caused it."""
+    """The first and the last line of a Ray error: what happened, and its cause. Between them is a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " … ".join(line[:200] for line in dict.fromkeys([*lines[:1], *lines[-1:]]))

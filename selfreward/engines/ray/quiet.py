@@ -1,7 +1,7 @@
-"""Habits of Ray that a guest in somebody's terminal does without: usage reports, servers on all interfaces, messages on
-stdout and of its C++ side on stderr, taking SIGTERM for itself. Its log files keep everything.
+"""Turns off what Ray does by default in a user's terminal: usage reports, servers on all interfaces, messages on stdout
+and of its C++ side on stderr, its own SIGTERM handler. Its log files keep everything.
 
-Where Ray has no option for it, a name inside `ray._private` is changed; the tests look at what comes of it.
+Ray has no option for some of these, so names in `ray._private` are patched; tests check the effect.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from selfreward.progress import say
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # 15 by default, with which engines on a CPU starve beside anything else
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do anyway, without a warning about it
+    "RAY_worker_niceness": "0",  # the default 15 starves engines on a CPU beside any other load
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, without the warning about it
 }
-"""For a cluster that we start, and for our own connection; what the user has set stays."""
+"""For a cluster that we start, and for our own connection; values set by the user take precedence."""
 SILENT = {"log_to_driver": False, "logging_level": logging.ERROR}
 """Arguments of `ray.init`: the workers' output stays in Ray's logs."""
 
 
 @contextlib.contextmanager
 def quiet_core() -> Iterator[None]:
-    """Our own connection's C++ side writes into our stderr; a cluster that we start shall log as ever."""
+    """Silence the C++ side of our own connection, which writes to our stderr."""
+    # Only inside: a cluster that we start inherits the environment and must keep its logs.
     variable, level = "RAY_BACKEND_LOG_LEVEL", os.environ.get("RAY_BACKEND_LOG_LEVEL")
     os.environ.setdefault(variable, "fatal")
     try:
@@ -40,7 +41,8 @@ def quiet_core() -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
-    """Ray's servers listen on all interfaces, unless it takes this for a machine that cannot be in a cluster."""
+    """Start Ray's servers on loopback only."""
+    # They listen on all interfaces, unless Ray believes that this machine cannot be part of a cluster.
     from ray._private import ray_constants
 
     before = ray_constants.ENABLE_RAY_CLUSTER
@@ -53,7 +55,7 @@ def on_loopback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, in which a run notes how it was stopped."""
+    """Restore our SIGTERM handler, which Ray replaces; a run needs it to stop cleanly."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -65,7 +67,7 @@ def own_signals() -> Iterator[None]:
 
 
 def silence() -> None:
-    """Ray's console messages: what concerns the user we say ourselves. Its log files keep everything."""
+    """Turn off Ray's console messages, except notices about lost machines, which go to stderr."""
     import ray.data  # noqa: F401  sets its handlers up
 
     for name in ("ray", "ray.data"):
@@ -78,6 +80,6 @@ def silence() -> None:
 
 
 def _notice(data: dict[str, Any], ignore_prefix: bool) -> None:
-    """What Ray says about machines that it lost. It would print that on stdout, which is for results."""
+    """Ray's notices about lost machines. Ray would print them on stdout, which is for results."""
     for text in data["lines"]:
         say(f"Ray: {text.strip().partition(chr(10))[0]}")

@@ -1,1 +1,1 @@
-"""`vllm:NAME_OR_PATH`: vLLM in a process of its own, which `worker` runs and `process` starts and stops."""
+"""`vllm:NAME_OR_PATH`: vLLM in its own process, which `worker` implements and `process` starts and stops."""

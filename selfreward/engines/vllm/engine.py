@@ -1,21 +1,21 @@
-"""`vllm:NAME_OR_PATH`: vLLM on this machine, in a process of its own, so that its memory is gone at the end.
+"""`vllm:NAME_OR_PATH`: vLLM on this machine, in its own process, so that all its memory is freed at the end.
 
-Promises beside those of `selfreward.engines.base`:
+Promises in addition to those of `selfreward.engines.base`:
 
-- the batch is never drained: requests flow in as finished ones flow out, up to `max_in_flight` of them being
-  computed and as many waiting inside vLLM, so that one that finishes is replaced without asking us;
-- a group is one request with all its samples, handed over as soon as it has finished; a restart loses at most what
-  was in flight;
-- what requests have in common at their start is computed once (vLLM's prefix cache; `metrics()` shows its hits), and
-  so is the prompt of all samples of a request;
-- a worker that dies, or makes no progress for `timeout_s`, is started again and given what was not finished:
-  `max_retries` times in all, `FRUITLESS` times without a finished request in between; then an EngineError, with
-  everything finished handed over before;
-- one bad request (too long, refused by vLLM) marks its own rows.
+- the batch never runs empty: up to `max_in_flight` requests are computed and as many wait inside vLLM, so that a
+  finished one is replaced without a round trip to us;
+- a group is one request with all its samples, returned as soon as it has finished; a restart loses at most the
+  requests in flight;
+- a common start of requests is computed once (vLLM's prefix cache; `metrics()` shows its hits), and so is the prompt
+  of all samples of a request;
+- a worker that dies, or makes no progress for `timeout_s`, is restarted with the unfinished requests: `max_retries`
+  times in all, `FRUITLESS` times in a row without a finished request; then an EngineError, with everything finished
+  returned before;
+- a bad request (too long, refused by vLLM) affects only its own rows.
 
-Not promised: equal rows on a restart or in another batch, not even for greedy decoding: vLLM sums in another order
-when the batch differs. On a CPU, rows' own seeds are not used either (`seed` is 0 in such rows); see `vllm_worker`.
-Temperatures in (0, 0.01) are taken as 0.01 by vLLM.
+Not promised: equal rows on a restart or in another batch, not even for greedy decoding: vLLM's floating-point sums
+depend on the batch. On a CPU, per-row seeds are not used either (`seed` is 0 in such rows); see `worker`. vLLM raises
+temperatures in (0, 0.01) to 0.01.
 
 `EngineOptions.extra` are vLLM's own engine arguments (`tensor_parallel_size`, `gpu_memory_utilization`, …). Raise
 `max_in_flight` to vLLM's `max_num_seqs` (256 or more on a large GPU) to fill its batch where n is 1.
@@ -54,17 +54,17 @@ START_TIMEOUT_S = 1800.0
 FRUITLESS = 2
 """Restarts in a row without a finished request, after which another one would not help."""
 PREPARED = 128
-"""Requests tokenised at a time: less than a second's work, while others are being computed."""
+"""Requests tokenized at a time: less than a second's work, while others are being computed."""
 
 
 class WorkerLost(Exception):
-    """The worker is dead or hangs; the message says how that showed."""
+    """The worker is dead or hangs; the message says which, and why."""
 
 
 class VllmEngine(BaseEngine):
-    """See the module's docstring. Raises EngineError where vLLM is missing or the folder has no chat template.
+    """See the module's docstring. Raises EngineError if vLLM is missing or the folder has no chat template.
 
-    vLLM itself is started by the first request. One `generate` at a time.
+    The first request starts vLLM. One `generate` at a time.
     """
 
     capabilities = Capabilities(logprobs=True, prefix=True, seeds=False)
@@ -72,7 +72,7 @@ class VllmEngine(BaseEngine):
     def __init__(
         self, target: str, options: EngineOptions, command: Sequence[str] = WORKER, stream: str = "vllm"
     ) -> None:
-        """`stream` names the random numbers: engines that share a run's requests need different ones."""
+        """`stream` enters vLLM's seed: engines that share a run's requests need different ones."""
         self.name = f"vllm:{target}"
         if tuple(command) == WORKER and find_spec("vllm") is None:
             raise EngineError(f"{self.name}: vLLM is not installed; pip install 'selfreward[vllm]'")
@@ -101,10 +101,9 @@ class VllmEngine(BaseEngine):
     def generate(
         self, requests: Sequence[Request], done: Collection[tuple[str, int]] = frozenset()
     ) -> Iterator[list[Completion]]:
-        """Groups as they finish. Raises ConfigError for options that vLLM refuses, EngineError where it cannot be
-        kept alive."""
+        """Groups as they finish. Raises ConfigError for options that vLLM refuses, EngineError if it keeps failing."""
         if self._busy:
-            raise EngineError(f"{self.name}: asked for answers while an earlier call is still running")
+            raise EngineError(f"{self.name}: `generate` was called while an earlier call is still running")
         yield from self.work_off(deque(still_wanted(requests, done)))
 
     def start(self, seed: int) -> None:
@@ -113,13 +112,13 @@ class VllmEngine(BaseEngine):
         self._keep_alive({})
 
     def wake(self) -> None:
-        """Look again at what `work_off` was given: from another thread, after adding to it."""
+        """Make `work_off` look at its queue again; to be called by another thread after adding to it."""
         if worker := self._worker:
             worker.wake()
 
     def work_off(self, waiting: deque[tuple[Request, tuple[int, ...]]]) -> Iterator[list[Completion]]:
-        """`generate` for requests that another thread may go on adding, at the right end, until the last is
-        finished; each comes with its wanted samples."""
+        """`generate` for a queue to which another thread may append until the last request is finished; each comes
+        with its wanted samples."""
         if not waiting:
             return
         if self._worker is None:
@@ -146,6 +145,7 @@ class VllmEngine(BaseEngine):
                     yield group
         finally:
             self._busy = False
+            # The caller closed the generator: vLLM must not compute answers that nobody reads.
             if in_flight and self._worker:
                 self._worker.send({"type": "abort", "keys": list(in_flight)})
 
@@ -165,12 +165,12 @@ class VllmEngine(BaseEngine):
                     if frame.get("asked"):
                         break
             except Empty:
-                pass  # a worker that hangs is found out by the next request
+                pass  # the next request detects a worker that hangs
         totals = {name: value + self._counters_before.get(name, 0) for name, value in self._counters.items()}
         return {**totals, "restarts": self.n_restarts}
 
     def close(self) -> None:
-        """End the worker; its memory is free when this returns."""
+        """End the worker; its memory is freed when this returns."""
         if self._worker:
             self._worker.close()
             self._worker = None
@@ -185,7 +185,7 @@ class VllmEngine(BaseEngine):
         self._post(self._next_key, ready)
 
     def _post(self, key: int, ready: Ready) -> None:
-        """Hand a request to the worker. One that is dead is noticed when its answer is waited for."""
+        """Send a request to the worker. A dead worker is detected when its answer is awaited."""
         request, sampling = ready.request, ready.request.sampling
         assert self._worker is not None
         self._worker.send(
@@ -204,7 +204,7 @@ class VllmEngine(BaseEngine):
         )
 
     def _next_group(self, in_flight: dict[int, Ready]) -> list[Completion] | None:
-        """The next finished request; None where the worker had to be replaced instead."""
+        """The next finished request; None if the worker was replaced or only sent a sign of life."""
         try:
             frame = self._receive()
         except WorkerLost as loss:
@@ -212,7 +212,7 @@ class VllmEngine(BaseEngine):
             self._keep_alive(in_flight)
             return None
         if frame["type"] not in ("result", "refused") or frame["key"] not in in_flight:
-            return None  # only a sign of life, or an answer to a call that was given up
+            return None  # a sign of life, or an answer for a `generate` that was closed
         ready = in_flight.pop(frame["key"])
         self._fruitless = 0
         if frame["type"] == "refused":
@@ -223,7 +223,7 @@ class VllmEngine(BaseEngine):
         ]
 
     def _receive(self) -> Frame:
-        """The next message. Raises WorkerLost where none can be expected any more."""
+        """The next message. Raises WorkerLost if no more will come."""
         worker = self._worker
         assert worker is not None
         while True:
@@ -244,7 +244,8 @@ class VllmEngine(BaseEngine):
             return frame
 
     def _note(self, frame: Frame) -> None:
-        """Progress is a finished request, or any counter that moved."""
+        """Record the counters and the time of the last progress."""
+        # Beats alone are no progress: they come from a thread that runs on when vLLM hangs.
         counters = frame.get("counters", self._counters)
         if frame["type"] != "beat" or counters != self._counters:
             self._last_progress = time.monotonic()
@@ -253,7 +254,7 @@ class VllmEngine(BaseEngine):
     # ------------------------------------------------------------------------------ the worker's life
 
     def _keep_alive(self, in_flight: dict[int, Ready]) -> None:
-        """A running worker that has everything in flight. Raises EngineError where that cannot be had."""
+        """Start a worker if none runs, and send it everything in flight. Raises EngineError at the restart limit."""
         while self._worker is None:
             try:
                 self._start()
@@ -270,7 +271,7 @@ class VllmEngine(BaseEngine):
                 "type": "start",
                 "model": str(self._folder),
                 "options": extra,
-                # another stream of random numbers after a restart, or the same draws would come again
+                # Another seed after a restart, or the same random numbers would be drawn again for other requests.
                 "seed": row_seed(self._seed, self._stream, self.n_restarts) % 2**32,
                 "dtype": self._options.dtype,
                 "max_context": self._options.max_context,
@@ -279,7 +280,7 @@ class VllmEngine(BaseEngine):
         self._last_progress = time.monotonic()
         try:
             frame = self._worker.receive(START_TIMEOUT_S)
-            while frame is not None and frame["type"] == "beat":  # `wake` of an impatient thread
+            while frame is not None and frame["type"] == "beat":  # another thread called `wake` meanwhile
                 frame = self._worker.receive(START_TIMEOUT_S)
         except Empty:
             raise WorkerLost(
@@ -293,20 +294,20 @@ class VllmEngine(BaseEngine):
         self._last_progress = time.monotonic()
 
     def _cannot_start(self, frame: Frame) -> EngineError | ConfigError:
-        """What vLLM says about options or a model will not change with another try."""
+        """The error for options or a model that vLLM refuses: a restart would not help."""
         assert self._worker is not None
         log, said = self._worker.log, frame["error"]
         self._worker.kill(keep_log=frame["kind"] != "option")
         self._worker = None
         if frame["kind"] == "option":
             return ConfigError(f"{self.name}: {said}")
-        cause = last_error_line(log)  # what fails in vLLM's own processes is only logged
+        cause = last_error_line(log)  # errors in vLLM's own child processes are only logged
         if cause and cause not in said:
             said = f"{said} ({cause})"
         return EngineError(f"{self.name}: vLLM did not start: {said}; its log is {log}")
 
     def _lose(self, loss: WorkerLost, n_in_flight: int) -> None:
-        """Bury the worker. Raises EngineError where no other may follow."""
+        """Discard the dead worker. Raises EngineError if the restart limit is reached."""
         assert self._worker is not None
         self._worker.kill()
         self._worker = None
@@ -315,12 +316,12 @@ class VllmEngine(BaseEngine):
         self._counters = {}
         if self.n_restarts >= self._options.max_retries or self._fruitless >= FRUITLESS:
             raise EngineError(
-                f"{self.name}: {loss}; it was started again {self.n_restarts} times already. "
-                "Finished answers are kept: run the same command again once the cause is removed"
+                f"{self.name}: {loss}; it was already restarted {self.n_restarts} times. "
+                "Finished answers are kept: fix the cause, then run the same command again"
             )
         self.n_restarts += 1
         self._fruitless += 1
-        say(f"{self.name}: {loss}; starting it again, {n_in_flight} requests are computed again")
+        say(f"{self.name}: {loss}; restarting it, {n_in_flight} requests are computed again")
 
 
 def _raw(answer: dict[str, Any]) -> RawAnswer:

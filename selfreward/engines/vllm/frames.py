@@ -1,8 +1,8 @@
 """Small messages between two processes over a socket: four bytes of length, then one JSON object.
 
 Promises: a message arrives whole or not at all; several threads may send; the end of the other process is the end
-of the stream (`None`), also in the middle of a message. JSON rather than pickle: whoever can write to the socket
-can then send values, but not run code.
+of the stream (`None`), also in the middle of a message. JSON rather than pickle: a process that can write to the
+socket can send values, but not run code.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import struct
 import threading
 from typing import Any
 
+# Bytes. A longer length means that something else wrote to the socket; allocating it could exhaust the memory.
 LONGEST = 1 << 28
-"""Bytes of one message at most. More means that something else writes into the socket."""
 
 Message = dict[str, Any]
 
@@ -28,20 +28,19 @@ class Channel:
         self._sending = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Raises OSError where the other end is gone."""
+        """Raises OSError if the other end is gone."""
         content = json.dumps(message, separators=(",", ":")).encode()
         with self._sending:
             self._socket.sendall(struct.pack(">I", len(content)) + content)
 
     def receive(self) -> Message | None:
-        """The next message, waiting for it; None at the end of the stream. Raises ValueError for a message that
-        is none."""
+        """Wait for the next message; None at the end of the stream. Raises ValueError for an invalid message."""
         head = self._read(4)
         if head is None:
             return None
         (length,) = struct.unpack(">I", head)
         if length > LONGEST:
-            raise ValueError(f"a message of {length} bytes, at most {LONGEST} are sensible")
+            raise ValueError(f"found a message of {length} bytes, expected at most {LONGEST}")
         content = self._read(length)
         if content is None:
             return None
@@ -52,7 +51,7 @@ class Channel:
 
     def close(self) -> None:
         """Also ends a `receive` that waits in another thread."""
-        with contextlib.suppress(OSError):  # the other end may be gone already
+        with contextlib.suppress(OSError):  # the other end may already be gone
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 

@@ -1,12 +1,11 @@
-"""A worker in a process group of its own: started, talked to, watched, and gone without a trace at the end.
+"""A worker in its own process group: started, monitored, and ended with everything it started.
 
-Promises: the worker and everything it started are ended together, also where it was killed or hangs: the whole
-process group is killed, and waited for, since a killed process that holds gigabytes takes a while to give them back
-and the next stage is about to ask for them. No shared memory is left behind either. If this process dies, the worker reads the end of its socket and ends
-itself; what it printed is in a log file that is kept if it failed. It starts with the current folder off the import
-path, so that a user's `builders/` is not taken for ours.
+Promises: the worker's whole process group is killed and waited for, also if the worker was killed or hangs, so that the
+next step finds its memory free; no shared memory is left behind. If this process dies, the worker reads the end of its
+socket and exits. Its output is in a log file that is kept if it failed. It starts with the current folder off the
+import path, so that a user's `builders/` does not shadow ours.
 
-The worker is called with the number of its socket as last argument. Its messages are those of `frames`.
+The worker gets the number of its socket as last argument. Its messages are those of `frames`.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, message: Message) -> bool:
-        """Whether it could be sent; the reason why not comes as the end of the stream."""
+        """Whether the message could be sent; after a failure, `receive` returns None."""
         try:
             self._channel.send(message)
         except OSError:
@@ -70,19 +69,20 @@ class WorkerProcess:
         return self._inbox.get(timeout=timeout_s)
 
     def wake(self) -> None:
-        """Let a `receive` that waits in another thread return, with a message that says nothing."""
+        """Let a `receive` that waits in another thread return, with an empty message."""
         self._inbox.put({"type": "beat"})
 
     def close(self, keep_log: bool = False) -> None:
-        """Ask it to end, wait a little, kill what is left. Calling it twice is fine."""
+        """Ask the worker to end, wait a little, kill what is left. Calling it twice is fine."""
         if self.send({"type": "close"}):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE_AT_THE_END_S)
         self.kill(keep_log)
 
     def kill(self, keep_log: bool = True) -> None:
-        """End the worker and all that it started, now."""
-        end_group(self._process.pid)  # it outlives its leader: this reaches the children of a dead worker
+        """End the worker and everything it started, now."""
+        # The group outlives its leader, so this also reaches the children of a dead worker.
+        end_group(self._process.pid)
         self._process.wait()
         self._channel.close()
         self._reader.join(timeout=PATIENCE_AT_THE_END_S)
@@ -90,7 +90,8 @@ class WorkerProcess:
             self.log.unlink(missing_ok=True)
 
     def died_of(self) -> str:
-        """In words, how the worker ended and what it said last. To be called after the end of the stream."""
+        """How the worker ended, and its last error. To be called after the end of the stream."""
+        # The socket closes a moment before the exit code can be read.
         deadline = time.monotonic() + 2
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -106,14 +107,15 @@ class WorkerProcess:
             try:
                 message = self._channel.receive()
             except ValueError:
-                message = None  # not our protocol: as good as dead
+                message = None  # not our protocol: treat the worker as dead
             self._inbox.put(message)
             if message is None:
                 return
 
 
 def end_group(group: int) -> None:
-    """Kill a process group and wait until nothing of it is left."""
+    """Kill a process group and wait until none of its processes is left."""
+    # A killed process with gigabytes takes a while to free them, and new members may be forked meanwhile: so repeatedly.
     deadline = time.monotonic() + PATIENCE_AT_THE_END_S
     while left := kill_members(group, with_trackers=time.monotonic() > deadline):
         if time.monotonic() > deadline + PATIENCE_AT_THE_END_S:
@@ -125,20 +127,18 @@ def end_group(group: int) -> None:
 
 
 def kill_members(group: int, with_trackers: bool = False) -> list[int]:
-    """Kill the processes of a group but for this one; the ids of those that were still alive.
-
-    multiprocessing's resource trackers are left to end by themselves, with the last process they work for: they
-    remove the shared memory that the killed ones leave (vLLM's queues, 160 MB or more for each process).
-    """
+    """Kill the processes of a group except this one; returns the ids of those that were still alive."""
     alive = []
     for process in psutil.process_iter():
         try:
-            # one that only waits to be buried holds no memory
+            # A zombie holds no memory.
             if os.getpgid(process.pid) != group or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if process.pid == os.getpid():
                 continue
             alive.append(process.pid)
+            # multiprocessing's resource trackers end by themselves after the processes they serve, and remove the shared
+            # memory that these leave (vLLM's queues, 160 MB or more per process).
             if with_trackers or "resource_tracker" not in " ".join(process.cmdline()):
                 process.kill()
         except (ProcessLookupError, PermissionError, psutil.Error):
@@ -147,7 +147,7 @@ def kill_members(group: int, with_trackers: bool = False) -> list[int]:
 
 
 def last_error_line(log: Path) -> str:
-    """The last line of a log that names an error; empty where there is none."""
+    """The last line of a log that names an error; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))

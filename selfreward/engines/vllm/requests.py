@@ -1,9 +1,8 @@
-"""Requests made ready for an engine that takes token ids: templated once, tokenised, checked; and rows made of its
+"""Prepares requests for an engine that takes token ids (templated once, tokenized, checked), and makes rows of its
 answers.
 
-What is wrong with one request becomes the `error` of its rows: a template that refuses it, a prompt that does not
-fit, a choice that is not one token. Texts are cut and counted as `hf:` does it, so that the rows of both can be
-compared.
+A problem with one request becomes the `error` of its rows: a template that refuses it, a prompt that does not fit, a
+choice that is not one token. Texts are cut and counted as by `hf:`, so that the rows of both can be compared.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from selfreward.engines.base import Completion, Request, row_seed
 from selfreward.engines.chat_tokens import Chat, ChatTokenizer
+from selfreward.tables import FinishReason
 
 TOKENS_BEFORE = 8
 """Prompt tokens decoded together with an answer, to keep the space between a prefix and the text."""
@@ -22,11 +22,11 @@ TOKENS_BEFORE = 8
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A request and the token ids of its prompt, or why it cannot be computed."""
+    """A request and the token ids of its prompt, or the reason why it cannot be computed."""
 
     request: Request
     samples: tuple[int, ...]
-    """Those still wanted."""
+    """The samples that are not done."""
     ids: list[int]
     choice_ids: tuple[int, ...] = ()
     error: str | None = None
@@ -34,10 +34,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
-    """One sample as the engine gives it: token ids, `stop` or `length`, log-probabilities of the choices."""
+    """One sample from the engine: token ids, `stop` or `length`, log-probabilities of the choices."""
 
     ids: list[int]
-    finish_reason: str
+    finish_reason: FinishReason
     choice_logprobs: list[float] | None = None
     error: str | None = None
 
@@ -62,7 +62,7 @@ class Preparer:
         return None if prompt.error else len(prompt.ids)
 
     def completion(self, ready: Ready, sample: int, answer: RawAnswer, seeded: bool) -> Completion:
-        """A row. `seed` is 0 where the engine drew without the row's own seed."""
+        """A row. `seed` is 0 if the engine has no per-row seeds."""
         request = ready.request
         after = ready.ids[-TOKENS_BEFORE:] if request.prefix else ()
         text = cut(self._tokenizer.decode(answer.ids, after), request.sampling.stop)
@@ -80,7 +80,8 @@ class Preparer:
         )
 
     def _with_choices(self, ready: Ready) -> Ready:
-        """The one token of each choice, found by tokenising prompt and choice together."""
+        """The one token of each choice."""
+        # Prompt and choice are tokenized together: alone, a choice can get other tokens than after its prefix.
         request = ready.request
         if ready.error or not request.choices:
             return ready
@@ -99,7 +100,7 @@ class Preparer:
 def still_wanted(
     requests: Sequence[Request], done: Collection[tuple[str, int]]
 ) -> list[tuple[Request, tuple[int, ...]]]:
-    """Each request with its samples that are not done; those with none are left out."""
+    """Each request with its samples that are not done; requests without any are left out."""
     finished = frozenset(done)
     wanted = []
     for request in requests:
@@ -110,7 +111,7 @@ def still_wanted(
 
 
 def misfit(ready: Ready, context: int) -> str | None:
-    """The sentence for a request that does not fit a context of that many tokens; None where it fits."""
+    """The error of a request that does not fit a context of that many tokens; None if it fits."""
     max_tokens = ready.request.sampling.max_tokens
     if len(ready.ids) + max_tokens <= context:
         return None
@@ -136,7 +137,7 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 def _generation_eos(folder: Path) -> frozenset[int]:
-    """End tokens of the folder's generation_config.json, which may name more than the tokenizer does."""
+    """End tokens of the folder's generation_config.json, which may list more than the tokenizer."""
     try:
         eos = json.loads((folder / "generation_config.json").read_text(encoding="utf-8")).get("eos_token_id")
     except (OSError, ValueError, AttributeError):

@@ -1,19 +1,19 @@
 """The process that holds vLLM: `python -m selfreward.engines.vllm.worker FD`, started by `vllm:` and `ray:` only.
 
-It reads requests (token ids) from the socket and writes each back when its samples are finished, in any order; all
-of them are inside vLLM at once, so that its batch is never drained by us. Messages (see `frames`):
+It reads requests (token ids) from the socket and answers each when its samples are finished, in any order; all of them
+are inside vLLM at once, so that its batch never runs empty. Messages (see `frames`):
 
     ->  start {model, options, seed, dtype, max_context} · request {key, ids, samples: [seed], temperature, top_p,
         max_tokens, stop, stop_ids, choice_ids} · abort {keys} · metrics · close
     <-  ready {context, seeded} · result {key, samples: [{ids, finish, logprobs}]} · refused {key, error}
         beat {counters} every second · fatal {kind, error} before ready · dead {error} after it
 
-Why each sample is a vLLM request of its own and not `n`: vLLM turns `n` into the same separate requests, which share
-their prefill through the prefix cache either way, but gives them the seeds s, s + 1, …: rows of neighbouring seeds
-would be equal.
+Why each sample is its own vLLM request instead of `n`: vLLM splits `n` into the same separate requests, which share
+their prefill through the prefix cache either way, but gives them the seeds s, s + 1, …: rows with adjacent seeds would
+be equal.
 
-Not promised: equal rows on a restart. vLLM's sums depend on what else is in the batch. On a CPU rows' own seeds are
-not even sent (vLLM dies of them as soon as a prompt is prefilled in two chunks); the engine's one seed is set.
+Not promised: equal rows on a restart. vLLM's floating-point sums depend on what else is in the batch. On a CPU, per-row
+seeds are not even sent (vLLM crashes on them when a prompt is prefilled in two chunks); only the engine's seed is set.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OURS = {
     "skip_tokenizer_init": "nothing: stop strings need the tokenizer",
     "disable_log_stats": "nothing: progress is read from the statistics",
 }
-"""Options of vLLM that are set by us, and by what."""
+"""vLLM's options that users cannot set in `engine.extra`, and the setting that determines each."""
 
 COUNTERS = {
     "vllm:prompt_tokens": "prompt_tokens",
@@ -56,31 +56,31 @@ COUNTERS = {
     "vllm:prefix_cache_hits": "prefix_cache_hits",
     "vllm:num_preemptions": "preemptions",
 }
-"""vLLM's own counters, and what we call them. All are in tokens but the last."""
+"""vLLM's counters -> our names. All but the last are in tokens."""
 
 
 class OptionError(ValueError):
-    """An option that vLLM does not have, or that is not the user's to set."""
+    """An option that vLLM does not have, or that users cannot set."""
 
 
 def main() -> None:
-    """Serve until told to close or until the other end is gone."""
+    """Serve until `close`, or until the other end is gone."""
     end = socket.socket(fileno=int(sys.argv[1]))
-    end.set_inheritable(False)  # vLLM's own processes would keep it open after our death
+    end.set_inheritable(False)  # vLLM's child processes would keep it open after our death
     channel = Channel(end)
     _guard = guard_group()
     start = channel.receive()
     if start is not None:
         asyncio.run(_serve(channel, start))
     sys.stderr.flush()
-    os._exit(0)  # vLLM's threads and processes are ended by the group's kill, without waiting for each other
+    os._exit(0)  # a normal exit would wait for vLLM's threads; killing the group ends everything
 
 
 def guard_group() -> subprocess.Popen[bytes] | None:
-    """A process that ends our group, with all that vLLM has started, when we are killed: Ray kills the children of an
-    actor that ends, but not theirs. The caller keeps it, for it acts when the pipe to it is closed."""
+    """Start a process that kills our group when we die; the caller must keep it, since it acts when its pipe closes."""
+    # Ray kills the children of an actor that ends, but not their children, which are vLLM's processes.
     if os.getpgrp() != os.getpid():
-        return None  # a group of somebody else's
+        return None  # not our own group
     return subprocess.Popen(["sh", "-c", "read -r _; kill -KILL 0"], stdin=subprocess.PIPE)
 
 
@@ -90,7 +90,7 @@ async def _serve(channel: Channel, start: Message) -> None:
     threading.Thread(target=_read, args=(channel, loop, inbox), daemon=True).start()
     try:
         engine = _open(start)
-    except Exception as error:  # boundary: whatever stops vLLM from starting is told, not only logged
+    except Exception as error:  # boundary: any failure to start is reported, not only logged
         kind = "option" if isinstance(error, OptionError) else "start"
         channel.send({"type": "fatal", "kind": kind, "error": _in_words(error)})
         return
@@ -103,7 +103,7 @@ async def _serve(channel: Channel, start: Message) -> None:
 
 
 def _read(channel: Channel, loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Message]) -> None:
-    """A thread, so that the other end's death is noticed while vLLM is loading too."""
+    # In a thread, so that the other end's death is noticed while vLLM loads, which blocks the event loop.
     while (message := channel.receive()) is not None:
         loop.call_soon_threadsafe(inbox.put_nowait, message)
     if os.getpgrp() == os.getpid():
@@ -148,7 +148,7 @@ class _Service:
                 return
 
     def _handle(self, message: Message) -> bool:
-        """Whether to go on."""
+        """Whether to continue."""
         if message["type"] == "request":
             key = message["key"]
             task = self._tasks[key] = asyncio.create_task(self._answer(key, message))
@@ -199,7 +199,7 @@ class _Service:
             stop_token_ids=request["stop_ids"],
             logprob_token_ids=list(dict.fromkeys(request["choice_ids"])) or None,
             seed=seed if self._seeded and request["temperature"] > 0 else None,
-            detokenize=bool(request["stop"]),  # texts are made from the ids by the other end
+            detokenize=bool(request["stop"]),  # the other end makes texts from the ids
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -212,10 +212,10 @@ def _open(start: Message) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # nothing is reported unless the user asks for it
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports unless the user enables them
     if current_platform.is_cpu() and "kv_cache_memory_bytes" not in start["options"]:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
-    # as `vllm.LLM` is opened: batches of the sizes for throughput (on a large GPU 1,024 sequences instead of 128)
+    # As `vllm.LLM` does: batch sizes for throughput (on a large GPU 1,024 sequences instead of 128).
     return AsyncLLM.from_engine_args(engine_arguments(start), usage_context=UsageContext.LLM_CLASS)
 
 
@@ -241,7 +241,7 @@ def check_options(options: dict[str, Any], known: list[str]) -> None:
     """Raises OptionError for an option that vLLM does not know or that we set."""
     for name in options:
         if name in OURS:
-            raise OptionError(f"option {name!r} is set by {OURS[name]}; take it out of engine.extra")
+            raise OptionError(f"option {name!r} is set by {OURS[name]}; remove it from engine.extra")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "; see vLLM's engine arguments"
@@ -259,7 +259,7 @@ def _dtype(wanted: str, platform: Any) -> str:
 
 
 def _in_words(error: BaseException) -> str:
-    """One line of an error and of what caused it."""
+    """An error and its causes in one line."""
     cause = error.__cause__
     said = one_line(error, 500)
     words = said if isinstance(error, OptionError) else f"{type(error).__name__}: {said}".removesuffix(": ")

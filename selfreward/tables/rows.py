@@ -1,9 +1,10 @@
-"""The rows that travel through the project: one frozen class per dataset, its Arrow schema derived from it.
+"""The rows that travel through the project: one frozen class per dataset.
 
 The classes are the contract: dataset and column names are relied on from outside (users' SQL, published
-datasets). A column that may be NULL is written `T | None`; everything else may not be (`required_columns`; the
-store checks it at publish, because `datasets` forgets Arrow's own nullability flag). Unscored is NULL with a
-`status` or `reason` beside it, never a number and never NaN: DuckDB ranks NaN above every number.
+datasets). A column that may be NULL is written `T | None`; everything else may not be (the store checks it at
+publish, because `datasets` forgets Arrow's own nullability flag). A column with a closed set of values is a
+`Literal`. Unscored is NULL with a `status` or `reason` beside it, never a number and never NaN: DuckDB ranks NaN
+above every number.
 
 Ids join: `pairs.chosen_id` -> `candidates.candidate_id` -> `prompts.prompt_id` -> `prompts.demonstration_ids`
 -> `ift.ift_id` -> `ift.source_id`. They are deterministic (`row_id`), so that a rerun names the same thing
@@ -14,20 +15,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import types
-import typing
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from dataclasses import dataclass
+from typing import Literal
 
 Status = Literal["ok", "no_score", "out_of_range", "truncated", "empty", "engine_error"]
 """Why a judgement has a score (`ok`) or has none."""
 
 FinishReason = Literal["stop", "length", "error"]
+JudgeMode = Literal["sampled", "expected"]
+"""`sampled` (the paper's) or `expected` (from token probabilities at the score position)."""
+
+Severity = Literal["fail", "warn"]
+AuditVerdict = Literal["pass", "warn", "fail", "skipped", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,8 @@ class Eft:
     """Evaluation fine-tuning row (paper section 2.1): judge prompt in, justification and score out."""
 
     eft_id: str
-    split: str
-    """`train` or `eval`; disjoint by prompt from each other and from `ift`."""
+    split: Literal["train", "eval"]
+    """Disjoint by prompt from each other and from `ift`."""
     prompt_id: str
     prompt: str
     response_id: str
@@ -124,7 +123,7 @@ class Candidate:
     prompt_id: str
     sample: int
     response: str
-    finish_reason: str
+    finish_reason: FinishReason
     n_tokens: int
     n_chars: int
     model: str
@@ -143,12 +142,11 @@ class Judgement:
     sample: int
     judge: str
     template: str
-    judge_mode: str
-    """`sampled` (the paper's) or `expected` (from token probabilities at the score position)."""
+    judge_mode: JudgeMode
     judgement: str
     score: float | None
-    status: str
-    finish_reason: str
+    status: Status
+    finish_reason: FinishReason
     n_tokens: int
     attempts: int
     """Completions asked for until this one; more than 1 where an unscored judgement was resampled."""
@@ -163,7 +161,7 @@ class Score:
     candidate_id: str
     judge: str
     template: str
-    judge_mode: str
+    judge_mode: JudgeMode
     iteration: int
     prompt_id: str
     score: float | None
@@ -204,11 +202,11 @@ class JudgeEval:
     sample: int
     judge: str
     template: str
-    judge_mode: str
+    judge_mode: JudgeMode
     judgement: str
     score: float | None
-    status: str
-    finish_reason: str
+    status: Status
+    finish_reason: FinishReason
     n_tokens: int
 
 
@@ -223,7 +221,7 @@ class ModelOutput:
     output: str | None
     """NULL where the engine failed; counted as missing by the evaluation."""
     generator: str
-    finish_reason: str
+    finish_reason: FinishReason
     n_tokens: int
     n_chars: int
     reference: str
@@ -245,7 +243,7 @@ class Annotation:
     generator_2: str
     annotator: str
     preference: float | None
-    status: str
+    status: Status
     order: str | None
     preference_reference_first: float | None
     preference_model_first: float | None
@@ -254,6 +252,22 @@ class Annotation:
     disagree: bool | None
     choice_mass: float | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OffendingRow:
+    """One row that an audit found, with the audit's verdict; published only by name."""
+
+    audit: str
+    severity: Severity
+    verdict: AuditVerdict
+    figure: float | None
+    threshold: float
+    dataset: str | None
+    iteration: int | None
+    id: str | None
+    detail: str
+    """The query's other columns, as JSON."""
 
 
 def row_id(prefix: str, *parts: object) -> str:
@@ -266,82 +280,3 @@ def row_id(prefix: str, *parts: object) -> str:
     """
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-@cache
-def arrow_schema(row_class: type) -> pa.Schema:
-    """The Arrow schema of a row class, column order as written in the class."""
-    import pyarrow as pa
-
-    return pa.schema(_arrow_fields(row_class))
-
-
-@cache
-def required_columns(row_class: type) -> frozenset[str]:
-    """The columns that may not be NULL: those whose annotation does not admit None."""
-    hints = _hints(row_class)
-    return frozenset(name for name, hint in hints.items() if not isinstance(hint, types.UnionType))
-
-
-def to_table(rows: Iterable[Any], row_class: type) -> pa.Table:
-    """Rows of one class as an Arrow table with the class's full schema, also where a column is all NULL."""
-    import pyarrow as pa
-
-    rows = list(rows)
-    columns = {field.name: [_plain(getattr(row, field.name)) for row in rows] for field in fields(row_class)}
-    return pa.table(columns, schema=arrow_schema(row_class))
-
-
-def from_table(table: pa.Table, row_class: type[Row]) -> list[Row]:
-    """The rows of a table as instances of their class; extra columns are ignored."""
-    names = list(_hints(row_class))
-    return [_build(row_class, row) for row in table.select(names).to_pylist()]
-
-
-Row = typing.TypeVar("Row")
-
-
-def _build(row_class: type[Row], values: dict[str, Any]) -> Row:
-    hints = _hints(row_class)
-    for name, value in values.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            (inner,) = typing.get_args(hints[name])
-            values[name] = [inner(**item) for item in value]
-    return row_class(**values)
-
-
-def _plain(value: Any) -> Any:
-    """Nested rows (messages) as dictionaries; scalars as they are."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
-    return value
-
-
-def _hints(row_class: Any) -> dict[str, Any]:
-    return typing.get_type_hints(row_class)
-
-
-def _arrow_fields(row_class: type) -> list[pa.Field]:
-    import pyarrow as pa
-
-    hints = _hints(row_class)
-    result = []
-    for field in fields(row_class):
-        hint = hints[field.name]
-        if isinstance(hint, types.UnionType):
-            (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
-        result.append(pa.field(field.name, _arrow_type(hint)))
-    return result
-
-
-def _arrow_type(hint: Any) -> pa.DataType:
-    import pyarrow as pa
-
-    scalars = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    if hint in scalars:
-        return scalars[hint]
-    if typing.get_origin(hint) is list:
-        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
-    return pa.struct(_arrow_fields(hint))

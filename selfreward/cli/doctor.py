@@ -1,4 +1,4 @@
-"""`selfreward doctor`: does this machine have what a run needs? Looks, changes nothing."""
+"""`selfreward doctor`: checks whether this machine has what a run needs; changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MIN_FREE_GIB = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """`verdict`: ok, or starting with `untested` or `bad` and what to do."""
+    """`verdict`: `ok`, or `untested` or `bad` with what to do."""
 
     check: str
     found: str
@@ -39,13 +39,13 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order they are printed."""
-    from selfreward.models import known as known_models
+    from selfreward.models.known import cache_dir, pulled
 
     findings = [
         Finding("python", sys.version.split()[0], "ok" if sys.version_info >= (3, 11) else "bad: needs 3.11")
     ]
     findings += [_library(name, tested) for name, tested in TESTED.items()]
-    cache = known_models.cache_dir()
+    cache = cache_dir()
     free_gib = shutil.disk_usage(_existing(cache)).free / 2**30
     room = (
         "ok"
@@ -55,10 +55,11 @@ def examine() -> list[Finding]:
     findings.append(Finding("free disk (cache)", f"{free_gib:.1f} GiB", room))
     findings.append(Finding("cores", str(os.cpu_count()), "ok"))
     findings.append(_device())
-    for name in known_models.KNOWN_MODELS:
-        there = (cache / "models" / name / known_models.SOURCE_FILE).is_file()
-        findings.append(Finding(f"model {name}", "pulled" if there else "not pulled",
-                                "ok" if there else f"get it: selfreward models pull {name}"))  # fmt: skip
+    for name, folder in pulled().items():
+        found, verdict = (
+            ("pulled", "ok") if folder else ("not pulled", f"get it: selfreward models pull {name}")
+        )
+        findings.append(Finding(f"model {name}", found, verdict))
     return findings
 
 
@@ -67,6 +68,7 @@ def _library(name: str, tested: str) -> Finding:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Finding(name, "missing", "bad: pip install -c constraints.txt selfreward")
+    # torch adds its build to the version: 2.13.0+cpu is the tested 2.13.0.
     same = found.split("+")[0] == tested
     return Finding(name, found, "ok" if same else f"untested (tested with {tested})")
 

@@ -1,0 +1,65 @@
+"""What a dataset is called: a kind (`ift`), or a kind of an iteration (`iter1/pairs`, `iter0` to `iter99`)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from selfreward.errors import UsageError
+from selfreward.tables.datasets import BY_KIND, Dataset
+
+MAX_NAME_CHARS = 64
+_DATASET = re.compile(r"(?:iter(0|[1-9][0-9]?)/)?([a-z][a-z0-9_]*)\Z")
+_RESERVED = re.compile(r"dataset_versions|model_versions|lineage_edges|score_versions|iter[0-9]*")
+"""Names of views and schemas, which a dataset of that name would hide."""
+
+
+@dataclass(frozen=True)
+class DatasetName:
+    """`iter1/pairs` is `DatasetName("pairs", 1)`, `ift` is `DatasetName("ift")`.
+
+    >>> str(DatasetName.parse("iter1/pairs")), DatasetName.parse("ift").iteration
+    ('iter1/pairs', None)
+    """
+
+    kind: str
+    iteration: int | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> DatasetName:
+        """The parts of a name; UsageError for what is no name of a dataset."""
+        match = _DATASET.match(name) if len(name) <= MAX_NAME_CHARS else None
+        if match is None or _RESERVED.fullmatch(match[2]):
+            shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
+            raise UsageError(f"{shown!r} is no dataset name; expected ift, eft, iter1/prompts, M1, …")
+        return cls(match[2], None if match[1] is None else int(match[1]))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether a kind that selfreward makes stands where it makes it; nothing else is published any more."""
+        return self.dataset is None or self.dataset.is_in_place(self.iteration)
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """What the registry knows of its kind; None for a kind of the user's own."""
+        return BY_KIND.get(self.kind)
+
+    def __str__(self) -> str:
+        return self.kind if self.iteration is None else f"iter{self.iteration}/{self.kind}"
+
+    def sibling(self, kind: str) -> DatasetName:
+        """Another kind of the same iteration."""
+        return DatasetName(kind, self.iteration)
+
+
+def is_dataset(name: str) -> bool:
+    """Whether a name of the store is that of a dataset."""
+    try:
+        return bool(DatasetName.parse(name))
+    except UsageError:
+        return False
+
+
+def kind_of(name: str) -> str:
+    """`pairs` of `iter1/pairs`; empty for what is no dataset (a model, a file among the inputs)."""
+    return DatasetName.parse(name).kind if is_dataset(name) else ""

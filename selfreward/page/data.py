@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from selfreward.errors import SelfrewardError
-from selfreward.page.figures import Figure, Source, literal
+from selfreward.page.figures import Panel, Source, literal
 from selfreward.page.scores import histogram_query
 from selfreward.page.svg import Series, chart
 from selfreward.summary.funnel import FunnelStep
@@ -16,7 +16,7 @@ from selfreward.summary.funnel import FunnelStep
 N_PAIRS = 5
 
 
-def data(source: Source) -> list[Figure]:
+def data(source: Source) -> list[Panel]:
     """All of it but the rows."""
     figures = []
     if source.summary.eft:
@@ -36,7 +36,7 @@ def data(source: Source) -> list[Figure]:
     return [*figures, source.figure("Audits", lambda: _audits(source))]
 
 
-def _funnel(source: Source, title: str, steps: Sequence[FunnelStep]) -> Figure:
+def _funnel(source: Source, title: str, steps: Sequence[FunnelStep]) -> Panel:
     present = [step for step in steps if step.n is not None]
     rows = []
     for step in present:
@@ -61,22 +61,22 @@ def _funnel(source: Source, title: str, steps: Sequence[FunnelStep]) -> Figure:
                 f"WHERE dataset = '{kind}' AND iteration = {number}"
             )
     head = ("step", "rows", "% of the first", "lost on the way there", "paper")
-    return Figure(
+    return Panel(
         title, queries, head=head, rows=rows, outdated=source.outdated(*{s.dataset for s in present})
     )
 
 
-def _lengths(source: Source, number: int) -> Figure:
+def _lengths(source: Source, number: int) -> Panel:
     query = histogram_query(f"iter{number}.candidates", "n_chars")
     found = source.rows(query)
     width = float(found[0][1]) if found else 1.0
     points = [(float(low) + width / 2, float(n)) for low, _, n in found]
     picture = chart("characters", "candidates", [Series("all candidates", points, "bars")], bar_width=width)
-    return Figure(f"Lengths, iteration {number}", [query], picture if found else None,
+    return Panel(f"Lengths, iteration {number}", [query], picture if found else None,
                   outdated=source.outdated(f"iter{number}/candidates"))  # fmt: skip
 
 
-def _sides(source: Source, number: int) -> Figure:
+def _sides(source: Source, number: int) -> Panel:
     view = f"iter{number}.pairs"
     sides = f"(SELECT len(chosen[-1].content) AS chosen, len(rejected[-1].content) AS rejected FROM {view})"
     dots = f"SELECT chosen, rejected FROM {sides} LIMIT 1500"
@@ -87,7 +87,7 @@ def _sides(source: Source, number: int) -> Figure:
     share, n = source.rows(longer)[0]
     end = max(max(point) for point in points)
     series = [Series("pairs", points, "dots"), Series("equally long", [(0.0, 0.0), (end, end)], "dashed")]
-    return Figure(
+    return Panel(
         f"Pair lengths, iteration {number}",
         [dots, longer],
         chart("characters of the rejected answer", "characters of the chosen one", series),
@@ -97,12 +97,12 @@ def _sides(source: Source, number: int) -> Figure:
     )
 
 
-def _margins(source: Source, number: int) -> Figure:
+def _margins(source: Source, number: int) -> Panel:
     query = histogram_query(f"iter{number}.pairs", "margin")
     found = source.rows(query)
     width = max(float(found[0][1]), 0.05)
     points = [(float(low) + width / 2, float(n)) for low, _, n in found]
-    return Figure(f"Pair margins, iteration {number}", [query],
+    return Panel(f"Pair margins, iteration {number}", [query],
                   chart("chosen score minus rejected score", "pairs", [Series("pairs", points, "bars")], bar_width=width),
                   outdated=source.outdated(f"iter{number}/pairs"))  # fmt: skip
 
@@ -110,15 +110,15 @@ def _margins(source: Source, number: int) -> Figure:
 _WORST_FIRST = ("error", "fail", "warn", "pass", "skipped")
 
 
-def _audits(source: Source) -> Figure:
+def _audits(source: Source) -> Panel:
     again = f"selfreward audit {source.report.path}"
     if not source.has("audits"):
-        return Figure("Audits", note=f"The audits have not been asked yet: {again}, then this report again.")
+        return Panel("Audits", note=f"The audits have not been asked yet: {again}, then this report again.")
     notes = source.summary.versions["audits"].manifest["counts"].get("notes") or {}
     query = "SELECT audit, verdict, figure, threshold, count(*) AS saved_rows FROM audits GROUP BY ALL ORDER BY ALL"
     if "results" not in notes:
         verdicts = list((notes.get("verdicts") or {}).items())
-        return Figure("Audits", [query], head=("check", "verdict"), rows=verdicts,
+        return Panel("Audits", [query], head=("check", "verdict"), rows=verdicts,
                       note=f"Saved by an earlier release, without figures: {again} prints them.")  # fmt: skip
     results = sorted(notes["results"], key=lambda result: _WORST_FIRST.index(result["verdict"]))
     rows = [
@@ -128,7 +128,7 @@ def _audits(source: Source) -> Figure:
     ]  # fmt: skip
     stored = "SELECT counts -> '$.notes.results' AS results FROM dataset_versions WHERE dataset = 'audits'"
     head = ("check", "verdict", "figure", "expected", "rows", "protects from", "")
-    return Figure("Audits", [stored, query], head=head, rows=rows, note=f"Ask again: {again}",
+    return Panel("Audits", [stored, query], head=head, rows=rows, note=f"Ask again: {again}",
                   outdated=source.outdated("audits"))  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def _audits(source: Source) -> Figure:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerShown:
     """One candidate, what the judge said of it, and what became of it."""
 
     id: str
@@ -155,7 +155,7 @@ class PairShown:
     iteration: int
     prompt: str
     margin: float
-    answers: Sequence[Answer]
+    answers: Sequence[AnswerShown]
     demonstrations: Sequence[tuple[str, str]]
     """Id, text."""
     queries: Sequence[str]
@@ -201,7 +201,7 @@ def _pair(source: Source, number: int, row: tuple[Any, ...]) -> PairShown:
     scores = {answer[0]: answer[3] for answer in answers}
     roles = {chosen_id: "chosen", rejected_id: "rejected"}
     shown = [
-        Answer(id, roles.get(id) or _why_not(text, ended, score, flagged, scores.get(chosen_id), scores.get(rejected_id), rule),
+        AnswerShown(id, roles.get(id) or _why_not(text, ended, score, flagged, scores.get(chosen_id), scores.get(rejected_id), rule),
                text, score, [(s, status, said) for candidate, s, status, said in judged if candidate == id])
         for id, text, ended, score, flagged in answers
     ]  # fmt: skip

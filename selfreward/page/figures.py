@@ -23,7 +23,7 @@ MAX_CHARS = 4000
 
 
 @dataclass(frozen=True)
-class Figure:
+class Panel:
     """A picture, a table, or both; `note` says how to read it."""
 
     title: str
@@ -39,12 +39,12 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Section:
+class Part:
     """One part of the page with a place to link to."""
 
     id: str
     title: str
-    figures: Sequence[Figure] = ()
+    figures: Sequence[Panel] = ()
     said: str = ""
     part: bool = False
     """Whether it belongs to the section before it."""
@@ -81,12 +81,12 @@ class Source:
         found = self.summary.outdated
         return "; ".join(f"{name}: {found[name]}" for name in datasets if name in found)
 
-    def figure(self, title: str, make: Callable[[], Figure]) -> Figure:
+    def figure(self, title: str, make: Callable[[], Panel]) -> Panel:
         """The figure, or in its place why there is none."""
         try:
             return make()
         except (SelfrewardError, ValueError, TypeError, KeyError, ArithmeticError) as error:  # imported rows
-            return Figure(title, note=f"Cannot be shown: {one_line(error)}")
+            return Panel(title, note=f"Cannot be shown: {one_line(error)}")
 
 
 def shown(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfreward.notes import GenerationNotes
-from selfreward.page.figures import Figure, Source
+from selfreward.page.figures import Panel, Source
 from selfreward.page.svg import Series, chart
 from selfreward.store.journal import Journal
 from selfreward.store.run import is_model
@@ -14,7 +14,7 @@ from selfreward.summary.facts import Trained
 _METRICS = "SELECT model, counts -> '$.notes.{what}' AS {what} FROM model_versions WHERE model = '{model}'"
 
 
-def training(source: Source) -> list[Figure]:
+def training(source: Source) -> list[Panel]:
     """Loss, rewards, change of log-probability, time and money."""
     figures = [figure for trained in source.summary.trained for figure in _curves(source, trained)]
     if source.summary.trained:
@@ -22,21 +22,21 @@ def training(source: Source) -> list[Figure]:
     return [*figures, source.figure("Time and cost of each step", lambda: _steps(source))]
 
 
-def _curves(source: Source, trained: Trained) -> Iterator[Figure]:
+def _curves(source: Source, trained: Trained) -> Iterator[Panel]:
     metrics, model = trained.notes.metrics or {}, trained.model
     queries, outdated = [_METRICS.format(what="metrics", model=model)], source.outdated(model)
     if metrics.get("curve"):
         points = [(float(step), float(loss)) for step, loss, _ in metrics["curve"]]
-        yield Figure(f"Loss of {model}", queries, chart("step", "loss (nats)", [Series("loss", points)]),
+        yield Panel(f"Loss of {model}", queries, chart("step", "loss (nats)", [Series("loss", points)]),
                      outdated=outdated)  # fmt: skip
     rewards = metrics.get("reward_curve")
     if rewards:
         accuracy = [(float(entry[0]), float(entry[1])) for entry in rewards]
         margin = [(float(entry[0]), float(entry[2])) for entry in rewards]
-        yield Figure(f"Reward accuracy of {model}", queries,
+        yield Panel(f"Reward accuracy of {model}", queries,
                      chart("step", "pairs ordered right (share)", [Series("accuracy", accuracy)], y_range=(0, 1)),
                      outdated=outdated)  # fmt: skip
-        yield Figure(f"Reward margin of {model}", queries,
+        yield Panel(f"Reward margin of {model}", queries,
                      chart("step", "chosen minus rejected (nats)", [Series("margin", margin)]), outdated=outdated)  # fmt: skip
     elif "rewards/margins" in metrics:
         rows = [
@@ -44,11 +44,11 @@ def _curves(source: Source, trained: Trained) -> Iterator[Figure]:
             for name, value in metrics.items()
             if name.startswith("rewards/")
         ]
-        yield Figure(f"Rewards of {model}", queries, head=("reward", "mean of the last tenth of the steps"), rows=rows,
+        yield Panel(f"Rewards of {model}", queries, head=("reward", "mean of the last tenth of the steps"), rows=rows,
                      note="Trained by an earlier release, which did not note them step by step.", outdated=outdated)  # fmt: skip
 
 
-def _changes(source: Source) -> Figure:
+def _changes(source: Source) -> Panel:
     answers = ("completion", "chosen", "rejected")
     rows = [
         (t.model, *(t.notes.change(answer) for answer in answers), (t.notes.effect or {}).get("rows"),
@@ -56,13 +56,13 @@ def _changes(source: Source) -> Figure:
         for t in source.summary.trained
     ]  # fmt: skip
     query = "SELECT model, counts -> '$.notes.effect' AS effect FROM model_versions ORDER BY ALL"
-    return Figure("Change of log-probability", [query],
+    return Panel("Change of log-probability", [query],
                   head=("model", "answer", "chosen", "rejected", "rows measured", "steps", "seconds"), rows=rows,
                   note="Mean change in nats of an answer's log-probability, from the start model to the saved weights.",
                   outdated=source.outdated(*(t.model for t in source.summary.trained)))  # fmt: skip
 
 
-def _steps(source: Source) -> Figure:
+def _steps(source: Source) -> Panel:
     timed = {
         step.name: step.seconds for step in source.report.steps if step.seconds and step.status == "built"
     }
@@ -90,7 +90,7 @@ def _steps(source: Source) -> Figure:
         else ""
     )
     head = ("step", "rows in", "rows out", "dropped", "tokens written", "seconds", "spent")
-    return Figure("Time and cost of each step", queries, head=head, rows=rows, note=note,
+    return Panel("Time and cost of each step", queries, head=head, rows=rows, note=note,
                   outdated=source.outdated(*source.summary.versions))  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def _paid(source: Source) -> dict[str, float]:
     return found
 
 
-def versions(source: Source) -> list[Figure]:
+def versions(source: Source) -> list[Panel]:
     """What is current, and with which libraries it was made."""
     rows = [
         (name, version.version, version.content_sha256[:12], version.n_rows, version.manifest["created"],
@@ -121,7 +121,7 @@ def versions(source: Source) -> list[Figure]:
     used = [(name, ", ".join(sorted(numbers))) for name, numbers in libraries.items()]
     outdated = source.outdated(*source.summary.versions)
     figures = [
-        Figure(
+        Panel(
             "Versions",
             [datasets] + [models] * any(map(is_model, source.summary.versions)),
             head=head,
@@ -129,4 +129,4 @@ def versions(source: Source) -> list[Figure]:
             outdated=outdated,
         )
     ]
-    return [*figures, Figure("Libraries", head=("library", "version"), rows=used)] if used else figures
+    return [*figures, Panel("Libraries", head=("library", "version"), rows=used)] if used else figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from selfreward.page.figures import Figure, Source
+from selfreward.page.figures import Panel, Source
 from selfreward.page.svg import Level, Series, chart
 from selfreward.statistics import Figure as Statistic
 from selfreward.summary.facts import Judge
@@ -16,7 +16,7 @@ _PAPER = {"M0": "SFT"}
 """The paper's M0 with IFT alone is its SFT baseline."""
 
 
-def better(source: Source) -> list[Figure]:
+def better(source: Source) -> list[Panel]:
     """For M0 to Mk: agreement with people, win rates, length, and what has no score."""
     return list(
         _made(source, [
@@ -28,9 +28,7 @@ def better(source: Source) -> list[Figure]:
     )  # fmt: skip
 
 
-def _made(
-    source: Source, figures: Sequence[tuple[str, Callable[[Source], Figure], bool]]
-) -> Iterator[Figure]:
+def _made(source: Source, figures: Sequence[tuple[str, Callable[[Source], Panel], bool]]) -> Iterator[Panel]:
     for title, make, exists in figures:
         if exists:
             yield source.figure(title, partial(make, source))
@@ -53,7 +51,7 @@ def _longest(judge: Judge) -> float | None:
     return None if found.get("value") is None else 100 * float(found["value"])
 
 
-def _agreement(source: Source) -> Figure:
+def _agreement(source: Source) -> Panel:
     judges = source.summary.judges
     names = [one.model for one in judges]
     half = [_percent(one.notes.figure("pairwise_ties_half")) for one in judges]
@@ -76,7 +74,7 @@ def _agreement(source: Source) -> Figure:
         "counts -> '$.notes.agreement.judge.pairwise_ties_left_out' AS ties_left_out, "
         "counts -> '$.notes.agreement.longest.pairwise_ties_half' AS longest",
     )
-    return Figure(
+    return Panel(
         "Judge agreement with humans",
         [query],
         chart(
@@ -91,7 +89,7 @@ def _agreement(source: Source) -> Figure:
     )
 
 
-def _win_rates(source: Source) -> Figure:
+def _win_rates(source: Source) -> Panel:
     rates = source.summary.win_rates
     names = [rate.model for rate in rates]
     ours, rows = [], []
@@ -117,7 +115,7 @@ def _win_rates(source: Source) -> Figure:
     beside = "" if comparable else (
         f" The paper's win rates are by {setting.judge} on {setting.prompts}, so they do not stand beside these."
     )  # fmt: skip
-    return Figure(
+    return Panel(
         "Win rate",
         [_NOTES.format(kind="annotations", what="counts -> '$.notes.alpaca' AS alpaca")],
         None
@@ -150,7 +148,7 @@ def _comparable(source: Source) -> bool:
     )
 
 
-def _lengths(source: Source) -> Figure:
+def _lengths(source: Source) -> Panel:
     queries, rows, series, names = [], [], [], [rate.model for rate in source.summary.win_rates]
     lengths = [
         (float(k), float(n))
@@ -184,12 +182,12 @@ def _lengths(source: Source) -> Figure:
     picture = chart("model", "mean characters", series, names=names, y_range=None) if names else None
     kinds = ("annotations", "candidates")
     datasets = [name for name in source.summary.versions if name.endswith(kinds)]
-    return Figure("Length of answers", queries, picture, [s.label for s in series], ("answers", "mean characters"), rows,
+    return Panel("Length of answers", queries, picture, [s.label for s in series], ("answers", "mean characters"), rows,
                   "Growing answers with growing win rates are what a judge that likes length makes.",
                   source.outdated(*datasets))  # fmt: skip
 
 
-def _unscored(source: Source) -> Figure:
+def _unscored(source: Source) -> Panel:
     judges = source.summary.judges
     rows: list[Sequence[object]] = []
     queries, names, points = [], [], []
@@ -213,5 +211,5 @@ def _unscored(source: Source) -> Figure:
     picture = chart("judge, or candidates of", "without a score (%)", [Series("unscored", points, "bars")],
                     names=names, y_range=(0, 100), bar_width=0.6)  # fmt: skip
     datasets = [one.dataset for one in judges] + [f"iter{i.number}/judgements" for i in judged]
-    return Figure("Judgements without a score", queries, picture, (), ("judgements of", "n", "unscored", "why"), rows,
+    return Panel("Judgements without a score", queries, picture, (), ("judgements of", "n", "unscored", "why"), rows,
                   outdated=source.outdated(*datasets))  # fmt: skip

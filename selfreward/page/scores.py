@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from itertools import pairwise
 
-from selfreward.page.figures import Figure, Source
+from selfreward.page.figures import Panel, Source
 from selfreward.page.svg import Series, chart
 
 
-def judge(source: Source) -> list[Figure]:
+def judge(source: Source) -> list[Panel]:
     """Scores by iteration, score against length, agreement of a judge with itself, attacks."""
     figures = []
     for iteration in source.summary.iterations:
@@ -36,7 +36,7 @@ def histogram_query(rows: str, column: str, where: str = "true", bins: int = 24)
     )
 
 
-def _scores(source: Source, number: int) -> Figure:
+def _scores(source: Source, number: int) -> Panel:
     title, rows = f"Scores, iteration {number}", f"iter{number}.judgements"
     query = f"SELECT score, count(*) AS n FROM {rows} WHERE score IS NOT NULL GROUP BY ALL ORDER BY ALL"
     found = [(float(score), int(n)) for score, n in source.rows(query)]
@@ -51,14 +51,14 @@ def _scores(source: Source, number: int) -> Figure:
     picture = chart(
         "score of one judgement", "judgements", [Series("judgements", found, "bars")], bar_width=width
     )
-    return Figure(title, [query], picture if found else None, note="" if found else "No judgement has a score.",
+    return Panel(title, [query], picture if found else None, note="" if found else "No judgement has a score.",
                   outdated=source.outdated(f"iter{number}/judgements"))  # fmt: skip
 
 
 _MAX_DOTS = 1500
 
 
-def _score_length(source: Source, number: int) -> Figure:
+def _score_length(source: Source, number: int) -> Panel:
     query = (
         f"SELECT c.n_chars, s.score FROM iter{number}.candidates c JOIN iter{number}.scores s USING (candidate_id) "
         f"WHERE s.score IS NOT NULL ORDER BY md5(candidate_id) LIMIT {_MAX_DOTS}"
@@ -82,11 +82,11 @@ def _score_length(source: Source, number: int) -> Figure:
         else None
     )
     datasets = f"iter{number}/scores", f"iter{number}/candidates"
-    return Figure(f"Score against length, iteration {number}", [query, relation], picture, note=note,
+    return Panel(f"Score against length, iteration {number}", [query, relation], picture, note=note,
                   outdated=source.outdated(*datasets))  # fmt: skip
 
 
-def _consistency(source: Source) -> Figure:
+def _consistency(source: Source) -> Panel:
     query = (
         "SELECT iteration, count(*) AS candidates, 100 * avg((low = high)::INT) AS all_equal_percent, avg(v) AS variance FROM "
         "(SELECT iteration, candidate_id, min(score) AS low, max(score) AS high, var_samp(score) AS v FROM judgements "
@@ -97,16 +97,16 @@ def _consistency(source: Source) -> Figure:
     note = (
         "Candidates with two scored judgements or more; a judge that draws its scores at random shows here."
     )
-    return Figure("Self-consistency", [query], head=head, rows=rows, note=note if rows else "No candidate has two scores.",
+    return Panel("Self-consistency", [query], head=head, rows=rows, note=note if rows else "No candidate has two scores.",
                   outdated=source.outdated(*_all(source, "judgements")))  # fmt: skip
 
 
-def _injection(source: Source) -> Figure:
+def _injection(source: Source) -> Panel:
     query = (
         "SELECT iteration, count(*) AS judgements, count(*) FILTER (injection_suspected) AS flagged, "
         "count(DISTINCT candidate_id) FILTER (injection_suspected) AS candidates FROM judgements GROUP BY ALL ORDER BY ALL"
     )
-    return Figure("Injection flags", [query], head=("iteration", "judgements", "flagged", "candidates flagged"),
+    return Panel("Injection flags", [query], head=("iteration", "judgements", "flagged", "candidates flagged"),
                   rows=source.rows(query), note="Answers that seem to speak to the judge, not to the user.",
                   outdated=source.outdated(*_all(source, "judgements")))  # fmt: skip
 

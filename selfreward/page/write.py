@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from selfreward.errors import SelfrewardError
 from selfreward.page import data, made, measures, scores
-from selfreward.page.figures import Section, Source, shown
+from selfreward.page.figures import Part, Source, shown
 from selfreward.page.svg import Box, flow
 from selfreward.secrets import mask
 from selfreward.sql.views import OpenRun
@@ -81,14 +81,14 @@ def _settings(source: Source) -> tuple[Settings, str]:
         return Settings(None), str(error)
 
 
-def _sections(source: Source) -> list[Section]:
+def _sections(source: Source) -> list[Part]:
     better, judge, training = measures.better(source), scores.judge(source), made.training(source)
     return [
-        Section("better", "Does it get better?", better, "" if better else "Nothing has been measured yet."),
-        Section("judge", "The judge", judge, "" if judge else "Nothing has been judged yet."),
-        Section("data", "The data", data.data(source)),
-        Section("pairs", "Five real pairs", part=True),
-        Section(
+        Part("better", "Does it get better?", better, "" if better else "Nothing has been measured yet."),
+        Part("judge", "The judge", judge, "" if judge else "Nothing has been judged yet."),
+        Part("data", "The data", data.data(source)),
+        Part("pairs", "Five real pairs", part=True),
+        Part(
             "training",
             "Training",
             training,

@@ -378,7 +378,7 @@ def test_an_answer_that_cannot_be_is_a_row_with_its_reason(server, fault, said, 
         engine = engine_for(server, extra=prices, max_retries=1, max_in_flight=1)
         with Generation("step", tmp_path / "run" / "step", engine) as generation:
             rows = generation.complete(requests, "answers")
-            notes = generation.notes()
+            notes = generation.notes().stored()
         bad, good = rows["bad", 0], rows["good", 0]
         assert good.finish_reason == "stop"
         if attempt == 1:
@@ -532,7 +532,7 @@ BOMB = gzip.compress(b"[" + b" " * 200_000_000 + b"]", 1)
         pytest.param(
             packed(zlib.compress(b" " * 9_000_000), "deflate"), "longer than 1,048,576", id="deflate bomb"
         ),
-        pytest.param(packed(b"xx", "br"), "packed as 'br', which was not asked for", id="brotli"),
+        pytest.param(packed(b"xx", "br"), "compressed as 'br', which was not requested", id="brotli"),
         pytest.param(packed(b"xx"), "is not gzip, as its header says", id="no gzip at all"),
     ],
 )
@@ -617,7 +617,7 @@ def test_a_servers_echo_of_the_key_reaches_no_row_and_no_journal(server, fault, 
     server.script["prompt bad"] = [fault] * 9
     with Generation("step", tmp_path / "run" / "step", engine_for(server, max_retries=1)) as generation:
         rows = generation.complete([request("good"), request("bad")], "answers")
-        notes = generation.notes()
+        notes = generation.notes().stored()
     journal = (tmp_path / "run" / "step" / "journal.jsonl").read_text()
     shown = capfd.readouterr()
     for text in (journal, repr(rows), json.dumps(notes), shown.out, shown.err):
@@ -977,7 +977,7 @@ def test_closing_early_stops_at_once_and_leaves_no_thread(server):
 def test_a_judge_without_log_probabilities_is_named_as_such_and_not_as_one_that_cannot_judge(
     server, tmp_path, capfd
 ):
-    from test_pipeline import config_for, write_script
+    from scripted_run import config_for, write_script
 
     from selfreward.errors import EmptyResultError
     from selfreward.steps.pipeline import run_pipeline

@@ -136,7 +136,7 @@ def test_capabilities_can_be_taken_away(tmp_path):
         pytest.param("a.yaml", "rules: [{anwsers: [x]}]", "rules.0.anwsers", id="unknown key"),
         pytest.param("a.yaml", "rules: [{answers: []}]", "at least one answer", id="no answers"),
         pytest.param(
-            "a.yaml", "rules: [{regex: '(', answers: [x]}]", "no regular expression", id="bad regex"
+            "a.yaml", "rules: [{regex: '(', answers: [x]}]", "not a regular expression", id="bad regex"
         ),
         pytest.param("a.yaml", "rules: [", "not YAML", id="broken yaml"),
         pytest.param("a.yaml", "", "Script", id="empty"),

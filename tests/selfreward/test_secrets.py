@@ -12,7 +12,7 @@ import yaml
 from hub_fixtures import client, hub, patience  # noqa: F401
 from published_run import LICENCE, make_published_run
 from sample_run import make_sample_run
-from test_pipeline import config_for, write_script
+from scripted_run import config_for, write_script
 
 from selfreward.config.run import RunConfig
 from selfreward.data_cards.cards.redact import public_config, public_text

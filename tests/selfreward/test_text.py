@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_run import make_sample_run
-from test_pipeline import cli
+from scripted_run import cli
 
 from selfreward.judging.audits.report import format_report
 from selfreward.judging.audits.runner import AuditReport, AuditResult

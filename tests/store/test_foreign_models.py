@@ -88,7 +88,7 @@ def test_a_pickle_is_refused_unless_safetensors_lie_beside_it(folder, name):
 
 def test_an_adapter_is_refused(folder):
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
-    assert "base model lies elsewhere" in refused(folder)
+    assert "found an adapter (adapter_config.json), expected a whole model" in refused(folder)
 
 
 @pytest.mark.parametrize("place", ["", "text_config"])

@@ -60,9 +60,10 @@ def run(
     "judging.samples=1". What the steps raise is raised; Ctrl-C is KeyboardInterrupt, and the same call goes on.
     """
     from selfreward.config.run import RunConfig, check_config, load_config
+    from selfreward.page.write import write_page
     from selfreward.steps.pipeline import Interrupted, run_pipeline
     from selfreward.steps.trust import require_trust
-    from selfreward.summary import report
+    from selfreward.summary.report import report_run
 
     if isinstance(config, Path | str):
         resolved = load_config(Path(config), list(settings))
@@ -76,7 +77,7 @@ def run(
         steps = run_pipeline(resolved, path, until)
     except Interrupted as stop:
         raise KeyboardInterrupt from stop
-    report.write_page(report.report_run(path, steps, time.monotonic() - started))
+    write_page(report_run(path, steps, time.monotonic() - started))
     return OpenedRun(path)
 
 

@@ -146,6 +146,8 @@ def summarize(history: list[dict[str, Any]]) -> dict[str, Any]:
         "learning_rate_last": steps[-1]["learning_rate"],
         "curve": [[e["step"], e["loss"], e["learning_rate"]] for e in steps[::stride]],
     }
+    if _DPO[0] in steps[-1]:
+        summary["reward_curve"] = [[e["step"], *(e[name] for name in _DPO)] for e in steps[::stride]]
     for name in _DPO:
         if name in steps[-1]:
             summary[name] = fmean(entry[name] for entry in late)

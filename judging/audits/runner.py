@@ -41,6 +41,8 @@ VERSION = 2
 DATASET = "audits"
 MAX_SAVED = 1000
 """Offending rows of one check that are saved; how many there were is always said."""
+_TOLD = ("name", "group", "verdict", "figure_text", "at_most", "threshold", "n_rows", "reason", "figure_of",
+         "protects_from")  # fmt: skip
 _CUT = 2000
 """Characters of one text in a saved row."""
 
@@ -322,7 +324,10 @@ def _save(
     table = _table(report)
     n_found = sum(result.n_rows for result in report.results)
     over = {"over_max_saved": n_found - table.num_rows} if n_found > table.num_rows else {}
-    version = run.publish_table(recipe, table, Counts(n_found, table.num_rows, over, {"verdicts": verdicts}))
+    # Beside the key: all checks, also those that found no row, as the run's page shows them.
+    told = [{key: getattr(result, key) for key in _TOLD} for result in report.results]
+    notes = {"verdicts": verdicts, "results": told}
+    version = run.publish_table(recipe, table, Counts(n_found, table.num_rows, over, notes))
     return f"{DATASET}@{version.version}"
 
 

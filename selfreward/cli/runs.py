@@ -72,6 +72,7 @@ def run(
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
+    from selfreward.page.write import write_page
     from selfreward.steps.pipeline import Interrupted, run_pipeline
     from selfreward.steps.trust import require_trust
     from selfreward.summary import report as reporting
@@ -97,23 +98,37 @@ def run(
         return
     made = reporting.report_run(folder, steps, seconds)
     if built or not has_page:
-        reporting.write_page(made)
+        write_page(made)
     if as_json:
         print_json(reporting.as_plain(made))
     else:
         print(reporting.format_report(made))
 
 
-def report(run_folder: RunFolder, as_json: Json = False) -> None:
-    """Funnels, judges, training, win rates; also RUN/report.html.  Example: selfreward report runs/demo"""
+def report(
+    run_folder: RunFolder,
+    open_page: Annotated[bool, typer.Option("--open", help="Show RUN/report.html in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Funnels, judges, training, win rates; also RUN/report.html.  Example: selfreward report runs/demo --open"""
+    from selfreward.page.write import write_page
     from selfreward.summary import report as reporting
 
     made = reporting.report_run(run_folder)
-    reporting.write_page(made)
+    page = write_page(made)
+    if open_page:
+        _open(page)
     if as_json:
         print_json(reporting.as_plain(made))
     else:
         print(reporting.format_report(made))
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        print(f"no browser was found; the page is {page}", file=sys.stderr)
 
 
 def show_step(step: StepResult) -> None:

@@ -5,7 +5,8 @@
 
 Views: `ift`, `eft`, `prompts`, `candidates`, `judgements`, `scores`, `pairs`, … over all iterations, each with an
 `iteration` column; `iter1.pairs` for one iteration; `score_versions`, every stored version of the scores with the
-columns `version` and `is_current`, to compare judges; `dataset_versions` (what is current and where it came from) and
+columns `version` and `is_current`, to compare judges; `dataset_versions` and `model_versions` (what is current and where
+it came from) and
 `lineage_edges(child_id, parent_id, relation)`, the links between rows; `lineage('pair-…')` follows them from one row.
 
 Promises: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSIONS = "dataset_versions"
+MODELS = "model_versions"
 SCORES = "score_versions"
 
 _NAME = re.compile(r'(?:"?\b(iter\d+)"?\s*\.\s*)?"?\b(\w+)"?')
@@ -87,7 +89,7 @@ class OpenRun:
         kinds = {kind_of(name) for name in self._datasets}
         single = {name.replace("/", ".") for name in self._datasets if "/" in name}
         scores = [SCORES] if "scores" in kinds else []
-        return sorted(kinds) + sorted(single) + [*scores, VERSIONS, EDGES]
+        return sorted(kinds) + sorted(single) + [*scores, VERSIONS, MODELS, EDGES]
 
     def datasets(self, view: str) -> list[str]:
         """The datasets behind a view; none for an unknown one."""
@@ -125,6 +127,11 @@ class OpenRun:
     def versions_table(self) -> pa.Table:
         """The rows of the view `dataset_versions`."""
         return _versions_table(self.run, self._datasets)
+
+    def models_table(self) -> pa.Table:
+        """The rows of the view `model_versions`: the models that the run trained."""
+        table = _versions_table(self.run, filter(is_model, self.run.names())).drop_columns(["iteration"])
+        return table.rename_columns({"dataset": "model"})
 
     def score_versions_table(self) -> pa.Table:
         """The rows of the view `score_versions`: one judging set-up a version, all of them in one table."""
@@ -168,6 +175,8 @@ class OpenRun:
             self._make_union(kind)
         if VERSIONS in wanted:
             self._connection.register(VERSIONS, self.versions_table())
+        if MODELS in wanted:
+            self._connection.register(MODELS, self.models_table())
         if SCORES in wanted:
             self._connection.register(SCORES, self.score_versions_table())
         if EDGES in wanted:
@@ -278,7 +287,7 @@ def union_query(quoted_tables: Iterable[str]) -> str:
 
 
 def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
-    """One row for each current dataset, from its manifest."""
+    """One row for each current dataset or model, from its manifest."""
     import pyarrow as pa
 
     columns = ("dataset", "iteration", "version", "n_rows", "content_sha256", "created", "builder")
@@ -286,10 +295,10 @@ def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
     rows = []
     for name in names:
         manifest = run.current(name).manifest
-        dataset = DatasetName.parse(name)
+        dataset = None if is_model(name) else DatasetName.parse(name)
         plain = {
-            "dataset": dataset.kind,
-            "iteration": dataset.iteration,
+            "dataset": dataset.kind if dataset else name,
+            "iteration": dataset.iteration if dataset else None,
             "version": manifest["key"][:16],
             "n_rows": manifest["counts"]["out"],
         }

@@ -2,12 +2,11 @@
 
 A small model judges badly, and the report shows it: the share of judgements without a score before and after SFT, the
 score histogram, the pair funnel. What was made from earlier versions of its inputs is marked OUTDATED wherever it
-stands. `RUN/report.html` is the same as a page.
+stands. `selfreward.page` makes `RUN/report.html` of it.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from selfreward.errors import UsageError
 from selfreward.exchange.importing import is_imported
 from selfreward.notes import JsonObject
 from selfreward.steps.pipeline import StepResult
-from selfreward.store import durable
 from selfreward.store.run import Run, is_model
 from selfreward.summary.facts import Iteration, Judge, Summary, Trained, WinRate, summarize
 from selfreward.summary.funnel import FunnelStep, format_funnel
@@ -46,13 +44,6 @@ def report_run(path: Path, steps: Sequence[StepResult] | None = None, seconds: f
             f"{path}: nothing has been made in this run yet; `selfreward run CONFIG --run {path}` makes it"
         )
     return Report(path, _steps(summary) if steps is None else steps, seconds, summary, _next(run, summary))
-
-
-def write_page(report: Report) -> Path:
-    """Write `report.html` into the run folder, whole or not at all."""
-    page = report.path / PAGE
-    durable.replace_file(page, _page(format_report(report)).encode())
-    return page
 
 
 def as_plain(report: Report) -> JsonObject:
@@ -257,12 +248,4 @@ def _format_win_rates(summary: Summary, rates: Sequence[WinRate]) -> str:
     return (
         f"alpaca-eval against {first.reference} answers, judged by {first.annotator}\n{format_table(head, lines)}\n{failed}"
         "With a judge and prompts of this size the figure shows that the harness works, not how good the model is."
-    )
-
-
-def _page(text: str) -> str:
-    return (
-        "<!doctype html><meta charset='utf-8'><title>selfreward run</title>"
-        "<style>body{font:14px/1.45 ui-monospace,monospace;margin:2rem;white-space:pre}</style>"
-        f"<body>{html.escape(text)}</body>\n"
     )

@@ -10,7 +10,7 @@ from selfreward.tables.datasets import BY_KIND, Dataset
 
 MAX_NAME_CHARS = 64
 _DATASET = re.compile(r"(?:iter(0|[1-9][0-9]?)/)?([a-z][a-z0-9_]*)\Z")
-_RESERVED = re.compile(r"dataset_versions|lineage_edges|score_versions|iter[0-9]*")
+_RESERVED = re.compile(r"dataset_versions|model_versions|lineage_edges|score_versions|iter[0-9]*")
 """Names of views and schemas, which a dataset of that name would hide."""
 
 

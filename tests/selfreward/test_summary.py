@@ -188,7 +188,7 @@ def test_the_same_command_again_leaves_the_page_alone(old):
     first = cli("run", "config.yaml", "--run", old, cwd=".")
     assert first.returncode == 0, first.stderr
     page = (old / "report.html").read_bytes()
-    assert b"How the models judge" in page
+    assert b"Judge agreement with humans" in page
     again = cli("run", "config.yaml", "--run", old, cwd=".")
     assert again.stdout.startswith("nothing to do: all 17 steps")
     assert (old / "report.html").read_bytes() == page

@@ -92,6 +92,7 @@ _SQL = re.compile(r"\b(SELECT|FROM|CREATE|ATTACH|DESCRIBE|WHERE|INSERT|DROP|JOIN
 _SAFE_CALLS = {
     "quoted",
     "_literal",
+    "literal",
     "_is",
     "_joined",
     "_match",
@@ -113,6 +114,19 @@ _SAFE_VALUES = {
         "link.relation",
         "dataset.kind",
     },
+    # The page: numbers of iterations, kinds and columns named in the source; ids of rows stand as `literal`s, joined in `listed`.
+    "selfreward/page/data.py": {
+        "N_PAIRS",
+        "columns",
+        "dataset.replace('/', '.')",
+        "kind",
+        "listed",
+        "number",
+        "numbers[-1]",
+        "sides",
+        "view",
+    },
+    "selfreward/page/scores.py": {"_MAX_DOTS", "bins", "bins - 1", "column", "number", "rows", "where"},
     "judging/audits/runner.py": {"rows"},
     "judging/audits/contamination.py": {"where"},
     "judging/audits/near.py": {"query"},

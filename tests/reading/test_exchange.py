@@ -367,7 +367,9 @@ def test_of_a_folder_all_files_or_none_are_published(run, tmp_path):
     folder.mkdir(parents=True)
     write(folder / "prompts.csv", [{"prompt": "A?"}])
     write(folder / "pairs.jsonl", [{"prompt": "A?", "chosen": 7, "rejected": "b"}])
-    with pytest.raises(InputError, match=r"pairs.jsonl: row 1: column 'chosen' is not a conversation: found 7"):
+    with pytest.raises(
+        InputError, match=r"pairs.jsonl: row 1: column 'chosen' is not a conversation: found 7"
+    ):
         import_file(run, "all", tmp_path / "files")
     assert not run.names()
     write(folder / "pairs.jsonl", [{"prompt": "A?", "chosen": "a", "rejected": "b"}])

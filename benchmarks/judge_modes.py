@@ -165,9 +165,9 @@ def agreement_of(replies, scores):
     table = pd.DataFrame({**reply, "score": scores.get(reply["response_id"])} for reply in replies)
     figure = measure_agreement(table.astype({"score": "float64"})).judge.pairwise_ties_half
     if figure.value is None:
-        return {"pairs as people %, ties half": None}
+        return {"agreement with humans %, ties half": None}
     shown = f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}] of {figure.n}"
-    return {"pairs as people %, ties half": shown}
+    return {"agreement with humans %, ties half": shown}
 
 
 if __name__ == "__main__":

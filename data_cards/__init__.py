@@ -1,1 +1,1 @@
-"""foreign_hub Cards, publishing to the Hugging Face Hub, pulling back."""
+"""Cards, publishing to the Hugging Face Hub, and pulling back."""

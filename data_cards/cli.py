@@ -18,7 +18,7 @@ Licence = Annotated[
     typer.Option(
         "--license",
         metavar="ID",
-        help="Licence of the datasets, as the Hub writes it; default: that of the seeds.",
+        help="License of the datasets, as the Hub writes it; default: that of the seeds.",
     ),
 ]
 
@@ -33,10 +33,10 @@ def register(app: typer.Typer) -> None:
 def card(
     run_folder: RunFolder,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where to write it; default: RUN/cards.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write to; default: RUN/cards.")
     ] = None,
     repo: Annotated[
-        str, typer.Option(metavar="USER/NAME", help="The repository it will name.")
+        str, typer.Option(metavar="USER/NAME", help="The repository that the card names.")
     ] = "USER/NAME",
     licence: Licence = None,
 ) -> None:
@@ -63,20 +63,21 @@ def publish(
         list[str] | None,
         typer.Option("--only", metavar="DATASET", help="Only this dataset; may be repeated. Default: all."),
     ] = None,
-    models: Annotated[bool, typer.Option("--models", help="Also the models, as USER/NAME-M1, …")] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="Also publish the models, as USER/NAME-M1, …")
+    ] = False,
     licence: Licence = None,
     model_licence: Annotated[
         str | None,
-        typer.Option(
-            "--model-license", metavar="ID", help="Licence of the base model, where it is not known."
-        ),
+        typer.Option("--model-license", metavar="ID", help="License of the base model, if unknown."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate/--no-gate", help="Refuse where an audit fails. Without: the card says so.")
+        bool,
+        typer.Option("--gate/--no-gate", help="Refuse if an audit fails. With --no-gate, the card says so."),
     ] = True,
     onto: Annotated[
         str | None,
-        typer.Option(metavar="COMMIT", help="Build on this commit of somebody else's, the current head."),
+        typer.Option(metavar="COMMIT", help="Build on this commit by someone else, the current head."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -100,7 +101,7 @@ def publish(
         return
     for entry in pushed:
         what = "published" if entry.committed else "unchanged, nothing committed"
-        gone = f" ({entry.removed} that main had before are gone from it)" if entry.removed else ""
+        gone = f" ({entry.removed} no longer on main)" if entry.removed else ""
         checked = f"{entry.verified} read back and equal" if entry.verified else "read back before"
         print(
             f"{entry.url}: {what}; revision {entry.revision}, tag {entry.tag}; {entry.n_files} files{gone}, {checked}"
@@ -116,10 +117,10 @@ def pull(
         str | None, typer.Option(metavar="TAG", help="Tag, branch or commit; default: the newest.")
     ] = None,
     models: Annotated[
-        bool, typer.Option("--models/--no-models", help="Also the models that were published with it.")
+        bool, typer.Option("--models/--no-models", help="Also pull the models published with it.")
     ] = True,
     max_size: Annotated[
-        float, typer.Option("--max-size", metavar="GB", help="Refuse what would unpack to more than this.")
+        float, typer.Option("--max-size", metavar="GB", help="Refuse a run that unpacks to more than this.")
     ] = 100.0,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +138,7 @@ def pull(
 
 
 def _prepare_client() -> None:
-    """A bounded wait for silent servers, and no bar for each file where it would be noise: in a log file or a pipe."""
+    """Bound the wait for unresponsive servers, and hide per-file progress bars in log files and pipes."""
     from huggingface_hub.utils import disable_progress_bars
 
     from selfreward.data_cards.hub.account import limit_silence

@@ -1,7 +1,7 @@
 """The tree of a model repository: the version's own files, its manifest and its card.
 
-The files are those of the store, byte for byte, so that `pull` restores the version with its manifest. A file that
-would run code when it is loaded (a pickle) is not published.
+The files are those of the store, byte for byte, so that `pull` restores the version with its manifest. Files that
+run code when loaded (pickles) are not published.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ _OWN_CARD = "selfreward/README.version.md"
 
 
 def published_path(name: str) -> str:
-    """Where a file of the version lies in the repository: in its place, but its README makes room for the card."""
+    """A version's file as a path in the repository: the same, except that its README gives way to the card."""
     return _OWN_CARD if name == CARD else name
 
 
 def refuse_unsafe_weights(version: Version) -> None:
-    """InputError for a version with files that run code when they are loaded, or without safetensors."""
+    """Raise InputError for a version with files that run code when loaded, or without safetensors."""
     names = [entry["name"] for entry in version.manifest["files"]]
     pickles = [name for name in names if Path(name).suffix in PICKLES]
     if pickles or not any(name.endswith(".safetensors") for name in names):
         found = (
-            f"holds {pickles[0]}, which runs code when it is loaded"
-            if pickles
-            else "holds no .safetensors file"
+            f"holds {pickles[0]}, which runs code when loaded" if pickles else "holds no .safetensors file"
         )
         raise InputError(
             f"{version.folder}: {found}; publish the datasets without --models, or save the model as safetensors"
@@ -68,7 +66,7 @@ def write_card_of(
     revision: str,
     path: Path,
 ) -> None:
-    """Write the card of one of the run's models; `licence` None for a card that is not published yet."""
+    """Write the card of one of the run's models; `licence` is None for a preview."""
     write_model_card(
         path,
         model_repo(dataset_repo, version.name),
@@ -85,11 +83,11 @@ def write_card_of(
 
 
 def _licence_note(facts: RunFacts) -> str:
-    return f", carried on from {hub_name(facts.config.model) or 'the base model'}" if facts.config else ""
+    return f", inherited from {hub_name(facts.config.model) or 'the base model'}" if facts.config else ""
 
 
 def _base(version: Version, facts: RunFacts, repo: str) -> str | None:
-    """The model it was trained from: another one of this run, or the run's M0."""
+    """The model it was trained from: another model of this run, or M0."""
     published = {model.name for model in facts.models}
     for entry in version.manifest["inputs"].values():
         parent = entry["name"].partition("@")[0]
@@ -101,7 +99,7 @@ def _base(version: Version, facts: RunFacts, repo: str) -> str | None:
 def _training_data(
     version: Version, facts: RunFacts, repo: str, url: str, revision: str
 ) -> list[TrainingData]:
-    """The datasets among its inputs, where the published version is the one it was trained on."""
+    """Its input datasets whose published version is the one it was trained on."""
     published = {dataset.name: dataset.content_sha256 for dataset in facts.datasets}
     return [
         TrainingData(

@@ -1,4 +1,4 @@
-"""`selfreward card`: the cards and their pictures alone, with whatever is not known yet left open."""
+"""`selfreward card`: only the cards and their pictures, with unknown values left open."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> lis
 
     They are drawn in a scratch folder, then each file is replaced in one step: a card is the old one or the new.
 
-    A failed audit stands in the card and stops nothing.
-    UsageError for a licence that the seeds forbid; one that is not known yet is left open.
+    A failed audit is shown in the card and does not stop the command.
+    Raises UsageError for a license that the seeds forbid; an unknown one is left open.
     """
     import pyarrow.parquet
 

@@ -1,8 +1,8 @@
 """`selfreward publish`: a whole run on the Hub as one dataset repository, and its models beside it.
 
-Everything that can be found wrong here is found before anything is sent: the repository's name, the token and what it
-may do, the licence, the audits, the rows themselves (verified against their manifests while they are written). Then
-the datasets go up in one commit, and each model in one of its own; see `push` for what an interruption leaves.
+Everything is checked before anything is sent: the repository's name, the token and its permissions, the license, the
+audits, the rows themselves (verified against their manifests while they are written). Then the datasets are sent in
+one commit, and each model in its own; `push` says what an interruption leaves.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from selfreward.store.version import Version
 from selfreward.summary.settings import Settings, settings_of
 
 _PACKED = (".parquet", ".safetensors", ".png")
-"""Files without readable text; rows are searched where the store holds them, unpacked."""
+"""Files without readable text; rows are searched unpacked, in the store."""
 
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What the command line gives."""
+    """The options of the command."""
 
     repo: str
     private: bool = False
@@ -118,7 +118,7 @@ def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What is published and under which licences, before its rows are read."""
+    """What is published and under which licenses, before its rows are read."""
 
     run: Run
     selection: Selection
@@ -131,12 +131,12 @@ class _Chosen:
 
 
 def _chosen(path: Path, options: PublishOptions) -> _Chosen:
-    """Everything that is wrong with the call itself, before rows are read or the Hub is asked."""
+    """Check the options before rows are read or the Hub is contacted."""
     checked_repo(options.repo)
     run = Run(path)
     selection = select(run, options.only, options.models)
     if options.models and not selection.models:
-        raise UsageError(f"{path}: --models was given, but the run holds no model")
+        raise UsageError(f"{path}: --models was given, but the run has no model")
     for version in selection.models:
         checked_repo(model_repo(options.repo, version.name))
         refuse_unsafe_weights(version)
@@ -148,7 +148,7 @@ def _chosen(path: Path, options: PublishOptions) -> _Chosen:
 
 
 def _staged(chosen: _Chosen, options: PublishOptions, url: str, scratch: Path) -> Staged:
-    """The audits asked, the facts gathered, the tree written: each once."""
+    """Run the audits, gather the facts, write the tree."""
     audits = audit_run(chosen.run, options.gate)
     facts = gather(chosen.run, chosen.selection.versions, chosen.settings, chosen.origin)
     for line in outdated_lines(facts.summary.outdated):
@@ -168,25 +168,25 @@ def _model_tree(
 
 
 def _compare_rows(staged: Staged, folder: Path) -> None:
-    """The rows that the Hub gave back, against the content hashes of the store."""
+    """Compare the rows read back with the content hashes of the store."""
     for data in staged.files:
         read_dataset(data, folder)
 
 
 def refuse_secrets(tree: Tree, rows: Sequence[Version] = ()) -> None:
-    """HubError where a secret of the user's stands in what would be published: in a text, or in rows of a dataset."""
+    """Raise HubError if a text or dataset to be published contains one of the user's secrets."""
     texts = {path: source for path, source in tree.files.items() if source.suffix not in _PACKED}
     stored = {
         f"{v.name}, {entry['name']}": v.folder / entry["name"] for v in rows for entry in v.manifest["files"]
     }
     for path, source in (texts | stored).items():
         if secret := secret_in(source):
-            raise HubError(f"{path}: holds {secret}; nothing was sent. Take it out of the run and revoke it")
+            raise HubError(f"{path}: holds {secret}; nothing was sent. Remove it from the run and revoke it")
 
 
 @contextmanager
 def _scratch(run: Run) -> Iterator[Path]:
-    """A hidden folder in the run, gone afterwards; after a crash `selfreward gc` sees that its owner is dead."""
+    """A hidden folder in the run, gone afterwards; after a crash `selfreward gc` removes it, because its owner is dead."""
     folder = durable.new_hidden_folder(run.path / ".work", "publish")
     try:
         (folder / "tree").mkdir()

@@ -2,8 +2,8 @@
 
     staged = stage_datasets(selection, facts, licence, audits, repo="ann/x", url=…, folder=…)
 
-What is staged is what is pushed, what `--dry-run` writes, and what is compared afterwards. It follows from the
-versions, the options and this program alone: no clock, no machine, no order of threads.
+The same tree is pushed, written by `--dry-run`, and compared afterwards. It depends only on the versions, the options
+and this program: not on the time, the machine or the order of threads.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
-"""Of `selfreward/run.json`. A newer one is refused by `pull`."""
+"""Format of `selfreward/run.json`; `pull` refuses a newer one."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a run is published, as of one moment."""
+    """The versions to publish, as of one moment."""
 
     datasets: list[Version]
     models: list[Version]
@@ -78,10 +78,10 @@ class Staged:
 
 
 def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Selection:
-    """The current versions to publish; UsageError for an unknown name, or where nothing is left."""
+    """The current versions to publish; UsageError for an unknown name, or if none is left."""
     current = run.state().current
     for name in only:
-        run.current(name)  # an unknown one is explained, naming the nearest
+        run.current(name)  # raises for an unknown name, suggesting the nearest
     chosen = {
         name: entry
         for name, entry in current.items()
@@ -140,18 +140,18 @@ def write_texts(folder: Path, texts: Mapping[str, bytes]) -> dict[str, Path]:
 
 
 def write_dry_run(trees: Mapping[Path, Tree]) -> None:
-    """Copy trees into folders; UsageError where one holds anything: nothing of a user's is ever removed for this."""
+    """Copy trees into folders; UsageError if one is not empty, so that no user's file is removed."""
     for folder in trees:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(
-                f"--dry-run {folder}: is there already; remove it, or choose a folder that is empty or new"
+                f"--dry-run {folder}: already exists; remove it, or choose an empty or new folder"
             )
     for folder, tree in trees.items():
         tree.write_to(folder)
 
 
 def _run_file(selection: Selection, files: Sequence[DatasetFiles], repo: str) -> JsonObject:
-    """What `pull` needs to make the run folder again."""
+    """What `pull` needs to restore the run folder."""
     described = {data.name: data.described() for data in files}
     return {
         "format": FORMAT,

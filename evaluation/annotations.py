@@ -3,7 +3,7 @@
     {"output_id": "out-…", "iteration": 2, "preference": 1.41, "status": "ok", "annotator": "selfreward_weighted:…",
      "output_1": "<reference>", "output_2": "<model>", "preference_reference_first": 1.3, …}
 
-One judge for all models of a run, or the figures could not be compared. The win rate with its interval is in the
+One judge for all models of a run, so that the figures are comparable. The win rate with its interval is in the
 manifest's notes; `RUN/evaluations/iter<k>/` holds `model_outputs.json` and `annotations.json` in alpaca-eval's formats.
 """
 
@@ -57,7 +57,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
 
 
 def _planned(alpaca: AlpacaConfig, iteration: int, seed: int, known: Known) -> list[Requests] | None:
-    """The answers' comparisons; before there are any, the references are compared with what is as long as they are."""
+    """The comparisons; before answers exist, they are assumed to be as long as the references."""
     if outputs := known.get(str(DatasetName("model_outputs", iteration))):
         plan, _, _ = _comparisons(outputs.table().to_pylist(), alpaca, "judge", seed)
         return [Requests(plan.requests)]
@@ -76,7 +76,7 @@ def _planned(alpaca: AlpacaConfig, iteration: int, seed: int, known: Known) -> l
 def _comparisons(
     outputs: list[dict[str, Any]], settings: AlpacaConfig, judge: str, seed: int
 ) -> tuple[AnnotationPlan, Answers, Answers]:
-    """What is to be judged, of which references and answers."""
+    """The judging plan, with its references and answers."""
     from selfreward.evaluation.alpaca.annotators import load_annotator
     from selfreward.evaluation.alpaca.judge import plan_annotations
     from selfreward.evaluation.ask.files import answers_from_rows
@@ -103,7 +103,7 @@ def build(job: Job) -> Rows:
         rows = judge_pairs(generation, annotations, "verdicts")
         asked = generation.notes()
     result = summarise_rows(rows, references, answers).to_dict()
-    # What a leaderboard submission needs; derived from the datasets, so the files may be replaced.
+    # The leaderboard submission; derived from the datasets, so the files may be replaced.
     folder = job.run.path / "evaluations" / f"iter{job.iteration}"
     submission = {"model_outputs": output_rows(answers), "annotations": rows, "leaderboard": result}
     for name, value in submission.items():

@@ -1,6 +1,6 @@
-"""`selfreward evaluate …`: what can be measured, a line each, and the two commands that only show something.
+"""`selfreward evaluate …`: the measures, a line each, and the two commands that only show something.
 
-The flags of a measure are the fields of its class, which is imported when its command is called, and not to name it.
+The flags of a measure are the fields of its class, which is imported only when its command is called.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MEASURES = {
     ),
     "human-export": (
         "pairwise.human_sheet.HumanExport",
-        "Write blind sheets for people.",
+        "Write blind sheets for human annotators.",
         "--run runs/x --a M2 --b M1 --out people",
     ),
     "human-import": (
@@ -68,7 +68,7 @@ MEASURES = {
 
 evaluate = typer.Typer(
     no_args_is_help=True,
-    help="Scores for models: alpaca-eval, head-to-head, MT-Bench, judges against people, …",
+    help="Scores for models: alpaca-eval, head-to-head, MT-Bench, judges against humans, …",
 )
 
 

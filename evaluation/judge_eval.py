@@ -73,7 +73,7 @@ def _planned(
 
 
 def shortest_request(plan: Plan) -> Request:
-    """The least that the judge must be able to read."""
+    """The minimum context that the judge needs."""
     template = JudgeTemplate.from_text(plan.texts["template"])
     return judge_request(template, plan.params["judging"]["max_tokens"])
 
@@ -115,7 +115,7 @@ def _items(rows: list[dict[str, Any]]) -> list[Item]:
 
 
 def agreement_of(rows: list[JudgeEval]) -> JsonObject | None:
-    """The agreement figures of the responses' mean scores; None where there is nothing to compare."""
+    """The agreement figures of the responses' mean scores; None if there is nothing to compare."""
     import pandas as pd
 
     from selfreward.judging.agreement.agreement import measure_agreement

@@ -1,4 +1,4 @@
-"""One way to measure: a class of settings, the rows that are asked for, the figures they come to.
+"""The frame of a measure: a class of settings, its requested rows, and its figures.
 
     @dataclass(frozen=True, kw_only=True)
     class HeadToHead(Measure[list[HeadToHeadRow], HeadToHeadResult]):
@@ -8,13 +8,13 @@
         n_max: Count | None = None
         ...
         def rows(self, ask): ...       # asks models, writes its files into the folder
-        def figures(self, rows): ...   # asks nobody
-        def tables(self, result): ...  # what of it becomes tables of --run
+        def figures(self, rows): ...   # sends no request
+        def tables(self, result): ...  # the tables of --run
 
     result = measure(HeadToHead(a="M2", ...))
 
-The class is the command too: its fields are the flags, the strings below them their help, as `selfreward init` shows
-those of the configuration (`command`). The folder with its lock, journals and costs, the tables of a run, `--json` and
+The class is the command too: its fields are the flags, the strings below them their help, as in
+the configuration (`command`). The folder with its lock, journals and costs, the tables of a run, `--json` and
 printing are here and in `ask/`, once for all measures. A new measure is one file, and one line in `cli.py`.
 """
 
@@ -77,7 +77,7 @@ ResultT = TypeVar("ResultT", bound="Result")
 
 
 class Result(ABC):
-    """What a measure comes to: a frozen dataclass; its `rows` are in files and tables and not printed."""
+    """The result of a measure: a frozen dataclass; its `rows` are in files and tables and not printed."""
 
     @abstractmethod
     def text(self) -> str:
@@ -97,7 +97,7 @@ class Result(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(ABC, Generic[RowsT, ResultT]):
-    """Settings, and how rows and figures come of them. A subclass without `out` asks for nothing."""
+    """Settings, and how rows and figures follow from them. A subclass without `out` sends no requests."""
 
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
     name: ClassVar[str]
@@ -107,10 +107,10 @@ class Measure(ABC, Generic[RowsT, ResultT]):
 
     @abstractmethod
     def rows(self, ask: ModelAccess) -> RowsT:
-        """Ask for what is needed and write it into the folder, which is locked."""
+        """Send the requests and write the rows into the folder, which is locked."""
 
     def figures(self, rows: RowsT) -> ResultT:
-        """Work out the result; nothing is asked. Without figures the rows are the result."""
+        """Compute the result, without requests. Without figures the rows are the result."""
         return cast(ResultT, rows)
 
     def tables(self, result: ResultT) -> Iterable[Tables]:
@@ -149,7 +149,7 @@ class WithJudge(WithCosts[RowsT, ResultT]):
 
 
 def measure(settings: Measure[Any, ResultT]) -> ResultT:
-    """Ask, work out the figures, and put them into the run if there is one."""
+    """Send the requests, compute the figures, and write them into the run if there is one."""
     models = Models(settings.run)
     rows = ask_for_rows(settings, models)
     result: ResultT = settings.figures(rows)
@@ -160,7 +160,7 @@ def measure(settings: Measure[Any, ResultT]) -> ResultT:
 
 
 def ask_for_rows(settings: Measure[RowsT, Any], models: Models | None = None) -> RowsT:
-    """The rows alone, asked for under the folder's lock; a folder is made when something is written into it."""
+    """Only the rows, under the folder's lock; the folder is created on the first write."""
     out: Path | None = getattr(settings, "out", None)
     max_cost: float | None = getattr(settings, "max_cost", None)
     answering, judging = (
@@ -227,7 +227,7 @@ def _flags(measured: type[Measure[Any, Any]]) -> Iterator[inspect.Parameter]:
 
 
 def _field_infos(hint: Any) -> Iterator[FieldInfo]:
-    """What `Annotated` says in a type, also inside `| None`."""
+    """The metadata of `Annotated` in a type, also inside `| None`."""
     yield from (part for part in getattr(hint, "__metadata__", ()) if isinstance(part, FieldInfo))
     for part in get_args(hint):
         if not isinstance(part, FieldInfo):

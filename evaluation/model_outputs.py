@@ -58,7 +58,7 @@ def _planned(alpaca: AlpacaConfig, seed: int, known: Known) -> list[Requests] | 
 
 
 def planned_prompts(alpaca: AlpacaConfig, known: Known) -> list[dict[str, Any]] | None:
-    """The prompts that will be answered; None as long as they are not known."""
+    """The prompts to answer; None while they are unknown."""
     file = None if alpaca.prompts == EFT_EVAL else Path(alpaca.prompts)
     if file is None and "eft" not in known:
         return None

@@ -1,11 +1,11 @@
-"""What a step notes in its manifest beside the accounting (`counts.notes`): one frozen class for each kind of step.
+"""A step's notes in its manifest, next to the accounting (`counts.notes`): one frozen class for each kind of step.
 
     Counts(n, n, notes=PromptsNotes(generation=…, kept=24, …).stored())     # the step
-    version.notes(PromptsNotes).kept                                        # whoever reads the manifest
+    version.notes(PromptsNotes).kept                                        # a reader of the manifest
 
-Like the row classes in `tables`, these are the stored form: keys stay as they are. Reading is tolerant: a key that
-an older or an imported version lacks is None, and a key that nobody here knows is left aside. Writing is strict: a
-field without a default must be given and is stored also where it is None.
+Like the row classes in `tables`, these are the stored form: keys stay as they are. Reading is tolerant: a missing
+key (from an older or imported version) is None, and an unknown key is ignored. Writing is strict: a field without a
+default must be given and is stored even if it is None.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Histogram = list[tuple[float, int]]
 
 @dataclass(frozen=True)
 class Notes:
-    """What all kinds share."""
+    """The base of all kinds."""
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
-        """From a manifest; what it lacks is None."""
+        """From a manifest; missing keys are None."""
         values = {field.name: stored.get(field.name) for field in fields(cls)}
         if "generation" in values:
             values["generation"] = GenerationNotes.read(stored)
         return cls(**values)
 
     def stored(self) -> JsonObject:
-        """For a manifest; the counts of the generation stand among the step's own."""
+        """For a manifest; the generation's counts are merged into the step's own."""
         values: JsonObject = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -48,7 +48,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class GenerationNotes(Notes):
-    """Of every step that asks a model. What depends on speed or on restarts is not a row and not hashed."""
+    """Of every step that asks a model. Values that depend on speed or restarts are not in rows and not hashed."""
 
     completions: int | None
     truncated: int | None
@@ -60,7 +60,7 @@ class GenerationNotes(Notes):
 
     @property
     def failures(self) -> str:
-        """How many answers have no text and why the first has none; empty where all have one."""
+        """How many answers failed, and the first error; empty if none failed."""
         if not self.engine_errors:
             return ""
         return f"{self.engine_errors:,} of {self.completions:,} answers failed, the first: {self.first_engine_error}"
@@ -91,7 +91,7 @@ class SeedsNotes(Notes):
 
 @dataclass(frozen=True, kw_only=True)
 class EftNotes(Generated):
-    """Of `eft`; there is no generation where the targets were written by people."""
+    """Of `eft`; no generation if humans wrote the targets."""
 
     train: int | None
     train_accepted: int | None
@@ -151,7 +151,7 @@ class TrainingNotes(Notes):
     """Of a model; the last four as `training.json` has them."""
 
     gate: str | None
-    """`passed`, or `off` where the audits were not asked."""
+    """`passed`, or `off` if the audits were not run."""
     warnings: list[str] | None = None
     gate_thresholds: dict[str, float] | None = None
     effect: JsonObject | None
@@ -177,7 +177,7 @@ class JudgeEvalNotes(Generated):
     responses_left_out_by_n_max: int | None
 
     def figure(self, name: str) -> Figure | None:
-        """A figure of the agreement with people, over what was scored; None where nothing could be compared."""
+        """A figure of the agreement with humans over scored rows; None if nothing could be compared."""
         from selfreward.statistics import Figure
 
         found = ((self.agreement or {}).get("judge") or {}).get(name)
@@ -206,7 +206,7 @@ class AnnotationsNotes(Generated):
 
 @dataclass(frozen=True)
 class AlpacaFigures(Notes):
-    """What is read of `AnnotationsNotes.alpaca`; shares in percent, lengths in characters."""
+    """The fields read from `AnnotationsNotes.alpaca`; shares in percent, lengths in characters."""
 
     model: str | None = None
     win_rate: float | None = None

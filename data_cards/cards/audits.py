@@ -1,7 +1,7 @@
-"""The audit results of a run as its card and its repository show them, and the gate before anything is sent.
+"""The audit results of a run for its card and repository, and the gate before anything is sent.
 
-The audits themselves are SQL in `judging/audits/`; this is the only place here that knows how they are called. Times
-are left out, so that the same versions give the same results, byte for byte.
+The audits themselves are SQL in `judging/audits/`; only this module calls them. Times are left out, so that the same
+versions give the same results, byte for byte.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from selfreward.judging.audits.runner import AuditResult
 
 AUDITS_DATASET = "audits"
-"""Offending rows that `selfreward audit` saves in the run: about the data, not of it, and published only by name."""
+"""Offending rows that `selfreward audit` saves in the run: not part of the data, so published only with `--only`."""
 _WORST_FIRST = ("error", "fail", "warn", "pass", "skipped")
 
 
 @dataclass(frozen=True)
 class AuditLine:
-    """One check; `figure` and `limit` as people read them."""
+    """One check; `figure` and `limit` formatted for display."""
 
     check: str
     group: str
     verdict: str
-    """`pass`, `warn`, `fail`, `skipped`, or `error` where the audit itself broke."""
+    """`pass`, `warn`, `fail`, `skipped`, or `error` if the audit itself failed to run."""
     figure: str
     limit: str
     found: int
@@ -44,13 +44,13 @@ class AuditLine:
 
 @dataclass(frozen=True)
 class Audits:
-    """All checks, and whether they were a gate."""
+    """All checks, and whether failures blocked publishing."""
 
     lines: list[AuditLine]
     notes: list[str]
-    """What was looked at where it was not everything."""
+    """The sample that was checked, if not all rows were."""
     overruled: bool
-    """Whether failed ones were let through (`--no-gate`)."""
+    """Whether failed checks were ignored (`--no-gate`)."""
 
     @property
     def summary(self) -> str:
@@ -58,7 +58,7 @@ class Audits:
         verdicts = Counter(line.verdict for line in self.lines)
         counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in _WORST_FIRST if verdicts[verdict])
         gate = (
-            " The gate was switched off (--no-gate): what failed stopped nothing." if self.overruled else ""
+            " The gate was off (--no-gate): failed checks did not block publishing." if self.overruled else ""
         )
         return f"{len(self.lines)} checks: {counted}.{gate}"
 
@@ -74,7 +74,7 @@ class Audits:
 
 
 def audit_run(run: Run, gated: bool = True) -> Audits:
-    """Run every audit; GateError, before anything is sent, where one fails or breaks and `gated`."""
+    """Run every audit. Raises GateError if `gated` and one fails or cannot run."""
     from selfreward.judging.audits.runner import run_audits
     from selfreward.summary.settings import settings_of
 
@@ -84,15 +84,15 @@ def audit_run(run: Run, gated: bool = True) -> Audits:
     if bad and gated:
         names = ", ".join(f"{result.name} ({result.reason or result.verdict})" for result in bad)
         raise GateError(
-            f"{run.path}: {len(bad)} of {len(report.results)} audits do not pass: {names}; nothing was sent. {_cause(run)}"
-            f"`selfreward audit {run.path}` shows the rows; --no-gate publishes all the same, and the card says so"
+            f"{run.path}: {len(bad)} of {len(report.results)} audits failed: {names}; nothing was sent. {_cause(run)}"
+            f"`selfreward audit {run.path}` shows the rows; --no-gate publishes anyway, and the card says so"
         )
     lines = sorted(map(_line, report.results), key=lambda line: _WORST_FIRST.index(line.verdict))
     return Audits(lines, [public_text(note) for note in report.notes], bool(bad))
 
 
 def _cause(run: Run) -> str:
-    """Rows beside newer inputs than theirs fail for that alone; that is said, or the data gets the blame."""
+    """Outdated versions, as a likely cause: rows next to newer inputs fail for that reason alone."""
     lines = outdated_lines(outdated_versions({name: run.current(name) for name in run.names()}))
     return f"{'; '.join(lines)}: complete the run first. " if lines else ""
 

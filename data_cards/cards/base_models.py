@@ -1,4 +1,4 @@
-"""The models a run started from: their names on the Hub and their licences, as far as they are known here."""
+"""The base models of a run: their names on the Hub and their licenses, if known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KNOWN = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apac
 
 
 def hub_name(model_string: str) -> str | None:
-    """The Hub repository of a model string, None where it is a folder, a server or a script.
+    """The Hub repository of a model string, None for a folder, a server or a script.
 
     >>> hub_name("hf:smollm2-135m-instruct")
     'HuggingFaceTB/SmolLM2-135M-Instruct'
@@ -30,7 +30,7 @@ def hub_name(model_string: str) -> str | None:
 
 
 def base_licence(model_string: str) -> str | None:
-    """The licence of the model a run started from: of a known model, or as the card in its folder says."""
+    """The license of a base model: known here, or read from the card in its folder."""
     target = model_string.partition(":")[2]
     if target in _KNOWN:
         return _KNOWN[target][1]
@@ -39,28 +39,28 @@ def base_licence(model_string: str) -> str | None:
 
 
 def require_base_licence(model_string: str | None, wanted: str | None) -> str:
-    """The licence of trained models: the base model's, or the one that was given; UsageError where neither is known."""
+    """The license of trained models: the base model's or the given one. Raises UsageError if neither is known."""
     known = base_licence(model_string) if model_string else None
     wanted = licence_id("--model-license", wanted) if wanted is not None and wanted != known else wanted
     if wanted is None and known is None:
         raise UsageError(
-            f"the licence of the base model {model_string or '(no config.yaml in the run)'} is not known, and models "
-            "trained from it carry it on; say it with --model-license"
+            f"the license of the base model {model_string or '(no config.yaml in the run)'} is unknown, and models "
+            "trained from it inherit it; give it with --model-license"
         )
     if wanted is not None and known is not None and wanted != known:
         raise UsageError(
-            f"--model-license {wanted}: the base model {model_string} is under {known}, which its models carry on"
+            f"--model-license {wanted}: the base model {model_string} is under {known}, which its models inherit"
         )
     return wanted or known or ""
 
 
 def generating_licences(config: RunConfig | None, generators: Sequence[str]) -> list[str]:
-    """For the card: each generating model that is no model of the run itself, with its licence."""
+    """For the card: each generating model from outside the run, with its license."""
     if config is None or not generators:
         return []
     strings = {config.model, config.prompts.generator, config.judging.judge} - {"fixed", "current"}
     return [
-        f"{hub_name(s) or public_value(s)}: {base_licence(s) or 'not known here, look it up'}"
+        f"{hub_name(s) or public_value(s)}: {base_licence(s) or 'unknown, look it up'}"
         for s in sorted(strings)
     ]
 
@@ -70,6 +70,6 @@ def _licence_in(card: Path) -> str | None:
 
     try:
         licence = ModelCard(card.read_text(encoding="utf-8")).data.license
-    except (ValueError, OSError):  # a README that is no card says nothing about a licence
+    except (ValueError, OSError):  # the README is not a model card
         return None
     return licence if isinstance(licence, str) else None

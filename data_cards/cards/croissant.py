@@ -1,7 +1,7 @@
 """Croissant metadata (MLCommons, version 1.0) of a published dataset: its files by hash, its fields by type.
 
-The Hub makes a Croissant description of its own from what its viewer converts; this one lies beside the card, names
-the very files that were published with their SHA-256, and is there from the first second and for `--dry-run` too.
+The Hub derives its own Croissant description from its viewer's conversion; this one lists the published files
+themselves with their SHA-256, and exists immediately, with `--dry-run` too.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def croissant(
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "url": url,
         "license": _licence_url(licence),
-        "version": f"1.0.0+{tag}",  # the specification asks for three numbers; the run version is the build
+        "version": f"1.0.0+{tag}",  # the specification requires three numbers; the run version is the build
         "datePublished": published,
         "citeAs": "Yuan et al., Self-Rewarding Language Models, arXiv:2401.10020",
         "distribution": [_repository(url), *files, *sets],
@@ -103,7 +103,7 @@ def _file(path: str, n_bytes: int, sha256: str) -> JsonObject:
 
 
 def _repository(url: str) -> JsonObject:
-    """The repository as a whole; a git repository has no SHA-256, and the specification's issue 80 stands in for it."""
+    """The repository as a whole; a git repository has no SHA-256, so the specification's issue 80 is given instead."""
     return {
         "@type": "cr:FileObject",
         "@id": "repo",

@@ -1,7 +1,7 @@
-"""What a card says about a run: its summary, its settings as the manifests have them, and a few columns.
+"""The facts behind a card: the run's summary, its settings from the manifests, and a few columns.
 
-Nothing is made up and nothing is averaged away: a figure that does not exist is None and the card says so. All of it
-follows from the published versions, so that the same run gives the same card, byte for byte.
+A missing figure is None, and the card says so. Everything is derived from the published versions, so that the same
+run gives the same card, byte for byte.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the seeds of a run come from; both empty where that cannot be told (imported rows only)."""
+    """Where the seeds of a run come from; both empty if unknown (imported rows only)."""
 
     sources: Sequence[str]
     languages: Sequence[str]
@@ -66,26 +66,26 @@ class RunFacts:
     settings: Settings
     origin: Origin
     generators: list[str]
-    """Names of the models whose text stands in the rows."""
+    """Names of the models that wrote text in the rows."""
     template: str | None
     samples: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     """Iteration -> texts of its first pair and of one judgement of the chosen answer."""
     imported: list[str] = field(default_factory=list)
-    """Datasets whose rows were brought by the user."""
+    """Datasets imported by the user."""
 
     @property
     def config(self) -> RunConfig | None:
-        """The configuration that made the rows; None for a run of imported datasets."""
+        """The configuration that built the rows; None for a run of imported datasets."""
         return self.settings.config
 
     @property
     def rows(self) -> int:
-        """Rows of all published datasets together."""
+        """Total rows of all published datasets."""
         return sum(dataset.rows for dataset in self.datasets)
 
     @property
     def judges_itself(self) -> bool:
-        """Whether the judge is a model of the run, as in the paper, and not another one."""
+        """Whether the judge is a model of the run, as in the paper."""
         return self.config is None or self.config.judging.judge in ("current", "fixed")
 
 
@@ -110,9 +110,9 @@ def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Or
 
 
 def seed_origin(run: Run) -> Origin:
-    """From `seeds` where the run has it, otherwise from what was cut from it.
+    """From `seeds` if the run has it, otherwise from the datasets derived from it.
 
-    Rows that were read from a file of the user's come from that file, whatever it is called without its ending.
+    A source read from a user's file is that file, even if its stem is the name of a known source.
     """
     versions = [
         run.current(name) for name in (["seeds"] if run.has("seeds") else ["ift", "eft"]) if run.has(name)
@@ -130,9 +130,9 @@ def _distinct(versions: Iterable[Version], column: str) -> list[str]:
 
 
 def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple[Settings, str | None]:
-    """The settings with the template that the last judgements were made with, and its text; None where that is gone.
+    """The settings with the template of the last judgements, and its text; None if that is no longer available.
 
-    A manifest holds a template's hash alone, so it is looked for under the configured name and among the project's.
+    A manifest has only the template's hash, so the configured template and the built-in ones are searched for it.
     """
     from selfreward.judging.prompts.templates import RANGES, load_template
 

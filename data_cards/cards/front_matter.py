@@ -1,7 +1,7 @@
-"""The YAML at the head of a card, made by libraries and read back before it is used.
+"""The YAML header of a card, written by libraries and read back before it is used.
 
-A dataset card's YAML is what `load_dataset` and the viewer go by: the configurations, their files, features and
-counts. It is written by `huggingface_hub` and `datasets` from objects, parsed again, and refused unless it says the same.
+`load_dataset` and the viewer rely on a dataset card's YAML: the configurations, their files, features and counts.
+`huggingface_hub` and `datasets` write it from objects; it is parsed again, and refused if the result differs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 def dataset_front_matter(
     title: str, licence: str | None, facts: RunFacts, datasets: Sequence[tuple[DatasetFiles, pa.Schema]]
 ) -> str:
-    """The YAML of the dataset card, with its fences; `licence` None for a card that is not published yet.
+    """The YAML of the dataset card, with its fences; `licence` is None for a preview.
 
     A dataset without rows gets no configuration: `load_dataset` fails on one. Its files are published all the same.
     """
@@ -111,7 +111,7 @@ def _require_same(text: str, datasets: Sequence[tuple[DatasetFiles, pa.Schema]])
             schema.remove_metadata()
         ):
             raise StoreError(
-                f"{data.name}: its columns cannot be written into a card's YAML and read back the same; rename the "
+                f"{data.name}: its columns change when written to a card's YAML and read back; rename the "
                 "extra columns that were imported, or leave the dataset out with --only"
             )
 
@@ -146,7 +146,7 @@ def model_front_matter(
 
 
 def model_results(dataset_repo: str, revision: str, judge: Judge | None, rate: WinRate | None) -> list[Any]:
-    """What the run measured of a model, in the form of the Hub's `model-index`; percent, as the paper gives them."""
+    """The run's measurements of a model as the Hub's `model-index`, in percent as in the paper."""
     from huggingface_hub import EvalResult
 
     def result(dataset: str, kind: str, name: str, value: float) -> Any:
@@ -165,7 +165,7 @@ def model_results(dataset_repo: str, revision: str, judge: Judge | None, rate: W
 
     results = []
     if judge and judge.accuracy and judge.accuracy.value is not None:
-        name = "pairs ordered as people did, ties half, %"
+        name = "agreement with humans, ties half, %"
         results.append(result(judge.dataset, "pairwise_accuracy", name, 100 * judge.accuracy.value))
     if judge and judge.judgements:
         name = "judgements with a readable score, %"
@@ -180,9 +180,9 @@ def model_results(dataset_repo: str, revision: str, judge: Judge | None, rate: W
 
 
 def _languages(facts: RunFacts) -> list[str]:
-    """The seeds' languages as the Hub takes them, two or three letters: `pt` for `pt-BR`; what is no code is left out.
+    """The seeds' languages as the Hub accepts them, two or three letters: `pt` for `pt-BR`; anything else is left out.
 
-    A `lang` of somebody's own table can be anything, and the Hub would refuse the whole commit for it.
+    `lang` in a user's table can be anything, and the Hub would reject the whole commit because of it.
     """
     codes = {lang.partition("-")[0].lower() for lang in facts.origin.languages}
     return sorted(code for code in codes if re.fullmatch("[a-z]{2,3}", code))

@@ -1,9 +1,9 @@
-"""Which licence a published dataset carries: that of the seeds, or one that the seeds' licence allows.
+"""The license of a published dataset: that of the seeds, or one that the seeds' license allows.
 
-The seeds' prompts and replies stand in the published rows, so their licence binds what may be done with them. Known
-sources are listed below with the licence their publishers state; for anything else (a table of your own) the licence
-must be given. This is bookkeeping, not legal advice: the check knows four conditions (attribution, share alike,
-non-commercial, no derivatives) and nothing of a licence's text.
+The published rows contain the seeds' prompts and replies, so the seeds' license applies to them. Known sources are
+listed below with the license their publishers state; for anything else (such as your own table) the license must be
+given. This is bookkeeping, not legal advice: the check knows four conditions (attribution, share alike,
+non-commercial, no derivatives), not the license's text.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from selfreward.errors import UsageError
 
 @dataclass(frozen=True)
 class Terms:
-    """What a licence asks of whoever passes the work on."""
+    """Conditions for redistribution."""
 
     attribution: bool = True
     share_alike: bool = False
     non_commercial: bool = False
     no_derivatives: bool = False
     own_terms: bool = False
-    """Terms that no other licence carries (model licences, `other`): only the same identifier passes."""
+    """Terms that no other license has (model licences, `other`): only the same identifier passes."""
 
 
 _FREE, _BY = Terms(attribution=False), Terms()
@@ -52,11 +52,11 @@ _SOURCES = {
     "nvidia/HelpSteer2": "cc-by-4.0",
     "tatsu-lab/alpaca": "cc-by-nc-4.0",
 }
-"""By the name under which it was loaded; what a file is called says nothing of its licence."""
+"""By the name under which it was loaded; a file's name says nothing about its license."""
 
 
 def source_licence(source: str) -> str | None:
-    """The licence of a seed source, None where it is not known.
+    """The license of a seed source, None if unknown.
 
     >>> source_licence("OpenAssistant/oasst1"), source_licence("my-oasst1-table.csv")
     ('apache-2.0', None)
@@ -65,7 +65,7 @@ def source_licence(source: str) -> str | None:
 
 
 def licence_id(flag: str, wanted: str) -> str:
-    """A licence as the Hub writes it; UsageError for one that it does not know.
+    """A license as the Hub writes it. Raises UsageError for an unknown one.
 
     >>> licence_id("--license", "MIT"), licence_id("--license", "CC BY 4.0")
     ('mit', 'cc-by-4.0')
@@ -75,13 +75,13 @@ def licence_id(flag: str, wanted: str) -> str:
         return known
     near = difflib.get_close_matches(known, LICENCES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(LICENCES)}"
-    raise UsageError(f"{flag} {wanted!r}: is no licence identifier of the Hub; {hint}")
+    raise UsageError(f"{flag} {wanted!r}: not a license identifier of the Hub; {hint}")
 
 
 def choose_licence(sources: Sequence[str], wanted: str | None) -> str:
-    """The licence to publish under; UsageError where it is unknown, missing or more than the seeds allow.
+    """The license to publish under. Raises UsageError if it is unknown, missing or not allowed by the seeds' license.
 
-    `sources` are the seeds' own; none where the rows were brought by the user.
+    `sources` are those of the seeds; empty if the user imported the rows.
     """
     if wanted is not None:
         wanted = licence_id("--license", wanted)
@@ -99,40 +99,40 @@ def choose_licence(sources: Sequence[str], wanted: str | None) -> str:
 
 def _carried_over(known: dict[str, str], unknown: list[str]) -> str:
     if unknown or not known:
-        what = f"of the seeds from {unknown[0]!r}" if unknown else "of rows you brought yourself"
+        what = f"of the seeds from {unknown[0]!r}" if unknown else "of rows you imported"
         raise UsageError(
-            f"the licence {what} is not known, so it must be given: --license cc-by-4.0 (or another identifier of the "
-            "Hub) publishes under a licence that they allow"
+            f"the license {what} is unknown, so it must be given: --license cc-by-4.0 (or another identifier of the "
+            "Hub) publishes under a license that they allow"
         )
     licences = sorted(set(known.values()))
     if len(licences) > 1:
         found = ", ".join(f"{source} {licence}" for source, licence in sorted(known.items()))
         raise UsageError(
-            f"the seeds have several licences ({found}); say under which one to publish with --license"
+            f"the seeds have several licenses ({found}); choose the one to publish under with --license"
         )
     return licences[0]
 
 
 def forbidden_because(seeds: str, wanted: str) -> str | None:
-    """Why rows under licence `seeds` may not be published under `wanted`; None where they may.
+    """Why rows under license `seeds` may not be published under `wanted`; None if they may.
 
     >>> forbidden_because("apache-2.0", "cc0-1.0")
-    'asks for attribution; publish under a licence that asks for it too'
+    'requires attribution; publish under a license that requires it too'
     """
     terms, offered = LICENCES[seeds], LICENCES[wanted]
     if terms.no_derivatives:
         return "allows no derived works; these rows may not be published"
     if terms.own_terms and wanted != seeds:
-        return f"has terms of its own; publish under {seeds}"
+        return f"has its own terms; publish under {seeds}"
     if terms.share_alike and _family(wanted) != _family(seeds):
-        return f"asks that derived works carry the same licence; publish under {seeds}"
+        return f"requires derived works to carry the same license; publish under {seeds}"
     if terms.non_commercial and not offered.non_commercial:
-        return f"forbids commercial use; publish under {seeds} or another non-commercial licence"
+        return f"forbids commercial use; publish under {seeds} or another non-commercial license"
     if terms.attribution and not offered.attribution:
-        return "asks for attribution; publish under a licence that asks for it too"
+        return "requires attribution; publish under a license that requires it too"
     return None
 
 
 def _family(licence: str) -> str:
-    """`cc-by-sa-3.0` and `cc-by-sa-4.0` are one: the older allows the newer."""
+    """Treat `cc-by-sa-3.0` and `cc-by-sa-4.0` as one: the older allows the newer."""
     return re.sub(r"-\d[\d.]*$", "", licence)

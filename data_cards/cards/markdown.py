@@ -1,8 +1,8 @@
-"""Jinja for Markdown: whatever is not marked as ours shows as text, whichever way Markdown or HTML could read it.
+"""Jinja for Markdown: every value that is not `Markup` is shown as plain text.
 
-A card holds text that models and strangers wrote. HTML escaping alone is not enough in Markdown: `![x](http://…)`
+A card contains text from models and third parties. HTML escaping alone is not enough in Markdown: `![x](http://…)`
 loads an image, a line of dashes makes a heading, a bar breaks a table. So every value that a template prints has its
-punctuation written as character references, unless it is `Markup`; `pre` shows a whole text as it stands.
+punctuation written as character references, unless it is `Markup`; `pre` shows a whole text verbatim.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHOWN_CHARS = 1200
 
 
 def as_text(value: Any) -> Markup:
-    """A value on one line, with nothing in it that Markdown or HTML would act on.
+    """A value on one line, escaped for Markdown and HTML.
 
     >>> as_text("- <b>| http://x")
     Markup('&#45; &#60;b&#62;&#124; http&#58;//x')
@@ -46,7 +46,7 @@ def as_text(value: Any) -> Markup:
 
 
 def pre(text: str, n_max: int = _SHOWN_CHARS) -> Markup:
-    """A text as it stands, in a block that neither Markdown nor HTML reads; the end of a long one is counted."""
+    """A text verbatim, in a block that neither Markdown nor HTML interprets; a cut is shown with its length."""
     text = text.rstrip("\n")
     left_out = len(text) - n_max
     shown = text[:n_max] + (f"\n… ({left_out:,} more characters)" if left_out > 0 else "")
@@ -64,29 +64,29 @@ def code(value: Any) -> Markup:
 
 
 def percent(value: float | None, scale: float = 1) -> Markup:
-    """A figure in percent, from a share with `scale` 100; a dash where there is none."""
+    """A figure in percent (from a share with `scale` 100), or a dash."""
     return Markup("–") if value is None else Markup(f"{scale * value:.1f} %")
 
 
 def share(value: float | None) -> Markup:
-    """A share in percent; a dash where there is none."""
+    """A share in percent, or a dash."""
     return percent(value, 100)
 
 
 def span(ends: Sequence[float | None], scale: float = 1) -> Markup:
-    """An interval in percent; one dash where there is none."""
+    """An interval in percent, or one dash."""
     return Markup("–") if None in ends else Markup(" to ").join(percent(end, scale) for end in ends)
 
 
 def number(value: float | None, digits: int = 1) -> Markup:
-    """Thousands with commas; a dash where there is none."""
+    """A number with thousands separators, or a dash."""
     if value is None:
         return Markup("–")
     return Markup(f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}")
 
 
 def counts(value: Mapping[str, int]) -> Markup:
-    """`not_best 12, tied 3`, largest first; a dash where there is nothing."""
+    """`not_best 12, tied 3`, largest first, or a dash."""
     lost = sorted(((n, reason) for reason, n in value.items() if n), reverse=True)
     return Markup(", ").join(
         Markup("{} {}").format(as_text(reason), f"{n:,}") for n, reason in lost
@@ -94,13 +94,13 @@ def counts(value: Mapping[str, int]) -> Markup:
 
 
 def code_list(values: Sequence[str]) -> Markup:
-    """Names in code type; a dash where there is none."""
+    """Names in code type, or a dash."""
     return Markup(", ").join(code(value) for value in values) or Markup("–")
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this package; an unknown name in one is an error, not an empty place."""
+    """The templates of this package; an unknown name is an error, not empty text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(

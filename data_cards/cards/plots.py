@@ -1,6 +1,6 @@
 """The two pictures of an iteration: scores and lengths. The same figures give the same PNG, byte for byte.
 
-No pyplot: figures are made as objects, so nothing of a user's own matplotlib state is touched and no display is needed.
+No pyplot: figures are made as objects, so the user's matplotlib state is untouched and no display is needed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _N_BINS = 24
 def draw_plots(
     iteration: Iteration, folder: Path, scale: tuple[float, float] | None = None
 ) -> dict[str, str]:
-    """Write the pictures that have something to show; path in the repository -> what it shows, in words.
+    """Write the pictures that have data; returns path in the repository -> caption.
 
-    `scale` is the judge's lowest and highest score: what nobody was given is seen to be empty.
+    `scale` is the judge's lowest and highest score: scores that nothing received show as empty.
     """
     drawn = {}
     number = iteration.number

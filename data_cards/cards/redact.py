@@ -1,9 +1,9 @@
-"""What of a configuration or a message may be published: nothing of this machine's folders, logins and secrets.
+"""Removes this machine's folders, logins and secrets from configurations and messages before publication.
 
-Rows, keys and manifests hold no paths; files count by their content. Where a text names one all the same (a model's
-folder in the configuration, an audit that says what it did not find), only the last part is shown. Of an address the
-host stays, and the parts of its path that servers have in common; logins, queries and any other part go. Of
-`engine.extra` only settings that are known to hold no secret stay, and the names of the others.
+Rows, keys and manifests contain no paths, because files are identified by content. If a text does name a path (a
+model's folder in the configuration, an audit's message), only the last part is shown. An address keeps its host and
+the path segments common to all servers. `engine.extra` keeps only settings known to hold no secret, and the names of
+the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _POSIX = re.compile(r"(?<![\w/.~])(?:~[\w.-]*|\.{1,2})?/(?=[\w.~-])(?:[^\s/'\"]+
 _WINDOWS = re.compile(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\|\.{1,2}\\)(?:[^\s\\/'\"]+[\\/](?=[^\s]))*")
 """The folders of a path within a text: absolute, of a home, or beginning at this folder or the one above."""
 _PATH = re.compile(r"(?:([a-z]{2,}):)?((?:[/~]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|\\\\).*)", re.DOTALL)
-"""A setting that is a path as a whole, perhaps behind an engine's name."""
+"""A setting that is one path, optionally after an engine's name."""
 
 
 def public_config(config: RunConfig | None) -> RunConfig | None:
@@ -43,7 +43,7 @@ def left_out(config: RunConfig | None) -> list[str]:
 
 
 def public_endpoint(url: str) -> str:
-    """The address of a Hub without its login and its query; what is left is still an address that opens."""
+    """The address of a Hub without its login and query; the result still opens."""
     return _LOGIN.sub("", url).partition("?")[0].rstrip("/")
 
 
@@ -60,7 +60,7 @@ def public_text(text: str) -> str:
 
 
 def secret_in(file: Path) -> str | None:
-    """The secret that stands in a file, as a message names it: the user's Hugging Face token, or a variable's value."""
+    """The secret found in a file, described for a message: the user's Hugging Face token, or a variable's value."""
     from huggingface_hub import get_token
 
     if not file.stat().st_size:
@@ -74,7 +74,7 @@ def secret_in(file: Path) -> str | None:
 
 
 def _split_addresses(text: str) -> list[str]:
-    """Other text and public addresses, in turn."""
+    """Alternating other text and public addresses."""
     parts, end = [], 0
     for match in _ADDRESS.finditer(text):
         parts += [text[end : match.start()], _public_address(match[0])]
@@ -97,7 +97,7 @@ def _public_address(address: str) -> str:
 
 
 def public_value(value: Any) -> Any:
-    """A setting, or settings, without folders, logins and secrets; a model's string, for instance."""
+    """A setting, such as a model string, or several, without folders, logins and secrets."""
     if isinstance(value, dict):
         return {name: public_value(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

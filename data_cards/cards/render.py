@@ -1,7 +1,7 @@
 """Cards: a dataset's README and a model's, from facts and templates.
 
-The front matter comes from libraries (`front_matter`), the text from Jinja templates in which every value that the
-data could have a say in shows as text (`markdown`). The same versions give the same card.
+The front matter comes from libraries (`front_matter`), the text from Jinja templates that show
+every value from the data as plain text (`markdown`). The same versions give the same card.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def write_model_card(
 
 
 def _facts_of(facts: RunFacts, version: Version, judge: Judge | None, rate: WinRate | None) -> RunFacts:
-    """What of a run concerns one of its models: the pairs it was trained on, and what was measured of it."""
+    """The part of a run about one model: the pairs it was trained on, and its measurements."""
     inputs = {entry["name"] for entry in version.manifest["inputs"].values()}
     mine = {version.name} | {measured.dataset for measured in (judge, rate) if measured}
     summary = replace(
@@ -155,7 +155,7 @@ def _facts_of(facts: RunFacts, version: Version, judge: Judge | None, rate: WinR
 
 def _not_on_the_hub(facts: RunFacts) -> str:
     config = public_config(facts.config)
-    return f"{config.model}, which is not on the Hub" if config else "a model that is not known here"
+    return f"{config.model}, which is not on the Hub" if config else "an unknown model"
 
 
 def _splits(data: DatasetFiles) -> Markup:
@@ -171,7 +171,7 @@ def _seeds_licence(sources: Sequence[str]) -> str:
 
 
 def _example(configs: Sequence[str]) -> dict[str, Markup]:
-    """The configuration of the loading example: pairs where there are some."""
+    """The configuration of the loading example: pairs if the run has any."""
     pairs = [config for config in configs if config.endswith("_pairs")]
     config = pairs[-1] if pairs else next(iter(configs), "pairs")
     return {"example": Markup(config.rpartition("_")[2]), "example_literal": Markup(f'"{config}"')}

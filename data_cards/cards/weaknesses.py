@@ -1,7 +1,7 @@
-"""The "known weaknesses" of a card: what anybody who trains on these rows should hear first, with the run's figures.
+"""The "known weaknesses" of a card: what to know before training on these rows, with the run's figures.
 
-General ones (no person has read the rows) stand for every run; the others only where the figures show them. A limit
-below is where a reader should look, not where the data becomes bad; the audits decide that.
+General ones (no person has read the rows) apply to every run; the others appear only if the figures show them. A limit
+below says when a reader should look, not when the data is bad; the audits decide that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WEAK_JUDGE = (paper_value("judge", "pairwise_ties_left_out", "SFT") or 0) / 100
 
 
 def weaknesses(facts: RunFacts) -> list[str]:
-    """One sentence each; first what does not belong together."""
+    """One sentence each, outdated versions first."""
     outdated = facts.summary.outdated.items()
     found = [
         f"{name} is outdated ({why}); its rows and figures do not belong to the other versions here."
@@ -45,15 +45,15 @@ def _general(facts: RunFacts) -> Iterator[str]:
     if facts.summary.iterations and facts.judges_itself:
         yield (
             "The judge is the model that is being trained (or its ancestor), so its preferences feed back into "
-            "its own training data; errors it shares with the answers are not seen."
+            "its own training data; errors it shares with the answers go unnoticed."
         )
     if "embedded" in facts.origin.sources:
         yield (
             "The embedded seeds were written, ranked and judged for the selfreward project, not by independent people; "
-            "agreement with their ranking is agreement with that."
+            "agreement with their ranking is not agreement with humans."
         )
     if facts.imported:
-        yield f"Rows of {', '.join(facts.imported)} were brought from outside; how they were made is not recorded here."
+        yield f"Rows of {', '.join(facts.imported)} were imported; how they were made is not recorded here."
     if facts.origin.languages:
         yield f"Seeds are in {', '.join(facts.origin.languages)} only; nothing is known about other languages."
 
@@ -64,22 +64,22 @@ def _of_iteration(iteration: Iteration) -> Iterator[str]:
     unscored = total - iteration.statuses.get("ok", 0)
     if total and unscored / total > _UNSCORED:
         yield (
-            f"{where}: {unscored:,} of {total:,} judgements ({_percent(unscored / total)}) carry no readable score; their "
-            "candidates' means rest on fewer judgements."
+            f"{where}: {unscored:,} of {total:,} judgements ({_percent(unscored / total)}) have no readable score; their "
+            "candidates' means use fewer judgements."
         )
     n_scored = sum(n for _, n in iteration.histogram)
     if n_scored:
         score, n = max(iteration.histogram, key=lambda entry: entry[1])
         if n / n_scored > _ONE_SCORE:
-            yield f"{where}: {_percent(n / n_scored)} of the scores are {score:g}; the judge tells few answers apart."
+            yield f"{where}: {_percent(n / n_scored)} of the scores are {score:g}; the judge distinguishes few answers."
     longer = iteration.lengths.longer_chosen
     if longer is not None and longer > _LONGER_CHOSEN:
-        yield f"{where}: the chosen answer is the longer one in {_percent(longer)} of the pairs (50 % would be no preference)."
+        yield f"{where}: the chosen answer is the longer one in {_percent(longer)} of the pairs (50 % means no preference)."
     n_pairs = len(iteration.lengths.chosen)
     if 0 < n_pairs < _FEW_PAIRS:
         paper = paper_count("pairs", f"M{iteration.number + 1}")
         beside = f"; the paper has {paper:,} here" if paper else ""
-        yield f"{where}: {n_pairs:,} pairs are a small set{beside}."
+        yield f"{where}: {n_pairs:,} pairs are a small dataset{beside}."
 
 
 def _of_judges(facts: RunFacts) -> Iterator[str]:
@@ -90,8 +90,8 @@ def _of_judges(facts: RunFacts) -> Iterator[str]:
         if figure and figure.value is not None:
             if figure.value < _WEAK_JUDGE:
                 yield (
-                    f"{judge.model} as a judge orders {_percent(figure.value, 1)} of {figure.n:,} pairs as they are ranked "
-                    "(ties count half; a coin gets 50 %)."
+                    f"{judge.model} as a judge agrees with the ranking on {_percent(figure.value, 1)} of {figure.n:,} pairs "
+                    "(ties count half; chance is 50 %)."
                 )
         elif judge.judgements:
             yield f"{judge.model} as a judge gave too few readable scores to be compared with the ranking."
@@ -106,7 +106,7 @@ def _of_evaluation(facts: RunFacts) -> Iterator[str]:
                 f"{rate.model} has no win rate: none of the judge's {rate.figures.n_total} verdicts could be read{failed}."
             )
         elif n is not None and n < _FEW_PROMPTS:
-            yield f"The win rate of {rate.model} rests on {n} prompts; read its interval, not the figure."
+            yield f"The win rate of {rate.model} is based on {n} prompts; rely on its interval, not the point estimate."
 
 
 def _percent(share: float, digits: int = 0) -> str:

@@ -1,7 +1,7 @@
-"""Who is publishing, and how the Hub is reached: the client, its token, and what the token may do.
+"""The Hub account: the client, its token, and the token's permissions.
 
-The token comes from the standard place (`HF_TOKEN`, the login file) and is read by the client itself; nothing here
-holds it, and no message shows it.
+The token comes from the standard place (`HF_TOKEN`, the login file) and only the client reads it: this
+module does not store it, and no message shows it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 SILENCE_S = 300.0
-"""How long a server may say nothing; the client alone would wait for ever."""
+"""Timeout for an unresponsive server; the client alone would wait forever."""
 
 
 def connect(endpoint: str | None = None) -> HfApi:
-    """The Hub's client; UsageError where `HF_ENDPOINT` is no address."""
+    """The Hub's client. Raises UsageError if `HF_ENDPOINT` is not an address."""
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint, library_name="selfreward")
@@ -33,7 +33,7 @@ def connect(endpoint: str | None = None) -> HfApi:
 
 
 def require_writer(api: HfApi, repo_id: str, patience: Patience) -> str:
-    """The user behind the token; HubError where there is none, or where it may not write to the namespace."""
+    """The token's user. Raises HubError without a token, or if it may not write to the namespace."""
     from huggingface_hub import get_token
 
     if get_token() is None:
@@ -58,7 +58,7 @@ def require_writer(api: HfApi, repo_id: str, patience: Patience) -> str:
 
 
 def limit_silence() -> None:
-    """From now on the client gives up on a server that says nothing; for a process of our own, the commands."""
+    """Make the client time out on unresponsive servers. Process-wide, so only the commands call it."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 

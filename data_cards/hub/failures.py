@@ -1,4 +1,4 @@
-"""What goes wrong with the Hub: whether it will pass, how long to wait, and how to say it in one sentence.
+"""Hub failures: whether to retry, how long to wait, and a one-sentence message.
 
 The Hub's client raises errors of several families and wraps some in others; an error is read by its HTTP status or by
 its class, never by a substring of its message.
@@ -21,12 +21,12 @@ _CONFLICT = (409, 412)
 
 
 class HubError(SelfrewardError):
-    """The Hub refused, failed or could not be reached; the message says what is current there now."""
+    """The Hub refused, failed or could not be reached; the message names the current revision."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long failures are waited out. A server that asks for more than is left is not waited for."""
+    """Retry limits. If the server asks for a longer wait than is left, the request fails."""
 
     tries: int = 6
     total_s: float = 900.0
@@ -34,7 +34,7 @@ class Patience:
     slept: list[float] = field(default_factory=list)
 
     def wait(self, error: Exception, number: int) -> bool:
-        """Wait before try `number` + 1; False where there is none, or where the error will not pass."""
+        """Wait before try `number` + 1; False after the last try, or if the error is permanent."""
         if number >= self.tries or not will_pass(error):
             return False
         wanted = asked_wait_s(error)
@@ -48,16 +48,16 @@ class Patience:
 
 
 def foreign_commit(url: str, head: str, expected: str | None) -> HubError:
-    """Why nothing is sent on top of a commit that this run did not make."""
+    """The refusal to commit on top of a commit that this run did not make."""
     known = f"this run last published {expected}" if expected else "this run has published nothing there"
     return HubError(
-        f"{url}: main is {head}, which somebody else committed; {known}, so nothing was sent. Look at it, then "
-        f"pull it into a new run folder, choose another repository, or name it: --onto {head}"
+        f"{url}: main is {head}, committed by someone else; {known}, so nothing was sent. Inspect it, then "
+        f"pull it into a new run folder, choose another repository, or build on it: --onto {head}"
     )
 
 
 def will_pass(error: Exception) -> bool:
-    """Whether the same request may succeed a little later: a passing status, or no (readable) answer at all."""
+    """Whether the same request may succeed later: a transient status, or no (readable) response."""
     status = status_of(error)
     if status is not None:
         return status in _RETRIED
@@ -67,13 +67,13 @@ def will_pass(error: Exception) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status behind an error of the client, None where no answer came."""
+    """The HTTP status behind a client error, None without a response."""
     response = _response(error)
     return None if response is None else int(response.status_code)
 
 
 def asked_wait_s(error: Exception) -> float | None:
-    """The seconds the server asks to wait: `Retry-After` or the `t` of `RateLimit`; None where it says nothing."""
+    """The seconds the server asks to wait: `Retry-After` or the `t` of `RateLimit`; None if it does not say."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     response = _response(error)
@@ -105,7 +105,7 @@ def _response(error: BaseException) -> Any:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What happened: the HTTP library's error where there is one, for its own cause names only system calls."""
+    """The root cause: the HTTP library's error if there is one, since its own cause names only system calls."""
     return next((link for link in _chain(error) if isinstance(link, _http_error())), error)
 
 
@@ -116,7 +116,7 @@ def _is_offline(error: BaseException) -> bool:
 
 
 def _http_error() -> type[Exception]:
-    """The base of all errors of the client's HTTP library (httpx or httpx2, as the client has it)."""
+    """The base class of all errors of the client's HTTP library (httpx or httpx2, whichever the client uses)."""
     from huggingface_hub.errors import HfHubHTTPError
 
     base: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -124,12 +124,12 @@ def _http_error() -> type[Exception]:
 
 
 def client_failures() -> tuple[type[Exception], ...]:
-    """What the client raises when the Hub fails: its HTTP library's errors, and its own of several kinds."""
+    """What the client raises when the Hub fails: its HTTP library's errors and its own."""
     return (_http_error(), OSError, RuntimeError, ValueError)
 
 
 def reason_of(error: Exception) -> str:
-    """What happened, in words; nothing of a request's headers."""
+    """What happened, in words, without request headers."""
     status = status_of(error)
     if status == 401:
         return "the Hub does not accept your token (401)"
@@ -152,7 +152,7 @@ def advice_for(error: Exception) -> str:
     if _is_offline(error):
         return "unset it and run the same command again"
     if status in _CONFLICT:
-        return "somebody else is committing there; run the same command again"
+        return "someone else is committing there; run the same command again"
     if status == 429 and (seconds := asked_wait_s(error)) is not None:
         return f"the Hub asks to wait {seconds:g} s; run the same command again after that"
     return "run the same command again to finish"

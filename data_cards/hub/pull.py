@@ -38,9 +38,9 @@ from selfreward.store.state import State, update_state
 from selfreward.store.version import MANIFEST, Version, file_sha256, read_as_manifest
 
 MAX_BYTES = 100e9
-"""What a pull may unpack to, unless told otherwise."""
+"""Default limit of the unpacked size."""
 MAX_JSON_BYTES = 64 << 20
-"""Of `run.json` and a manifest."""
+"""Size limit of `run.json` and of a manifest."""
 
 
 def _repository(value: Any) -> bool:
@@ -57,7 +57,7 @@ _RUN_FILE = {
 
 @dataclass(frozen=True)
 class Restored:
-    """One version that is in the run folder now."""
+    """One restored version."""
 
     name: str
     version: str
@@ -80,8 +80,8 @@ def pull(
 ) -> list[Restored]:
     """Restore a published run into `path`: a new folder, or one that an earlier pull of the same run began.
 
-    UsageError where the folder holds another run or all of it would be more than `max_bytes`, HubError where the Hub
-    fails or the repository is no published run, DamagedError where a file is not what was published.
+    Raises UsageError if the folder holds another run or the unpacked size exceeds `max_bytes`, HubError if the Hub
+    fails or the repository is not a published run, DamagedError if a file differs from what was published.
     """
     checked_repo(repo_id)
     patience = patience or Patience()
@@ -149,7 +149,7 @@ def _run_file(repo: HubRepo, commit: str, tree: dict[str, RemoteFile]) -> dict[s
 
 
 def _files(repo: HubRepo, tree: dict[str, RemoteFile], body: dict[str, Any]) -> dict[str, DatasetFiles]:
-    """Dataset -> its files, as large as they are said to be; nothing has been fetched yet."""
+    """Dataset -> its files, sizes checked against the listing; nothing has been fetched yet."""
     shown = f"{repo.url}/{RUN_FILE}"
     files = {name: DatasetFiles.from_described(entry, shown) for name, entry in body["datasets"].items()}
     expected: dict[str, int | None] = {f.path: f.bytes for d in files.values() for f in d.files}
@@ -164,7 +164,7 @@ def _files(repo: HubRepo, tree: dict[str, RemoteFile], body: dict[str, Any]) -> 
 
 
 def _refuse_odd_sizes(repo: HubRepo, tree: dict[str, RemoteFile], expected: dict[str, int | None]) -> None:
-    """DamagedError for a file that the Hub does not have, or has in another size; None is any bearable one."""
+    """Raise DamagedError for a missing file or another size; None means any size up to the limit."""
     for path, n_bytes in expected.items():
         found = tree.get(path)
         if found is None or (found.size > MAX_JSON_BYTES if n_bytes is None else found.size != n_bytes):
@@ -187,14 +187,14 @@ def _refuse_too_much(url: str, n_bytes: int, path: Path, max_bytes: float) -> No
 
 
 def _refuse_other_versions(run: Run, body: dict[str, Any]) -> None:
-    """A run folder of somebody's own work is not mixed with a pulled one."""
+    """Refuse a folder with versions of another run: a pull never mixes two runs."""
     published = {
         name: entry["version"] for kind in ("datasets", "models") for name, entry in body[kind].items()
     }
     for name, current in run.state().current.items():
         if published.get(name) != current.version:
             raise UsageError(
-                f"{run.path}: holds {name} version {current.version}, which is not of the published run; pull into a new folder"
+                f"{run.path}: holds {name} version {current.version}, which is not part of the published run; pull into a new folder"
             )
 
 
@@ -286,7 +286,7 @@ def _manifest(path: Path, name: str, entry: dict[str, Any], shown: str) -> dict[
 
 
 def _existing(run: Run, name: str, entry: dict[str, Any]) -> Version | None:
-    """A version that an earlier, interrupted pull has finished."""
+    """A version that an earlier, interrupted pull completed."""
     found = next((v for v in run.versions(name) if v.version == entry["version"]), None)
     if found is not None:
         found.verify()
@@ -301,7 +301,7 @@ def _restored(version: Version, entry: dict[str, Any], repo: HubRepo, commit: st
 
 
 def _publish(folder: Path, name: str, entry: dict[str, Any]) -> Version:
-    """Give a finished draft its name, once all of it is seen to be what its manifest says."""
+    """Publish a finished draft after verifying it against its manifest."""
     Version(name, folder).verify()
     version = Version(name, foreign.inside(folder.parent, entry["version"]))
     if not durable.publish_folder(folder, version.folder):
@@ -310,7 +310,7 @@ def _publish(folder: Path, name: str, entry: dict[str, Any]) -> Version:
 
 
 def _make_current(run: Run, restored: list[Restored]) -> None:
-    """One change of run.json: readers see the whole run or none of it. The models' symlinks follow."""
+    """Update run.json once, so that readers see the whole run or none of it; then the models' symlinks."""
     versions = [run.version(entry.name, entry.version) for entry in restored]
 
     def change(state: State) -> State:

@@ -1,7 +1,7 @@
-"""Bringing one repository to one state: compare, commit once, read back, tag. The same for datasets and models.
+"""Pushes one repository: compare, commit once, read back, tag. The same for datasets and models.
 
-Order is what makes an interruption harmless: large files are uploaded before anybody can see them; one commit makes
-all of it visible; only what was read back and found equal gets a tag. Whatever was interrupted, the same command goes on.
+The order makes interruptions harmless: large files are uploaded before anyone can see them, one commit makes
+everything visible, and only a verified revision is tagged. After an interruption, the same command resumes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from selfreward.store.version import file_sha256
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a repository is now."""
+    """The state of a repository after a push."""
 
     repo: str
     url: str
     revision: str
     tag: str
     committed: bool
-    """False: it held exactly this already."""
+    """False if it already held exactly this."""
     n_files: int
     removed: int
-    """Files that `main` had before and has no more; older revisions keep them."""
+    """Files that the commit removed from `main`; older revisions keep them."""
     verified: int
     """Files read back now; 0 where this revision was read back before."""
 
@@ -49,8 +49,8 @@ def push(
 ) -> Pushed:
     """Make `main` of `repo` hold exactly `tree`, verified and tagged.
 
-    `onto` names a foreign head that may be built upon; `check` looks at the files that were read back. HubError where
-    the Hub refuses, fails, or holds something else than was sent.
+    `onto` names a foreign head to build on; `check` inspects the files read back. Raises HubError if the Hub refuses,
+    fails, or returns something other than what was sent.
     """
     head = repo.head()
     if head is not None and private and not head.private:
@@ -88,7 +88,7 @@ def push(
 
 
 def _read_back(repo: HubRepo, tree: Tree, revision: str, scratch: Path, check: Callable[[Path], None]) -> int:
-    """Download every file of the revision and compare; HubError names the first that differs."""
+    """Download every file of the revision and compare. Raises HubError naming the first that differs."""
     remote = repo.tree(revision)
     changes = changes_between(tree, remote)
     different = [*changes.added, *changes.removed]
@@ -105,6 +105,6 @@ def _read_back(repo: HubRepo, tree: Tree, revision: str, scratch: Path, check: C
 
 def _not_what_was_sent(repo: HubRepo, revision: str, path: str) -> HubError:
     return HubError(
-        f"{repo.url}: {path} at {short_revision(revision)} is not what was sent, so the revision got no tag; run the same "
-        "command again, and tell the Hub's support if it stays"
+        f"{repo.url}: {path} at {short_revision(revision)} differs from what was sent, so the revision was not tagged; run the same "
+        "command again, and contact the Hub's support if it persists"
     )

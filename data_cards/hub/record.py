@@ -2,8 +2,8 @@
 
     {"https://huggingface.co/datasets/ann/x": {"revision": "9c1…", "tag": "run-3f0c…", "verified": true, "pending": null}}
 
-With it a later push knows whether `main` is still this run's own work. `pending` is written before a commit is sent:
-if the reply is lost and the process dies, the next push recognises its own commit by the hashes of its files.
+It tells a later push whether `main` is still this run's own commit. `pending` is written before a commit is sent:
+if the reply is lost and the process dies, the next push recognizes its own commit by the hashes of its files.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Published:
     """Path -> hashes of a commit that may or may not have arrived."""
 
     def knows(self, head: str, remote: Mapping[str, RemoteFile]) -> bool:
-        """Whether `main` is this run's own work, or nobody's: a new repository that holds nothing yet."""
+        """Whether `main` is this run's own commit, or the initial one of an empty repository."""
         sent = self.pending is not None and is_listed(self.pending, remote)
         new = self.revision is None and not remote
         return new or sent or head == self.revision
@@ -73,7 +73,7 @@ class Record:
         self._path = run / NAME
 
     def get(self, url: str) -> Published:
-        """What is known of a repository; an empty record where nothing is."""
+        """The record of a repository, empty if there is none."""
         return self._read().get(url, Published())
 
     def expect(self, url: str, tree: Tree) -> None:

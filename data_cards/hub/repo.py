@@ -2,10 +2,10 @@
 
 Promises:
 
-- a commit is sent with the revision it was made for (`parent_commit`), so nobody's newer commit is overwritten;
-- a reply that got lost is no doubt: the head is compared with what was sent before anything is sent again;
-- 429 and 5xx are waited out as the server says (`Retry-After`, `RateLimit`), a bounded number of times;
-- every failure is one sentence that says which revision is current now. Tokens appear in none of them.
+- a commit names its parent revision (`parent_commit`), so no newer commit is overwritten;
+- after a lost reply, the head is compared with what was sent before anything is sent again;
+- 429 and 5xx are retried after the wait the server asks for (`Retry-After`, `RateLimit`), with a limit;
+- every failure is one sentence that names the current revision; none contains a token.
 
 Not promised: a limit on what the client itself waits for inside an upload or a download, where it tries some requests
 five times.
@@ -62,7 +62,7 @@ class HubRepo:
         return f"{public_endpoint(self.api.endpoint)}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo_id}"
 
     def head(self) -> Head | None:
-        """What `main` is; None where there is no such repository (or the token cannot see it)."""
+        """The head of `main`; None if there is no such repository (or the token cannot see it)."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
@@ -74,7 +74,7 @@ class HubRepo:
         return Head(str(info.sha), bool(info.private))
 
     def resolve(self, revision: str | None) -> str:
-        """The commit that a branch or tag names; HubError where there is none."""
+        """The commit that a branch or tag names; HubError if it does not exist."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         def ask() -> Any:
@@ -92,7 +92,7 @@ class HubRepo:
             raise HubError(f"{self.url}: has no revision {revision!r}; its tags are {tags}") from error
 
     def create(self, private: bool) -> Head:
-        """Make the repository; HubError where it is not there afterwards."""
+        """Create the repository. Raises HubError if it does not exist afterwards."""
 
         def ask() -> Any:
             return self.api.create_repo(
@@ -108,7 +108,7 @@ class HubRepo:
         return head
 
     def tree(self, revision: str) -> dict[str, RemoteFile]:
-        """Path -> file of a revision, without what the Hub made itself."""
+        """Path -> file of a revision, without the one the Hub creates."""
         from huggingface_hub.hf_api import RepoFile
 
         def ask() -> dict[str, RemoteFile]:
@@ -138,13 +138,13 @@ class HubRepo:
         self.patiently(f"tagging {short_revision(revision)}", ask)
         if (found := self.tags().get(name)) != revision:
             raise HubError(
-                f"{self.url}: tag {name} names {found}, expected {revision}; somebody else just made it"
+                f"{self.url}: tag {name} names {found}, expected {revision}; someone else just created it"
             )
 
     def commit(self, tree: Tree, parent: str, title: str) -> str:
-        """Make `main` hold exactly `tree`, in one commit on top of `parent`; its revision.
+        """Make `main` hold exactly `tree`, in one commit on top of `parent`; returns its revision.
 
-        HubError where `main` has moved, naming both revisions, or where the Hub keeps failing.
+        Raises HubError if `main` has moved, naming both revisions, or if the Hub keeps failing.
         """
         operations = _operations(changes_between(tree, self.tree(parent)))
         self._upload(operations, parent)
@@ -161,7 +161,7 @@ class HubRepo:
                 number += 1
 
     def download(self, path: str, revision: str, folder: Path) -> Path:
-        """One file, below `folder`; what was fetched before an interruption is not fetched again."""
+        """One file, below `folder`; files fetched before an interruption are reused."""
 
         foreign.inside(folder, path)
 
@@ -174,11 +174,11 @@ class HubRepo:
         return self.patiently(f"reading {path}", ask)
 
     def _upload(self, operations: list[Any], parent: str) -> None:
-        """Large files go up first, and nobody sees them before the commit; what is there already is skipped."""
+        """Upload large files first, invisible until the commit; existing ones are skipped."""
         additions = [operation for operation in operations if hasattr(operation, "path_or_fileobj")]
         try:
             self.api.preupload_lfs_files(self.repo_id, additions, repo_type=self.kind, free_memory=False)
-        except client_failures() as error:  # the client has waited and tried again itself
+        except client_failures() as error:  # the client has already retried
             raise self._sentence("uploading", error, parent) from error
 
     def _send(self, operations: list[Any], parent: str, title: str) -> str:
@@ -188,15 +188,15 @@ class HubRepo:
         return str(info.oid)
 
     def _where_it_landed(self, tree: Tree, parent: str, error: Exception) -> str | None:
-        """After a failed commit: its revision if it arrived all the same, None if `main` is still `parent`."""
+        """After a failed commit: its revision if it arrived anyway, None if `main` is still `parent`."""
         try:
             head = self.head()
         except HubError:
             head = None
         if head is None:
             raise HubError(
-                f"{self.url}: committing failed: {reason_of(error)}, and the Hub does not say whether it arrived; all of it "
-                "did or nothing; run the same command again to see and to finish"
+                f"{self.url}: committing failed: {reason_of(error)}, and the Hub does not say whether it arrived; either all of it "
+                "did or nothing; run the same command again to check and finish"
             ) from error
         if head.revision == parent:
             return None
@@ -205,7 +205,7 @@ class HubRepo:
         raise foreign_commit(self.url, head.revision, parent)
 
     def patiently(self, doing: str, ask: Callable[[], T]) -> T:
-        """Ask, wait and ask again; what will not pass is a HubError, except "not found", which callers explain."""
+        """Send a request, with retries. A permanent error is a HubError, except "not found", which callers explain."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         number = 1

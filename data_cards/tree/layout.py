@@ -1,4 +1,4 @@
-"""Where everything lies in a published repository, and what it is called there.
+"""Paths and names in a published repository.
 
     README.md                                   the card; its YAML names every configuration, split and feature
     data/iter1_pairs/train-00000-of-00001.parquet
@@ -31,7 +31,7 @@ DEFAULT_SPLIT = "train"
 REJECTED_SPLIT = "rejected"
 """Rows of `eft` that were not accepted for training."""
 MADE_BY_THE_HUB = ".gitattributes"
-"""The one file of a repository that is not ours: the Hub writes it when the repository is created."""
+"""The one file that we do not write: the Hub adds it when the repository is created."""
 
 
 def config_name(dataset: str) -> str:
@@ -44,7 +44,7 @@ def config_name(dataset: str) -> str:
 
 
 def config_names(datasets: Iterable[str]) -> dict[str, str]:
-    """Dataset -> configuration; UsageError where two would share a name (`iter1/pairs`, `iter1_pairs`)."""
+    """Dataset -> configuration; UsageError if two would share a name (`iter1/pairs`, `iter1_pairs`)."""
     names = {dataset: config_name(dataset) for dataset in datasets}
     for dataset, config in names.items():
         twins = [other for other in names if names[other] == config and other != dataset]
@@ -56,12 +56,12 @@ def config_names(datasets: Iterable[str]) -> dict[str, str]:
 
 
 def manifest_path(dataset: str) -> str:
-    """Where a version's manifest lies in the dataset repository."""
+    """Path of a version's manifest in the dataset repository."""
     return f"selfreward/manifests/{dataset}.json"
 
 
 def shard_path(dataset: str, split: str, number: int, n_shards: int) -> str:
-    """Where a Parquet file lies, numbered as `datasets` does."""
+    """Path of a Parquet file, numbered as `datasets` does."""
     return f"data/{config_name(dataset)}/{split}-{number:05d}-of-{n_shards:05d}.parquet"
 
 
@@ -75,12 +75,12 @@ def model_repo(repo_id: str, model: str) -> str:
 
 
 def short_revision(revision: str) -> str:
-    """The first 12 digits of a commit, as people read them."""
+    """The first 12 digits of a commit, for display."""
     return revision[:12]
 
 
 def state_digest(current: Mapping[str, Current]) -> str:
-    """What is published, as one hash; for all that is current, `selfreward.store.state.state_sha256`."""
+    """Hash of the published versions; for all current ones, `selfreward.store.state.state_sha256`."""
     lines = "".join(f"{name} {entry.manifest_sha256}\n" for name, entry in sorted(current.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -95,7 +95,7 @@ def tag_stem(digest: str) -> str:
 
 
 def free_tag(stem: str, revision: str, tags: Mapping[str, str]) -> str:
-    """The tag that names `revision`, or the first one that is free; a tag that names something else never moves.
+    """The tag that names `revision`, or the first free one; an existing tag never moves.
 
     >>> free_tag("run-01", "b", {"run-01": "a"})
     'run-01.2'
@@ -107,7 +107,7 @@ def free_tag(stem: str, revision: str, tags: Mapping[str, str]) -> str:
 
 
 def checked_repo(repo_id: str) -> str:
-    """A repository name that the Hub would take; UsageError before anything is asked of it."""
+    """A valid repository name. Raises UsageError before the Hub is contacted."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 

@@ -4,8 +4,8 @@
     table = read_dataset(files, folder)        # the same rows in the same order, or DamagedError
 
 Row groups hold at most 32 MB of Arrow data (the viewer refuses more than about 286 MB), files 500 MB; a page index
-and content-defined chunks let the viewer and the Hub's storage touch only what they need. Where a dataset has splits
-whose rows interleave (`eft`), the order is kept beside the files as run lengths, because the content hash of a dataset
+and content-defined chunks let the viewer and the Hub's storage read only what they need. If the rows of a
+dataset's splits interleave (`eft`), their order is published as run lengths, because the content hash of a dataset
 depends on the order of its rows.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROW_GROUP_BYTES = 32 << 20
 BATCH_ROWS = 1_000
 SLACK_BYTES = 1 << 20
-"""What a split may unpack to beside twice its published size: validity and offsets of small tables."""
+"""Allowance on top of twice a split's published size: validity bitmaps and offsets of small tables."""
 FILE_BYTES = 500 << 20
 
 
@@ -49,7 +49,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The files of one dataset, and what is needed to make its version of them again."""
+    """The files of one dataset, and what is needed to restore its version from them."""
 
     name: str
     content_sha256: str
@@ -57,7 +57,7 @@ class DatasetFiles:
     order: tuple[tuple[str, int], ...]
     """Run lengths of the splits: [["eval", 2], ["train", 5]] is two eval rows, then five train rows."""
     batches: tuple[int, ...]
-    """Rows in each record batch of the store's Arrow files: with them the very same files can be written again."""
+    """Rows in each record batch of the store's Arrow files, so that identical files can be written again."""
     arrow_bytes: dict[str, int]
     """Split -> bytes of its rows in memory, which the card calls `num_bytes`."""
 
@@ -70,7 +70,7 @@ class DatasetFiles:
 
     @property
     def n_rows(self) -> int:
-        """Rows of all splits together."""
+        """Total rows of all splits."""
         return sum(entry.rows for entry in self.files)
 
     def described(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class DatasetFiles:
 
     @classmethod
     def from_described(cls, value: dict[str, Any], shown: str = RUN_FILE) -> DatasetFiles:
-        """Back from JSON of the shape `DESCRIBED`; DamagedError where its numbers of rows do not agree."""
+        """Back from JSON of the shape `DESCRIBED`; raises DamagedError if its row counts disagree."""
         found = cls(
             name=value["name"],
             content_sha256=value["content_sha256"],
@@ -138,7 +138,7 @@ DESCRIBED = {
     "batches": [_batch],
     "arrow_bytes": foreign.Each(_split, foreign.count),
 }
-"""What a repository may say of a dataset's files."""
+"""Schema of a dataset's files in `run.json`."""
 
 
 def write_dataset(version: Version, folder: Path) -> DatasetFiles:
@@ -186,7 +186,7 @@ def read_dataset(files: DatasetFiles, folder: Path) -> pa.Table:
 
 
 def _read_split(files: DatasetFiles, split: str, folder: Path) -> pa.Table:
-    """The rows of one split, batch by batch: a small file can hold what fills the memory, and must not get so far."""
+    """The rows of one split, batch by batch, so that a small file that unpacks to more than memory is stopped early."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -257,16 +257,14 @@ def _write_file(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        pyarrow.parquet.ParquetWriter(
-            path,
-            table.schema,
-            compression="zstd",
-            write_page_index=True,
-            use_content_defined_chunking=True,
-            use_compliant_nested_type=False,  # the other spelling renames list items, and the schema would not come back
-        ) as writer
-    ):
+    with pyarrow.parquet.ParquetWriter(
+        path,
+        table.schema,
+        compression="zstd",
+        write_page_index=True,
+        use_content_defined_chunking=True,
+        use_compliant_nested_type=False,  # compliant names rename list items, so the schema would change
+    ) as writer:
         for group in pieces(table, ROW_GROUP_BYTES):
             # `datasets` cannot read a group without rows; a file without groups is an empty table
             if group.num_rows:

@@ -1,7 +1,7 @@
-"""Published rows as the store's Arrow files again; with the Arrow version that wrote them, the very same bytes.
+"""Published rows as the store's Arrow files again; with the same Arrow version, identical bytes.
 
-Three things besides the rows enter those bytes: where the record batches end, what lies under a NULL, and the writer.
-The first is published beside the rows, the second is put back as a builder leaves it, the third is the store's own.
+Besides the rows, those bytes depend on the ends of the record batches, the buffer contents under a NULL, and the
+writer. The first is published with the rows, the second is restored to a builder's zeros, the third is the store's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ def write_rows(folder: Path, table: pa.Table, files: DatasetFiles) -> list[dict[
 
     written = write_shards(folder, table.schema, _as_stored(table, files.batches))
     if written.content_sha256 != files.content_sha256:
-        raise StoreError(
-            f"{files.name}: was written with another content hash than it was read with; this is a bug"
-        )
+        raise StoreError(f"{files.name}: the content hash changed between reading and writing; this is a bug")
     return written.files
 
 
@@ -43,7 +41,7 @@ def _as_stored(table: pa.Table, batches: tuple[int, ...]) -> Iterator[pa.RecordB
 
 
 def _zeros_under_nulls(column: pa.Array) -> pa.Array:
-    """What lies under a NULL is nobody's business, but it is part of the file; Parquet leaves a neighbour there."""
+    """Zero the buffer under NULLs: it is part of the file's bytes, and Parquet leaves a neighboring value there."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

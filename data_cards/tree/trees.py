@@ -1,7 +1,7 @@
 """The files of a repository before they are sent, what the Hub says it holds, and the difference.
 
 A file is compared by the hash that the Hub keeps for it: SHA-256 for large files, git's own SHA-1 of a blob for
-small ones. Which of the two it is, the Hub decides at upload; so a `Tree` knows both.
+small ones. The Hub decides at upload which one, so a `Tree` has both.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class Tree:
             shutil.copyfile(source, target)
 
     def listing(self) -> dict[str, list[str]]:
-        """For the record of what was sent."""
+        """The tree as stored in the record of pushes."""
         return {path: [hashes.sha256, hashes.git_sha1] for path, hashes in self.hashes.items()}
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What turns a remote tree into ours."""
+    """The changes that turn a remote tree into ours."""
 
     added: dict[str, Path]
     removed: list[str]
@@ -67,7 +67,7 @@ class Changes:
 
 
 def changes_between(tree: Tree, remote: Mapping[str, RemoteFile]) -> Changes:
-    """New and changed files, and those the Hub has and we do not."""
+    """New and changed files, and those that only the Hub has."""
     added = {
         path: source
         for path, source in tree.files.items()
@@ -92,7 +92,7 @@ def _matches(hashes: Hashes, remote: RemoteFile) -> bool:
 
 
 def hash_file(path: Path) -> Hashes:
-    """Both hashes in one reading."""
+    """Both hashes in one pass."""
     sha256 = hashlib.sha256()
     git_sha1 = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:

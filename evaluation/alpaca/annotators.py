@@ -4,14 +4,14 @@
     template = load_annotator("weighted_alpaca_eval_gpt4_turbo")  # alpaca-eval's own
     template = load_annotator("path/to/my_judge")               # a folder of the user
 
-PromptPair, choices and parser are taken from the configuration; the model is not: that is the engine's. So any
-configuration runs through any engine, and the official figures need the official model behind the engine.
+PromptPair, choices and parser are taken from the configuration; the model is the engine's. So any
+configuration runs on any engine, and the official figures need the official model.
 
 Refused, because an engine cannot do what they need: several judges in one file, several examples in one
 prompt, function calling, and log-probabilities after a chain of thought.
 
-Texts are put in once, in one pass, and what structures the prompt is neutralised in them (`selfreward.judging.prompts.markers.fill`).
-alpaca-eval substitutes one after another, so that an instruction containing `{output_1}` would swallow the answer.
+Texts are inserted in one pass, with structural markers escaped (`selfreward.judging.prompts.markers.fill`).
+alpaca-eval substitutes one slot after another, so that an instruction containing `{output_1}` would swallow the answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SLOT = r"\{(instruction|output_1|output_2)\}"
 
 @dataclass(frozen=True, slots=True)
 class PairwiseTemplate:
-    """One pairwise judge: what it is asked and how its reply is read."""
+    """One pairwise judge: its prompt and how its reply is parsed."""
 
     name: str
     config: Path
@@ -44,13 +44,13 @@ class PairwiseTemplate:
     messages: tuple[Message, ...]
     """With the placeholders `{instruction}`, `{output_1}`, `{output_2}`."""
     choices: tuple[str, ...]
-    """Tokens whose log-probabilities are wanted; empty for a judge whose text is parsed."""
+    """Tokens whose log-probabilities are requested; empty for a judge whose text is parsed."""
     max_tokens: int
     temperature: float
     model_name: str | None
     """The model that the configuration was made for; alpaca-eval's published figures are this one's."""
     sha256: str
-    """Of configuration and prompt: goes into the key of anything judged with it."""
+    """Of configuration and prompt: part of the key of everything judged with it."""
 
     def fill(self, instruction: str, output_1: str, output_2: str) -> tuple[Message, ...]:
         """The chat for one comparison."""
@@ -126,7 +126,7 @@ def _prompt(config: Path, settings: Mapping[str, Any]) -> str:
 
 
 def _messages(prompt: str, config: Path) -> tuple[Message, ...]:
-    """ChatML templates as turns, anything else as one user turn; split before texts are put in."""
+    """ChatML templates as turns, anything else as one user turn; split before texts are inserted."""
     if prompt.lstrip().startswith("<|im_start|>"):
         turns = import_alpaca_eval("utils").prompt_to_chatml(prompt)
         messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)

@@ -1,4 +1,4 @@
-"""Trivial answers and a trivial judge beside every row: a win rate that does not beat them says little.
+"""Trivial answers and a trivial judge for comparison: a win rate that does not beat them says little.
 
 The longer answer wins two verdicts in three on some benchmarks, and one constant answer reached 86.5 length-
 controlled on AlpacaEval 2 (alpaca_eval#414). From files alone four can be stated: the reference against
@@ -22,7 +22,7 @@ NULL_MODEL = "NullModel"
 def baselines(
     table: Sequence[AlpacaAnnotation], annotator: str | None, reference: str | None
 ) -> tuple[Baseline, ...]:
-    """What can be stated without judging anything; `win_rate` None where it cannot."""
+    """The baselines that need no judging; `win_rate` is None if unknown."""
     return (
         Baseline("reference itself", 50.0, 50.0, "by construction: every verdict a draw"),
         _longest_wins(table),

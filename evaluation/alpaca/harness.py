@@ -1,11 +1,11 @@
-"""The one door to alpaca-eval: what it does to the process that imports it stays behind this door.
+"""The only access to alpaca-eval, isolating its side effects on the importing process.
 
 Measured on 0.6.6: importing it sets the root logger to INFO and reads a `.env` file into the environment;
 its functions log through the root logger (which installs a handler on stderr when there is none) and draw
-progress bars. A library must leave all of that as it found it.
+progress bars. A library must not change any of that.
 
 Covered: root level and handlers, environment variables, its log records and progress bars, its own
-deprecation warnings. Not covered: what its API decoders do. We call none; judges are our own engines.
+deprecation warnings. Not covered: its API decoders, which we never call; judges are our own engines.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from selfreward.errors import SelfrewardError
 
 
 def import_alpaca_eval(submodule: str = "") -> ModuleType:
-    """The package `alpaca_eval`, or one of its submodules (`"metrics"`), with the process left as it was.
+    """The package `alpaca_eval`, or one of its submodules (`"metrics"`), without side effects.
 
-    Raises `SelfrewardError` if it cannot be imported, which is mostly setuptools 81 or newer: alpaca-eval
-    imports `pkg_resources`, which is gone from there.
+    Raises `SelfrewardError` if it cannot be imported, usually because of setuptools 81 or newer, which no longer
+    has the `pkg_resources` that alpaca-eval imports.
     """
     environment = dict(os.environ)
     name = f"alpaca_eval.{submodule}" if submodule else "alpaca_eval"
@@ -45,13 +45,13 @@ def import_alpaca_eval(submodule: str = "") -> ModuleType:
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """Around every call into alpaca-eval. No code of a user may run inside: its stderr would be lost.
+    """Wraps every call into alpaca-eval. User code must not run inside, since its stderr would be lost.
 
-    What alpaca-eval says in its log (lost judgements, odd values) is counted by us from the rows instead.
+    Problems that alpaca-eval only logs (lost judgements, odd values) are counted from the rows instead.
     """
     root = logging.getLogger()
     level = root.level
-    guard = logging.NullHandler()  # with a handler in place `logging.info` installs none of its own
+    guard = logging.NullHandler()  # with a handler present, `logging.info` installs none
     root.addHandler(guard)
     root.addFilter(_not_from_alpaca_eval)
     try:
@@ -65,7 +65,7 @@ def contained() -> Iterator[None]:
 
 
 def alpaca_eval_folder() -> Path:
-    """Where the package lies, found without importing it (about 2 s)."""
+    """The package's folder, without importing it (about 2 s)."""
     spec = importlib.util.find_spec("alpaca_eval")
     if spec is None or not spec.submodule_search_locations:
         raise SelfrewardError(

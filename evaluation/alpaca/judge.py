@@ -4,7 +4,7 @@
     rows = judge_pairs(generation, plan, "on M2")       # annotations.json
     result = summarise_rows(rows, references, answers)
 
-Making the requests and reading the completions are apart, so that what lies between them (hours of a model)
+Making requests and reading completions are separate, so that the generation between them (possibly hours)
 can be journalled and resumed. Both run alpaca-eval's own pairwise annotator over the same rows: the first time
 to learn which pairs it wants judged and in which order it shows the answers, the second time to let it parse
 the replies and turn the preference back. The prompt text is ours (see `selfreward.evaluation.alpaca.annotators`), nothing
@@ -46,11 +46,11 @@ from selfreward.tables import row_id
 
 @dataclass(frozen=True, slots=True)
 class AnnotationPlan:
-    """What is to be judged: the pairs, and one request for each comparison."""
+    """The judging task: the pairs, and one request per comparison."""
 
     template: PairwiseTemplate
     annotator: str
-    """Name in the rows; holds the judging model too, so that two judges cannot be mixed unnoticed."""
+    """Name in the rows; includes the judging model, so that two judges cannot be mixed unnoticed."""
     generators: tuple[str, str]
     """Names of reference and model."""
     prompts: tuple[PromptPair, ...]
@@ -73,7 +73,7 @@ def plan_annotations(
 ) -> AnnotationPlan:
     """The requests that judge a model against the reference, in the reference's prompt order.
 
-    `judge` names the judging model; without it the annotator's name alone stands in the rows. In one order,
+    `judge` names the judging model; without it the rows have only the annotator's name. In one order,
     alpaca-eval's seeded coin decides per instruction which answer is shown first. Prompts without an answer
     get no request; `summarise_rows` counts them.
     """
@@ -103,12 +103,12 @@ def judge_pairs(generation: Generation, plan: AnnotationPlan, description: str) 
 
 
 def annotator_name(template: PairwiseTemplate, judge: ModelRef) -> str | None:
-    """None where the configuration's own name says it all: it is judged by the model it was made for."""
+    """None if the judge is the configuration's own model, so that its name suffices."""
     return None if judge.name == f"openai:{template.model_name}" else judge.name
 
 
 def require_logprobs(engine: Engine, requests: Sequence[Request]) -> None:
-    """`CapabilityError` if the requests want choices weighed and the engine cannot."""
+    """Raise `CapabilityError` if the requests need log-probabilities and the engine has none."""
     if any(request.choices for request in requests) and not engine.capabilities.logprobs:
         raise CapabilityError(
             f"{engine.name} gives no log-probabilities, which a weighted judge needs; use a judge whose text is "
@@ -214,7 +214,7 @@ def _row(
 
 
 def _status(reply: Completion | None, is_parsed: bool) -> str:
-    """In the words of `selfreward.tables.Status`."""
+    """As a `selfreward.tables.Status`."""
     if reply is None or reply.finish_reason == "error":
         return "engine_error"
     if is_parsed:
@@ -225,7 +225,7 @@ def _status(reply: Completion | None, is_parsed: bool) -> str:
 
 
 def _disagree(preferences: Sequence[float]) -> bool:
-    """Whether swapping the answers changed the winner; a draw in one order is no change of winner."""
+    """Whether swapping the answers changed the winner; a draw in one order does not count."""
     return (preferences[0] - 1.5) * (preferences[1] - 1.5) < 0
 
 

@@ -1,4 +1,4 @@
-"""A snapshot of the AlpacaEval leaderboard: the rows, where they are from, their date and their hash.
+"""A snapshot of the AlpacaEval leaderboard: the rows, their source, date and hash.
 
 Entries move (Gemini Pro was 16.85 and is 18.18), so a figure without its snapshot means little. Without a
 file the table inside the installed alpaca-eval is read, read-only; `alpaca_eval.evaluate` overwrites a table
@@ -91,7 +91,7 @@ def format_leaderboard(
 
 
 def format_beside(result: AlpacaResult, path: Path | None, by: str) -> str:
-    """A result among the rows of the leaderboard; only words where it is neither comparable nor asked for by `path`."""
+    """A result among the rows of the leaderboard; just a note if it is neither comparable nor given by `path`."""
     if path is None and (result.annotator, result.reference) != (PUBLISHED_ANNOTATOR, PUBLISHED_REFERENCE):
         return (
             f"No leaderboard beside it: that is judged by {PUBLISHED_ANNOTATOR} against {PUBLISHED_REFERENCE}, this "
@@ -111,7 +111,7 @@ def _rows(text: str, path: Path) -> dict[str, dict[str, Value]]:
     columns = list(reader.fieldnames or [])
     if "win_rate" not in columns:
         raise InputError(
-            f"{path.name}: is no leaderboard; expected a CSV with the model's name first and win_rate"
+            f"{path.name}: not a leaderboard; expected a CSV with the model's name first and win_rate"
         )
     name, *values = columns
     rows = {row[name]: {column: _value(row[column]) for column in values} for row in reader}

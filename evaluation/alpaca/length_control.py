@@ -7,12 +7,12 @@ fit are alpaca-eval's (`GLM_INFO`, `make_dmatrix_for_model`, `fit_LogisticRegres
 that looks difficulty up by row position, fetches `df_gamed.csv` from the Hub at every call, and writes the
 weights into site-packages.
 
-- `length_controlled_v1`: regularised with the two gamed models of `df_gamed.csv` (from the Hub).
+- `length_controlled_v1`: regularized with the two gamed models of `df_gamed.csv` (from the Hub).
 - `length_controlled_noreg`: without that file; about a point away from the published figures.
-- no difficulty: no figure (NULL) and the reason. alpaca-eval does not ship the file either.
+- no difficulty: no figure (NULL), with the reason. alpaca-eval does not ship the file either.
 
 The five folds follow the row order, which moves the figure by up to 0.04 points. Rows are therefore put in
-AlpacaEval's published order where one of the files has it (told by its hash), else sorted by instruction: a
+AlpacaEval's published order if one of the files has it (detected by hash), else sorted by instruction: a
 shuffled file gives the same result.
 """
 
@@ -57,7 +57,7 @@ class JudgedPair:
 
 @dataclass(frozen=True, slots=True)
 class LengthControl:
-    """Win rate and its standard error in percent; all None with a `reason` where it cannot be computed."""
+    """Win rate and its standard error in percent; all None with a `reason` if it cannot be computed."""
 
     winrate: float | None = None
     standard_error: float | None = None
@@ -167,10 +167,10 @@ def _why_not(pairs: Sequence[JudgedPair], difficulty: Mapping[str, float] | None
     if len(pairs) < MIN_PROMPTS:
         return f"{len(pairs)} annotated prompts are too few; the regression needs {MIN_PROMPTS}"
     for side, n in _heard(pairs):
-        if n < MIN_PROMPTS:  # alpaca-eval's fit then finds nothing to learn and says 50
+        if n < MIN_PROMPTS:  # alpaca-eval's fit would learn nothing and return 50
             return f"the judge gave the {side} something on {n} of {len(pairs)} prompts; fitting needs {MIN_PROMPTS}"
     if len({pair.reference_length - pair.output_length for pair in pairs}) == 1:
-        return "all answers differ from the reference by the same length, so its effect cannot be told"
+        return "all answers differ from the reference by the same length, so its effect cannot be estimated"
     return None
 
 
@@ -207,7 +207,7 @@ def _features(pairs: Sequence[JudgedPair], difficulty: Mapping[str, float]) -> p
 def _fit(
     frame: pd.DataFrame, gamed: pd.DataFrame | None, method: str
 ) -> tuple[list[float], dict[str, float], tuple[str, ...]]:
-    """Predicted preferences at equal length, in the rows' order; the weights; what the fit complained about."""
+    """Predicted preferences at equal length, in the rows' order; the weights; the fit's warnings."""
     import pandas as pd
 
     glm = import_alpaca_eval("metrics.glm_winrate")
@@ -218,7 +218,7 @@ def _fit(
     known = design["preference"].notna()
     sample_weight = None
     if gamed is not None:
-        # Both gamed models together weigh lambda, one each of alpaca-eval's two.
+        # lambda is shared by both gamed models, as in alpaca-eval
         gamed_weight = info["regularize_to_baseline_lambda"] / 2
         sample_weight = train["not_gamed_baseline"].map({True: 1.0, False: gamed_weight})[known]
     model, notes = _fit_quietly(glm, design[known], sample_weight, info["kwargs"])
@@ -231,7 +231,7 @@ def _fit_quietly(
 ) -> tuple[Any, tuple[str, ...]]:
     """alpaca-eval's fit, its scikit-learn switches undone, its use of outgoing arguments not reported.
 
-    Any other warning (no convergence, for one) is handed on as a note of the result.
+    Any other warning (such as no convergence) becomes a note of the result.
     """
     import sklearn
 

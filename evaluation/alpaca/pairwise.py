@@ -1,9 +1,9 @@
 """alpaca-eval's own pairwise annotator, driven by keys instead of prompts.
 
 Its choice of which answer is shown first (a coin seeded by the instruction), its handling of identical
-answers, its parsers and its turning back of the preference are used as they are. Its prompt is not: what
-passes through it as a prompt is the key (instruction, order) of a comparison, what comes back as a completion
-is whatever `complete` says to that key. Nothing is cached, nothing written, nothing printed.
+answers, its parsers and its reordering of the preference are used unchanged. Its prompt is replaced by the key
+(instruction, order) of a comparison, and its completion by what `complete` returns for that key. Nothing is
+cached, written or printed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _for_parser(template: PairwiseTemplate, reply: Completion | None) -> Any:
     top = [
         {"token": token, "logprob": value}
         for token, value in (reply.choice_logprobs or {}).items()
-        if value > -inf  # an absent token is what alpaca-eval takes for probability 0
+        if value > -inf  # alpaca-eval treats an absent token as probability 0
     ]
     return {"logprobs": {"content": [{"top_logprobs": top}]}}
 
@@ -88,7 +88,7 @@ def _run_annotator(
     if not prompts:
         return []
     pairwise = import_alpaca_eval("annotators.pairwise_evaluator")
-    # Only whether the answers are equal matters in there; the texts themselves stay outside.
+    # alpaca-eval only needs to know whether the answers are equal, not the texts
     pairs = [
         {
             "instruction": prompt.instruction,

@@ -1,7 +1,7 @@
-"""The row that an AlpacaEval evaluation ends in: figures, what they rest on, and how they print.
+"""The result row of an AlpacaEval evaluation: figures, their basis, and the printed form.
 
-The keys up to `lc_method` are a contract; percent, as on the leaderboard. NULL means that there is no figure,
-never zero.
+The keys up to `lc_method` are a contract; percent, as on the leaderboard. NULL means that a figure
+does not exist, never zero.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ANNOTATIONS = "alpaca_annotations"
 
 @dataclass(frozen=True, slots=True)
 class AlpacaAnnotation:
-    """One prompt of the reference and what became of it; row of the table `alpaca_annotations`.
+    """One prompt of the reference and its outcome; row of the table `alpaca_annotations`.
 
-    A table of its own beside the iterations' `annotations`: here prompts without a verdict are rows too.
+    Separate from the iterations' `annotations`, because prompts without a verdict are rows here.
     """
 
     evaluation_id: str
@@ -33,18 +33,18 @@ class AlpacaAnnotation:
     reference: str | None
     annotator: str | None
     n_chars: int | None
-    """Of the model's answer; NULL where it is missing."""
+    """Of the model's answer; NULL if it is missing."""
     n_chars_reference: int
     preference: float | None
     """In [1, 2], 2 the model is better; NULL unless `status` is `ok`."""
     status: str
     """`ok`; `missing_output`, `not_annotated`; or why the verdict has no preference (see `judgements.status`)."""
     glm_preference: float | None
-    """In [0, 1], predicted at equal length; NULL where there is no length control."""
+    """In [0, 1], predicted at equal length; NULL without length control."""
     order: str | None
     disagree: bool | None
     difficulty: float | None
-    """Of the instruction, where length control was given it."""
+    """Of the instruction, if length control has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class AlpacaResult(Result):
     n_lost: dict[str, int]
     """Prompts with an answer and without a preference, by status."""
     n_disagree: int | None
-    """Prompts where the verdict turned with the order of the answers; NULL if judged in one order."""
+    """Prompts whose verdict changed with the order of the answers; NULL if judged in one order."""
     avg_length_reference: int
     longer_preferred: float | None
     """Share of decided verdicts (no draw, unequal lengths) that went to the longer answer, percent."""
@@ -163,7 +163,7 @@ class AlpacaResult(Result):
             "length": f"{self.avg_length} characters (reference {self.avg_length_reference}){longer}",
         }
         if self.n_disagree is not None:
-            figures["order"] = f"{self.n_disagree} verdicts turn when the answers change places"
+            figures["order"] = f"{self.n_disagree} verdicts change when the answers are swapped"
         baselines = [
             (b.name, _percent(b.win_rate), _percent(b.length_controlled_winrate), b.basis)
             for b in self.baselines

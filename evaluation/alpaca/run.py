@@ -1,11 +1,11 @@
-"""`evaluate alpaca`: AlpacaEval from files of answers and verdicts, or with a model and a judge at hand.
+"""`evaluate alpaca`: AlpacaEval from files of answers and verdicts, or with a model and a judge.
 
 OUT holds `reference.json` (the prompts in use), `model_outputs.json` and `annotations.json` in alpaca-eval's formats,
 each replaced whole, and `.work/` with every answer and verdict ever asked for there; nothing is written elsewhere.
 With `n_max` a fixed draw of the prompts is used, and the result says of how many.
 
-The judge's prompt, choices and parser are those of an annotator configuration, its model is the one given. The row is
-called by the configuration's own name where that is the model it was made for, else `configuration:model`.
+The judge's prompt, choices and parser are those of an annotator configuration, its model is the one given. The row has
+the configuration's name if that is its own model, else `configuration:model`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, 
     model_name: str | None = None
     """What to call the model on the leaderboard."""
     annotations: File | None = None
-    """Verdicts that exist already; without them --judge is needed."""
+    """Existing verdicts; without them --judge is needed."""
     judge: ModelName | None = None
     """The model that compares the answers."""
     annotator: Annotator | None = None
@@ -107,7 +107,7 @@ class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, 
             )
 
     def rows(self, ask: ModelAccess) -> AlpacaFiles:
-        """Answer (or read), judge, write; or only say where the files are."""
+        """Answer (or read), judge and write, or just locate the given files."""
         if self.annotations is not None and self.outputs is not None:
             return AlpacaFiles(self.reference, self.outputs, self.annotations)
         everything = read_answers(self.reference)
@@ -116,7 +116,7 @@ class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, 
         references = restrict(everything, (text for text in everything.outputs if text in chosen))
         prompts = Prompts(self.reference.name, tuple(references.outputs), len(everything.outputs))
         judge = str(self.judge)
-        ask.models.ref(judge)  # a judge that does not exist is said before anything is answered
+        ask.models.ref(judge)  # report an unknown judge before anything is answered
         reference = ask.write("reference.json", output_rows(references))
         answers = ask.answers(
             str(self.outputs or self.model),
@@ -161,7 +161,7 @@ class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, 
         yield result.tables()
 
     def text(self, result: AlpacaResult) -> str:
-        """The row, and the leaderboard beside it where it is comparable or asked for."""
+        """The row, with the leaderboard if it is comparable or requested."""
         return f"{result.text()}\n\n{format_beside(result, self.leaderboard, self.sort)}"
 
     def _judge(

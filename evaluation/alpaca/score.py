@@ -1,4 +1,4 @@
-"""AlpacaEval from files, offline: alpaca-eval's win rate and length control, every lost prompt in the open.
+"""AlpacaEval from files, offline: alpaca-eval's win rate and length control, with every lost prompt counted.
 
     result = evaluate_files(outputs, reference, annotations, difficulty, gamed)
     print(result.text())
@@ -13,7 +13,7 @@ How the figures are defined:
 - length control: see `selfreward.evaluation.alpaca.length_control`.
 
 Missing, empty and unannotated answers and verdicts without a preference are counted warnings, and an
-`InputError` with `strict`. Files that do not belong together are an `InputError` always.
+`InputError` with `strict`. Files that do not match are always an `InputError`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def evaluate_files(
     """The leaderboard row of a model from its answers, the reference's and a judge's annotations.
 
     All files may be gzipped. `model` overrides the generator's name, `annotator` picks one judge's rows out of
-    a mixed file. Raises `InputError` for files that do not belong together, `UsageError` without annotations.
+    a mixed file. Raises `InputError` for files that do not match, `UsageError` without annotations.
     """
     if annotations is None:
         raise UsageError(
@@ -165,7 +165,7 @@ def summarise_rows(
 
 
 def read_length_data(difficulty: Path | None, gamed: Path | None, instructions: Sequence[str]) -> LengthData:
-    """Read what is there; `df_gamed.csv` alone is enough where the reference is in published order."""
+    """Read the given files; `df_gamed.csv` alone suffices if the reference is in published order."""
     frame = read_gamed(gamed) if gamed else None
     if difficulty is not None:
         by_instruction = read_difficulty(difficulty, instructions)
@@ -177,7 +177,7 @@ def read_length_data(difficulty: Path | None, gamed: Path | None, instructions: 
 
 
 def _judged_prompt(prompt: PromptPair, verdicts: JudgeVerdicts, length_data: LengthData) -> AlpacaAnnotation:
-    """One prompt with its verdict. A verdict on an answer that is not there counts as no verdict."""
+    """One prompt with its verdict. A verdict on a missing answer does not count."""
     verdict = verdicts.by_instruction.get(prompt.instruction, JudgeVerdict(None, "not_annotated"))
     if prompt.output is None:
         verdict = replace(verdict, preference=None, status="missing_output")
@@ -206,7 +206,7 @@ def _is_empty(prompt: PromptPair) -> bool:
 def _problems(
     prompts: Sequence[PromptPair], table: Sequence[AlpacaAnnotation], verdicts: JudgeVerdicts, source: str
 ) -> list[str]:
-    """Everything that keeps a prompt from a plain verdict: one counted sentence each, first offender named."""
+    """One sentence per problem with verdicts, with the count and the first offender."""
     words = {
         "missing_output": "without an answer, counted 0 in avg_length",
         "unseen": "with a verdict but no answer; the verdict is left out",
@@ -266,13 +266,13 @@ def _control_warnings(figures: dict[str, Any], control: LengthControl) -> list[s
     glm = import_alpaca_eval("metrics.glm_winrate")
     if glm.get_is_extreme_changes(figures["win_rate"], control.winrate):
         found.append(
-            "the length-controlled win rate is far from the raw one; alpaca-eval takes that for a sign of failure"
+            "the length-controlled win rate is far from the raw one; alpaca-eval treats that as a sign of failure"
         )
     return found
 
 
 def _bootstrap_interval(table: Sequence[AlpacaAnnotation]) -> tuple[float | None, float | None]:
-    """95 % over all prompts; see the module's text for what a prompt without a verdict counts."""
+    """95 % over all prompts; see the module's docstring for prompts without a verdict."""
     if all(row.preference is None for row in table):
         return None, None
     least, most = (
@@ -302,7 +302,7 @@ def _by_dataset(table: Sequence[AlpacaAnnotation]) -> tuple[Slice, ...]:
 
 
 def _row_notes(rows: Sequence[JsonRow]) -> tuple[str, ...]:
-    """What the judging says about its own verdicts, counted."""
+    """Counted notes of the judging about its verdicts."""
     masses = [row["choice_mass"] for row in rows if row.get("choice_mass") is not None]
     counts = {
         "of the answers equal the reference's: a draw without asking": sum(

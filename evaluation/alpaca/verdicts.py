@@ -3,9 +3,9 @@
     {"instruction": "How did US states get their names?", "output_1": "…", "generator_1": "gpt4_1106_preview",
      "output_2": "…", "generator_2": "alpaca-7b", "annotator": "weighted_alpaca_eval_gpt4_turbo", "preference": 1.02}
 
-`preference` is in [1, 2]: 1 the reference is better, 2 the model, 1.5 a draw (0 in old files). alpaca-eval drops
-everything else from the denominator without a word. Here a row without a usable preference is a verdict with
-`preference=None` and a status, and the count stands in the result. `output_1` and `output_2` may be left out.
+`preference` is in [1, 2]: 1 the reference is better, 2 the model, 1.5 a draw (0 in old files). alpaca-eval silently
+drops everything else from the denominator. Here a row without a usable preference is a verdict with
+`preference=None` and a status, and the result has the count. `output_1` and `output_2` may be left out.
 
 Refused, with the count and the first offender: annotations of another judge or another model mixed in, of
 other prompts, of other answers than those in the outputs file, a prompt annotated twice, and a preference that is
@@ -45,7 +45,7 @@ class JudgeVerdicts:
     annotator: str | None
     by_instruction: dict[str, JudgeVerdict]
     notes: tuple[str, ...]
-    """Counted oddities that change no number silently: old notation, other judges' rows left aside."""
+    """Counted notes: old notation, ignored rows of other judges."""
 
 
 def verdicts_from_rows(
@@ -93,7 +93,7 @@ def verdict_of(row: JsonRow) -> JudgeVerdict:
 def _one_judge(
     numbered: Numbered, source: str, annotator: str | None
 ) -> tuple[Numbered, str | None, list[str]]:
-    """The rows of one judge, its name, and what was left aside."""
+    """The rows of one judge, its name, and notes on ignored rows."""
     judges: dict[str | None, Offenders] = {}
     for number, row in numbered:
         name = text_of(row, "annotator", source, number)
@@ -141,7 +141,7 @@ def _refuse_other_types(numbered: Numbered, source: str) -> None:
 
 
 def _check_names(numbered: Numbered, source: str, references: Answers, outputs: Answers) -> list[str]:
-    """Verdicts must be about the answers at hand. Texts decide where the rows carry them, names otherwise."""
+    """Verdicts must be about the given answers. Texts decide if the rows have them, names otherwise."""
     _check_texts(numbered, source, "output_1", references)
     texts_agree = _check_texts(numbered, source, "output_2", outputs)
     _check_generator(numbered, source, "generator_1", references)
@@ -149,7 +149,7 @@ def _check_names(numbered: Numbered, source: str, references: Answers, outputs: 
     if not texts_agree or outputs.generator is None or len(names) > 1:
         _check_generator(numbered, source, "generator_2", outputs)
         return []
-    # The same texts under another name are a renamed model: said, not refused.
+    # the same texts under another name are a renamed model: noted, not refused
     return [
         f"{source}: calls the model {name!r}, {outputs.source} calls it {outputs.generator!r}; the answers agree"
         for name in names
@@ -158,7 +158,7 @@ def _check_names(numbered: Numbered, source: str, references: Answers, outputs: 
 
 
 def _check_texts(numbered: Numbered, source: str, column: str, answers: Answers) -> bool:
-    """True if every row carries the text and it is the answer at hand; raises where one differs."""
+    """True if every row has the text and it is the given answer. Raises if one differs."""
     other, n_compared = Offenders(), 0
     for number, row in numbered:
         judged = text_of(row, column, source, number)
@@ -184,7 +184,7 @@ def _names(numbered: Numbered, source: str, column: str) -> dict[str, Offenders]
 
 
 def _check_generator(numbered: Numbered, source: str, column: str, answers: Answers) -> None:
-    """One name in the column, and the one that the answers carry (if they carry any)."""
+    """One name in the column, which must be that of the answers (if they have any)."""
     names = _names(numbered, source, column)
     expected = answers.generator or next(iter(names), None)
     for name, rows in names.items():

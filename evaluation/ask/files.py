@@ -6,8 +6,8 @@
 JSON (an array, lines or by column), CSV or Parquet, plain or gzip. A prompt is its instruction:
 everything is joined by it, never by position. Refused, with the count and the first offender: a repeated
 instruction, answers of two generators in one file, an answer to a prompt that the reference does not have.
-Missing (absent or null) and empty answers are kept apart and counted; whether they are an error is for the
-caller to say.
+Missing (absent or null) and empty answers are counted separately; the caller decides whether they are an
+error.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class Answers:
     """One model's answers, by instruction, in file order."""
 
     source: str
-    """File name, or how the caller calls them; for messages."""
+    """File name, or the caller's description, for messages."""
     generator: str | None
     """Name in the rows; None if the rows carry none."""
     outputs: dict[str, str | None]
     datasets: dict[str, str | None]
-    """Which part of AlpacaEval each instruction comes from (`oasst`, `koala`, …), where the file says so."""
+    """Which part of AlpacaEval each instruction comes from (`oasst`, `koala`, …), if the file says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptPair:
-    """One prompt of the reference with both answers; `output` is None where the model gave none."""
+    """One prompt of the reference with both answers; `output` is None if the model gave none."""
 
     instruction: str
     dataset: str | None
@@ -85,7 +85,7 @@ def answers_from_rows(rows: Iterable[JsonRow], source: str) -> Answers:
 def match(references: Answers, outputs: Answers) -> list[PromptPair]:
     """The prompts of the reference, in its order, with the model's answers.
 
-    Raises `InputError` where the reference lacks an answer or the outputs answer other prompts.
+    Raises `InputError` if the reference lacks an answer or the outputs answer other prompts.
     """
     lacking, foreign = Offenders(), Offenders()
     for number, (instruction, text) in enumerate(references.outputs.items(), start=1):
@@ -109,7 +109,7 @@ def match(references: Answers, outputs: Answers) -> list[PromptPair]:
 
 
 def _near_miss(references: Answers, outputs: Answers) -> str:
-    """What to add where instructions look alike when printed: they differ in white space only."""
+    """A hint for instructions that look alike when printed: they differ only in white space."""
     known = {" ".join(instruction.split()) for instruction in references.outputs}
     foreign = outputs.outputs.keys() - references.outputs.keys()
     n = sum(" ".join(instruction.split()) in known for instruction in foreign)
@@ -144,7 +144,7 @@ def text_of(row: JsonRow, column: str, source: str, number: int) -> str | None:
     """A text column of a row; None where it is absent, null or NaN (what pandas writes for a missing text).
 
     Halves of surrogate pairs (an emoji cut by a token limit) become U+FFFD, one character for one: neither
-    tokenisers nor Arrow can hold them.
+    tokenizers nor Arrow can represent them.
     """
     value = row.get(column)
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -155,7 +155,7 @@ def text_of(row: JsonRow, column: str, source: str, number: int) -> str | None:
 
 
 def instruction_of(row: JsonRow, source: str, number: int) -> str:
-    """The text that everything is joined by; a row without one is refused."""
+    """The text used as join key; a row without one is refused."""
     instruction = text_of(row, "instruction", source, number)
     if instruction is None:
         raise InputError(f"{source}, row {number}: has no instruction")

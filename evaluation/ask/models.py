@@ -1,4 +1,4 @@
-"""From what a user calls a model to the model: a model string, or `M1`, `SFT`, … of a run.
+"""Resolves a user's name of a model: a model string, or `M1`, `SFT`, … of a run.
 
 models = Models(run_folder)    # None: no run
 models.ref("M2").name          # `M2@91ab…`

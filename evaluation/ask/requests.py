@@ -3,16 +3,16 @@
     with open_model(reference_of_model, out / ".work", "answers", settings) as generation:
         completions = generation.complete(requests, "answers")
 
-Promises:
+Guarantees:
 
-- an answer lies under the content of its request (messages, sampling, seed) and the model's identity, so that
-  the same folder answers the same question without asking again, whatever else was asked in between;
-- a request that failed is asked once more by the next run of the same command, and only by that;
-- of a server with prices the least and the most that the open requests can cost are printed before the first
-  one is sent; if even the least passes `max_cost`, nothing is sent. `max_cost` holds for the folder: all models
-  asked from it and all restarts together.
+- an answer is cached by the content of its request (messages, sampling, seed) and the model's identity, so that
+  the same folder never sends a request twice, whatever was sent in between;
+- a failed request is retried once by the next run of the same command, and only by that;
+- for a priced server the minimum and maximum cost of the open requests are printed before the first one is
+  sent; if even the minimum exceeds `max_cost`, nothing is sent. `max_cost` applies to the folder: all models and
+  all restarts together.
 
-Not promised: equal answers from a server that is asked again in another folder.
+Not guaranteed: equal answers from a server when asked again in another folder.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class CostEstimate:
     most: float | None
 
     def sentence(self, name: str) -> str:
-        """For people, before anything is sent."""
+        """For display before anything is sent."""
         size = (
             f"{name}: {self.n_requests:,} requests, about {self.n_prompt_tokens:,} prompt tokens, at most "
             f"{self.n_new_tokens:,} new ones"
         )
         if self.least is None or self.most is None:
-            return f"{size}; no prices given, so the cost is not known"
+            return f"{size}; no prices given, so the cost is unknown"
         return f"{size}; cost {self.least:.4g} to {self.most:.4g}"
 
 
@@ -83,7 +83,7 @@ def estimate_cost(requests: Sequence[Request], usage: Usage | None, has_prices: 
 class CachedGeneration(Generation):
     """A `Generation` whose completions are cached by content. `open_model` opens one with its engine."""
 
-    _asks_failed_again = False  # it numbers the attempts, so that each draws with a seed of its own
+    _asks_failed_again = False  # attempts are numbered here, so that each has its own seed
 
     def __init__(self, name: str, work: Path, engine: Engine, settings: EngineSettings) -> None:
         super().__init__(name, work, engine)
@@ -137,12 +137,12 @@ class CachedGeneration(Generation):
         )
 
     def _id_of(self, content: str, sample: int) -> tuple[str, int]:
-        """Where the answer that counts lies: the attempt after the last one that failed in an earlier run."""
+        """The attempt that counts: the one after the last that failed in an earlier run."""
         n_failures = self._failures.get((content, sample), 0)
         return (f"{content}#{sample}@{n_failures + 1}", 0) if n_failures else (f"{content}@1", sample)
 
     def _announce(self, requests: Sequence[Request]) -> None:
-        """Print the estimate for a server; refuse what cannot be paid for."""
+        """Print the estimate for a server; refuse if the limit is too low."""
         usage: Usage | None = getattr(self.engine, "usage", None)
         still_open = [r for r in requests if any((r.id, s) not in self._done for s in range(r.n))]
         if usage is None or not still_open:

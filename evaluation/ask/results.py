@@ -3,8 +3,8 @@
     {"evaluation_id": "ev-…", "measure": "head_to_head", "model": "M2@91ab…", "against": "M1@…", "judge": "openai:…",
      "figure": "win", "part": null, "value": 55.5, "low": 49.2, "high": 61.7, "n": 256, "of": "prompts", "unit": "percent"}
 
-One evaluation (these models, this judge, these prompts, these settings) has one `evaluation_id`. Doing it again
-replaces its rows; another evaluation stands beside it. Each change is a new version of the dataset, as everywhere;
+One evaluation (these models, this judge, these prompts, these settings) has one `evaluation_id`. Repeating it
+replaces its rows; other evaluations are kept. Each change is a new version of the dataset, as everywhere;
 figures that do not exist are NULL.
 """
 
@@ -53,7 +53,7 @@ class EvaluationFigure:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one evaluation was: everything that its id is made of."""
+    """The identity of an evaluation: everything in its id."""
 
     measure: str
     model: str
@@ -91,7 +91,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What one evaluation leaves in a run: its figures, and the rows behind them by the name of their table."""
+    """One evaluation's tables in a run: its figures, and the rows behind them by the name of their table."""
 
     evaluation: Evaluation
     figures: Sequence[EvaluationFigure]
@@ -99,7 +99,7 @@ class Tables:
     """Instances of one class a table, each with `evaluation_id`, which is filled in here."""
 
     def publish(self, run: Run) -> None:
-        """Make them tables of a run."""
+        """Write them as tables of a run."""
         tables = {FIGURES: (self.figures, EvaluationFigure)} if self.figures else {}
         for name, rows in self.rows.items():
             rows = [replace(row, evaluation_id=self.evaluation.id) for row in rows]

@@ -2,11 +2,11 @@
 
     result = measure(MtBench(model="M2", judge="openai:…", questions=…, judge_prompts=…, reference_answers=…, out=…))
 
-As FastChat does it: the second turn is answered with the first in the conversation, each turn is judged by itself,
-answers to maths, code and reasoning against a reference; answers are sampled at FastChat's temperature for their
-category, the judge is greedy; the score is the mean over all turns. Otherwise than FastChat: of several ratings in one
-judgement the last counts (the first may be quoted from the answer), a single-bracketed number is none, reasoning blocks
-are not read, and what has no rating is counted by status and excluded from the means.
+As in FastChat: the second turn is answered with the first in the conversation, each turn is judged by itself,
+answers to math, code and reasoning against a reference; answers are sampled at FastChat's temperature for their
+category, the judge is greedy; the score is the mean over all turns. Unlike FastChat: of several ratings in one
+judgement the last counts (the first may be quoted from the answer), a single-bracketed number is not one, reasoning blocks
+are not read, and unrated answers are counted by status and excluded from the means.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 """Of the answers, by category; greedy elsewhere."""
 JUDGE = Sampling(temperature=0.0, top_p=1.0, max_tokens=2048)
 Texts = dict[str, tuple[str | None, str | None]]
-"""Both answers by question id; None where there is none."""
+"""Both answers by question id; None if missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBenchRow], MtBenchResult]):
-    """Who answers (or a file of answers), who judges, and the benchmark's files."""
+    """The answering model (or a file of answers), the judge, and the benchmark's files."""
 
     name = "mt-bench"
     judge: Judge
@@ -62,9 +62,9 @@ class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBen
     """FastChat's judge_prompts.jsonl."""
     out: Out
     reference_answers: File | None = None
-    """Reference answers to maths, coding and reasoning (FastChat's form)."""
+    """Reference answers to math, coding and reasoning (FastChat's form)."""
     model: ModelName | None = None
-    """Who answers: hf:…, M2 of --run, …"""
+    """The answering model: hf:…, M2 of --run, …"""
     answers: File | None = None
     """Or answers in FastChat's form."""
     seed: RandomSeed = 0

@@ -4,7 +4,7 @@
     {"name": "single-v1", "type": "single", "system_prompt": "…", "prompt_template": "… {question} … {answer} …"}
     {"question_id": 101, "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["…", "…"]}]}
 
-They are the user's: nothing of them is in this project. Refused with row and reason: a missing column, a question
+The user provides them; the project contains none. Refused with row and reason: a missing column, a question
 asked twice, other than two turns, a judge prompt that lacks a place to fill.
 """
 

@@ -1,4 +1,4 @@
-"""What MT-Bench comes to: ratings read from judgements, mean scores with intervals, and how they print."""
+"""The MT-Bench result: ratings parsed from judgements, mean scores with intervals, and the printed form."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MtBenchResult(Result):
     by_turn: dict[str, Figure]
     by_category: dict[str, Figure]
     hard: Figure
-    """Maths, coding and reasoning, as the paper groups them."""
+    """Math, coding and reasoning, as the paper groups them."""
     others: Figure
     by_status: dict[str, int]
     avg_length: float | None
@@ -68,7 +68,7 @@ class MtBenchResult(Result):
         yield "other categories", self.others
 
     def text(self) -> str:
-        """Scores by turn and category, and what is in none of them."""
+        """Scores by turn and category, and the excluded answers."""
         width = max(len(part or "all") for part, _ in self.parts())
         lines = [f"{self.model} on MT-Bench, graded 1 to 10 by {self.judge}"]
         for part, figure in self.parts():

@@ -2,9 +2,9 @@
 
     scores = measure(Nlp(model="M2", run=run_folder, out=Path("nlp"))).scores
 
-lm-eval does the measuring; this module chooses tasks, metric and shots (`PRESET`; the paper states neither shots nor
-metric, see docs/evaluation.md), keeps each finished task in OUT so that a restart skips it, and gives a task that cannot
-be measured a row with its reason. A benchmark is data from the Hub, fetched by lm-eval into the Hub's own cache.
+lm-eval measures; this module chooses tasks, metric and shots (`PRESET`; the paper states neither shots nor
+metric, see docs/evaluation.md), keeps each finished task in OUT so that a restart skips it, and gives a task that fails
+a row with its reason. A benchmark is data from the Hub, fetched by lm-eval into the Hub's own cache.
 
 `check_datasets` says which of them load today without measuring anything: `datasets` 4 and newer refuse all that need a
 loading script.
@@ -97,7 +97,7 @@ class NlpResult(Result):
     scores: tuple[NlpScore, ...] = ()
     limit: int | None = None
     checked: dict[str, str | None] | None = None
-    """Of `--check`, instead: why a benchmark's dataset does not load, by label; None where it does."""
+    """Of `--check`, instead: why a benchmark's dataset does not load, by label; None if it loads."""
 
     @property
     def failed(self) -> bool:
@@ -147,7 +147,7 @@ class Nlp(Measure[NlpResult, NlpResult]):
     include: Folder | None = None
     """Tasks of your own, in lm-eval's YAML."""
     check: Annotated[bool, Field(title="--check")] = False
-    """Only say which benchmarks' datasets load with the installed `datasets`."""
+    """Only check which benchmarks' datasets load with the installed `datasets`."""
 
     def __post_init__(self) -> None:
         if not self.check and (self.model is None or self.out is None):
@@ -271,7 +271,7 @@ def _open(nlp: Nlp, ref: ModelRef) -> Any:
     elif engine == "hf":
         import torch
 
-        # Left to itself lm-eval asks for CUDA, also where there is none.
+        # By default lm-eval requests CUDA, even without a GPU.
         arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     return get_model(engine)(trust_remote_code=False, **arguments)
 
@@ -291,7 +291,7 @@ def _measure(library: Any, model: Any, nlp: Nlp, benchmark: Benchmark) -> NlpSco
             task_manager=TaskManager(include_path=str(nlp.include) if nlp.include else None),
         )
         return score_of(results, benchmark, version)
-    except _FAILURES as error:  # one benchmark that fails does not take the others with it
+    except _FAILURES as error:  # one failing benchmark does not stop the others
         metric = benchmark.metric.split(",")[0]
         no_value = (None, None, None, _reason(error), version)
         return NlpScore(benchmark.label, benchmark.task, metric, benchmark.n_shots, *no_value)

@@ -1,1 +1,1 @@
-"""Judges measured against people's rankings and pairwise preferences."""
+"""Judges measured against human rankings and pairwise preferences."""

@@ -1,4 +1,4 @@
-"""`evaluate judge`: judges on replies that people ranked, one after the other, with every template, or pair by pair."""
+"""`evaluate judge`: judges on human-ranked replies, one after the other, with every template, or pair by pair."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class JudgeRuns(Result):
     pairwise: tuple[PairwiseRun, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`: by template; by judge and template where there are several judges; pairwise by judge."""
+        """For `--json`: by template; by judge and template for several judges; pairwise by judge."""
         if self.pairwise:
             return {run.judged.model: run.to_dict() for run in self.pairwise}
         by_model: dict[str, dict[str, Any]] = {}
@@ -101,7 +101,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
             raise UsageError(f"two of the templates {', '.join(self.template)} have one name; rename a file")
 
     def rows(self, ask: ModelAccess) -> list[JudgedReplies | JudgedPairs]:
-        """Judge the replies with every judge; what was left out of the data is said on stderr."""
+        """Judge the replies with every judge; excluded data is reported on stderr."""
         annotator = load_annotator(self.pairwise) if self.pairwise else None
         ways = [] if annotator else [self._judging(name) for name in self.template]
         replies = self._replies(ask)
@@ -127,7 +127,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
         return map(judge_tables, result.runs)
 
     def _replies(self, ask: ModelAccess) -> RankedReplies:
-        """What people ranked: the data given, or the run's own."""
+        """The human-ranked replies: the given data, or the run's own."""
         if self.data is not None:
             replies = read_ranked(self.data, self.lang, self.split, self.n_prompts)
         elif ask.models.run is not None:
@@ -146,7 +146,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
             samples=1 if self.mode == "expected" else self.samples,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
-            max_attempts=1,  # a measure of the judge as it is: no second try for what it leaves unscored
+            max_attempts=1,  # measure the judge as it is: unscored replies are not retried
         )
         return Judging(_file_name(name), template, settings, self.seed)
 

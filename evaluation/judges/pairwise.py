@@ -1,11 +1,11 @@
-"""A pairwise judge against people: every pair in both orders, its verdicts beside theirs, and how often place decides.
+"""A pairwise judge against humans: every pair in both orders, agreement, and how often the position decides.
 
-Pairs are all pairs of replies to one prompt, two of equal human rank included (people's verdict is then a tie). Who
-wins in both orders wins, everything else is a tie, as in the paper's head-to-head; a pair with a verdict missing has
-none, and is counted. Two equal texts are a tie without asking. OUT gets `pairwise-<annotator>.jsonl`, a row for
+Pairs are all pairs of replies to one prompt, two of equal human rank included (the human verdict is then a tie). Who
+wins in both orders wins, everything else is a tie, as in the paper's head-to-head; a pair with a missing verdict
+has none, and is counted. Two equal texts are a tie without a request. OUT gets `pairwise-<annotator>.jsonl`, a row for
 each pair with both verdicts, and the journal.
 
-Intervals are over pairs: where a prompt has more than two replies its pairs hang together, and they are too narrow.
+Intervals are over pairs: if a prompt has more than two replies, its pairs are dependent, and the intervals too narrow.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class PairwiseRun:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two replies to one prompt, in the order of the data, and what people say of them."""
+    """Two replies to one prompt, in the order of the data, and the human verdict."""
 
     id: str
     first: ReplyRow
@@ -94,7 +94,7 @@ def judge_pairs_of(
 
 
 def measure_pairwise(judged: JudgedPairs) -> PairwiseRun:
-    """Verdicts against people's, and how often the order turns them."""
+    """Agreement with human verdicts, and how often the order changes a verdict."""
     rows = judged.rows
     in_order, swapped = ([row[place] for row in rows] for place in ("place_in_order", "place_swapped"))
     verdicts = verdict_agreement([row["verdict"] for row in rows], [row["people"] for row in rows])
@@ -109,7 +109,7 @@ def _pairs(rows: Sequence[ReplyRow], source: str) -> list[_Pair]:
         for people in [human_verdict(one, other)]
     ]
     if not any(pair.people for pair in pairs):
-        raise InputError(f"{source}: people tell no two replies apart, so there is no verdict to agree with")
+        raise InputError(f"{source}: all human ranks are tied, so there is no verdict to agree with")
     return pairs
 
 
@@ -136,7 +136,7 @@ def _places(
     pairs: Sequence[_Pair], template: PairwiseTemplate, found: dict[ComparisonKey, Completion], seed: int
 ) -> dict[str, tuple[Verdict, Verdict]]:
     """For each pair the *place* that won in either order (1: shown first), as alpaca-eval's parsers read it."""
-    # Repeated instructions would be one to alpaca-eval; it sees the pair's id, and the texts stay outside anyway.
+    # alpaca-eval would merge repeated instructions, so it gets the pair's id instead of the text
     prompts = [
         PromptPair(pair.id, None, pair.first["response"], pair.second["response"])
         for pair in pairs

@@ -1,9 +1,9 @@
-"""Replies that people ranked, in the forms people have them in, as rows for a judge to be measured on.
+"""Human-ranked replies in common formats, as rows to measure a judge on.
 
     {"prompt_id": "e0cf…", "response_id": "4d72…", "prompt": "What is …", "response": "…", "human_rank": 0}
 
 - Open Assistant exports, message-per-line or tree-per-line (first-turn replies, as in paper section 3.1.1);
-- PandaLM's test set: the majority of its three annotators, a split one as the tie it is;
+- PandaLM's test set: the majority of its three annotators, a split verdict as a tie;
 - any table (jsonl, json, csv, parquet; .gz) or dataset folder with `prompt`, `response` and `human_rank` (0 best) or
   `human_score` (higher is better), `prompt_id` and `response_id` if it has them;
 - chosen / rejected tables, also as a dataset of the Hub (`OWNER/NAME`);
@@ -54,7 +54,7 @@ _HUMAN = ("human_rank", "human_score")
 
 @dataclass(frozen=True, slots=True)
 class RankedReplies:
-    """Rows with `prompt_id`, `response_id`, `prompt`, `response` and a human rank or score; what was left out."""
+    """Rows with `prompt_id`, `response_id`, `prompt`, `response` and a human rank or score; counts of excluded rows."""
 
     source: str
     rows: tuple[ReplyRow, ...]
@@ -67,14 +67,14 @@ class RankedReplies:
 
     @property
     def sentence(self) -> str:
-        """What is measured, and what was left out of it."""
+        """The measured rows, and the excluded ones."""
         dropped = ", ".join(f"{n:,} {reason}" for reason, n in self.dropped.items())
         kept = f"{self.source}: {len(self.rows):,} replies to {self.n_prompts:,} prompts"
         return f"{kept}; left out: {dropped}" if dropped else kept
 
     @property
     def annotators(self) -> AnnotatorAgreement | None:
-        """How far the people agree with each other, where each pair comes with the verdicts of several of them."""
+        """Agreement between annotators, if each pair has the verdicts of several."""
         verdicts = {row["prompt_id"]: row["verdicts"] for row in self.rows if "verdicts" in row}
         return annotator_agreement(list(verdicts.values())) if verdicts else None
 
@@ -91,7 +91,7 @@ def read_ranked(
     elif data.count("/") == 1 and not path.suffix:
         rows, dropped = _table_rows(_hub_rows(data, split), data), Counter[str]()
     else:
-        raise InputError(f"{data}: no such file, and no name of a Hub dataset (OWNER/NAME)")
+        raise InputError(f"{data}: no such file, and not the name of a Hub dataset (OWNER/NAME)")
     rows = _ranked_only(rows, dropped)
     rows = _several_replies_only(rows, dropped)
     if not rows:
@@ -115,7 +115,7 @@ def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
 
 
 def check_ranks(replies: RankedReplies) -> None:
-    """Check what people said before the first request, as the measures check it afterwards."""
+    """Check the human ranks before the first request, as the measures do afterwards."""
     columns = {name: [row.get(name) for row in replies.rows] for name in replies.rows[0]}
     check_ratings(columns | {"score": [None] * len(replies.rows)}, where=replies.source)
 
@@ -129,7 +129,7 @@ def by_prompt(rows: Iterable[ReplyRow]) -> list[list[ReplyRow]]:
 
 
 def human_verdict(one: ReplyRow, other: ReplyRow) -> int:
-    """1 where people rank the first lower or score it higher, 2 the second, 0 where they see no difference."""
+    """The reply that humans prefer (lower rank or higher score): 1 or 2, or 0 for a tie."""
     better = [
         -row["human_rank"] if row.get("human_rank") is not None else row["human_score"]
         for row in (one, other)
@@ -149,7 +149,7 @@ def _file_rows(path: Path, lang: str) -> tuple[list[ReplyRow], Counter[str]]:
         return _of_seeds(read_messages(lines, name, lang, name))
     if "cmp_key" in first:
         return _records(pair_rows(read_pandalm(path))), Counter()
-    if kind_of(path) == "csv":  # which has no numbers, only texts
+    if kind_of(path) == "csv":  # a CSV has only texts, no numbers
         lines = [
             (
                 n,
@@ -178,7 +178,7 @@ def _of_seeds(reading: SeedReading) -> tuple[list[ReplyRow], Counter[str]]:
 
 
 def _table_rows(records: list[ReplyRow], name: str) -> list[ReplyRow]:
-    """Rows of a table; ids are made where it has none. Chosen / rejected tables become two rows each."""
+    """Rows of a table; missing ids are generated. Chosen / rejected tables become two rows each."""
     if not records:
         raise InputError(f"{name}: holds no rows")
     columns = records[0].keys()
@@ -272,11 +272,9 @@ def _hub_rows(name: str, split: str) -> list[ReplyRow]:
 
     try:
         loaded = datasets.load_dataset(name, split=split)
-    except (
-        Exception
-    ) as error:  # the Hub's client raises what its many parts raise; all of it means: not loaded
+    except Exception as error:  # the Hub's client raises many kinds of errors, all meaning: not loaded
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"{name}: is no file here, and could not be loaded from the Hub: {reason}"
+            f"{name}: not a local file, and could not be loaded from the Hub: {reason}"
         ) from error
     return [dict(row) for row in loaded]

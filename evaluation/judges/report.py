@@ -1,4 +1,4 @@
-"""What `selfreward evaluate judge` prints: each judge's measures, and judges and templates side by side."""
+"""The report of `selfreward evaluate judge`: each judge's measures, and judges and templates side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from selfreward.text import format_table
 
 
 def format_judge_run(run: JudgeRun) -> str:
-    """One judge with one template: coverage, the measures, verdicts on pairs, the people's own agreement."""
+    """One judge with one template: coverage, the measures, verdicts on pairs, the annotators' own agreement."""
     judged = run.judged
     head = f"template {judged.how.name}, judge {judged.judge}; judgements: {_statuses(judged)}"
     pairs = [f"\n{format_verdicts(run.pairs)}"] if run.pairs else []
@@ -30,13 +30,13 @@ def format_judge_run(run: JudgeRun) -> str:
 
 
 def format_pairwise_run(run: PairwiseRun) -> str:
-    """A pairwise judge: verdicts against people, how often the order of the replies turned them."""
+    """A pairwise judge: verdicts against humans, and how often the order of the replies changed them."""
     flips, judged = run.flips, run.judged
     return "\n".join(
         [
             f"pairwise judge {judged.judge}, both orders; judgements: {_statuses(judged)}",
             format_verdicts(run.verdicts),
-            f"\nposition: {percent(flips.flipped)} of the verdicts turn when the two replies change places",
+            f"\nposition: {percent(flips.flipped)} of the verdicts change when the two replies are swapped",
             f"  the one shown first wins twice   {percent(flips.first_twice)}",
             f"  the one shown second wins twice  {percent(flips.second_twice)}",
             f"  a tie in one of the orders       {percent(flips.tie_once)}",
@@ -56,7 +56,7 @@ def _people(judged: JudgedRows) -> list[str]:
 
 
 def format_verdicts(verdicts: VerdictAgreement) -> str:
-    """Shares of pairs, and the table of people's verdicts by the judge's."""
+    """Shares of pairs, and the table of human verdicts by the judge's."""
     table = [
         (people, *(row[name] for name in ("tie", "first", "second", "unscored")))
         for people, row in verdicts.confusion.items()
@@ -64,7 +64,7 @@ def format_verdicts(verdicts: VerdictAgreement) -> str:
     return "\n".join(
         [
             f"verdicts on {verdicts.n_pairs} pairs, {verdicts.n_unscored} without one",
-            f"  as people, ties included         {percent(verdicts.accuracy)}",
+            f"  as humans, ties included         {percent(verdicts.accuracy)}",
             f"  the same, unscored are wrong     {percent(verdicts.accuracy_unscored_wrong)}",
             f"  where both name a winner         {percent(verdicts.accuracy_no_ties)}",
             f"  always the commonest verdict     {percent(verdicts.commonest)}",
@@ -74,7 +74,7 @@ def format_verdicts(verdicts: VerdictAgreement) -> str:
 
 
 def format_annotators(annotators: AnnotatorAgreement) -> str:
-    """What a judge can be expected to reach."""
+    """The ceiling for a judge."""
     return "\n".join(
         [
             f"the {annotators.n_annotators} annotators with each other ({annotators.n_pairs} pairs; "
@@ -89,7 +89,7 @@ def format_annotators(annotators: AnnotatorAgreement) -> str:
 
 
 def format_comparison(runs: Sequence[JudgeRun]) -> str:
-    """Judges and templates in rows, over the same replies; what is in brackets is the 95 % interval."""
+    """Judges and templates in rows, over the same replies; the 95 % interval is in brackets."""
     rows = []
     for run in runs:
         counts, judge = run.agreement.counts, run.agreement.judge

@@ -1,7 +1,7 @@
-"""A judge over replies that people ranked: every reply scored, each template measured (the paper's five measures).
+"""A judge over human-ranked replies: every reply scored, each template measured (the paper's five measures).
 
 OUT holds `<template>.jsonl`, one row for each reply with its scores and judgements (what `selfreward judge agreement`
-reads), and the journal. The same folder again asks for nothing twice. Replies that the judge leaves unscored stay in the
+reads), and the journal. The same folder never sends a request twice. Replies that the judge leaves unscored stay in the
 rows with a status, and in the measures as `selfreward.judging.agreement.agreement` says.
 """
 
@@ -44,7 +44,7 @@ class Judging:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRows:
-    """What one judge said, row by row."""
+    """One judge's output, row by row."""
 
     model: str
     """The judge as the user calls it."""
@@ -59,7 +59,7 @@ class JudgedRows:
         return dict(Counter(status for row in self.rows for status in row["statuses"]).most_common())
 
     def facts(self) -> dict[str, Any]:
-        """What `--json` says of every judge."""
+        """The fields in `--json` common to all judges."""
         people = self.replies.annotators
         return {
             "by_status": self.by_status,
@@ -85,7 +85,7 @@ class JudgeRun:
     judged: JudgedReplies
     agreement: Agreement
     pairs: VerdictAgreement | None
-    """Where every prompt has two replies: verdicts as of a pairwise judge, ties of people included."""
+    """If every prompt has two replies: verdicts as of a pairwise judge, human ties included."""
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`: the measures as `judge agreement --json` names them, and what they are of."""
@@ -113,7 +113,7 @@ class JudgeScore:
     human_score: float | None
     n_chars: int
     score: float | None
-    """Mean of the scored judgements; NULL where there is none."""
+    """Mean of the scored judgements; NULL if there is none."""
     n_judgements: int
     n_scored: int
     statuses: str
@@ -195,7 +195,7 @@ def _score_row(judged: JudgedReplies, row: ReplyRow) -> JudgeScore:
 
 
 def _pair_verdicts(rows: Sequence[ReplyRow]) -> VerdictAgreement | None:
-    """Verdicts on pairs (PandaLM, chosen and rejected), people's ties among them; None for longer rankings."""
+    """Verdicts on pairs (PandaLM, chosen and rejected), including human ties; None for longer rankings."""
     pairs = by_prompt(rows)
     if any(len(pair) != 2 or "human_rank" not in pair[0] for pair in pairs):
         return None

@@ -4,9 +4,9 @@
     step = selection.add(answers_of_checkpoint_200)  # and so on, as training writes them
     if selection.should_stop: …                      # selection.chosen is the one before
 
-A checkpoint wins where more prompts went to it than to its predecessor; ties count for neither. The first one is compared
-with the answers of the model that training started from, if those are given, and is kept without a look otherwise. With
-few prompts the difference is often noise: `CheckpointStep.net` has its interval, and `CheckpointStep.is_clear` says whether that leaves out 0.
+A checkpoint wins if it won more prompts than its predecessor; ties count for neither. The first one is compared
+with the answers of the model that training started from, if those are given, and is kept without a comparison otherwise. With
+few prompts the difference is often noise: `CheckpointStep.net` has its interval, and `CheckpointStep.is_clear` says whether that excludes 0.
 
 A pure function of answers and judge: training calls it between two checkpoints, with the judge in a process of its own.
 """
@@ -58,7 +58,7 @@ class CheckpointStep:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval of `net` leaves out 0."""
+        """Whether the interval of `net` excludes 0."""
         if self.net is None or self.net.low is None or self.net.high is None:
             return False
         return self.net.low > 0 or self.net.high < 0
@@ -82,7 +82,7 @@ class CheckpointSelection(Result):
 
     @property
     def chosen(self) -> str | None:
-        """The checkpoint to keep; None where not even the first beat the model training started from."""
+        """The checkpoint to keep; None if not even the first beat the model training started from."""
         kept = [step.checkpoint for step in self.steps if step.improved]
         return kept[-1] if kept else self._start_name
 
@@ -113,7 +113,7 @@ class CheckpointSelection(Result):
             if step.net is None:
                 lines.append(f"{step.checkpoint}: the first, kept without a comparison")
                 continue
-            verdict = "better, go on" if step.improved else "no longer wins, stop"
+            verdict = "better, continue" if step.improved else "no longer wins, stop"
             clear = "" if step.is_clear else "; within chance"
             lines.append(
                 f"{step.checkpoint} against {step.against}: {step.n_wins} won, {step.n_ties} tied, {step.n_losses} lost "
@@ -125,7 +125,7 @@ class CheckpointSelection(Result):
 def select_checkpoint(
     checkpoints: Iterable[Answers], judge: Compare, start: Answers | None = None
 ) -> CheckpointSelection:
-    """All checkpoints in order, up to the first that does not win; later ones are not even asked for."""
+    """All checkpoints in order, up to the first that does not win; later ones are never requested."""
     selection = CheckpointSelection(judge, start)
     for answers in checkpoints:
         selection.add(answers)
@@ -187,7 +187,7 @@ def expand(sources: Iterable[str]) -> list[str]:
             numbered = sorted((int(match[1]), p) for match, p in names if match)
             if not numbered:
                 raise UsageError(
-                    f"{source}: is no model folder (no config.json) and holds no checkpoint-N folders"
+                    f"{source}: not a model folder (no config.json), and has no checkpoint-N folders"
                 )
             found += [f"hf:{p}" for _, p in numbered]
     return found

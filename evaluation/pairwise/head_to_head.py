@@ -2,12 +2,12 @@
 
     result = measure(HeadToHead(a="M2", b="M1", judge="openai:…", run=run_folder, out=Path("h2h")))
 
-Each pair is judged twice, the answers swapped. Who wins both times wins; every other pair of verdicts is a tie, and two
-equal answers are one without asking. A prompt that one of them did not answer, or on which a verdict cannot be read, has
-no verdict: it is counted by reason, left out of the shares, and may be anything in the intervals. Those are 95 %
-bootstrap intervals over *all* prompts, such a prompt counted against a share in the low end and for it in the high one.
+Each pair is judged twice, the answers swapped. An answer that wins both times wins; every other pair of verdicts is a tie, and
+two equal answers are a tie without a request. A prompt without both answers or a readable verdict is counted by reason
+and left out of the shares. Intervals are 95 % bootstrap intervals over *all* prompts, such a prompt counting against a
+share at the low end and for it at the high end.
 
-`how often the order decided` is beside it: a judge that often names the same place twice says little about answers.
+`how often the order decided` is shown too: a judge that often names the same position twice says little about answers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ TABLE = "head_to_head"
 
 @dataclass(frozen=True, kw_only=True)
 class Compared(WithAnswers[RowsT, ResultT], WithJudge[RowsT, ResultT]):
-    """What all comparisons of models by a judge are set by."""
+    """Settings common to all comparisons of models by a judge."""
 
     judge: Judge
     out: Out
@@ -101,7 +101,7 @@ class HeadToHead(Compared[list[HeadToHeadRow], HeadToHeadResult]):
     a: ModelName
     """A model, M1 of --run, or a file of answers."""
     b: ModelName
-    """Who it is compared with."""
+    """The model to compare with."""
 
     def rows(self, ask: ModelAccess) -> list[HeadToHeadRow]:
         """Answer, judge; OUT gets `answers_a.json`, `answers_b.json` and `verdicts.json`."""
@@ -129,9 +129,9 @@ class HeadToHead(Compared[list[HeadToHeadRow], HeadToHeadResult]):
 def compare(
     a: Answers, b: Answers, template: PairwiseTemplate, generation: CachedGeneration, judge: str | None = None
 ) -> list[HeadToHeadRow]:
-    """Judge b's answers against a's in both orders. Both answer the same prompts; None is no answer.
+    """Judge b's answers against a's in both orders. Both answer the same prompts; None means no answer.
 
-    `judge` is the judging model's name in rows, None where the template's own name says it all.
+    `judge` is the judging model's name in rows, None if the template's name suffices.
     """
     if a.outputs.keys() != b.outputs.keys():
         strangers = a.outputs.keys() ^ b.outputs.keys()

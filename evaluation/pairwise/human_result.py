@@ -1,10 +1,10 @@
-"""Filled sheets read back: verdicts by model, majority of the annotators, and how far they agree.
+"""Filled sheets read back: verdicts by model, majority of the annotators, and their agreement.
 
-A prompt is decided by what more than half of its annotators say. Where all have spoken and nothing has more than half
-it is a tie, and counted as split; where verdicts are missing and could still decide it, it is open: left out of the
-shares, and counted both ways in their intervals. Agreement is over the prompts that everyone judged.
+A prompt is decided by what more than half of its annotators say. If all verdicts are in without a majority, it is
+a tie, and counted as split; if missing verdicts could still decide it, it is open: left out of the shares, and
+counted both ways in their intervals. Agreement is over the prompts that everyone judged.
 
-Refused, with file and row: a verdict that is none of 0, 1, 2, an item that the key does not have, an item twice.
+Refused, with file and row: a verdict other than 0, 1, 2, an item that the key does not have, an item twice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class HumanVerdict:
     first: str
     """`a` or `b`: whose answer was shown first."""
     verdict: str | None
-    """`a`, `b` or `tie`; NULL where the cell is empty or the sheet did not come back."""
+    """`a`, `b` or `tie`; NULL if the cell is empty or the sheet was not returned."""
     comment: str | None
 
 
@@ -75,12 +75,12 @@ class HumanResult(Result):
     first_chosen: Figure
     """Of the verdicts that name a winner: the share for the response shown first; 50 % is no habit."""
     agreement: AnnotatorAgreement | None
-    """Over the prompts that everyone judged; None where there is none, or one annotator."""
+    """Over the prompts that everyone judged; None without such prompts or with one annotator."""
     notes: tuple[str, ...]
     rows: tuple[HumanVerdict, ...]
 
     def text(self) -> str:
-        """Shares, how complete they are, and how far people agree."""
+        """Shares, their completeness, and the annotators' agreement."""
         n_asked = self.n_prompts * self.n_annotators
         shares = (("wins", self.win), ("ties", self.tie), ("losses", self.loss))
         lines = [
@@ -109,7 +109,7 @@ class HumanImport(Measure[HumanResult, HumanResult]):
     """The key.json that human-export wrote."""
 
     def rows(self, ask: ModelAccess) -> HumanResult:
-        """Nobody is asked: people were."""
+        """No model is called: humans judged."""
         return read_sheets(read_key(self.key), self.sheets)
 
     def tables(self, result: HumanResult) -> Iterable[Tables]:

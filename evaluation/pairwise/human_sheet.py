@@ -1,11 +1,10 @@
-"""Blind sheets for people: n prompts, each judged by several annotators who do not know whose answer is whose.
+"""Blind sheets: n prompts, each judged by several annotators without knowing which model wrote which answer.
 
     sheets = export_sheets(answers_a, answers_b, Path("people"))     # sheet-1.csv … sheet-3.csv, key.json
     result = read_sheets(sheets.key, [*sheets.paths])                # filled in; see evaluation.human_result
 
-One CSV for each annotator, all with the same prompts, each shuffled by itself, with a coin for every row that decides
-which answer stands first. The sheets hold no model's name, nor do item ids say anything; `key.json` knows, and stays
-with whoever runs the study. A verdict is 1 or 2 (the better response) or 0 (a tie); an empty cell is none yet.
+One CSV for each annotator, all with the same prompts, each shuffled by itself, with a random side for
+every row. Neither the sheets nor the item ids reveal a model; `key.json` does, and must be kept from the annotators. A verdict is 1 or 2 (the better response) or 0 (a tie); an empty cell is a missing one.
 
 A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-` or `@`) gets an apostrophe in front.
 """
@@ -55,7 +54,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @plain_dataclass(frozen=True, slots=True)
 class KeyItem:
-    """One row of one sheet: what the annotator is not told."""
+    """One row of one sheet, as recorded in the key."""
 
     item: str
     annotator: int
@@ -63,7 +62,7 @@ class KeyItem:
     first: str
     """`a` or `b`: whose answer is response 1."""
     cells_sha256: str
-    """Of the prompt and both responses as they stand in the sheet."""
+    """Of the prompt and both responses as written in the sheet."""
 
 
 @plain_dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ class HumanSheets(Result):
         }
 
     def text(self) -> str:
-        """Which file is for whom."""
+        """The files, with their purpose."""
         left_out = self.to_dict()["left_out"].items()
         words = ", ".join(f"{count} {reason}" for reason, count in left_out if count)
         lines = [f"{len(self.key.prompts)} prompts" + (f" (left out: {words})" if words else "")]
@@ -115,25 +114,25 @@ class HumanSheets(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class HumanExport(WithAnswers[HumanSheets, HumanSheets]):
-    """Write blind sheets for people."""
+    """Write blind sheets for human annotators."""
 
     name = "human-export"
     a: ModelName
     """A model, M1 of --run, or a file of answers."""
     b: ModelName
-    """Who it is compared with."""
+    """The model to compare with."""
     out: Out
     prompts: PromptsFile | None = None
     n: Count = 50
     """Prompts on each sheet."""
     annotators: Count = 3
-    """People, one sheet each."""
+    """Annotators, one sheet each."""
     seed: RandomSeed = 0
     """Of the draw, the order and the sides."""
     temperature: Temperature = 0.0
 
     def rows(self, ask: ModelAccess) -> HumanSheets:
-        """Draw, answer and write; the draw comes first, so that nothing is answered in vain."""
+        """Draw, answer and write; drawn first, so that no unused answer is generated."""
         prompts = ask.prompts(self.prompts, self.n)
         sampling = greedy(self.max_tokens, self.temperature)
         a, b = (ask.answers(side, prompts, sampling) for side in (self.a, self.b))
@@ -187,7 +186,7 @@ def read_key(path: Path) -> SheetKey:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected the key.json that human-export wrote") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: is no key of human-export ({error})") from error
+        raise InputError(f"{path}: not a key of human-export ({error})") from error
 
 
 def cells_sha256(cells: Sequence[str]) -> str:

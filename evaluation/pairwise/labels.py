@@ -1,11 +1,11 @@
-"""What kind of prompt each evaluation prompt is: category, complexity and expected length, said by a model.
+"""Labels of evaluation prompts by a model: category, complexity and expected length.
 
     {"instruction": "How did US states get their names?", "category": "facts", "complexity": 3,
      "expected_length": "one or two paragraphs", "status": "ok", "judge": "openai:gpt-4.1"}
 
-The paper breaks AlpacaEval down by these three, labelled by GPT-4; its labels are not published, and its categories are
+The paper breaks AlpacaEval down by these three, labeled by GPT-4; its labels are not published, and its categories are
 not ours. In a run the labels are the table `prompt_labels`, so that any breakdown is a join over the annotations (see
-docs/evaluation.md). What a reply does not say is NULL with a status and counted; labels of one's own need no model:
+docs/evaluation.md). A label missing from a reply is NULL with a status, and counted; your own labels need no model:
 a jsonl file with these columns.
 """
 
@@ -132,7 +132,7 @@ class LabelPrompts(WithJudge[PromptLabels, PromptLabels]):
 
 
 def read_label(instruction: str, completion: Completion, judge: str) -> PromptLabel:
-    """The three labels of a reply, each NULL where it is not one of those offered.
+    """The three labels of a reply, each NULL if it is not one of the choices.
 
     >>> reply = Completion("r", 0, "Category: facts\\nComplexity: 3\\nLength: a sentence", "stop", 9)
     >>> label = read_label("Who?", reply, "me")
@@ -151,7 +151,7 @@ def read_label(instruction: str, completion: Completion, judge: str) -> PromptLa
 
 
 def read_labels(path: Path) -> list[PromptLabel]:
-    """Labels of one's own, or those that `label_prompts` wrote: jsonl. Raises InputError."""
+    """Your own labels, or those that `label_prompts` wrote: jsonl. Raises InputError."""
     labels: dict[str, PromptLabel] = {}
     for number, row in read_rows(path):
         where = f"{path.name}, row {number}"

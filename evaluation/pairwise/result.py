@@ -1,4 +1,4 @@
-"""What a head-to-head comes to: one row a prompt, shares with intervals, and how they print.
+"""The head-to-head result: one row per prompt, shares with intervals, and the printed form.
 
 See `selfreward.evaluation.pairwise.head_to_head` for what counts as a win.
 """
@@ -19,7 +19,7 @@ DRAW = 1.5
 
 @dataclass(frozen=True, slots=True)
 class HeadToHeadRow:
-    """One prompt: both answers, both verdicts, and what came of them. Row of the table `head_to_head`."""
+    """One prompt: both answers, both verdicts, and the outcome. Row of the table `head_to_head`."""
 
     evaluation_id: str
     comparison_id: str
@@ -36,10 +36,10 @@ class HeadToHeadRow:
     status: str
     """`ok`, `missing_a`, `missing_b`, `missing_both`, or why a verdict could not be read."""
     preference_a_first: float | None
-    """In [1, 2], 2 means b: what the judge said with a's answer shown first; NULL where it was not asked."""
+    """In [1, 2], 2 means b: what the judge said with a's answer shown first; NULL if it was not asked."""
     preference_b_first: float | None
     order_decided: bool | None
-    """The place that won was the same twice; NULL where there are no two verdicts."""
+    """Whether the same position won twice; NULL without two verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class HeadToHeadResult(Result):
     tie: Figure
     loss: Figure
     n_identical: int
-    """Equal answers: ties without asking."""
+    """Equal answers: ties without a request."""
     order_decided: Figure
     """Of the prompts asked in both orders."""
     longer_wins: float | None
@@ -87,7 +87,7 @@ class HeadToHeadResult(Result):
 
 
 def verdict_of(preference_a_first: float, preference_b_first: float) -> str:
-    """Who wins both times wins; anything else is a tie.
+    """An answer that wins both times wins; anything else is a tie.
 
     >>> verdict_of(1.9, 1.6), verdict_of(1.9, 1.2), verdict_of(1.9, 1.5), verdict_of(1.0, 1.4)
     ('b', 'tie', 'tie', 'a')

@@ -1,8 +1,8 @@
-"""The paper's claims, asked of a run: does each iteration win more, judge better, write longer?
+"""The paper's claims, tested on a run: does each iteration win more, judge better, write longer?
 
-Both sides are the run's own, before the same judge on the same prompts, so that the answer is fair whatever the base
-model. A claim holds where the 95 % intervals lie apart the right way, does not hold where they lie apart the other way,
-and is undecided where they meet; lengths have no interval and are taken as they are. Outdated figures decide nothing.
+Both sides are the run's own, before the same judge on the same prompts, so the comparison is fair for any base
+model. A claim holds if the 95 % intervals are disjoint in the right order, does not hold if disjoint in the other,
+and is undecided if they overlap; lengths have no interval and are taken as they are. Outdated figures decide nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a run knows about itself, in one shape: its summary's figures and those of its own evaluations.
 
-Models are called M0, M1, SFT, … here, whatever hash stands behind the name in a row.
+Models are named M0, M1, SFT, … here, without the hash that rows add to the name.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _stale_models(summary: Summary) -> Mapping[str, str | None]:
 
 
 def _own(row: EvaluationFigure, hashes: Mapping[str, str | None]) -> RunFigure:
-    """A row of the figures; of two models the later one stands first, whoever was called a."""
+    """A row of the figures; the later of two models comes first, whichever was named a."""
     compared = row.against if row.measure in ("head_to_head", "human") else None
     return _later_first(
         RunFigure(
@@ -119,7 +119,7 @@ def _own(row: EvaluationFigure, hashes: Mapping[str, str | None]) -> RunFigure:
 
 
 def _is_stale(named: str, hashes: Mapping[str, str | None]) -> bool:
-    """Whether `M2@4567…` is no longer the run's M2; a model that the run does not hold cannot be told."""
+    """Whether `M2@4567…` is no longer the run's M2; unknown for a model that the run does not have."""
     model, _, digest = named.partition("@")
     current = hashes.get(model, digest)
     return current is None or not current.startswith(digest)

@@ -107,7 +107,7 @@ def _row(published: PaperFigure | None, mine: RunFigure | None, config: RunConfi
 
 
 def _differences(published: PaperFigure, mine: RunFigure, config: RunConfig) -> Iterator[str]:
-    """In words, everything that stands between the two numbers."""
+    """The differences between the two numbers, in words."""
     if mine.outdated:
         yield "OUTDATED: of a model or of rows that the run has made anew since"
     setting = SETTINGS[published.measure]
@@ -141,7 +141,7 @@ def is_papers_base(model: str) -> bool:
 
 
 def format_paper(report: PaperReport) -> str:
-    """The table, what stands between the numbers, the claims."""
+    """The table, the differences between the numbers, the claims."""
     measured = [row for row in report.comparisons if row.run is not None]
     absent = [row for row in report.comparisons if row.run is None]
     notes = list(dict.fromkeys(d for row in measured for d in row.differences))

@@ -1,8 +1,8 @@
 """The command line: one verb for each thing to do, thin over functions that can be called from Python.
 
-Results go to stdout, progress and logs to stderr; every command that prints a table takes `--json`. Exit 0 done, 1
-failed or found bad, 2 wrong use. Errors meant for the user are one sentence; `--debug` adds the traceback. Nothing heavy
-is imported before a command needs it: `selfreward --help` answers in under 0.3 s.
+Results go to stdout, progress and logs to stderr; every command that prints a table takes `--json`. Exit codes: 0 success, 1
+failure or failed check, 2 wrong usage. Errors meant for the user are one sentence; `--debug` adds the traceback. Heavy
+modules are imported only when a command needs them: `selfreward --help` answers in under 0.3 s.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COMMANDS = (
     "selfreward.evaluation.cli",
     "selfreward.data_cards.cli",
 )
-"""Modules that add commands: each has `register(app)`. A new group of commands is one line here."""
+"""Modules that add commands: each has `register(app)`. Add a new group of commands here."""
 
 
 def _version(wanted: bool) -> None:
@@ -59,7 +59,7 @@ def options(
         bool, typer.Option("-q", "--quiet", help="No progress on stderr: results and errors only.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Also what the libraries log (level INFO).")
+        bool, typer.Option("-v", "--verbose", help="Also show the libraries' logs (level INFO).")
     ] = False,
     log_file: Annotated[
         Path | None,
@@ -68,7 +68,7 @@ def options(
         ),
     ] = None,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Errors with their traceback; anywhere on the line.")
+        bool, typer.Option("--debug", help="Show errors with their traceback; accepted anywhere on the line.")
     ] = False,
 ) -> None:
     """Self-Rewarding Language Models as datasets you can see, question and publish.
@@ -82,7 +82,7 @@ def options(
             log_file.open("a").close()
         except OSError as error:
             raise UsageError(f"--log-file {log_file}: cannot be written ({error.strerror})") from error
-        # by the environment, so that training processes and workers write there too
+        # set in the environment, so that training processes and workers write there too
         os.environ["SELFREWARD_LOG_FILE"] = str(log_file.resolve())
     if verbose or log_file is not None:
         _log(verbose, log_file)
@@ -99,9 +99,9 @@ def _log(verbose: bool, log_file: Path | None) -> None:
 
 
 def main(command: typer.Typer | None = None, name: str = "selfreward") -> None:
-    """Entry point of the `selfreward` command (or of another); the one place that turns errors into exit codes."""
+    """Entry point of the `selfreward` command (or of another); the only place that turns errors into exit codes."""
     spin_at_most(COMMAND)
-    # bars of other libraries; ours say themselves whether they are shown
+    # only other libraries' bars: ours decide for themselves
     os.environ.setdefault("TQDM_DISABLE", "1")
     debug = "--debug" in sys.argv or bool(os.environ.get("SELFREWARD_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -110,7 +110,7 @@ def main(command: typer.Typer | None = None, name: str = "selfreward") -> None:
         (command or assemble())(args=arguments, prog_name=name)
     except SelfrewardError as error:
         _fail(str(error), error.exit_code, debug, error)
-    except Exception as error:  # the outermost boundary: whatever else went wrong is a bug, and said as one
+    except Exception as error:  # the outermost boundary: any other exception is a bug, and reported as one
         message = f"unexpected {type(error).__name__}: {error}; this is a bug, --debug shows where"
         _fail(message, 1, debug, error)
     finally:
@@ -118,7 +118,7 @@ def main(command: typer.Typer | None = None, name: str = "selfreward") -> None:
 
 
 def assemble() -> typer.Typer:
-    """The app with every command, each example on a line of its own at the end of its help."""
+    """The app with every command, each example on its own line at the end of its help."""
     for name in COMMANDS:
         importlib.import_module(name).register(app)
     _set_examples_apart(app)
@@ -137,7 +137,7 @@ def _set_examples_apart(group: typer.Typer) -> None:
 
 
 class _UntilThePipeBreaks:
-    """Standard output; when its reader is gone (`… | head`), what is still written goes nowhere, and nothing failed."""
+    """Standard output; after its reader has closed (`… | head`), further output is discarded without an error."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

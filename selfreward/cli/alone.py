@@ -1,7 +1,7 @@
-"""`python -m selfreward.builders.candidates CONFIG`: one step of a run by itself, on the inputs that are there.
+"""`python -m selfreward.builders.candidates CONFIG`: one step of a run alone, on existing inputs.
 
 A step's module ends with `run_alone()` under `if __name__ == "__main__"`. The step is reused or built exactly as
-`selfreward run` does it; what it reads must have been made before, and nothing that depends on it is touched.
+in `selfreward run`; its inputs must exist, and later steps are not touched.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from selfreward.errors import UsageError
 
 
 def run_alone() -> None:
-    """The command line of the module that Python was started with."""
+    """The command line of the module that Python runs as `__main__`."""
     module = sys.modules["__main__"]
     name = str(module.__spec__.name) if module.__spec__ else ""
     app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False,
                       context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
     about = (module.__doc__ or "").partition("\n")[0]
-    app.command(help=f"{about} Made from what the run holds already; `selfreward run` makes everything.")(
+    app.command(help=f"{about} Uses the run's existing inputs; `selfreward run` builds everything.")(
         _command(name)
     )
     main(app, f"python -m {name}")

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def sql(
     run_folder: RunFolder,
     query: Annotated[
-        str | None, typer.Argument(metavar="[QUERY]", help="One query; without it an interactive prompt.")
+        str | None, typer.Argument(metavar="[QUERY]", help="One query; default: an interactive prompt.")
     ] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query from a file.")] = None,
     as_json: Json = False,
@@ -32,7 +32,7 @@ def sql(
     ] = None,
     max_rows: Annotated[int, typer.Option(help="Rows of a table to show.")] = 40,
 ) -> None:
-    """Ask anything; every dataset of every iteration is a read-only view.  Example: selfreward sql runs/demo "FROM pairs" """
+    """Query a run; every dataset of every iteration is a read-only view.  Example: selfreward sql runs/demo "FROM pairs" """
     from selfreward.errors import UsageError
     from selfreward.sql.output import repl, run_query
 
@@ -59,7 +59,7 @@ def sql(
                 max_rows=max_rows,
                 spreadsheet=spreadsheet,
             )
-        except (ArithmeticError, ValueError) as error:  # dates beyond Python's, text that is no Unicode
+        except (ArithmeticError, ValueError) as error:  # dates beyond Python's range, invalid Unicode
             raise UsageError(f"query: a row holds a value that cannot be shown: {error}") from error
         if out is not None:
             print(f"{out}: {n_rows:,} rows")
@@ -92,7 +92,8 @@ def diff(
     run_folder: RunFolder,
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="ift, iter1/pairs, …")],
     a: Annotated[
-        str, typer.Argument(metavar="[A]", help="Version before: its first digits, `previous` or `current`.")
+        str,
+        typer.Argument(metavar="[A]", help="The earlier version: its first digits, `previous` or `current`."),
     ] = "previous",
     b: Annotated[str, typer.Argument(metavar="[B]", help="Version after.")] = "current",
     with_run: Annotated[Path | None, typer.Option(help="Take version B from this run.")] = None,

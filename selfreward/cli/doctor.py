@@ -24,7 +24,7 @@ TESTED = {
     "scikit-learn": "1.9.1",
     "setuptools": "78.1.1",
 }
-"""Versions known to work together; constraints.txt pins the same (a test compares them)."""
+"""Versions tested together; constraints.txt pins the same ones (a test compares them)."""
 _MIN_FREE_GIB = 5
 
 
@@ -68,7 +68,7 @@ def _library(name: str, tested: str) -> Finding:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Finding(name, "missing", "bad: pip install -c constraints.txt selfreward")
-    # torch adds its build to the version: 2.13.0+cpu is the tested 2.13.0.
+    # torch adds its build to the version: 2.13.0+cpu counts as the tested 2.13.0.
     same = found.split("+")[0] == tested
     return Finding(name, found, "ok" if same else f"untested (tested with {tested})")
 

@@ -1,4 +1,4 @@
-"""`path`, `import`, `export`, `verify`, `gc`: datasets as files, and whether they are whole."""
+"""`path`, `import`, `export`, `verify`, `gc`: datasets as files, and their integrity."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def import_rows(
     ] = False,
     undo: Annotated[
         bool,
-        typer.Option("--undo", help="Take imported rows out of use; the next run makes the dataset itself."),
+        typer.Option("--undo", help="Stop using imported rows; the next run builds the dataset."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring your own rows: validated and versioned like any other.  Example: selfreward import runs/x iter1/prompts p.jsonl"""
+    """Import your own rows, validated and versioned like any other.  Example: selfreward import runs/x iter1/prompts p.jsonl"""
     from selfreward.errors import UsageError
     from selfreward.exchange.importing import column_table, import_file, undo_import
     from selfreward.store.run import Run
@@ -86,7 +86,7 @@ def export(
     run_folder: RunFolder,
     dataset: DatasetArgument,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The format goes by the ending: .parquet, .jsonl, .csv")
+        Path, typer.Argument(metavar="FILE", help="The ending selects the format: .parquet, .jsonl, .csv")
     ],
     form: Annotated[
         str,
@@ -132,10 +132,12 @@ def verify(
 
 def gc(
     run_folder: RunFolder,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be removed, remove nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove versions that are not current and what dead processes left.  Example: selfreward gc runs/demo --dry-run"""
+    """Remove versions that are not current and leftovers of dead processes.  Example: selfreward gc runs/demo --dry-run"""
     from selfreward.store.gc import collect
     from selfreward.store.run import Run
 

@@ -1,4 +1,4 @@
-"""JSON on stdout, the same way for every command; tables are made by `selfreward.text`."""
+"""JSON on stdout, in one format for every command; `selfreward.text` formats tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`init`, `run`, `report`, `status`: a configuration, the loop over it, what came out, and what is still to do."""
+"""`init`, `run`, `report`, `status`: a configuration, the loop, its results, and the remaining steps."""
 
 from __future__ import annotations
 
@@ -55,17 +55,19 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate/--no-gate", help="Audit what is to be trained on first; off is recorded.")
+        bool, typer.Option("--gate/--no-gate", help="Audit training data first; off is recorded.")
     ] = True,
     estimate: Annotated[
         bool,
-        typer.Option("--estimate", help="Build nothing: measure a little, say what the run still needs."),
+        typer.Option(
+            "--estimate", help="Build nothing; measure briefly and estimate what the run still needs."
+        ),
     ] = False,
     trust: Annotated[
         bool,
         typer.Option(
             "--trust",
-            help="Use what a pulled CONFIG names (servers, files), and http: servers on other machines; kept for later.",
+            help="Allow what a pulled CONFIG names (servers, files), and http: servers on other machines; remembered.",
         ),
     ] = False,
     as_json: Json = False,
@@ -89,7 +91,7 @@ def run(
         steps = run_pipeline(resolved, folder, until, show_step)
     except Interrupted as stop:
         again = " ".join(["selfreward", *sys.argv[1:]])
-        print(f"\nstopped; everything finished is kept. To go on: {again}", file=sys.stderr)
+        print(f"\nstopped; all finished work is kept. To resume: {again}", file=sys.stderr)
         raise typer.Exit(128 + stop.signal_number) from stop
     seconds, built = time.monotonic() - started, any(step.status == "built" for step in steps)
     has_page = (folder / reporting.PAGE).is_file()
@@ -153,7 +155,7 @@ def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool)
 
 
 def status(run_folder: RunFolder, as_json: Json = False) -> None:
-    """Stages, rows, versions, progress, and what is next.  Example: selfreward status runs/demo"""
+    """Stages, rows, versions, progress, and the next command.  Example: selfreward status runs/demo"""
     from selfreward.steps.status import next_command, run_status
 
     lines = run_status(run_folder)

@@ -1,4 +1,4 @@
-"""`show`, and the presets of `init`: the files that come with the package, found the same way in a clone and installed.
+"""`show`, and the presets of `init`: the package's own files, found the same way in a clone and when installed.
 
 In a clone `selfreward/configs` and the stages' folders are links; in an installed package they are folders. Both are
 reached by this package's own path, and none of these files is imported.
@@ -26,20 +26,20 @@ _SHOWN = 88
 
 
 def kind_of(word: str) -> Kind:
-    """The kind that a user names; UsageError for another word."""
+    """The kind that a user names. Raises UsageError for an unknown one."""
     if word not in PLACES:
         raise UsageError(f"show {word}: expected {', '.join(PLACES)}")
     return word
 
 
 def shipped(kind: Kind) -> dict[str, Path]:
-    """Name -> file of what comes with the package."""
+    """Name -> file shipped with the package."""
     folder, ending = PLACES[kind]
     return {path.stem: path for path in sorted((_PACKAGE / folder).glob(f"*{ending}"))}
 
 
 def read_shipped(kind: Kind, name: str) -> str:
-    """The text of one; UsageError names the nearest for an unknown name."""
+    """The text of one. Raises UsageError for an unknown name, suggesting the nearest."""
     files = shipped(kind)
     if name not in files:
         near = difflib.get_close_matches(name, files, n=1)
@@ -49,7 +49,7 @@ def read_shipped(kind: Kind, name: str) -> str:
 
 
 def preset_text(name: str, file: Path) -> str:
-    """A shipped configuration; the commands in its comments name the file that it will be."""
+    """A shipped configuration; the commands in its comments name the user's file."""
     return read_shipped("config", name).replace(f"configs/{name}.yaml", str(file))
 
 

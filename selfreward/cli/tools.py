@@ -1,4 +1,4 @@
-"""`models`, `doctor`, `show`: what the machine needs before a run, and what comes with the package."""
+"""`models`, `doctor`, `show`: the machine's requirements, and the package's files."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def known(context: typer.Context, as_json: Json = False) -> None:
 
 
 def pull(name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2-135m-instruct")]) -> None:
-    """Get a known model into the user's cache.  Example: selfreward models pull smollm2-135m-instruct"""
+    """Download a known model into the user's cache.  Example: selfreward models pull smollm2-135m-instruct"""
     from selfreward.models.pull import pull as pull_model
 
     print(pull_model(name))
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look at this machine: versions, devices, disk, known models.  Example: selfreward doctor"""
+    """Check this machine: versions, devices, disk, known models.  Example: selfreward doctor"""
     from selfreward.cli.doctor import examine
 
     findings = examine()
@@ -57,10 +57,10 @@ def doctor(as_json: Json = False) -> None:
 def show(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="template, rule, audit or config.")],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Without it, the names with a line each.")
+        str | None, typer.Argument(metavar="[NAME]", help="Default: list the names, one per line.")
     ] = None,
 ) -> None:
-    """Print a file that comes with the package, to be redirected and edited.  Example: selfreward show rule max_min"""
+    """Print a file shipped with the package, to redirect and edit.  Example: selfreward show rule max_min"""
     from selfreward.cli.shipped import described, kind_of, read_shipped
 
     if name is None:

@@ -3,9 +3,9 @@
     measured = measure(needs, options)
     measured.batches[kind(need, requests)].seconds
 
-A kind is a step's module, model and sampling: a second iteration is not timed again. A batch is as large as what the engine
-computes at once; each model is opened once. On a server with prices the batches cost money: the sum is `spent`, and is no
-part of the run's own account.
+A kind is a step's module, model and sampling: a second iteration is not timed again. A batch is as large as the engine
+computes at once; each model is opened once. On a priced server the batches cost money: the sum is `spent`, and is not
+part of the run's own costs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _PRICES = {"price_per_million_in", "price_per_million_out"}
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one batch took; answers that failed are in `errors` and in nothing else."""
+    """What one batch took; failed answers are only in `errors`."""
 
     prompt_tokens: list[int]
-    """Of each request; its samples share one reading of it."""
+    """Per request; its samples share one prefill."""
     new_tokens: list[int]
     """Of each answer."""
     seconds: float
@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass
 class Measured:
-    """All batches, and by model string what opening it took and what it costs."""
+    """All batches, and opening time and prices by model string."""
 
     batches: dict[Kind, Batch] = field(default_factory=dict)
     opening_s: dict[str, float] = field(default_factory=dict)
@@ -47,11 +47,11 @@ class Measured:
     prices: dict[str, Prices] = field(default_factory=dict)
     """Only of models whose prices are given."""
     spent: float = 0.0
-    """By the measuring itself, in the currency of the prices."""
+    """Cost of the measurement itself, in the currency of the prices."""
 
 
 def kind(need: Need, requests: Requests) -> Kind:
-    """What must be alike for one measurement to hold for two requests."""
+    """What two requests must share to use one measurement."""
     first = requests.examples[0]
     return need.module, need.model, first.sampling, bool(first.prefix)
 
@@ -79,7 +79,7 @@ def measure(needs: Sequence[Need], options: EngineOptions) -> Measured:
 
 
 def _batch_of(examples: Sequence[Request], model: str, options: EngineOptions) -> list[Request]:
-    """As many answers as keep the engine as busy as the run will, evenly from the whole list."""
+    """Enough requests to load the engine as the run will, drawn evenly from the whole list."""
     at_once = options.batch_size if model.startswith("hf:") else options.max_in_flight
     n = min(len(examples), -(-at_once // examples[0].n))
     return [examples[place * len(examples) // n] for place in range(n)]

@@ -1,4 +1,4 @@
-"""Requests times what a batch took, times the price: an estimate for each step and in all, as a table or as JSON.
+"""Requests times measured batch time and price: an estimate per step and in total, as a table or as JSON.
 
     print(format_estimate(estimate_run(config, Path("runs/demo"))))
 
@@ -28,7 +28,7 @@ from selfreward.store.run import Run
 from selfreward.text import format_table
 
 Z = 1.96
-"""A measured mean lies within so many standard errors in 95 of 100 cases."""
+"""Half width of a 95 % interval, in standard errors."""
 NOTHING = Range.exactly(0.0)
 _COLUMNS = ("requests", "answers", "prompt_tokens", "new_tokens", "seconds")
 
@@ -45,14 +45,14 @@ class StepEstimate:
     new_tokens: Range = NOTHING
     seconds: Range = NOTHING
     cost: Range | None = None
-    """In the currency of the prices; None where none are given."""
+    """In the currency of the prices; None without prices."""
     basis: tuple[str, ...] = ()
     """What was measured and what is assumed, a sentence each."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """All steps, and what the measuring took."""
+    """All steps, and the time and cost of the measurement."""
 
     run: str
     steps: tuple[StepEstimate, ...]
@@ -80,8 +80,8 @@ def estimate_run(config: RunConfig, path: Path, until: str | None = None) -> Est
 
 
 def estimate_step(need: Need, measured: Measured) -> StepEstimate:
-    """All kinds of request of a step, added up; answers that are journalled already are taken off."""
-    basis = [need.basis, f"{need.n_done:,} answers are written already" if need.n_done else ""]
+    """All kinds of request of a step, added up, minus the journalled answers."""
+    basis = [need.basis, f"{need.n_done:,} answers are already written" if need.n_done else ""]
     prices = measured.prices.get(need.model)
     amounts = dict.fromkeys((*_COLUMNS, *(["cost"] if prices else [])), NOTHING)
     for requests in need.requests:
@@ -93,7 +93,7 @@ def estimate_step(need: Need, measured: Measured) -> StepEstimate:
         amounts = {name: amount + more[name] for name, amount in amounts.items()}
         basis += [requests.assumed, _sentence(batch, requests)]
     if need.untrained:
-        basis.append("measured with the model it starts from, since this one is still to be trained")
+        basis.append("measured with the model it starts from, since this one is not trained yet")
     if need.n_done:
         all_ = amounts["answers"]
         left = Range(
@@ -105,7 +105,7 @@ def estimate_step(need: Need, measured: Measured) -> StepEstimate:
 
 
 def _scaled(requests: Requests, batch: Batch, untrained: bool, prices: Prices | None) -> dict[str, Range]:
-    """A column's name -> what all requests of a kind amount to."""
+    """Column name -> total over all requests of a kind."""
     first = requests.examples[0]
     n, answers = requests.count, requests.count * first.n
     prompt_tokens, length = (
@@ -151,7 +151,7 @@ def _sentence(batch: Batch, requests: Requests) -> str:
 
 
 def as_plain(estimate: Estimate) -> dict[str, Any]:
-    """Every figure as `{low, likely, high}`; `cost` is null where no prices are given."""
+    """Every figure as `{low, likely, high}`; `cost` is null without prices."""
     return {
         **asdict(estimate),
         "total": {name: asdict(estimate.total(name)) for name in _COLUMNS},
@@ -161,7 +161,7 @@ def as_plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def format_estimate(estimate: Estimate) -> str:
-    """A line for each step, the total, and under the table what stands behind each line."""
+    """A line per step, the total, and below the table the basis of each line."""
     if all(step.state == "done" for step in estimate.steps):
         return f"nothing to do: all {len(estimate.steps)} steps of {estimate.run} are up to date"
     priced = _has_cost(estimate)

@@ -3,8 +3,8 @@
     needs = list(Survey(config, run, scratch).needs(plans))
 
 A step says what it will ask for in `Plan.requests`, a function of what is known so far. Steps that ask no model and whose
-inputs exist are built in a scratch run, so that later steps can count their rows; nothing in the run folder changes. What
-cannot be counted yet is `not estimated`, and says what it waits for.
+inputs exist are built in a scratch run, so that later steps can count their rows; nothing in the run folder changes. Requests
+that cannot be counted yet are `not estimated`, with what they depend on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Known = Mapping[str, Version]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Least, likely, most. A sum or product takes the least with the least: everything may go badly at once."""
+    """Least, likely, most. Sums and products combine least with least and most with most (worst case)."""
 
     low: float
     likely: float
@@ -53,11 +53,11 @@ class Requests:
     """Requests of one kind that a step will make."""
 
     examples: Sequence[Request]
-    """All of them, or some that are like them."""
+    """All of them, or representative ones."""
     n: Range | None = None
     """How many there will be; None: `examples` are all."""
     assumed: str = ""
-    """What the number or the examples rest on, where it is not the step's own input."""
+    """The assumption behind the number or the examples, if they do not come from the step's own input."""
 
     @property
     def count(self) -> Range:
@@ -72,12 +72,12 @@ class Need:
     state: str
     basis: str = ""
     seconds: float = 0.0
-    """What building it took, where it asks no model."""
+    """Build time in seconds, if it asks no model."""
     module: str = ""
     model: str = ""
     """Model string of the model to measure."""
     untrained: bool = False
-    """The step's own model is still to be trained; `model` is the one it will be trained from."""
+    """The step's own model is not trained yet; `model` is the one it will be trained from."""
     requests: Sequence[Requests] = ()
     n_done: int = 0
     """Answers in the journal of the unfinished step."""
@@ -89,12 +89,12 @@ class Survey:
 
     config: RunConfig
     run: Run | None
-    """The real run; None where there is none yet."""
+    """The real run; None if it does not exist yet."""
     scratch: Run
     known: dict[str, Version] = field(default_factory=dict)
 
     def needs(self, plans: Sequence[Plan]) -> Iterator[Need]:
-        """What each step needs, in the plan's order. Raises what would stop the run at a step without a model."""
+        """What each step needs, in the plan's order. Raises whatever would stop the run at a step without a model."""
         for plan in plans:
             if self.run and self.run.has(plan.name) and is_imported(self.run.current(plan.name)):
                 self.known[plan.name] = self.run.current(plan.name)
@@ -141,7 +141,7 @@ class Survey:
         return self.config.train and is_model(name) and name != "M0" and name not in self.known
 
     def _model(self, name: str) -> ModelRef:
-        """The model; for one that is still to be trained the newest that exists, or M0."""
+        """The model; for one that is not trained yet, the newest that exists, or M0."""
         if self._is_untrained(name):
             name = next((one for one in reversed(self.known) if is_model(one)), "M0")
         if name in self.known:

@@ -1,1 +1,1 @@
-"""Rows in and out: import of people's files, export, the forms that other trainers read."""
+"""Rows in and out: import of users' files, export, and the forms that other trainers read."""

@@ -1,7 +1,7 @@
 """Rows out: `selfreward export` writes the current version of a dataset as one file, batch by batch.
 
-`--as rows` (the default) writes what is stored: imported again, the rows have the same content hash, from .jsonl, .csv
-and .parquet alike (a CSV holds lists as JSON, a text in quotes, NULL as nothing). The forms of other trainers are in
+`--as rows` (the default) writes what is stored: re-imported, the rows have the same content hash, whether from .jsonl,
+.csv or .parquet (a CSV holds lists as JSON, a text in quotes, NULL as nothing). The forms of other trainers are in
 `selfreward.exchange.trainer_forms`.
 """
 
@@ -73,7 +73,7 @@ def _write_jsonl(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Pat
 
 
 def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path) -> int:
-    """Texts in quotes, so that an empty one differs from NULL; lists as JSON."""
+    """Quote texts, so that an empty one differs from NULL; write lists as JSON."""
     import pyarrow as pa
     import pyarrow.csv
 

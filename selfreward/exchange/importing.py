@@ -22,7 +22,7 @@ _ENDINGS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".par
 def import_file(run: Run, name: str, path: Path) -> list[Version]:
     """Publish the rows of a file as `name`; a folder publishes each of its files, named like the datasets in it.
 
-    Everything is checked before anything is published.
+    All files are checked before any is published.
     """
     if not path.is_dir():
         return [_publish(_checked(run, name, path))]
@@ -45,7 +45,7 @@ def _checked(run: Run, name: str, path: Path) -> Incoming:
 
 
 def _publish(rows: Incoming) -> Version:
-    """Stream the rows into the store; a file that was imported before becomes current again."""
+    """Stream the rows into the store; an earlier import of the same file becomes current again."""
     import pyarrow as pa
 
     run = rows.run
@@ -59,7 +59,7 @@ def _publish(rows: Incoming) -> Version:
 
 
 def undo_import(run: Run, name: str) -> str | None:
-    """Take imported rows out of use; the next `run` makes the dataset itself. The version that was imported, if any."""
+    """Stop using imported rows, so that the next `run` builds the dataset. Returns the imported version, if any."""
     from selfreward.store.state import update_state
 
     current = run.current(name)
@@ -70,7 +70,7 @@ def undo_import(run: Run, name: str) -> str | None:
 
 
 def is_imported(version: Version) -> bool:
-    """Whether a version was brought by the user; `run` takes such a version as it is."""
+    """Whether a version was imported; `run` uses such a version unchanged."""
     return str(version.manifest["builder"]).split()[0] == IMPORTER.split()[0]
 
 

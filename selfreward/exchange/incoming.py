@@ -1,8 +1,8 @@
-"""A file on its way into a dataset: every cell checked, missing columns filled in, then streamed.
+"""A file being imported: every cell is checked, missing columns are filled in, then the rows are streamed.
 
 A file is read twice. First every row is checked against the dataset's class (columns, types, NULLs, accepted values,
-unique ids, the iteration), and what is wrong is one sentence with file, row and column; then the same rows go into the
-store batch by batch. Memory does not grow with the file, but for 8 bytes a row by which repeated ids are found.
+unique ids, the iteration), and an error is one sentence with file, row and column; then the same rows go into the
+store batch by batch. Memory grows by only 8 bytes per row, used to find repeated ids.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RENAMED = {"score_margin": "margin"}
 
 
 class Incoming:
-    """A file whose rows are all fit to be rows of a dataset; InputError for the first that is not."""
+    """A file whose rows are all valid rows of a dataset. Raises InputError for the first that is not."""
 
     def __init__(self, run: Run, name: DatasetName, dataset: Dataset, path: Path) -> None:
         self.run, self.name, self.path = run, name, path
@@ -42,13 +42,13 @@ class Incoming:
 
     @property
     def schema(self) -> pa.Schema:
-        """The class's columns, then the further ones of the file."""
+        """The class's columns, then the file's extra ones."""
         import pyarrow as pa
 
         return pa.schema([*self._schema, *(pa.field(n, t or pa.null()) for n, t in self._extras.items())])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows, read again."""
+        """The second pass: the rows in batches."""
         import pyarrow as pa
 
         schema = self.schema
@@ -57,7 +57,7 @@ class Incoming:
             yield pa.record_batch([columns[column] for column in schema.names], schema=schema)
 
     def _check(self) -> int:
-        """The first reading: every cell, the types of further columns, and ids, remembered by their hash."""
+        """The first pass: check every cell, find the types of extra columns, and hash the ids."""
         import numpy as np
 
         n_rows = 0
@@ -116,7 +116,7 @@ class Incoming:
     def _columns(
         self, extra_types: Mapping[str, pa.DataType | None]
     ) -> Iterator[tuple[dict[str, pa.Array], dict[str, pa.Array]]]:
-        """Part by part the columns of the class, checked and filled in, and the further ones."""
+        """Chunk by chunk, the class's columns, checked and filled in, and the extra ones."""
         import pyarrow as pa
 
         rows = FillState(str(self.path), self.name.iteration, self._prompt_ids)
@@ -158,14 +158,14 @@ class Incoming:
         return known
 
     def _same_columns(self, cells: Mapping[str, Any], chunk: Chunk) -> None:
-        """A column that is filled in is missing in the whole file, not in some of its rows."""
+        """Refuse a fillable column that only some rows have."""
         present = frozenset(rule.column for rule in self._rules if rule.column in cells)
         if self._present is None:
             self._present = present
         if odd := sorted(self._present ^ present):
             raise InputError(
-                f"{self.path}: column {odd[0]!r} is in some rows only (not so around row {chunk.numbers[0]}); give it to "
-                "every row, or to none, and it is filled in"
+                f"{self.path}: column {odd[0]!r} is in some rows only (missing around row {chunk.numbers[0]}); give it to "
+                "every row, or remove it to have it filled in"
             )
 
     def _require(self, cells: Mapping[str, Any]) -> None:
@@ -187,7 +187,7 @@ class Incoming:
         role = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}.get(column)
         values = to_column(cells, kind, self._place(column, chunk), from_csv=from_csv, role=role)
         if from_csv and column in self._required and pa.types.is_string(kind):
-            values = pc.fill_null(values, "")  # CSV has no other empty text unless somebody quotes it
+            values = pc.fill_null(values, "")  # most CSV writers do not quote an empty text
         return values
 
     def _fill(
@@ -203,7 +203,7 @@ class Incoming:
             return
         needs = {column for rule in rules for column in rule.needs}
         read = dict(known)
-        for column in needs & extra.keys():  # the text of a prompt, beside which the class has an id only
+        for column in needs & extra.keys():  # the prompt's text, for which the class has only an id
             read[column] = to_column(extra[column], pa.string(), self._place(column, chunk))
         for column in (needs | self._required) & read.keys():
             self._refuse_null(read[column], self._place(column, chunk))
@@ -220,7 +220,7 @@ class Incoming:
     def _refuse_null(self, values: pa.Array, place: Place) -> None:
         if values.null_count:
             found = values.is_null().index(True).as_py()
-            raise place.refuse(found, f"is NULL, which {place.column} may not be")
+            raise place.refuse(found, f"is NULL; {place.column} needs a value")
 
     def _check_column(self, values: pa.Array, place: Place) -> None:
         import pyarrow as pa
@@ -249,7 +249,7 @@ class Incoming:
 
     @cached_property
     def _prompt_ids(self) -> dict[str, str]:
-        """Ids of the run's prompts by text, where rows without ids are to be joined with them."""
+        """Ids of the run's prompts by text, if rows without ids are joined with them."""
         name = str(self.name.sibling("prompts"))
         if self.name.kind not in ("candidates", "pairs") or not self.run.has(name) or self._has("prompt_id"):
             return {}
@@ -261,7 +261,7 @@ class Incoming:
 
     @property
     def prompts_input(self) -> dict[str, dict[str, str]]:
-        """What else than the file the rows were made from, as a recipe's input."""
+        """The recipe's inputs besides the file."""
         if not self._prompt_ids:
             return {}
         version = self.run.current(str(self.name.sibling("prompts")))
@@ -270,7 +270,7 @@ class Incoming:
 
 
 def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:
-    """Pairs whose chosen and rejected begin with the prompt, as many published ones do: the prompt is taken off."""
+    """Pairs whose chosen and rejected begin with the prompt, as in many published sets: strip the prompt."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -297,7 +297,7 @@ def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, 
         if not before or any(not turns or turns[0]["role"] != "assistant" for turns in answers_of):
             raise place.refuse(
                 index,
-                "has no prompt of its own: expected a column prompt, or chosen and rejected that begin with the same "
+                "has no prompt: expected a column prompt, or chosen and rejected that begin with the same "
                 "turns and end with the assistant's",
             )
         for column, value in zip(parts, (before, *answers_of), strict=True):

@@ -1,10 +1,10 @@
-"""What `selfreward import` fills in where a file has no such column, so that people can bring what they have.
+"""What `selfreward import` fills in where a file has no such column, so that partial tables can be imported.
 
     prompts: `prompt` is enough.   candidates: `response` and `prompt` or `prompt_id`.   pairs: `chosen`, `rejected`, `prompt`
 
-Each rule fills one column from the row (columns filled before it included) and says so in words, for
+Each rule fills one column from the row (columns filled before it included) and describes itself, for
 `selfreward import RUN DATASET --columns` and docs/own-data.md. Ids are made from texts: the same file gives the same ids,
-and prompts, candidates and pairs that were imported apart still join.
+and separately imported prompts, candidates and pairs still join.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from selfreward.tables import Dataset, arrow_schema, required_columns, row_id
 
 Row = dict[str, Any]
 MODEL = "import"
-"""What stands where rows name the model, judge, rule or source they come from."""
+"""The placeholder for the model, judge, rule or source of imported rows."""
 
 
 @dataclass
 class FillState:
-    """What the rules know beside the row itself; they go over the rows of a file in order."""
+    """The rules' state besides the row; they process the rows of a file in order."""
 
     where: str
     iteration: int | None
     prompt_ids: Mapping[str, str]
-    """Prompts of the run by their text: the ids that candidates and pairs refer to. Empty: ids are made from texts."""
+    """Prompts of the run by their text: the ids that candidates and pairs refer to. If empty, ids are made from texts."""
     seen: Counter[str] = field(default_factory=Counter)
     number: int = 0
 
@@ -43,7 +43,7 @@ class FillState:
         """The id of the run's prompt with this text, or one made from it."""
         if must_exist and self.prompt_ids and text not in self.prompt_ids:
             raise InputError(
-                f"{self.where}: row {self.number}: column 'prompt' holds {text!r:.60}, which is none of the "
+                f"{self.where}: row {self.number}: column 'prompt' holds {text!r:.60}, which is not among the "
                 f"{len(self.prompt_ids)} prompts of iter{self.iteration}/prompts; import those first, or give a prompt_id"
             )
         return self.prompt_ids.get(text) or row_id("p", text)
@@ -51,7 +51,7 @@ class FillState:
 
 @dataclass(frozen=True, slots=True)
 class FillRule:
-    """How one column is filled, in words and in code; `needs` are the columns of the file that it reads."""
+    """How one column is filled, as text and as code; `needs` are the columns of the file that it reads."""
 
     column: str
     says: str

@@ -7,8 +7,8 @@
     swift           messages that end with the chosen answer, rejected_response (ms-swift)
     unpaired        prompt, completion, label: two rows a pair (TRL's KTO)
 
-and `ift` and `eft` as `messages` (TRL's SFTTrainer; of `eft` the accepted training rows). No form drops a turn: a row that
-one cannot hold is refused with the forms that can.
+and `ift` and `eft` as `messages` (TRL's SFTTrainer; of `eft` the accepted training rows). No form drops a turn: a row
+that does not fit is refused, naming the forms that can hold it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _stored(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
 
 
 def _conversational(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
-    """As stored, but for `margin`: TRL's RewardTrainer subtracts a column of that name from its rewards."""
+    """As stored, except for `margin`: TRL's RewardTrainer subtracts a column of that name from its rewards."""
     names = ["score_margin" if name == "margin" else name for name in table.column_names]
     return _stored(table.rename_columns(names))
 
@@ -96,14 +96,14 @@ def _record_batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
 
 
 class _Pair:
-    """A pair on its way into a form; what the form cannot hold is refused with the row."""
+    """A pair being converted; one that the form cannot hold is refused, naming the row."""
 
     def __init__(self, form: str, number: int, row: Row) -> None:
         self.prompt: list[Row] = row["prompt"]
         self._form, self._number, self._row = form, number, row
 
     def answer(self, side: str) -> str:
-        """The one turn that an answer is."""
+        """The answer's only turn."""
         turns = self._row[side]
         if len(turns) != 1:
             raise self.refuse(f"{side} of {len(turns)} turns", "conversational")
@@ -212,7 +212,7 @@ def kto_order(prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         pairs = np.column_stack([np.arange(n), (np.arange(n) + shift) % n]).ravel()
         if _fits_kto(prompts[pairs]):
             return pairs, labels, True
-    # Three pairs have no such shift, but one order by hand.
+    # Three pairs have no such shift, so their order is given explicitly.
     pairs, by_hand = np.array([0, 1, 0, 2, 1, 2]), np.array([True, False, False, True, True, False])
     if n == 3 and _fits_kto(prompts[pairs]):
         return pairs, by_hand, True
@@ -229,7 +229,7 @@ def _fits_kto(prompts: np.ndarray) -> bool:
 
 
 def _completions(table: pa.Table, column: str, pairs: np.ndarray) -> list[Row]:
-    """Prompt and one answer of some pairs, cut out of the mapped table run by run (`take` would copy it whole)."""
+    """Prompt and one answer of some pairs, sliced from the mapped table in contiguous runs (`take` would copy all of it)."""
     runs = np.split(pairs, np.flatnonzero(np.diff(pairs) != 1) + 1) if len(pairs) else []
     parts = (table.slice(int(run[0]), len(run)).select(["prompt", column]) for run in runs)
     return [
@@ -238,7 +238,7 @@ def _completions(table: pa.Table, column: str, pairs: np.ndarray) -> list[Row]:
 
 
 def _messages(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
-    """Conversations to learn from, and nothing else: SFTTrainer takes a column `prompt` for another form of row."""
+    """Only conversations: SFTTrainer treats rows with a column `prompt` as another format."""
     schema = _schema("messages")
     if "messages" in table.column_names:
         return _stored(table.select(["messages"]))

@@ -1,1 +1,1 @@
-"""Reading what people bring: files of any usual form as rows (`files`), Open Assistant exports (`oasst`)."""
+"""Reads users' files: common table formats as rows (`files`), Open Assistant exports (`oasst`)."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CSV_BLOCK = 64 << 20
-"""Bytes of CSV parsed at a time; no row may be longer."""
+"""Bytes of CSV parsed at a time, and so the maximum length of a row."""
 _BATCH_ROWS, _BATCH_BYTES = 10_000, 32 << 20
 
 
@@ -99,7 +99,7 @@ def _parquet_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
         _unique(schema.names, where)
         meta = parquet.metadata
         n_bytes = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-        # A row of 10 MB must not be read ten thousand times over.
+        # With 10 MB rows, a fixed number of rows would exceed the memory bound.
         n_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * max(1, meta.num_rows) // max(1, n_bytes)))
         yield pa.RecordBatch.from_pylist([], schema=schema)
         for number, batch in enumerate(parquet.iter_batches(n_rows)):
@@ -108,6 +108,6 @@ def _parquet_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
             except pa.ArrowInvalid as error:
                 first, reason = number * n_rows + 1, " ".join(str(error).split())
                 raise InputError(
-                    f"{where}: rows {first} to {first + batch.num_rows - 1}: hold damaged values ({reason})"
+                    f"{where}: rows {first} to {first + batch.num_rows - 1}: contain damaged values ({reason})"
                 ) from error
             yield batch

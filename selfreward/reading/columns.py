@@ -1,8 +1,8 @@
-"""Cells that people bring as Arrow columns of a given type: converted where that loses nothing, refused elsewhere.
+"""Users' cells as Arrow columns of a given type: converted if lossless, refused otherwise.
 
-A text is never made of anything else, and a list never of a text; 3.0 is a whole number, 3.5 is not; NaN is no value.
-Of a CSV, which has only texts, numbers and true/false are read as such, and lists as the JSON that `export` writes.
-A column of messages takes from/value turns too, and with `role` a text as one turn of that role.
+Nothing else becomes a text, and a text never becomes a list; 3.0 is a whole number, 3.5 is not; NaN is not a value.
+In a CSV, which has only texts, numbers and true/false are parsed, and lists are the JSON that `export` writes.
+A column of messages also accepts from/value turns, and with `role` a text as one turn of that role.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where cells stand, for messages: a file, a column and the number of each row."""
+    """The cells' location, for messages: a file, a column and the number of each row."""
 
     file: str
     column: str
@@ -46,7 +46,7 @@ def to_column(
     from_csv: bool = False,
     role: str | None = None,
 ) -> pa.Array:
-    """The cells as an array of `kind`; InputError names the first that is none."""
+    """The cells as an array of `kind`. Raises InputError for the first that does not fit."""
     import pyarrow as pa
 
     if isinstance(cells, pa.Array):
@@ -72,7 +72,7 @@ def to_column(
 
 
 def extra_column(cells: pa.Array | list[Any], kind: pa.DataType | None, place: Place) -> pa.Array:
-    """A column that the dataset's class does not have: as stored, or of the type that its JSON values have."""
+    """An extra column: as stored, or with the type of its JSON values."""
     import pyarrow as pa
 
     if isinstance(cells, pa.Array):
@@ -88,14 +88,14 @@ def extra_column(cells: pa.Array | list[Any], kind: pa.DataType | None, place: P
 
 
 def _bad_cell(values: list[Any], kind: pa.DataType | None, place: Place) -> InputError:
-    """Arrow says that a value does not fit, but not which: the first prefix that fails ends with it."""
+    """Find the value that Arrow rejects without naming it: the shortest failing prefix ends with it."""
     import pyarrow as pa
 
     for index, value in enumerate(values):
         try:
             pa.array([value], kind)
         except UnicodeEncodeError:
-            return place.refuse(index, "holds half of a surrogate pair, which is no text")
+            return place.refuse(index, "holds half of a surrogate pair; expected valid Unicode text")
         except (OverflowError, pa.ArrowException):
             return place.refuse(
                 index, f"holds {value!r:.60}, expected {kind or 'a number of 64 bits or a text'}"
@@ -106,7 +106,7 @@ def _bad_cell(values: list[Any], kind: pa.DataType | None, place: Place) -> Inpu
 
 
 def _as_it_is(cells: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Arrow columns that need no look at their cells; None for others."""
+    """Convert Arrow columns whose cells need no check; None for others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -222,7 +222,7 @@ def _texts(cell: Any, from_csv: bool) -> list[str]:
 
 
 def _messages(cell: Any, role: str | None) -> list[dict[str, str]]:
-    """A text that is a JSON list of messages is one, as `export` to CSV writes it; any other is one turn of `role`."""
+    """A JSON list of messages, as `export` writes to CSV, is parsed; any other text is one turn of `role`."""
     value = cell
     if isinstance(cell, str):
         parsed = _json(cell) if cell.lstrip().startswith("[") else None
@@ -231,7 +231,7 @@ def _messages(cell: Any, role: str | None) -> list[dict[str, str]]:
     try:
         return as_messages(value)
     except ValueError as error:
-        raise ValueError(f"is no conversation: {error}") from error
+        raise ValueError(f"is not a conversation: {error}") from error
 
 
 def _json(text: str) -> Any:

@@ -1,14 +1,14 @@
-"""The one reader of tables that people bring: JSON, JSON lines, CSV and Parquet, each also gzipped.
+"""The reader of users' tables: JSON, JSON lines, CSV and Parquet, each also gzipped.
 
     for number, row in read_rows(Path("replies.csv")):    # 1, {"prompt": "…", "response": "007"}
 
-- JSON: an array of objects, JSON lines, or one object by column ({"prompt": ["…", "…"]}), told by the content;
+- JSON: an array of objects, JSON lines, or one object by column ({"prompt": ["…", "…"]}), detected from the content;
 - CSV: every cell is the file's text byte for byte (007, 1.50, TRUE, N/A); an empty cell without quotes is None;
 - Parquet: values as stored.
 
-Promised: text is never taken for a number or a date; a byte order mark is skipped; rows of many MB and line breaks in
+Guarantees: text is never parsed as a number or a date; a byte order mark is skipped; rows of many MB and line breaks in
 quoted cells work; JSON lines, CSV and Parquet are read in bounded memory (an array or an object by column is not).
-What cannot be read is an InputError of one sentence that names the file and the row: the line of JSON lines, else the
+Unreadable input raises an InputError of one sentence that names the file and the row: the line of JSON lines, else the
 row's number, counted from 1.
 """
 
@@ -38,7 +38,7 @@ _BATCH_ROWS, _BATCH_CHARS = 10_000, 16 << 20
 
 
 def read_rows(path: Path, where: str | None = None) -> NumberedRows:
-    """Every row with its number; `where` is what messages call the file (default: its path)."""
+    """Every row with its number; `where` is the file's name in messages (default: its path)."""
     where = where or str(path)
     if kind_of(path) == "json":
         yield from ((number, row) for number, row, _ in _json_rows(path, where))
@@ -52,14 +52,14 @@ def read_rows(path: Path, where: str | None = None) -> NumberedRows:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows, by column: lists of JSON values, Arrow arrays of a CSV (all text) or of Parquet."""
+    """A chunk of rows, by column: lists of JSON values, Arrow arrays of a CSV (all text) or of Parquet."""
 
     numbers: Sequence[int]
     columns: Mapping[str, pa.Array | list[Any]]
 
 
 def read_chunks(path: Path) -> Iterator[Chunk]:
-    """The same rows some thousands or some MB at a time. A key that a row lacks is None."""
+    """The same rows in chunks of some thousands or some MB. A missing key is None."""
     if kind_of(path) == "json":
         waiting: list[tuple[int, Row]] = []
         n_chars = 0
@@ -83,7 +83,7 @@ def _chunk(rows: list[tuple[int, Row]]) -> Chunk:
     numbers = [number for number, _ in rows]
     names = list(rows[0][1])
     if len(names) > 1 and all(len(row) == len(names) for _, row in rows):
-        with suppress(KeyError):  # nearly always all rows have the same keys, and this is three times faster
+        with suppress(KeyError):  # rows nearly always have the same keys, and this is three times faster
             columns = zip(*map(itemgetter(*names), (row for _, row in rows)), strict=True)
             return Chunk(numbers, dict(zip(names, map(list, columns), strict=True)))
     names = list(dict.fromkeys(name for _, row in rows for name in row))
@@ -96,7 +96,7 @@ def _chunk(rows: list[tuple[int, Row]]) -> Chunk:
 def _json_rows(path: Path, where: str) -> _SizedRows:
     """Number, row and size in characters (0 where everything is in memory already).
 
-    The first character that is no blank tells an array; a first line that is no object of its own, a column form.
+    An array starts with `[`; if the first line is not a complete object, the file is one object by column.
     """
     with explained(path, where), open_bytes(path) as file:
         lines = _numbered_lines(file, where)
@@ -129,7 +129,7 @@ def _json_rows(path: Path, where: str) -> _SizedRows:
 
 
 def _numbered_lines(file: IO[bytes], where: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, decoded one by one, so that a bad byte is named by its line."""
+    """The non-blank lines, decoded one by one, so that a bad byte is reported with its line."""
     for number, line in enumerate(file, 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")

@@ -1,8 +1,8 @@
-"""Chat messages in the forms people have them in, as [{"role": "user", "content": "…"}, …].
+"""Chat messages in common formats, as [{"role": "user", "content": "…"}, …].
 
 Read: role/content and ShareGPT's from/value turns, with the roles user or human, assistant or gpt, and system. Anything
-that this form cannot hold (tool calls, parts of content, a role of another name) is a ValueError that says what was
-found: a caller adds file, row and column.
+else (tool calls, parts of content, other roles) is a ValueError that says what was found; the caller adds file, row
+and column.
 """
 
 from __future__ import annotations

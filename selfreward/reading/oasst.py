@@ -4,8 +4,8 @@
   JSON lines, CSV or Parquet;
 - tree-per-line exports (`prompt.replies[]`), also the embedded set's form.
 
-Only first-turn replies become rows (paper section 3.1.1). A cell that is not what its column wants stops with file, row
-and column; nothing is skipped without a count.
+Only first-turn replies become rows (paper section 3.1.1). A cell of the wrong type is an error with file, row and
+column; every skipped reply is counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from selfreward.reading.files import read_rows
 from selfreward.tables import Seed
 
 EMBEDDED = Path(__file__).parents[1] / "builders" / "seeds"
-"""The set that comes with this package, tree-per-line."""
+"""The seed set shipped with this package, tree-per-line."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ def read_trees(
 def read_messages(
     lines: Iterable[tuple[int, dict[str, Any]]], source: str, lang: str, where: str
 ) -> SeedReading:
-    """First-turn replies of message-per-line records (a reply's parent may stand before or after it)."""
+    """First-turn replies of message-per-line records (a reply's parent may come before or after it)."""
     prompts: dict[str, dict[str, Any]] = {}
     replies: list[tuple[int, dict[str, Any]]] = []
     n_deeper = 0
@@ -101,7 +101,7 @@ def read_messages(
 
 
 def require_ranks(reading: SeedReading, where: str) -> None:
-    """InputError where there are replies and nobody ranked any of them."""
+    """Raise InputError if there are replies but none has a rank."""
     if reading.rows and all(seed.human_rank is None for seed in reading.rows):
         raise InputError(
             f"{where}: none of its {len(reading.rows)} replies has a rank; IFT needs the best reply of a prompt and EFT "
@@ -110,7 +110,7 @@ def require_ranks(reading: SeedReading, where: str) -> None:
 
 
 def number_of(value: Any, where: str, column: str) -> float | None:
-    """A rank, score or quality: a number, or a text that is one (CSV has no others); None and NaN are no value."""
+    """A rank, score or quality: a number, or a numeric text (from CSV); None and NaN are missing values."""
     if _is_missing(value):
         return None
     try:
@@ -125,7 +125,7 @@ def number_of(value: Any, where: str, column: str) -> float | None:
 
 
 def text_of(value: Any, where: str, column: str) -> str:
-    """A text; a missing one is empty, and will be counted as such."""
+    """A text; a missing one is empty, and is counted as empty."""
     if _is_missing(value):
         return ""
     if not isinstance(value, str):
@@ -180,7 +180,7 @@ def reason_to_leave_out(seed: Seed, prompt: dict[str, Any], reply: dict[str, Any
 
 
 def _says(flag: Any, wanted: bool) -> bool:
-    """A flag as JSON and Parquet hold it, or as the word that a CSV has for it."""
+    """A boolean from JSON or Parquet, or its spelling in a CSV."""
     return flag is wanted or (isinstance(flag, str) and flag.lower() == str(wanted).lower())
 
 
@@ -196,6 +196,6 @@ def _quality(labels: Any, where: str) -> float | None:
 
 
 def embedded_seeds() -> SeedReading:
-    """The set that comes with this package."""
+    """The seeds shipped with this package."""
     lines = [line for path in sorted(EMBEDDED.glob("*.jsonl")) for line in read_rows(path)]
     return read_trees(lines, "embedded", "en", "builders/seeds")

@@ -1,4 +1,4 @@
-"""Files that people bring, as bytes: unpacked where they are gzipped, with errors of one sentence."""
+"""Users' files as bytes: unpacked if gzipped, with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 
 
 def kind_of(path: Path) -> Literal["json", "csv", "parquet"]:
-    """How a file is to be read: Parquet by its first bytes or name, CSV by its name, everything else is JSON."""
+    """The format of a file: Parquet by its first bytes or name, CSV by its name, everything else is JSON."""
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".csv"):
         return "csv"
@@ -40,7 +40,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def explained(path: Path, where: str) -> Iterator[None]:
-    """What a library raises while the file is read, as an InputError; `where` is what messages call the file."""
+    """Turn what a library raises while reading into an InputError; `where` is the file's name in messages."""
     import pyarrow as pa
 
     try:

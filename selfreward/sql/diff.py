@@ -3,8 +3,8 @@
     print(format_diff(diff(Run("runs/demo"), "iter1/pairs", "previous", "current")))
 
 Rows are matched by the table's key and compared in DuckDB, NULL equal to NULL. The same between two runs (`other_run`).
-Promised: every row of both versions is counted once, as same, changed, added or removed. Not promised: that a row
-under another id is recognised; where ids are made from what changed (the judge, say), rows count as removed and added.
+Every row of both versions is counted once, as same, changed, added or removed. A row under another id is not
+recognized: if ids are made from what changed (the judge, say), rows count as removed and added.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def diff(
 ) -> Diff:
     """Compare version `a` of a dataset with version `b` (of `other_run`, if given).
 
-    A version is `current`, `previous` or the first digits of its name. UsageError for a model or an unknown version,
-    InputError where a key occurs twice.
+    A version is `current`, `previous` or the first digits of its name. Raises UsageError for a model or an unknown
+    version, InputError if a key occurs twice.
     """
     if is_model(name):
         raise UsageError(f"{name}: is a model; `diff` compares datasets such as iter1/pairs")
@@ -88,7 +88,7 @@ def diff(
         duckdb.Error,
         ArithmeticError,
         ValueError,
-    ) as error:  # a type that cannot be compared, or shown in Python
+    ) as error:  # a type that cannot be compared or represented in Python
         raise InputError(
             f"{name}: versions {before.version} and {after.version} cannot be compared: {one_line(error)}"
         ) from error
@@ -174,7 +174,7 @@ def _connect(before: Version, after: Version, key: Sequence[str]) -> Any:
             *values, n = repeated[0]
             raise InputError(
                 f"{version.name}@{version.version}: the key {_name(values)} belongs to {n} rows, so rows cannot be "
-                "matched; expected one row for each key"
+                "matched; expected one row per key"
             )
     return connection
 
@@ -248,13 +248,13 @@ def _name(key: Sequence[Any]) -> str:
 
 
 def _longest(row: dict[str, Any], key: Sequence[str]) -> str:
-    """The longest text of a row: what a person recognises it by."""
+    """The longest text of a row, by which it is easiest to recognize."""
     texts = [str(value) for column, value in row.items() if column not in key and value is not None]
     return max(texts, key=len, default="")
 
 
 def _around_difference(old: str, new: str) -> tuple[str, str]:
-    """Both texts, cut to the surroundings of their first difference."""
+    """Both texts, cut to the context of their first difference."""
     same = next(
         (i for i, (x, y) in enumerate(zip(old, new, strict=False)) if x != y), min(len(old), len(new))
     )

@@ -2,11 +2,11 @@
 
     iter1.pairs, iter2.pairs, ift, …   tables, rows as in the run
     pairs, candidates, …               views over all iterations;  dataset_versions, lineage_edges likewise
-    lineage('pair-…')                  a macro: every row that this one rests on
+    lineage('pair-…')                  a macro: every row that this one is derived from
     result                             the rows of the query, if one was given
 
-DuckDB 2.0 writes a newer storage version unless it is asked not to, which clients before 1.2 cannot read. The file is
-filled under another name and appears whole.
+By default DuckDB 2.0 writes a newer storage version, which clients before 1.2 cannot read. The file is written under a
+temporary name and renamed when complete.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) 
 
 
 def _fill(run: OpenRun, path: Path, query: str | None) -> int:
-    """Datasets go in straight from Arrow, over a connection of its own that may write files."""
+    """Insert the datasets directly from Arrow, over a separate connection that may write files."""
     n_rows = 0
     with connect(files=True) as connection:
         connection.execute(
@@ -82,7 +82,7 @@ def _create_table(connection: Any, name: list[str], rows: Any) -> int:
 
 
 def _schema(dataset: DatasetName) -> str:
-    """Rows without an iteration, where others of their kind have one, stand in a schema of their own."""
+    """Rows without an iteration get their own schema if others of their kind have one."""
     return "no_iteration" if dataset.iteration is None else f"iter{dataset.iteration}"
 
 

@@ -4,9 +4,9 @@
 
 A pair leads to its two candidates, each to its judgements (text and score); to the prompt, its demonstrations (ift rows
 or earlier prompts, and theirs in turn), and their seed rows. Each step reads the version that the manifest of the row's
-own dataset names as its input, not the one that is current now; where that version is gone, the current one, and the
-node says so. A row that occurs again is not opened again (`above`). An id that leads nowhere is a node of its own,
-marked `missing`: nothing is left out silently. The id of an evaluation prompt (`out-…`) leads to every model's answer to
+dataset names as its input, not the current one; if that version is gone, the current one is read, and the node says so.
+A repeated row is not expanded again (`above`). An id without a row is a node marked `missing`: nothing is left out
+silently. The id of an evaluation prompt (`out-…`) leads to every model's answer to
 it and the verdicts on them.
 """
 
@@ -30,18 +30,18 @@ _OUTPUT_PREFIX = f"{BY_KIND['model_outputs'].prefix}-"
 
 @dataclass
 class Node:
-    """One row and what it was made from. `relation` is what it is to its parent in the tree."""
+    """One row and its sources. `relation` is its role for its parent in the tree."""
 
     id: str
     relation: str
     dataset: str
-    """`iter1/pairs@3f0c…`; empty where the row is missing."""
+    """`iter1/pairs@3f0c…`; empty if the row is missing."""
     facts: dict[str, Any] = field(default_factory=dict)
     children: list[Node] = field(default_factory=list)
     note: str = ""
     """`above`, `missing`, or that another version than the recorded one was read."""
     versions: list[dict[str, Any]] = field(default_factory=list)
-    """Of the root: every version that a row of the tree is from, what made it, and from what (models included)."""
+    """Of the root: every version with a row in the tree, its builder and its inputs (models included)."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -57,15 +57,15 @@ class Node:
 
 
 def lineage(run: Run, id: str) -> Node:
-    """The tree below the row with this id; UsageError where no current dataset has it."""
+    """The tree below the row with this id. Raises UsageError if no current dataset has it."""
     reader = _Reader(run)
     tree = _Tree(reader)
     try:
         node = tree.evaluation_prompt(id) if id.startswith(_OUTPUT_PREFIX) else tree.root(id)
-    except (KeyError, TypeError) as error:  # a column that is missing, or no list where one is due
+    except (KeyError, TypeError) as error:  # a missing column, or a value that should be a list
         raise InputError(
-            f"{run.path}: the rows that {id!r} rests on are not those of a run ({type(error).__name__}: {error}); "
-            "`selfreward audit` says which"
+            f"{run.path}: the rows that {id!r} is derived from are not valid rows of a run ({type(error).__name__}: {error}); "
+            "`selfreward audit` lists them"
         ) from error
     if node is None:
         raise UsageError(
@@ -93,7 +93,7 @@ class _Reader:
             yield self.run.current(name)
 
     def rows(self, version: Version, column: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows whose `column` is one of `ids`; InputError where the rows have no such column, or odd values."""
+        """Rows whose `column` is one of `ids`. Raises InputError without such a column, or for odd values."""
         import duckdb
 
         view = self._registered.get(version.folder)
@@ -138,17 +138,17 @@ class _Reader:
 
 
 class _Tree:
-    """Builds nodes; every row is opened once."""
+    """Builds nodes; every row is expanded once."""
 
     def __init__(self, reader: _Reader) -> None:
         self._reader = reader
         self._seen: set[str] = set()
         self._judgements: Version | None = None
         self.versions: dict[str, Version] = {}
-        """Every version that a row of the tree is from."""
+        """Every version with a row in the tree."""
 
     def root(self, id: str) -> Node | None:
-        """The tree below a row; None where no current dataset has it."""
+        """The tree below a row; None if no current dataset has it."""
         for version in self._reader.candidates_for(id):
             rows = self._reader.rows(version, _ID_COLUMNS[kind_of(version.name)], [id])
             if rows:
@@ -195,7 +195,7 @@ class _Tree:
 
     def _open_pairs(self, version: Version, row: dict[str, Any]) -> list[Node]:
         scores, _ = self._reader.input(version, "scores")
-        if scores is not None:  # the judgements that this pair rests on, which need not be the current ones
+        if scores is not None:  # this pair's judgements need not be the current ones
             self._judgements, _ = self._reader.input(scores, "judgements")
         return [
             *self._follow(version, "prompts", [row["prompt_id"]], "prompt"),
@@ -245,7 +245,7 @@ class _Tree:
     def _follow(
         self, version: Version, kind: str, ids: Sequence[str], relation: str, optional: bool = False
     ) -> list[Node]:
-        """The rows of `kind` with these ids; a missing one is a node, unless the run has no such dataset at all."""
+        """The rows of `kind` with these ids; a missing one is a node, unless the run has no such dataset."""
         place, note = self._reader.input(version, kind)
         if place is None:
             return [] if optional else [Node(id, relation, "", note="missing") for id in ids]
@@ -259,10 +259,10 @@ class _Tree:
 
 
 def _describe(version: Version) -> dict[str, Any]:
-    """A version, what made it, and from what (models included)."""
+    """A version, its builder and its inputs (models included)."""
     manifest = version.manifest
     inputs = [
-        # a model's name holds its hash already
+        # a model's name already contains its hash
         entry["name"]
         if "@" in entry["name"]
         else f"{entry['name']}@{entry.get('version', entry['content_sha256'][:12])}"

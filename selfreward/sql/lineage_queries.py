@@ -3,8 +3,8 @@
     SELECT relation, id FROM lineage('pair-…')
 
 `lineage_edges(child_id, parent_id, relation)` holds every link of the current datasets; `lineage(id)` the rows that a row
-rests on, each with the row it was reached from. A pair leads to its two candidates, their judgements, its prompt, that
-one's demonstrations and their seed rows. The tree with texts and versions is `selfreward lineage`.
+is derived from, each with the row it was reached from. A pair leads to its two candidates, their judgements, its
+prompt, the prompt's demonstrations and their seed rows. The tree with texts and versions is `selfreward lineage`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SELECT id, made_into, relation FROM reached"""
 
 
 def child_datasets() -> set[str]:
-    """The datasets that hold links."""
+    """The datasets with links."""
     return {dataset.kind for dataset in DATASETS if dataset.links}
 
 
 def lineage_statements(kinds: Iterable[str]) -> list[str]:
-    """What makes the view and the macro over datasets of these kinds."""
+    """The statements that create the view and the macro over datasets of these kinds."""
     return [f"CREATE OR REPLACE VIEW {EDGES} AS {_edges_query(set(kinds))}", _LINEAGE]
 
 

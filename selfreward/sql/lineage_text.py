@@ -1,4 +1,4 @@
-"""A lineage tree for a terminal: a line for each row, its texts below it, cut; then the versions that the rows are from."""
+"""A lineage tree for a terminal: a line per row with its shortened texts below, then the versions of the rows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def format_lineage(node: Node) -> str:
 
 def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
     numbers = {k: v for k, v in node.facts.items() if k not in _TEXTS}
-    told = ", ".join(f"{name} {shorten(value, _FACT)}" for name, value in numbers.items())
+    facts = ", ".join(f"{name} {shorten(value, _FACT)}" for name, value in numbers.items())
     note = f"  ({node.note})" if node.note else ""
     relation = f"{node.relation}: " if node.relation else ""
-    yield f"{first}{relation}{node.id}  {node.dataset}{'  ' + told if told else ''}{note}"
+    yield f"{first}{relation}{node.id}  {node.dataset}{'  ' + facts if facts else ''}{note}"
     for name, value in node.facts.items():
         if name in _TEXTS:
             yield f"{rest}{'│ ' if node.children else '  '}{name}: {shorten(value, _SHOWN)}"

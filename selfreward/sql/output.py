@@ -1,7 +1,7 @@
-"""What `selfreward sql` prints or writes: a table for the terminal, JSON, CSV, Parquet, a DuckDB file; and the prompt.
+"""Output of `selfreward sql`: a table for the terminal, JSON, CSV, Parquet, a DuckDB file; and the prompt.
 
 Rows are streamed: a query over millions of rows holds one batch at a time, and a table fetches only the rows that it
-shows. NULL is `-` in a table, null in JSON, empty in CSV; NaN, which is no value, is shown as NULL. A table says how many
+shows. NULL is `-` in a table, null in JSON, empty in CSV; NaN is shown as NULL. A table says how many
 rows and columns it does not show, and ends cells that it cuts with `…`; the other formats show everything. Decimals of
 SQL (`sum` of whole numbers, `0.5`) are written as numbers: whole ones as 64-bit integers where all fit, else as doubles.
 """
@@ -130,7 +130,7 @@ def _commands() -> Iterator[str]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """An error while rows are computed is the user's to read, too."""
+    """Report an error while rows are computed as a usage error too."""
     import duckdb
     import pyarrow as pa
 
@@ -143,7 +143,7 @@ def _explained() -> Iterator[None]:
 
 @contextmanager
 def _reader(run: OpenRun, query: str) -> Iterator[pa.RecordBatchReader]:
-    """The rows of a query as Arrow batches; no columns where a statement gives none."""
+    """The rows of a query as Arrow batches; no columns if the statement returns none."""
     import pyarrow as pa
 
     relation = run.sql(query)
@@ -153,17 +153,17 @@ def _reader(run: OpenRun, query: str) -> Iterator[pa.RecordBatchReader]:
     try:
         yield reader
     finally:
-        reader.close()  # or the connection takes no other query
+        reader.close()  # otherwise the connection accepts no other query
 
 
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
-    """Rows by position, since two columns may have one name."""
+    """Rows by position, since column names may repeat."""
     for batch in batches:
         yield from zip(*(map(_plain, column.to_pylist()) for column in batch.columns), strict=True)
 
 
 def _without_twins(names: list[str]) -> list[str]:
-    """Names for a form of row that needs different ones: a, b, a become a, b, a_1; said on stderr."""
+    """Names made unique: a, b, a become a, b, a_1, with a notice on stderr."""
     seen: list[str] = []
     for name in names:
         number, new = 0, name
@@ -172,14 +172,12 @@ def _without_twins(names: list[str]) -> list[str]:
             new = f"{name}_{number}"
         seen.append(new)
     if seen != names:
-        say(
-            f"two columns have the same name; they are called {', '.join(s for s in seen if s not in names)} here"
-        )
+        say(f"columns with the same name were renamed to {', '.join(s for s in seen if s not in names)}")
     return seen
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can say it; NaN is no value, an exact big integer stays one."""
+    """A value as JSON: NaN becomes null, big integers stay exact."""
     if isinstance(value, float):
         return None if math.isnan(value) else value if math.isfinite(value) else str(value)
     if isinstance(value, Decimal):
@@ -216,9 +214,9 @@ def _print_jsonl(reader: pa.RecordBatchReader, stream: TextIO) -> int:
 
 
 def _print_csv(reader: pa.RecordBatchReader, stream: TextIO, inert: bool = False) -> int:
-    """Columns at a time, which is several times faster than values; only what needs quotes has them."""
+    """By column, several times faster than by value; values are quoted only if needed."""
     writer = csv.writer(stream, lineterminator="\n")
-    # programs get the text as it is, a terminal no control characters
+    # programs get the text unchanged; a terminal gets no control characters
     shown = printable if stream.isatty() else str
     names: Iterable[str] = map(shown, reader.schema.names)
     writer.writerow(map(inert_cell, names) if inert else names)
@@ -257,7 +255,7 @@ def _printer(format: str, spreadsheet: bool) -> Callable[[pa.RecordBatchReader, 
 
 
 def _print_table(run: OpenRun, query: str, stream: TextIO, max_rows: int) -> int:
-    """DuckDB counts what is not shown, so that a million rows are no million Python objects."""
+    """DuckDB counts the rows that are not shown, so that a million rows do not become Python objects."""
     relation = run.sql(query)
     if relation is None:
         stream.write("(0 rows)\n")
@@ -307,7 +305,7 @@ def _text(value: Any) -> str:
 
 
 def _write_file(run: OpenRun, query: str, out: Path, spreadsheet: bool) -> int:
-    """The rows in a file that appears whole or not at all."""
+    """Write the rows to a file atomically."""
     with _explained(), durable.new_file(out) as temporary:
         if out.suffix == ".parquet":
             return write_parquet(partial(_reader, run, query), temporary)

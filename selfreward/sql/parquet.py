@@ -1,6 +1,6 @@
-"""A query's rows as Parquet, without SQL's decimals, which `datasets` and others take for texts.
+"""A query's rows as Parquet, without SQL's decimals, which `datasets` and others read as texts.
 
-Whole decimals (`sum` of whole numbers) become 64-bit integers where all fit, else doubles, said on stderr; other decimals
+Whole decimals (`sum` of whole numbers) become 64-bit integers if all fit, else doubles, with a notice; other decimals
 (`0.5`) become doubles.
 """
 
@@ -23,7 +23,7 @@ class _DoesNotFitError(Exception):
 
 
 def write_parquet(open_rows: Callable[[], AbstractContextManager[pa.RecordBatchReader]], path: Path) -> int:
-    """The rows as Parquet; they are asked for again where a whole number does not fit."""
+    """The rows as Parquet; the query is run again if a whole number does not fit."""
     import pyarrow as pa
 
     doubles: set[int] = set()
@@ -51,7 +51,7 @@ def _write_batches(reader: pa.RecordBatchReader, schema: pa.Schema, path: Path) 
             columns = []
             for number, column in enumerate(batch.columns):
                 kind = schema.field(number).type
-                try:  # doubles may be rounded, whole numbers not
+                try:  # doubles may be rounded, whole numbers may not
                     columns.append(column.cast(kind, safe=pa.types.is_integer(kind)))
                 except pa.ArrowInvalid as error:
                     raise _DoesNotFitError(number) from error

@@ -1,10 +1,10 @@
-"""The one way to DuckDB, and what a query may be: one that reads.
+"""Opens DuckDB connections, and accepts only queries that read.
 
     with connect() as connection:
         connection.sql(check_reads(connection, query))
 
-A connection reaches no file, no network and no extension, and no query can change that; a name that comes from rows or
-run folders stands in a query as `quoted(name)`. tests/store/test_foreign_sql.py reads the sources for what goes around it.
+A connection reaches no file, no network and no extension, and no query can change that; a name from rows or run
+folders enters a query as `quoted(name)`. tests/store/test_foreign_sql.py scans the sources for exceptions.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _READING = {"SELECT", "EXPLAIN", "MULTI"}
-"""MULTI is what DuckDB calls a PIVOT: it looks for the values first."""
+"""DuckDB reports a PIVOT as MULTI, since it queries the values first."""
 _WRITING_NODE = re.compile(r'"type":"(INSERT|UPDATE|DELETE|MERGE)\w*_NODE"')
 _EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b|\s*\([^)]*\))?", re.IGNORECASE)
 
 
 def connect(settings: dict[str, Any] | None = None, files: bool = False) -> Any:
-    """The one way to DuckDB: in memory, without files, network and extensions, and no query can change that.
+    """Open DuckDB: in memory, without files, network and extensions, and no query can change that.
 
-    Only the writer of audit files asks for `files`. Its progress bar would go to stdout, where results are; what does
-    not fit the memory goes below the system's temporary folder, not into the current one.
+    Only the writer of audit files asks for `files`. The progress bar is off because it would go to stdout, among the
+    results; spilled data goes to the system's temporary folder instead of the current one.
     """
     import duckdb
 
@@ -45,7 +45,7 @@ def connect(settings: dict[str, Any] | None = None, files: bool = False) -> Any:
 
 
 def quoted(*parts: str) -> str:
-    """A name for a query, whatever is in it.
+    """A quoted name for a query, safe for any content.
 
     >>> print(quoted("iter1", 'a"; DROP VIEW b'))
     "iter1"."a""; DROP VIEW b"
@@ -54,7 +54,7 @@ def quoted(*parts: str) -> str:
 
 
 def check_reads(connection: Any, query: str, what: str = "query") -> str:
-    """The text of the one statement in `query`; UsageError where it is none, is several, or would write."""
+    """The text of the statement in `query`. Raises UsageError unless it is exactly one read-only statement."""
     import duckdb
 
     try:
@@ -64,8 +64,8 @@ def check_reads(connection: Any, query: str, what: str = "query") -> str:
     except (
         ValueError,
         TypeError,
-    ) as error:  # a kind without a name (UPDATE EXTENSIONS), or text that is no Unicode
-        raise UsageError(f"{what}: is no query in Unicode text; expected one SELECT") from error
+    ) as error:  # an unnamed kind (UPDATE EXTENSIONS), or invalid Unicode
+        raise UsageError(f"{what}: not a query in valid Unicode; expected one SELECT") from error
     if len(statements) != 1:
         raise UsageError(f"{what}: found {len(statements)} statements, expected one")
     text, kind = _bare(statements[0][0]), statements[0][1]
@@ -92,7 +92,7 @@ def read_stream(relation: Any) -> pa.RecordBatchReader:
 
 
 def _bare(statement: str) -> str:
-    """A statement without its semicolon and what follows it, so that it can stand inside another."""
+    """A statement without its semicolon and the rest, so that it can be nested in another."""
     import duckdb
 
     tokens = [(place, kind.name) for place, kind in duckdb.tokenize(statement)]
@@ -102,6 +102,6 @@ def _bare(statement: str) -> str:
 
 
 def tree_text(connection: Any, query: str) -> str:
-    """DuckDB's parse tree as JSON text; empty where it has none for this kind of query."""
+    """DuckDB's parse tree as JSON text; empty if it has none for this kind of query."""
     ((text,),) = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [query]).fetchall()
     return str(text)

@@ -1,4 +1,4 @@
-"""Ask a run anything: every current dataset of every iteration as a DuckDB view, read-only.
+"""SQL over a run: every current dataset of every iteration as a DuckDB view, read-only.
 
     run = open_run("runs/demo")
     run.sql("SELECT iteration, count(*) FROM pairs GROUP BY ALL").show()
@@ -9,10 +9,10 @@ columns `version` and `is_current`, to compare judges; `dataset_versions` and `m
 it came from) and
 `lineage_edges(child_id, parent_id, relation)`, the links between rows; `lineage('pair-…')` follows them from one row.
 
-Promises: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
-datasets a query names are read; rows stay where they are (memory-mapped Arrow, nothing is copied). Files, the network
-and Python variables cannot be reached from a query. Not promised: `connection` is a plain in-memory database, and what
-its owner creates in it is the owner's business; it can harm nothing on disk.
+Guarantees: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
+datasets a query names are read; rows are memory-mapped Arrow, not copied. Files, the network and Python variables
+cannot be reached from a query. `connection` is a plain in-memory database: callers may create objects in it, which
+cannot change anything on disk.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class OpenRun:
         self._connection = connect(settings)
         self._loaded: set[str] = set()
         self._sources: dict[str, str] = {}
-        """Dataset -> the view of its rows, numbered: a name in a query of ours is never one from the run."""
+        """Dataset -> the view of its rows, numbered, so that our own queries contain no name from the run."""
         self._tables: dict[str, pa.Table] = {}
         self.other_iterations: dict[str, int] = {}
-        """Dataset (of those read so far) -> its rows that say that they are of another iteration."""
+        """Dataset (of those read so far) -> number of its rows with another iteration."""
 
     def __enter__(self) -> OpenRun:
         return self
@@ -70,7 +70,7 @@ class OpenRun:
         self.close()
 
     def close(self) -> None:
-        """Let go of the memory maps."""
+        """Release the memory maps."""
         self._connection.close()
 
     @property
@@ -104,10 +104,10 @@ class OpenRun:
         self._datasets = [name for name in self._datasets if wanted(name)]
 
     def table(self, name: str) -> pa.Table:
-        """The rows of a dataset, verified once; the column `iteration` of one of an iteration says which that is.
+        """The rows of a dataset, verified once; within an iteration, the column `iteration` is that of the name.
 
-        Where the rows themselves say otherwise (imported ones may), the name counts: it is what the run goes by, and an
-        audit names them (`values_in_range`).
+        If the rows (imported ones, say) disagree, the name wins, since the run relies on it, and the audit
+        `values_in_range` reports them.
         """
         import pyarrow as pa
 
@@ -134,7 +134,7 @@ class OpenRun:
         return table.rename_columns({"dataset": "model"})
 
     def score_versions_table(self) -> pa.Table:
-        """The rows of the view `score_versions`: one judging set-up a version, all of them in one table."""
+        """The rows of the view `score_versions`: one judging setup per version, all in one table."""
         import pyarrow as pa
 
         parts = []
@@ -151,18 +151,16 @@ class OpenRun:
         return pa.concat_tables(parts, promote_options="default")
 
     def load(self, views: Iterable[str]) -> None:
-        """Verify the datasets behind these views and make the views; what is loaded already costs nothing.
+        """Verify the datasets behind these views and make the views; loaded ones are skipped.
 
-        InputError where rows (imported ones may) lack the columns of their kind, or do not fit together.
+        Raises InputError if rows (imported ones, say) lack the columns of their kind, or have conflicting types.
         """
         import duckdb
 
         try:
             self._load(views)
         except duckdb.Error as error:
-            raise InputError(
-                f"{self.run.path}: the rows of its datasets are not those of a run: {one_line(error)}"
-            ) from error
+            raise InputError(f"{self.run.path}: its datasets have invalid rows: {one_line(error)}") from error
 
     def _load(self, views: Iterable[str]) -> None:
         wanted = set(views) - self._loaded
@@ -187,7 +185,7 @@ class OpenRun:
     def sql(self, query: str) -> Any:
         """A DuckDB relation over the views; nothing is computed before rows are asked for.
 
-        UsageError in one sentence for a query that writes, that is none, or that names what is not there.
+        Raises UsageError for a query that writes, is invalid, or names an unknown view or column.
         """
         import duckdb
 
@@ -201,14 +199,14 @@ class OpenRun:
     # -- what a query is -------------------------------------------------------------------------------------
 
     def check_reads(self, query: str) -> str:
-        """The text of the one statement in `query`; UsageError where it is none, is several, or would write."""
+        """The text of the statement in `query`. Raises UsageError unless it is exactly one read-only statement."""
         try:
             return check_reads(self._connection, query)
         except UsageError as error:
             raise UsageError(f"{error}{self._slash_hint(query)}") from error
 
     def _views_in(self, query: str) -> set[str]:
-        """Every view whose name occurs as a word: at worst one too many is verified."""
+        """Every view whose name occurs as a word; at worst, too many are verified."""
         if _LISTS_ALL.search(query.lower()):
             return set(self.views())
         known = set(self.views())
@@ -221,7 +219,7 @@ class OpenRun:
     # -- what went wrong -------------------------------------------------------------------------------------
 
     def _explain(self, query: str, error: Exception) -> str:
-        """DuckDB's message in one line, led by what we know better: the nearest names."""
+        """DuckDB's message in one line, with the nearest names first if a name is unknown."""
         tree = json.loads(tree_text(self._connection, query))
         tables = {str(node["table_name"]).lower(): _dotted(node) for node in _nodes(tree, "BASE_TABLE")}
         defined = {str(entry["key"]).lower() for entry in _entries(tree, "map") if "key" in entry}
@@ -238,7 +236,7 @@ class OpenRun:
         return f"query: {one_line(error)}"
 
     def _slash_hint(self, query: str) -> str:
-        """`status` and the other commands call a dataset iter1/pairs, SQL iter1.pairs."""
+        """A hint on names: other commands say iter1/pairs, SQL says iter1.pairs."""
         found = next((name for name in self._datasets if "/" in name and name in query), None)
         return f"; in SQL {found} is {found.replace('/', '.')}" if found else ""
 
@@ -267,7 +265,7 @@ class OpenRun:
 
 
 def _n_other(said: Any, iteration: int) -> int:
-    """How many values of a column are not the number of this iteration."""
+    """How many values of a column differ from this iteration."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -277,7 +275,7 @@ def _n_other(said: Any, iteration: int) -> int:
 
 
 def open_run(path: Path | str) -> OpenRun:
-    """Open a run for questions; see the module's docstring."""
+    """Open a run for queries; see the module's docstring."""
     return OpenRun(path)
 
 
@@ -287,7 +285,7 @@ def union_query(quoted_tables: Iterable[str]) -> str:
 
 
 def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
-    """One row for each current dataset or model, from its manifest."""
+    """One row per current dataset, from its manifest."""
     import pyarrow as pa
 
     columns = ("dataset", "iteration", "version", "n_rows", "content_sha256", "created", "builder")

@@ -1,1 +1,1 @@
-"""What a run shows: its figures, computed once from its versions (`facts`, `funnel`), beside the paper's (`paper`), and printed (`report`)."""
+"""A run's figures, computed once from its versions (`facts`, `funnel`), the paper's (`paper`), and the report (`report`)."""

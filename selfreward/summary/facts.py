@@ -3,9 +3,9 @@
     summary = summarize(Run("runs/demo"))
     [judge.model for judge in summary.judges if judge.dataset not in summary.outdated]
 
-Everything follows from the versions alone, verified when they are read: the configuration in the run folder may be
-that of another run by now. A figure that does not exist is None. `outdated` names the versions that were made from
-earlier versions of their inputs; whoever shows their figures says so.
+Everything is derived from the versions alone, verified when read, because the configuration in the run folder may have
+changed since. A missing figure is None. `outdated` names the versions made from earlier versions of their inputs;
+callers mark their figures.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Lengths:
 
     @property
     def longer_chosen(self) -> float | None:
-        """The share of pairs whose chosen answer is the longer one; a judge that likes length shows here."""
+        """The share of pairs whose chosen answer is the longer one; it reveals a judge that prefers length."""
         pairs = list(zip(self.chosen, self.rejected, strict=True))
         return sum(c > r for c, r in pairs) / len(pairs) if pairs else None
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration, as far as it exists."""
+    """The existing parts of one iteration."""
 
     number: int
     funnel: Sequence[FunnelStep] = ()
@@ -77,7 +77,7 @@ class Judge:
 
     @property
     def accuracy(self) -> Figure | None:
-        """The share of pairs of replies ordered as people order them, ties half; None where nothing could be compared."""
+        """Agreement with humans on pairs of replies, ties half; None if nothing could be compared."""
         figure = self.notes.figure("pairwise_ties_half")
         return figure if figure and figure.value is not None else None
 
@@ -105,7 +105,7 @@ class Summary:
     """Everything."""
 
     versions: Mapping[str, Version]
-    """What it is of, in the order in which a run makes it."""
+    """The summarized versions, in the order in which a run builds them."""
     outdated: Mapping[str, str]
     """Dataset or model -> why it is not current."""
     eft: Sequence[FunnelStep]
@@ -114,7 +114,7 @@ class Summary:
     trained: Sequence[Trained]
     win_rates: Sequence[WinRate]
     spent: float
-    """On paid servers, in the currency of their prices."""
+    """Cost on paid servers, in the currency of their prices."""
 
 
 def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
@@ -165,12 +165,12 @@ def as_made(name: str) -> tuple[int, int, str]:
 
 
 def iteration_of(name: str) -> int:
-    """The number of a dataset's iteration; 0 for one of none."""
+    """The number of a dataset's iteration, or 0."""
     return DatasetName.parse(name).iteration or 0
 
 
 def model_label(named: str | None, number: int) -> str:
-    """What tables call a model: `M1` of `M1@3f0c…`, M0, or the name of a model that the run did not train.
+    """A model's name in tables: `M1` of `M1@3f0c…`, M0, or the name of a model that the run did not train.
 
     >>> model_label("M1@91ab23cd45ef", 1), model_label("hf:base@91ab23cd45ef", 0), model_label("openai:judge", 1)
     ('M1', 'M0', 'openai:judge')

@@ -1,7 +1,7 @@
 """The funnels of a run, counted from its rows, beside the paper's: from seed replies to EFT rows, from prompts to pairs.
 
-Rows rather than the builders' notes are counted, so that rows which a user imported say as much as those a builder
-made. Only why a prompt gave no pair is in no row: that is read from the accounting of `pairs`.
+Rows are counted rather than the builders' notes, so that imported datasets are covered too. Only the reason why a
+prompt gave no pair is not in any row: it is read from the accounting of `pairs`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Tables = Mapping[str, "pa.Table"]
-"""Kind of dataset (`pairs`) -> its rows in one iteration; what the run lacks is absent."""
+"""Kind of dataset (`pairs`) -> its rows in one iteration; missing datasets are absent."""
 
 COLUMNS = {
     "prompts": ["kept", "reason"],
@@ -27,29 +27,29 @@ COLUMNS = {
     "scores": ["candidate_id", "score"],
     "pairs": ["chosen", "rejected"],
 }
-"""What is read of each dataset of an iteration."""
+"""The columns read from each dataset of an iteration."""
 EFT_COLUMNS = ["split", "accepted", "reason"]
 ITERATION_STEPS = (
     "prompts generated", "prompts kept", "candidates", "candidates whole", "judgements", "judgements scored",
     "candidates scored", "prompts comparable", "prompts not tied", "pairs",
 )  # fmt: skip
 _TOO_FEW = ("all_truncated", "all_unscored", "fewer_than_two_eligible")
-"""Why a prompt has nothing to compare, in the words of `pairs`."""
+"""Reasons of `pairs` for a prompt without comparable answers."""
 
 
 @dataclass(frozen=True)
 class FunnelStep:
-    """One line: how many are left, and what was lost on the way there, by reason."""
+    """One line: how many are left, and how many were lost in this step, by reason."""
 
     what: str
     n: int | None
-    """None where the run has no such dataset."""
+    """None if the run has no such dataset."""
     lost: dict[str, int] = field(default_factory=dict)
     paper: int | None = None
     dataset: str = ""
     """What was counted: `iter1/pairs`."""
     share: float | None = None
-    """Of the prompts, the candidates or the judgements that there were to begin with."""
+    """Share of the initial prompts, candidates or judgements."""
 
     def described(self) -> JsonObject:
         """For the JSON of `audit`."""
@@ -58,7 +58,7 @@ class FunnelStep:
 
 
 def eft_funnel(eft: pa.Table, n_in: int, dropped: dict[str, int]) -> tuple[FunnelStep, ...]:
-    """From the seeds' replies to what the judge is trained on and measured with."""
+    """From the seeds' replies to the judge's training and eval rows."""
     import pyarrow.compute as pc
 
     train = eft.filter(pc.equal(eft["split"], "train"))
@@ -74,7 +74,7 @@ def eft_funnel(eft: pa.Table, n_in: int, dropped: dict[str, int]) -> tuple[Funne
 
 
 def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) -> tuple[FunnelStep, ...]:
-    """The ten steps of one iteration; `no_pair` says for how many prompts there is none, by reason."""
+    """The ten steps of one iteration; `no_pair` counts the prompts without a pair, by reason."""
     found: dict[str, FunnelStep] = {}
 
     def step(kind: str, what: str, n: int, lost: dict[str, int], of: str, paper: int | None = None) -> None:
@@ -117,7 +117,7 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
 
 
 def counted(table: pa.Table | None, column: str) -> dict[Any, int]:
-    """Value -> rows, most frequent first; NULL is not counted, and nothing is of a table that is absent."""
+    """Value -> rows, most frequent first; NULL is not counted; an absent table gives nothing."""
     pairs = table[column].drop_null().value_counts().to_pylist() if table is not None else []
     return {p["values"]: p["counts"] for p in sorted(pairs, key=lambda pair: -pair["counts"])}
 
@@ -126,7 +126,7 @@ def _comparable(candidates: pa.Table, scores: pa.Table) -> tuple[int, int]:
     """Prompts with two whole, scored answers or more, and those of them whose answers' scores differ."""
     import pyarrow.compute as pc
 
-    # As `pairs` decides it: a cut-off or blank answer has a score, but is compared with nothing.
+    # As in `pairs`: a truncated or blank answer has a score, but is not compared.
     blank = pc.match_substring_regex(candidates["response"], r"^\p{Zs}*$")
     whole = pc.and_(pc.equal(candidates["finish_reason"], "stop"), pc.invert(blank))
     answers = candidates.filter(whole).select(["candidate_id", "prompt_id"])
@@ -137,7 +137,7 @@ def _comparable(candidates: pa.Table, scores: pa.Table) -> tuple[int, int]:
 
 
 def format_funnel(steps: Sequence[FunnelStep], outdated: Mapping[str, str]) -> str:
-    """The funnel for a terminal; absent steps and zero losses are left out, what is outdated says so."""
+    """The funnel for a terminal; absent steps and zero losses are left out, outdated ones are marked."""
     lines = []
     for step in steps:
         lost = ", ".join(f"{reason} {n}" for reason, n in sorted(step.lost.items(), key=lambda e: -e[1]) if n)

@@ -1,4 +1,4 @@
-"""What the paper reports (arXiv 2401.10020, v2 and later), as data: one row a figure, in its own units.
+"""What the paper reports (arXiv 2401.10020, v2 and later), as data: one row per figure, in its own units.
 
 Facts only. Models: SFT is M0 with IFT alone, M1 with IFT and EFT, M2 and M3 after one and two iterations, all from
 Llama 2 70B. Percent, except scores (MT-Bench, of 10), correlations, characters and counts. The paper states no policy
@@ -29,11 +29,11 @@ class PaperFigure:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Under which conditions the paper measured something; what a fair comparison would have to share."""
+    """The conditions of a measurement in the paper, which a fair comparison must share."""
 
     judge: str | None
     judge_pattern: str | None
-    """A regular expression found in the judge's name, in lower case, if it is the same judge; None: no outside judge."""
+    """A regular expression found in the judge's name, in lower case, if it is the same judge; None: no external judge."""
     prompts: str
     n_prompts: int | None
 
@@ -109,7 +109,7 @@ def paper_figures() -> Iterator[PaperFigure]:
 
 @cache
 def paper_value(measure: str, figure: str, model: str) -> float | None:
-    """One published number by name, None where the paper has none.
+    """One published number by name, None if the paper has none.
 
     >>> paper_value("data", "pairs", "M2"), paper_value("judge", "five_best", "M1"), paper_value("data", "pairs", "M9")
     (3964, 41.5, None)

@@ -1,8 +1,8 @@
-"""The report of a run: what each step did, how good the judge is, what the training changed, what to try next.
+"""The report of a run: each step's result, the judge's quality, the effect of training, and what to try next.
 
 A small model judges badly, and the report shows it: the share of judgements without a score before and after SFT, the
-score histogram, the pair funnel. What was made from earlier versions of its inputs is marked OUTDATED wherever it
-stands. `selfreward.page` makes `RUN/report.html` of it.
+score histogram, the pair funnel. Versions made from earlier versions of their inputs are marked OUTDATED
+everywhere. `RUN/report.html` is the same as a page.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ PAGE = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """A run's figures and, where it was just run, what became of each step."""
+    """A run's figures and, after `run`, the outcome of each step."""
 
     path: Path
     steps: Sequence[StepResult]
     seconds: float | None
-    """None where nothing was run."""
+    """None if nothing was run."""
     summary: Summary
     next: Sequence[str]
 
 
 def report_run(path: Path, steps: Sequence[StepResult] | None = None, seconds: float | None = None) -> Report:
-    """The report of a run as it is now; `steps` and `seconds` as `run` had them. UsageError where nothing was made."""
+    """The report of a run as it is now; `steps` and `seconds` as `run` had them. Raises UsageError for an empty run."""
     run = Run(path)
     summary = summarize(run)
     if not summary.versions:
         raise UsageError(
-            f"{path}: nothing has been made in this run yet; `selfreward run CONFIG --run {path}` makes it"
+            f"{path}: nothing has been built in this run yet; build it with `selfreward run CONFIG --run {path}`"
         )
     return Report(path, _steps(summary) if steps is None else steps, seconds, summary, _next(run, summary))
 
@@ -72,7 +72,7 @@ def as_plain(report: Report) -> JsonObject:
 
 
 def _steps(summary: Summary) -> list[StepResult]:
-    """What is there, where nothing was run."""
+    """The existing versions, if nothing was run."""
     return [
         StepResult(
             name=name,
@@ -151,7 +151,7 @@ def format_report(report: Report) -> str:
 
 
 def format_unchanged(path: Path, steps: Sequence[StepResult], seconds: float) -> str:
-    """The one line for a run in which nothing was to be done."""
+    """The line for a run in which every step is up to date."""
     return (
         f"nothing to do: all {len(steps)} steps of {path} are up to date ({seconds:.1f} s); "
         f"its figures: selfreward report {path}"
@@ -192,7 +192,7 @@ def _format_judges(summary: Summary, judges: Iterable[Judge]) -> str:
 
 
 def _accuracy(judge: Judge) -> str:
-    """Pairs of replies ordered as people order them, ties half: percent, 95 % interval, number of pairs."""
+    """Agreement with humans on pairs, ties half: percent, 95 % interval, number of pairs."""
     figure = judge.accuracy
     if figure is None:
         return "-"

@@ -1,8 +1,8 @@
-"""The configuration that made a run's versions: the one in the run folder, corrected by what each manifest says.
+"""The configuration that made a run's versions: the one in the run folder, corrected by each manifest.
 
-`config.yaml` is that of the last `selfreward run`, which may have stopped before it built anything. What a manifest
-holds (its parameters, the names of its models) is what the rows were made with. Where iterations differ, the last
-one counts, and the difference is named.
+`config.yaml` is that of the last `selfreward run`, which may have stopped before it built anything. A manifest
+has the actual parameters and model names behind the rows. If iterations differ, the last one counts, and the
+difference is named.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _PLACES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is known of how a run was made."""
+    """The known settings of a run."""
 
     config: RunConfig | None
     """None for a run of imported datasets."""
     differences: tuple[str, ...] = ()
-    """Where iterations differ; the last one counts."""
+    """Differences between iterations; the last one counts."""
 
 
 def settings_of(run: Path, versions: Mapping[str, Version]) -> Settings:
@@ -58,7 +58,7 @@ def settings_of(run: Path, versions: Mapping[str, Version]) -> Settings:
             recorded[key] = (name, value)
             section, _, setting = key.rpartition(".")
             place = _section(values, section)
-            if setting in place:  # what is not was a setting of another release
+            if setting in place:  # an unknown key is a setting of another release
                 place[setting] = value
     try:
         return Settings(RunConfig.model_validate(values), tuple(differences))

@@ -325,14 +325,14 @@ def test_weaknesses_name_the_figures_that_show_them(tmp_path):
         lengths=Lengths([], [9, 9], [1, 1]),
     )
     said = " ".join(weaknesses(replace(facts, summary=replace(facts.summary, iterations=[bad]))))
-    assert "2 of 12 judgements (17 %) carry no readable score" in said
+    assert "2 of 12 judgements (17 %) have no readable score" in said
     assert "90 % of the scores are 3" in said
     assert "the longer one in 100 % of the pairs" in said
-    assert "2 pairs are a small set; the paper has 3,964 here" in said
+    assert "2 pairs are a small dataset; the paper has 3,964 here" in said
     assert "not compared with a ranking" in said
     third = replace(facts.summary, iterations=[replace(bad, number=3)])
     said = weaknesses(replace(facts, summary=third))
-    assert "Iteration 3: 2 pairs are a small set." in said  # the paper has two iterations of pairs
+    assert "Iteration 3: 2 pairs are a small dataset." in said  # the paper has two iterations of pairs
 
 
 # -- licences ------------------------------------------------------------------------------------------------
@@ -368,7 +368,8 @@ def test_the_seeds_licence_is_carried_over():
 
 def test_a_licence_that_the_seeds_forbid_is_refused():
     with pytest.raises(
-        UsageError, match=r"'databricks/databricks-dolly-15k' are under cc-by-sa-3.0, which asks that"
+        UsageError,
+        match=r"'databricks/databricks-dolly-15k' are under cc-by-sa-3.0, which requires derived works",
     ):
         choose_licence(["databricks/databricks-dolly-15k"], "mit")
 
@@ -401,7 +402,7 @@ def test_seeds_from_a_file_have_no_known_licence_whatever_the_file_is_called(tmp
 
 
 def test_several_licences_are_not_mixed_silently():
-    with pytest.raises(UsageError, match="several licences"):
+    with pytest.raises(UsageError, match="several licenses"):
         choose_licence(["embedded", "Anthropic/hh-rlhf"], None)
 
 

@@ -188,7 +188,7 @@ def test_a_dry_run_touches_no_folder_that_holds_anything(run_path, tmp_path):
     """Not even an earlier dry run: whoever typed `.` must not lose a clone."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "selfreward").mkdir()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         dry_run(run_path, options(), tmp_path / "mine")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["selfreward"]
 
@@ -355,7 +355,7 @@ def test_a_name_that_the_hub_would_refuse_is_wrong_use(name, run_path):
 REFUSED = [
     pytest.param({"repo": "other/x"}, HubError, "you are ann, who may publish to ann, lab", id="someone else's namespace"),
     pytest.param({"licence": "apache2"}, UsageError, "did you mean apache-2.0", id="no licence identifier"),
-    pytest.param({"licence": None}, UsageError, "of the seeds from 'sample' is not known", id="unknown licence"),
+    pytest.param({"licence": None}, UsageError, "of the seeds from 'sample' is unknown", id="unknown licence"),
     pytest.param({"only": ("iter1/pairz",)}, UsageError, "did you mean iter1/pairs", id="unknown dataset"),
     pytest.param({"only": ("M1",)}, UsageError, "names no dataset", id="only a model"),
     pytest.param({"endpoint": "nonsense"}, UsageError, "expected an address", id="no address"),
@@ -411,7 +411,7 @@ def test_a_failed_audit_stops_it_and_no_gate_is_told_on_the_card(hub, tmp_path, 
     assert hub.changes == []
     publish(path, options(hub, gate=False), patience)
     files = published_files(hub)
-    assert b"The gate was switched off" in files["README.md"]
+    assert b"The gate was off" in files["README.md"]
     assert json.loads(files["selfreward/audits.json"])["overruled"] is True
 
 
@@ -440,7 +440,7 @@ def test_pickled_weights_are_not_published(hub, tmp_path, patience):
 
 def test_models_of_a_run_without_any_is_wrong_use(hub, tmp_path, patience):
     path = make_sample_run(tmp_path / "run", 1).path
-    with pytest.raises(UsageError, match="holds no model"):
+    with pytest.raises(UsageError, match="has no model"):
         publish(path, options(hub, models=True), patience)
 
 

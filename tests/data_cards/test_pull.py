@@ -276,7 +276,7 @@ def test_a_folder_with_a_run_of_its_own_is_left_alone(hub, published, tmp_path, 
     mine = make_published_run(tmp_path / "mine", with_model=False)
     change_run(mine)
     before = state_sha256(mine.path)
-    with pytest.raises(UsageError, match="which is not of the published run; pull into a new folder"):
+    with pytest.raises(UsageError, match="which is not part of the published run; pull into a new folder"):
         pull("ann/x", mine.path, endpoint=hub.url, patience=patience)
     assert state_sha256(mine.path) == before
     assert not list((mine.path / ".work").glob("pull-*"))

@@ -117,7 +117,7 @@ def test_a_folder_of_checkpoints_is_taken_in_the_order_of_training(tmp_path):
     assert [source.rpartition("-")[2] for source in expand([str(tmp_path)])] == ["200", "400", "1000"]
     (tmp_path / "runs" / "config.json").touch()
     assert expand(["scripted:x", str(tmp_path / "runs")]) == ["scripted:x", f"hf:{tmp_path / 'runs'}"]
-    with pytest.raises(UsageError, match="holds no checkpoint-N folders"):
+    with pytest.raises(UsageError, match="has no checkpoint-N folders"):
         expand([str(tmp_path / "checkpoint-200")])
 
 

@@ -222,7 +222,7 @@ def test_odd_verdicts_and_a_sheet_given_twice_are_refused(tmp_path):
     path = fill(sheets.paths[1], likes_ruby)
     with pytest.raises(InputError, match="12 rows with an item that was read already"):
         read_sheets(sheets.key, [path, path])
-    with pytest.raises(InputError, match="is no key of human-export"):
+    with pytest.raises(InputError, match="not a key of human-export"):
         read_key(path)
 
 

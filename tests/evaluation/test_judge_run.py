@@ -291,7 +291,7 @@ def test_a_hub_dataset_that_cannot_be_had_is_one_sentence(monkeypatch):
         raise ConnectionError(f"Couldn't reach {name}\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(UsageError, match=r"some/thing: is no file here.*Couldn't reach some/thing$"):
+    with pytest.raises(UsageError, match=r"some/thing: not a local file.*Couldn't reach some/thing$"):
         read_ranked("some/thing")
 
 

@@ -206,7 +206,7 @@ def test_candidates_join_the_runs_prompts_by_text(run, tmp_path):
         ("a", 1, 0, ""),
     ]
     with pytest.raises(
-        InputError, match=r"row 1: column 'prompt' holds 'B\?', which is none of the 1 prompts"
+        InputError, match=r"row 1: column 'prompt' holds 'B\?', which is not among the 1 prompts"
     ):
         import_file(run, "iter1/candidates", write(tmp_path / "d.jsonl", [{"prompt": "B?", "response": "x"}]))
 
@@ -318,7 +318,7 @@ PAIR = {"prompt": QUESTION, "chosen": GOOD, "rejected": BAD}
         ("seeds", [SEED, {**SEED, "seed_id": "t", "quality": "good"}], "row 2: column 'quality' holds 'good', expected a n"),
         ("seeds", [SEED, {**SEED, "seed_id": "t", "human_rank": 1.5}], "row 2: .*'human_rank' holds 1.5, expected a whole"),
         ("seeds", [SEED, {**SEED, "seed_id": 7}], r"row 2: column 'seed_id' holds 7, expected a text \(in quotes\)"),
-        ("seeds", [SEED, SEED], "row 2: seed_id 's' is already that of row 1"),
+        ("seeds", [SEED, SEED], "row 2: seed_id 's' repeats that of row 1"),
         ("seeds", [SEED, {**SEED, "seed_id": None}], "row 2: column 'seed_id' is NULL"),
         ("seeds", [SEED, {**SEED, "response": "\ud83d"}], "row 2: column 'response' holds half of a surrogate pair"),
         ("seeds", [{"prompt": "Q?"}], "no column 'response', but 'prompt'; seeds needs prompt, response"),
@@ -328,9 +328,9 @@ PAIR = {"prompt": QUESTION, "chosen": GOOD, "rejected": BAD}
         ("iter1/prompts", [{**PROMPT, "kept": "yes"}], "row 1: column 'kept' holds 'yes', expected true or false"),
         ("iter1/prompts", [{**PROMPT, "iteration": 2}], "row 1: column 'iteration' holds 2, but these are rows of iter1"),
         ("iter1/prompts", [{**PROMPT, "x": 1}, {"prompt": "R?", "prompt_id": "r", "x": "a"}], "'x' mixes values"),
-        ("iter1/pairs", [{**PAIR, "chosen": [{"role": "tool", "content": "x"}]}], "row 1: column 'chosen' is no conversation: found a turn of"),
+        ("iter1/pairs", [{**PAIR, "chosen": [{"role": "tool", "content": "x"}]}], "row 1: column 'chosen' is not a conversation: found a turn of"),
         ("iter1/pairs", [{**PAIR, "prompt": [{"from": "bot", "value": "x"}]}], "found a turn of 'bot'"),
-        ("iter1/pairs", [{**PAIR, "chosen": QUESTION}], "row 1: column 'chosen' has no prompt of its own"),
+        ("iter1/pairs", [{**PAIR, "chosen": QUESTION}], "row 1: column 'chosen' has no prompt"),
         ("iter1/judgements", [{"candidate_id": "c", "prompt_id": "p", "judgement": "", "status": "fine"}],
          "row 1: column 'status' holds 'fine', expected one of empty"),
     ],
@@ -379,7 +379,9 @@ def test_of_a_folder_all_files_or_none_are_published(run, tmp_path):
     folder.mkdir(parents=True)
     write(folder / "prompts.csv", [{"prompt": "A?"}])
     write(folder / "pairs.jsonl", [{"prompt": "A?", "chosen": 7, "rejected": "b"}])
-    with pytest.raises(InputError, match=r"pairs.jsonl: row 1: column 'chosen' is no conversation: found 7"):
+    with pytest.raises(
+        InputError, match=r"pairs.jsonl: row 1: column 'chosen' is not a conversation: found 7"
+    ):
         import_file(run, "all", tmp_path / "files")
     assert not run.names()
     write(folder / "pairs.jsonl", [{"prompt": "A?", "chosen": "a", "rejected": "b"}])

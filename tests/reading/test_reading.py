@@ -154,7 +154,7 @@ def test_invalid_text_in_parquet_is_refused(tmp_path):
         pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
     )
     pq.write_table(pa.table({"a": bad}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match=r"rows 1 to 1: hold damaged values \(.*UTF8"):
+    with pytest.raises(InputError, match=r"rows 1 to 1: contain damaged values \(.*UTF8"):
         list(read_rows(tmp_path / "x.parquet"))
 
 

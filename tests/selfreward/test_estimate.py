@@ -78,7 +78,7 @@ def test_targets_that_a_model_writes_are_counted_by_the_split_of_the_seeds(tmp_p
     assert steps["M2"].basis == ("training is not timed, its first steps show its pace",)
     # M1 is still to be trained: 24 answers, of 3 tokens at least (the script's shortest) and max_tokens at most
     assert steps["iter1/candidates"].new_tokens.high == 24 * 9
-    assert "still to be trained" in steps["iter1/candidates"].basis[-1]
+    assert "not trained yet" in steps["iter1/candidates"].basis[-1]
     assert {"SFT", "M1", "M2", "iter1/annotations"} < set(as_plain(estimate)["not_estimated"])
     assert "The total is without: SFT, M1" in format_estimate(estimate)
 
@@ -135,7 +135,7 @@ def test_what_is_built_is_not_counted_and_an_unfinished_journal_counts_as_done_i
     assert fingerprint(tmp_path / "run") == before
     assert [steps[name].state for name in ("seeds", "ift", "eft", "iter1/prompts")] == ["done"] * 4
     candidates = steps["iter1/candidates"]
-    assert (candidates.state, candidates.basis[0]) == ("partly done", "16 answers are written already")
+    assert (candidates.state, candidates.basis[0]) == ("partly done", "16 answers are already written")
     assert candidates.answers == Range(8, 8, 8)
     assert candidates.requests.likely == pytest.approx(2)
     assert steps["iter1/judgements"].state == "to do"
@@ -207,7 +207,7 @@ def test_answers_in_the_journal_are_taken_off_the_least_the_likely_and_the_most(
     step = step_of([5] * 4, 1.0, Range(50, 60, 120), n_done=30)
     assert (step.answers.low, step.answers.likely, step.answers.high) == pytest.approx((20, 30, 90))
     assert step.new_tokens.high == pytest.approx(450)
-    assert step.basis[0] == "30 answers are written already"
+    assert step.basis[0] == "30 answers are already written"
 
 
 def test_prompts_brought_by_the_user_are_taken_as_they_are(tmp_path):

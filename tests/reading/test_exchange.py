@@ -318,7 +318,7 @@ PAIR = {"prompt": QUESTION, "chosen": GOOD, "rejected": BAD}
         ("seeds", [SEED, {**SEED, "seed_id": "t", "quality": "good"}], "row 2: column 'quality' holds 'good', expected a n"),
         ("seeds", [SEED, {**SEED, "seed_id": "t", "human_rank": 1.5}], "row 2: .*'human_rank' holds 1.5, expected a whole"),
         ("seeds", [SEED, {**SEED, "seed_id": 7}], r"row 2: column 'seed_id' holds 7, expected a text \(in quotes\)"),
-        ("seeds", [SEED, SEED], "row 2: seed_id 's' repeats that of row 1"),
+        ("seeds", [SEED, SEED], "row 2: seed_id 's' is already that of row 1"),
         ("seeds", [SEED, {**SEED, "seed_id": None}], "row 2: column 'seed_id' is NULL"),
         ("seeds", [SEED, {**SEED, "response": "\ud83d"}], "row 2: column 'response' holds half of a surrogate pair"),
         ("seeds", [{"prompt": "Q?"}], "no column 'response', but 'prompt'; seeds needs prompt, response"),

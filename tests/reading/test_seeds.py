@@ -249,7 +249,7 @@ def test_a_message_without_text_is_counted_as_empty():
 def seeds_of(path, **settings):
     from selfreward.builders.seed_replies import _read
 
-    return _read(SeedsConfig(source="own", **settings), {"seed_file": path}).rows
+    return _read(SeedsConfig(source="own", **settings), {"seed_file": path}, None).rows
 
 
 def test_messages_are_read_from_csv_and_parquet_as_from_json_lines(tmp_path):

@@ -341,7 +341,7 @@ def test_the_command_line_says_how_to_go_on_after_sigterm(finished, tmp_path):
     child.terminate()
     _, told = child.communicate(timeout=10)
     assert child.returncode == 128 + signal.SIGTERM
-    assert "To go on: selfreward run" in told
+    assert "To resume: selfreward run" in told
     assert not (tmp_path / "run" / ".lock").exists()
 
 

@@ -222,7 +222,7 @@ def test_values_beyond_python_are_a_sentence(run, query, format, monkeypatch, ca
     from selfreward.cli.ask import sql
 
     with one_sentence(SelfrewardError):
-        sql(run.path, query, None, format == "--json", format == "--csv", None, 40)
+        sql(run.path, query, as_json=format == "--json", as_csv=format == "--csv")
 
 
 # -- pair rules ----------------------------------------------------------------------------------------------

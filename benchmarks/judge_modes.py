@@ -32,8 +32,8 @@ from selfreward.engines import open_engine
 from selfreward.engines.base import EngineOptions
 from selfreward.evaluation.judges.ranked_replies import read_ranked
 from selfreward.judging.agreement.agreement import measure_agreement
-from selfreward.judging.files import model_target
-from selfreward.judging.judge import Item, judge_items
+from selfreward.judging.judge.files import model_target
+from selfreward.judging.judge.judge import Item, judge_items
 from selfreward.judging.prompts.templates import load_template
 from selfreward.steps.generation import Generation
 from selfreward.store.run import Run

@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from selfreward.builders.split import split_prompts
+from selfreward.builders.seeds.split import split_prompts
 from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
 from selfreward.estimate.requests import Known, Requests
-from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from selfreward.builders.split import Part, split_prompts
+from selfreward.builders.seeds.split import Part, split_prompts
 from selfreward.config.run import IftConfig, RunConfig, SplitConfig
 from selfreward.errors import EmptyResultError
 from selfreward.progress import say

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from selfreward.builders.self_instruct.filters import filter_prompt, parse_generated_prompt, prompt_request
 from selfreward.config.run import PromptsConfig, RunConfig
-from selfreward.engines.base import Engine, Request, Sampling
+from selfreward.engines.base import Engine, Request
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.notes import PromptsNotes
@@ -31,7 +32,7 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
-from selfreward.tables import DatasetName, Message, Prompt, row_id, to_table
+from selfreward.tables import DatasetName, Prompt, row_id, to_table
 
 if TYPE_CHECKING:
     from selfreward.similarity.overlap import EvaluationIndex
@@ -138,7 +139,7 @@ def _requests(settings: PromptsConfig, known: Known) -> list[Requests]:
     texts = known["ift"].table(["prompt"])["prompt"].to_pylist()
     n_shown = _n_shown(settings, len(texts))
     draws = [random.Random(i).sample(texts, n_shown) for i in range(requests_in_round(settings, 0, 0))]
-    examples = [_request(f"draw-{i}", shown, settings, 0, prefix=True) for i, shown in enumerate(draws)]
+    examples = [prompt_request(f"draw-{i}", shown, settings, 0, prefix=True) for i, shown in enumerate(draws)]
     needed = Range(*(requests_needed(settings, share) for share in (1, 0.5, 0.1)))
     return [Requests(examples, needed, "kept are all of the answers, one in two, or one in ten")]
 
@@ -151,23 +152,6 @@ def _n_shown(settings: PromptsConfig, n_ift: int) -> int:
             f"prompts: {n_ift} IFT prompts are too few to draw {n_shown} different demonstrations"
         )
     return n_shown
-
-
-def _request(
-    request_id: str, shown: Sequence[str], settings: PromptsConfig, seed: int, prefix: bool
-) -> Request:
-    """Shows demonstrations and asks for one more."""
-    from selfreward.builders.prompt_filters import answer_prefix, render_demonstrations, stop_strings
-
-    stop = tuple(stop_strings(settings.n_demonstrations_ift + settings.n_demonstrations_generated))
-    return Request(
-        id=request_id,
-        messages=(Message("user", render_demonstrations(shown)),),
-        sampling=Sampling(settings.temperature, settings.top_p, settings.max_tokens, stop),
-        n=settings.samples_per_draw,
-        seed=seed,
-        prefix=answer_prefix(len(shown)) if prefix else "",
-    )
 
 
 class _Builder:
@@ -205,7 +189,7 @@ class _Builder:
         draws = []
         for number in range(requests_in_round(self.settings, self.n_kept, len(self.rows))):
             ids, texts = self._demonstrations(round_number, number)
-            request = _request(f"round{round_number}-{number}", texts, self.settings, seed, prefix)
+            request = prompt_request(f"round{round_number}-{number}", texts, self.settings, seed, prefix)
             draws.append(_Draw(request, ids, round_number))
         return draws
 
@@ -245,8 +229,6 @@ class _Builder:
             self.rows.append(row)
 
     def _read(self, draw: _Draw, sample: int, completions: Completions) -> Prompt:
-        from selfreward.builders.prompt_filters import filter_prompt, parse_generated_prompt
-
         completion = completions[draw.request.id, sample]
         parsed = parse_generated_prompt(
             completion.text, completion.finish_reason, len(draw.demonstration_ids)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfreward.builders.seed_tables import looks_like_table, read_table
+from selfreward.builders.seeds.tables import looks_like_table, read_table
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError, UsageError
 from selfreward.notes import SeedsNotes

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from selfreward.config.run import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
-from selfreward.judging.judge import Item, Judged, judge_items, planned_requests
-from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.judge.judge import Item, Judged, judge_items, planned_requests
+from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range

@@ -52,7 +52,7 @@ def parse(
     as_json: Json = False,
 ) -> None:
     """Read scores from judges' replies.  Example: selfreward judge parse replies.jsonl --field judgement"""
-    from selfreward.judging.files import parse_file
+    from selfreward.judging.judge.files import parse_file
     from selfreward.text import format_table
 
     summary = parse_file(file, field, minimum, maximum, out)
@@ -94,7 +94,7 @@ def score(
 ) -> None:
     """Judge the responses of a file; resumable.  Example: selfreward judge score r.jsonl --model hf:runs/demo/models/M1 --out s.jsonl"""
     from selfreward.engines.registry import engine_options
-    from selfreward.judging.files import score_file
+    from selfreward.judging.judge.files import score_file
     from selfreward.text import format_table
 
     options = engine_options(engine) if engine else None
@@ -153,7 +153,7 @@ def attack(
     as_json: Json = False,
 ) -> None:
     """Try families of injected text against a judge.  Example: selfreward judge attack --model hf:runs/demo/models/M1"""
-    from selfreward.judging.attack import attack_judge
+    from selfreward.judging.judge.attack import attack_judge
     from selfreward.text import format_table
 
     rows = attack_judge(model, template, n, max_tokens)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
-from selfreward.judging.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
-from selfreward.judging.judge import shortest_request as judge_request
+from selfreward.judging.judge.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
+from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.judging.prompts.injection import injection_suspected

@@ -61,7 +61,8 @@ def run(
     """
     from selfreward.config.run import RunConfig, check_config, load_config
     from selfreward.page.write import write_page
-    from selfreward.steps.pipeline import Interrupted, run_pipeline
+    from selfreward.steps.pipeline import run_pipeline
+    from selfreward.steps.signals import Interrupted
     from selfreward.steps.trust import require_trust
     from selfreward.summary.report import report_run
 
@@ -100,7 +101,7 @@ def judge(
 
     records = rows if isinstance(rows, list) else rows.to_dict("records")
     options = engine_options(list(engine)) if engine else None
-    files = _stage("selfreward.judging.files")
+    files = _stage("selfreward.judging.judge.files")
     files.check_records(records, "rows")
     judge_template = files.load_template(template)
     judging = files.template_settings(judge_template, samples=samples, **settings)

@@ -28,7 +28,7 @@ from selfreward.evaluation.judges.run import (
     measure_judge,
 )
 from selfreward.evaluation.measure import Out, RandomSeed, Result, WithJudge
-from selfreward.judging.files import template_settings
+from selfreward.judging.judge.files import template_settings
 from selfreward.judging.prompts.templates import load_template
 from selfreward.progress import say
 from selfreward.unkeyed import Count

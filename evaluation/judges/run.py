@@ -18,8 +18,8 @@ from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.judges.ranked_replies import RankedReplies, ReplyRow, by_prompt, human_verdict
 from selfreward.judging.agreement.agreement import Agreement, measure_agreement
-from selfreward.judging.files import first_error, with_judgements
-from selfreward.judging.judge import Item, judge_items
+from selfreward.judging.judge.files import first_error, with_judgements
+from selfreward.judging.judge.judge import Item, judge_items
 from selfreward.judging.parsing.verdicts import (
     VerdictAgreement,
     verdict_agreement,

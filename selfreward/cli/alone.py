@@ -41,7 +41,8 @@ def _command(module: str) -> Any:
         ] = None,
     ) -> None:
         from selfreward.config.run import load_config
-        from selfreward.steps.pipeline import Interrupted, run_pipeline
+        from selfreward.steps.pipeline import run_pipeline
+        from selfreward.steps.signals import Interrupted
         from selfreward.steps.step import Plan
         from selfreward.steps.trust import require_trust
 

@@ -75,7 +75,8 @@ def run(
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
     from selfreward.config.run import load_config
     from selfreward.page.write import write_page
-    from selfreward.steps.pipeline import Interrupted, run_pipeline
+    from selfreward.steps.pipeline import run_pipeline
+    from selfreward.steps.signals import Interrupted
     from selfreward.steps.trust import require_trust
     from selfreward.summary import report as reporting
 
@@ -142,7 +143,7 @@ def show_step(step: StepResult) -> None:
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:
     from selfreward.estimate.report import as_plain, estimate_run, format_estimate
-    from selfreward.steps.pipeline import Interrupted
+    from selfreward.steps.signals import Interrupted
 
     try:
         found = estimate_run(config, folder, until)

@@ -23,7 +23,8 @@ from selfreward.engines.openai.usage import Prices
 from selfreward.estimate.measure import Batch, Measured, kind, measure
 from selfreward.estimate.requests import Need, Range, Requests, Survey
 from selfreward.steps.model_checks import check_models
-from selfreward.steps.pipeline import engine_options, interruptible, plans_until
+from selfreward.steps.pipeline import engine_options, plans_until
+from selfreward.steps.signals import interruptible
 from selfreward.store.run import Run
 from selfreward.text import format_table
 

@@ -11,26 +11,23 @@ run's lock is held throughout, so that two commands do not duplicate work; the d
 from __future__ import annotations
 
 import functools
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from selfreward.config.run import RunConfig, dump_config, load_config
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions
 from selfreward.engines.pool import EnginePool
 from selfreward.engines.references import ModelRef, resolve
-from selfreward.errors import ConfigError, UsageError
+from selfreward.errors import UsageError
 from selfreward.exchange.importing import is_imported
 from selfreward.progress import say
 from selfreward.secrets import mask_tree
+from selfreward.steps.configuration import store_config
 from selfreward.steps.costs import spent
 from selfreward.steps.model_checks import check_models
+from selfreward.steps.signals import interruptible
 from selfreward.steps.step import Job, Plan, Rows, plan_run, stage_module
 from selfreward.store import durable
 from selfreward.store.run import Recipe, Run, file_input, is_model, text_input
@@ -52,14 +49,6 @@ class StepResult:
     seconds: float
 
 
-class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C; not an Exception, so that no step mistakes it for a failure of its own."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.signal_number = signal_number
-
-
 def run_pipeline(
     config: RunConfig,
     path: Path,
@@ -71,7 +60,7 @@ def run_pipeline(
     plans = [plan for plan in plans_until(config, until) if only(plan)]
     run = Run.create(path)
     with run.hold("selfreward run"), interruptible(), EnginePool() as engines:
-        _write_config(run, config)
+        store_config(run, config)
         steps = []
         before_building = functools.cache(lambda: check_models(plans, config))
         for plan in plans:
@@ -211,54 +200,3 @@ def build_step(run: Run, plan: Plan, job: Job) -> Version:
             return run.publish_model(job.recipe, folder, module.build(job, folder))
     rows: Rows = module.build(job)
     return run.publish_table(job.recipe, rows.table, rows.counts)
-
-
-def _write_config(run: Run, config: RunConfig) -> None:
-    """Store the configuration in the run folder; if it replaces another one, show the differences first."""
-    content = dump_config(config).encode()
-    path = run.path / "config.yaml"
-    if path.is_file() and path.read_bytes() == content:
-        return
-    if path.is_file() and (changes := _changed_settings(path, config)):
-        say(f"{run.path}: the configuration has changed; steps that depend on it are rebuilt: {changes}")
-    durable.replace_file(path, content)
-
-
-def _changed_settings(path: Path, config: RunConfig) -> str:
-    """The differences from the configuration in a file, as `candidates.n 9 (was 4)`; empty if there are none."""
-    try:
-        before = flat_settings(load_config(path).model_dump(mode="json"))
-    except ConfigError as error:
-        return f"the previous one cannot be read ({error})"
-    now = flat_settings(config.model_dump(mode="json"))
-    keys = [key for key in before | now if key != "run" and before.get(key) != now.get(key)]
-    return ", ".join(f"{key} {now.get(key)!r} (was {before.get(key)!r})" for key in keys)
-
-
-def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    if not isinstance(values, dict):
-        return {prefix.rstrip("."): values}
-    return {
-        key: value
-        for name, inner in values.items()
-        for key, value in flat_settings(inner, f"{prefix}{name}.").items()
-    }
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise `Interrupted` in the main thread, so that locks and drafts are cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

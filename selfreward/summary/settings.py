@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from selfreward.config.run import RunConfig, load_config
 from selfreward.notes import JsonObject
-from selfreward.steps.pipeline import flat_settings
+from selfreward.steps.configuration import flat_settings
 from selfreward.store.run import is_model
 from selfreward.store.version import Version
 from selfreward.summary.facts import as_made

@@ -2,7 +2,7 @@
 
 from selfreward.tables.arrow import accepted_values, arrow_schema, from_table, required_columns, to_table
 from selfreward.tables.datasets import BY_KIND, DATASETS, Dataset, Link
-from selfreward.tables.names import DatasetName, is_dataset, kind_of
+from selfreward.tables.names import DatasetName, is_dataset, kind_of, row_id
 from selfreward.tables.rows import (
     Annotation,
     AuditVerdict,
@@ -22,7 +22,6 @@ from selfreward.tables.rows import (
     Seed,
     Severity,
     Status,
-    row_id,
 )
 
 __all__ = [

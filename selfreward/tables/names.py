@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 
@@ -63,3 +65,15 @@ def is_dataset(name: str) -> bool:
 def kind_of(name: str) -> str:
     """`pairs` of `iter1/pairs`; empty for what is no dataset (a model, a file among the inputs)."""
     return DatasetName.parse(name).kind if is_dataset(name) else ""
+
+
+def row_id(prefix: str, *parts: object) -> str:
+    """A short deterministic id, e.g. `row_id("c", prompt_id, sample)`; 16 hex digits of a SHA-256.
+
+    Parts are written as JSON, so that ("a", "bc") and ("ab", "c") differ.
+
+    >>> row_id("c", "p-1", 0)
+    'c-55906bd4cf02bc6f'
+    """
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

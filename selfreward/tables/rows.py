@@ -13,8 +13,6 @@ the same way.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -268,15 +266,3 @@ class OffendingRow:
     id: str | None
     detail: str
     """The query's other columns, as JSON."""
-
-
-def row_id(prefix: str, *parts: object) -> str:
-    """A short deterministic id, e.g. `row_id("c", prompt_id, sample)`; 16 hex digits of a SHA-256.
-
-    Parts are written as JSON, so that ("a", "bc") and ("ab", "c") differ.
-
-    >>> row_id("c", "p-1", 0)
-    'c-55906bd4cf02bc6f'
-    """
-    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-    return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

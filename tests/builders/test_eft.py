@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward.builders.eft import agreeing_targets, agrees_with_ranks, down_sample
-from selfreward.builders.split import split_prompts
+from selfreward.builders.seeds.split import split_prompts
 from selfreward.config.run import SplitConfig
 from selfreward.tables import Eft, Seed
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.builders.prompt_filters import (
+from selfreward.builders.self_instruct.filters import (
     REASONS,
     GeneratedPrompt,
     answer_prefix,

@@ -100,7 +100,7 @@ def test_four_candidates_judged_three_times_compute_the_rubric_once_and_each_pro
 
 
 def test_the_prompts_of_one_draw_of_demonstrations_compute_it_once(engine):
-    from selfreward.builders.prompt_filters import answer_prefix, render_demonstrations
+    from selfreward.builders.self_instruct.filters import answer_prefix, render_demonstrations
 
     shown = [
         f"Plan a journey of three days to {place}, with one sight and one meal a day." for place in PLACES[:8]

@@ -12,7 +12,7 @@ from selfreward.config.run import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, row_seed
 from selfreward.errors import CapabilityError, GateError
-from selfreward.judging.judge import Item, judge_items
+from selfreward.judging.judge.judge import Item, judge_items
 from selfreward.judging.prompts.templates import JudgeTemplate
 from selfreward.steps.generation import Generation
 from selfreward.steps.pipeline import run_pipeline

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from selfreward.cli import app
 from selfreward.errors import InputError
-from selfreward.judging.attack import attack_judge
 from selfreward.judging.cli import judge, register
-from selfreward.judging.files import parse_file, score_file
+from selfreward.judging.judge.attack import attack_judge
+from selfreward.judging.judge.files import parse_file, score_file
 
 if not judge.registered_commands:
     register(app)

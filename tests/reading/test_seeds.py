@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfreward.builders.seed_tables import read_table
+from selfreward.builders.seeds.tables import read_table
 from selfreward.config.run import SeedsConfig, check_config
 from selfreward.errors import ConfigError, InputError, UsageError
 from selfreward.judging.parsing.scores import parse_score

@@ -18,7 +18,7 @@ from selfreward.errors import EngineError
 from selfreward.estimate.measure import Batch, Measured, kind
 from selfreward.estimate.report import as_plain, estimate_run, estimate_step, format_estimate, mean_range
 from selfreward.estimate.requests import Need, Range, Requests
-from selfreward.judging.judge import Item, planned_requests
+from selfreward.judging.judge.judge import Item, planned_requests
 from selfreward.judging.prompts.templates import load_template
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.store.run import Counts, Recipe, Run

@@ -18,6 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from selfreward.config.run import PromptsConfig
+from selfreward.engines.base import Request, Sampling
+from selfreward.tables import Message
+
 REASONS = (
     "truncated",
     "too_short",
@@ -195,3 +199,18 @@ def _unwrap(text: str) -> str:
         if text.endswith("**") and text.count("**") == 1:  # opened before the marker
             text = text[:-2]
     return text
+
+
+def prompt_request(
+    request_id: str, shown: Sequence[str], settings: PromptsConfig, seed: int, prefix: bool
+) -> Request:
+    """Shows demonstrations and asks for one more."""
+    stop = tuple(stop_strings(settings.n_demonstrations_ift + settings.n_demonstrations_generated))
+    return Request(
+        id=request_id,
+        messages=(Message("user", render_demonstrations(shown)),),
+        sampling=Sampling(settings.temperature, settings.top_p, settings.max_tokens, stop),
+        n=settings.samples_per_draw,
+        seed=seed,
+        prefix=answer_prefix(len(shown)) if prefix else "",
+    )

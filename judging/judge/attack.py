@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfreward.engines import open_engine
-from selfreward.judging.files import model_target, template_settings
-from selfreward.judging.judge import Item, judge_items
+from selfreward.judging.judge.files import model_target, template_settings
+from selfreward.judging.judge.judge import Item, judge_items
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import load_template
 from selfreward.reading.oasst import embedded_seeds

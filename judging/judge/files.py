@@ -18,7 +18,7 @@ from selfreward.engines import open_engine
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import InputError
 from selfreward.judging.agreement.rating_files import read_columns
-from selfreward.judging.judge import Item, Judged, judge_items
+from selfreward.judging.judge.judge import Item, Judged, judge_items
 from selfreward.judging.parsing.scores import ParsedScore, parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate, load_template
 from selfreward.progress import say

@@ -1,0 +1,1 @@
+"""The embedded ranked seeds (`*.jsonl`), tables of users' own, and which prompts go where."""

@@ -71,3 +71,15 @@ def test_prose_has_at_most_100_columns(page):
     """Tables and code stand as they are."""
     lines = (ROOT / page).read_text("utf-8").splitlines()
     assert [line for line in lines if len(line) > 100 and not line.startswith(("|", "    "))] == []
+
+
+def test_the_afternoon_is_short_and_its_table_says_how_long_each_file_is():
+    """At most 2,600 lines, no file of 280 or more; the table may lag behind by a tenth."""
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = page.split("## An afternoon")[1].split("\n## ")[0]
+    shown = {name: int(n) for name, n in re.findall(r"`([a-z_/]+\.(?:py|sql))` \| (\d+) \|", section)}
+    real = {name: (ROOT / name).read_text("utf-8").count("\n") for name in shown}
+    assert len(shown) == 15
+    assert sum(real.values()) <= 2_600
+    assert max(real.values()) < 280
+    assert {name: n for name, n in real.items() if abs(n - shown[name]) > max(2, n / 10)} == {}

@@ -20,6 +20,7 @@ from selfreward.text import one_line, printable
 
 MAX_CHARS = 4000
 """Of one text on the page; what is cut says how long it is."""
+_LONGEST_SECRET = 4096
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def shown(value: Any) -> str:
     text = str(value)
     if len(text) <= MAX_CHARS:
         return printable(mask(mask_values(text)))
-    return f"{printable(mask(mask_values(text[:MAX_CHARS])))}… (cut here; {len(text):,} characters in all)"
+    # masked before it is cut, or a secret at the cut would show its first part
+    whole = mask(mask_values(text[: MAX_CHARS + _LONGEST_SECRET]))
+    return f"{printable(whole[:MAX_CHARS])}… (cut here; {len(text):,} characters in all)"
 
 
 def literal(text: str) -> str:

@@ -237,3 +237,11 @@ def test_charts_escape_their_words_and_put_numbers_where_they_belong():
     assert 'y1="109.0" y2="109.0"' in picture  # the level, half-way
     drawn = flow([("it", [Box("a", "1 row", "data"), Box("b", "0 rows", "data", ["−1 <u>"])])])
     assert "−1 &lt;u&gt;" in drawn
+
+
+def test_a_secret_across_the_cut_of_a_long_text_shows_no_part_of_itself(monkeypatch):
+    from selfreward.page.figures import MAX_CHARS, shown
+
+    monkeypatch.setenv("CANARY_TOKEN", "canary-0123456789abcdef")
+    text = "x" * (MAX_CHARS - 10) + "canary-0123456789abcdef" + "y" * MAX_CHARS
+    assert "canary" not in shown(text)

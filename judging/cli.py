@@ -108,6 +108,9 @@ def score(
         if error := summary.get("first_engine_error"):
             print(f"the first engine error: {error}")
         print(f"{out}: {summary['responses']:,} responses, {summary['scored_responses']:,} with a score")
+    # The rows are kept with their reasons, but a judge that never answered is a failure for scripts too.
+    if summary["by_status"].keys() == {"engine_error"}:
+        raise typer.Exit(1)
 
 
 def agreement(

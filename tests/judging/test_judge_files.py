@@ -141,6 +141,18 @@ def test_why_the_engine_failed_is_in_the_rows_and_in_what_is_printed(tmp_path):
     )
 
 
+def test_a_judge_that_never_answers_ends_with_exit_code_1_and_the_rows_are_kept(tmp_path):
+    script = tmp_path / "judge.yaml"
+    script.write_text(yaml.safe_dump({"rules": [{"error": "the server is full"}]}))
+    source = lines(tmp_path / "r.jsonl", [{"prompt": "Why?", "response": "Because."}])
+    out = tmp_path / "scored.jsonl"
+    arguments = ["judge", "score", str(source), "--model", f"scripted:{script}", "--out", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "the first engine error: the server is full" in result.stdout
+    assert json.loads(out.read_text())["score"] is None
+
+
 def test_scores_are_read_in_the_range_that_the_template_asks_for(tmp_path):
     """The multiple-choice template starts at 1: a 0 is out of its range, in the additive one it is a score."""
     script = tmp_path / "judge.yaml"

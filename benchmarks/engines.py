@@ -48,7 +48,7 @@ from engine_sides import (
     vllm_engine,
 )
 
-from selfreward.engines.openmp import COMMAND, spin_at_most
+from selfreward.openmp import COMMAND, spin_at_most
 
 ALPACA_TOKENS = (1, 46, 83, 138, 185, 243, 294, 352, 405, 441, 486, 522, 547, 578, 602, 629, 660, 705, 764, 856,
                  1946)  # fmt: skip

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from selfreward.engines.openmp import as_the_user_set
 from selfreward.errors import StoreError, TrainingError
 from selfreward.notes import JsonObject
+from selfreward.openmp import as_the_user_set
 from selfreward.progress import say
 from selfreward.steps.step import Job
 from selfreward.store import durable

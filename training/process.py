@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic import ValidationError
 
 from selfreward.config.training import TrainingConfig
-from selfreward.engines.openmp import TRAINING, spin_at_most
 from selfreward.errors import ConfigError, SelfrewardError
+from selfreward.openmp import TRAINING, spin_at_most
 
 if TYPE_CHECKING:
     from selfreward.training.run import Method

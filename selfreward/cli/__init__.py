@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from selfreward.engines.openmp import COMMAND, spin_at_most
 from selfreward.errors import SelfrewardError, UsageError
+from selfreward.openmp import COMMAND, spin_at_most
 from selfreward.secrets import mask
 from selfreward.text import printable
 

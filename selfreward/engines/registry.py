@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from selfreward.engines.base import Engine, EngineOptions
-from selfreward.engines.openmp import COMMAND, spin_at_most
 from selfreward.errors import UsageError
+from selfreward.openmp import COMMAND, spin_at_most
 from selfreward.unkeyed import MONEY
 
 ENGINES = {

@@ -144,3 +144,11 @@ def test_a_bar_in_a_log_is_lines_not_carriage_returns(capsys, monkeypatch):
     assert all(line.startswith("iter1/candidates") for line in lines)
     _Lines().write("\r\n ")
     assert capsys.readouterr().err == ""
+
+
+def test_the_help_of_all_commands_imports_nothing_heavy(tmp_path):
+    """What `selfreward --help` needs: typer, and none of the libraries that the commands stand on."""
+    heavy = ("pydantic", "pyarrow", "duckdb", "torch", "datasets", "pandas", "numpy", "yaml", "jinja2")
+    code = f"import sys; from selfreward.cli import assemble; assemble(); print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfreward.engines.openmp import COMMAND, TRAINING, as_the_user_set, spin_at_most
+from selfreward.openmp import COMMAND, TRAINING, as_the_user_set, spin_at_most
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,13 @@ def pull(
 
 
 def _prepare_client() -> None:
-    """Bound the wait for unresponsive servers, and hide per-file progress bars in log files and pipes."""
+    """Set up the Hub's client for this process."""
     from huggingface_hub.utils import disable_progress_bars
 
     from selfreward.data_cards.hub.account import limit_silence
 
+    # the client waits forever by default
     limit_silence()
+    # per-file progress bars would fill log files and pipes
     if not sys.stderr.isatty():
         disable_progress_bars()

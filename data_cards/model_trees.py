@@ -1,6 +1,6 @@
 """The tree of a model repository: the version's own files, its manifest and its card.
 
-The files are those of the store, byte for byte, so that `pull` restores the version with its manifest. Files that
+Files are published as stored, so that `pull` restores the version with its manifest. Files that
 run code when loaded (pickles) are not published.
 """
 
@@ -22,7 +22,7 @@ _OWN_CARD = "selfreward/README.version.md"
 
 
 def published_path(name: str) -> str:
-    """A version's file as a path in the repository: the same, except that its README gives way to the card."""
+    """The path of a version's file in the repository."""
     return _OWN_CARD if name == CARD else name
 
 
@@ -101,6 +101,7 @@ def _training_data(
 ) -> list[TrainingData]:
     """Its input datasets whose published version is the one it was trained on."""
     published = {dataset.name: dataset.content_sha256 for dataset in facts.datasets}
+    # by content, not by name: the current `ift` may be newer than the one the model was trained on
     return [
         TrainingData(
             repo,

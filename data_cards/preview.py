@@ -24,11 +24,8 @@ from selfreward.summary.settings import settings_of
 
 
 def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> list[Path]:
-    """Write the dataset card into `folder` and the models' into `folder`/M1 and so on; the paths written.
+    """Write the dataset card into `folder` and the models' into `folder`/M1 and so on; returns the paths.
 
-    They are drawn in a scratch folder, then each file is replaced in one step: a card is the old one or the new.
-
-    A failed audit is shown in the card and does not stop the command.
     Raises UsageError for a license that the seeds forbid; an unknown one is left open.
     """
     import pyarrow.parquet
@@ -38,7 +35,9 @@ def write_cards(path: Path, repo: str, licence: str | None, folder: Path) -> lis
     settings, origin = settings_of(path, {v.name: v for v in selection.versions}), seed_origin(run)
     chosen = _licence(origin, licence)
     facts = gather(run, selection.versions, settings, origin)
+    # a preview shows failed audits instead of stopping at them, so nothing was overruled
     audits = replace(audit_run(run, gated=False), overruled=False)
+    # drawn elsewhere first: each card in the folder is either the old one or the new one
     with tempfile.TemporaryDirectory(prefix="selfreward-card-") as scratch, durable.filling(Path(scratch)):
         files = [write_dataset(version, Path(scratch)) for version in selection.datasets]
         described = [
@@ -60,9 +59,10 @@ def _draw_model_cards(selection: Selection, facts: RunFacts, repo: str, folder: 
 
 
 def _put(drawn: Path, folder: Path) -> list[Path]:
-    """The dataset card is named first and written last, after what it shows."""
+    """Move the drawn files into the folder; the dataset card is named first."""
     names = [path.relative_to(drawn) for path in drawn.rglob("*") if path.is_file()]
     names.sort(key=lambda name: (name != Path(CARD), name))
+    # written last, after the pictures that it shows
     for name in reversed(names):
         durable.make_folder((folder / name).parent)
         durable.replace_file(folder / name, (drawn / name).read_bytes())
@@ -73,6 +73,7 @@ def _licence(origin: Origin, wanted: str | None) -> str | None:
     try:
         return choose_licence(origin.sources, wanted)
     except UsageError:
+        # unknown is fine in a preview; a license that the seeds forbid is not
         if wanted is not None:
             raise
         return None

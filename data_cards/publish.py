@@ -1,8 +1,7 @@
 """`selfreward publish`: a whole run on the Hub as one dataset repository, and its models beside it.
 
-Everything is checked before anything is sent: the repository's name, the token and its permissions, the license, the
-audits, the rows themselves (verified against their manifests while they are written). Then the datasets are sent in
-one commit, and each model in its own; `push` says what an interruption leaves.
+Everything is checked before anything is sent. The datasets are sent in one commit, and each model in its own; `push`
+describes the state after an interruption.
 """
 
 from __future__ import annotations
@@ -66,6 +65,7 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
     with _scratch(chosen.run) as scratch:
         repo = HubRepo(api, options.repo, "dataset", patience)
         staged = _staged(chosen, options, repo.url, scratch)
+        # with the unpacked rows: a secret in compressed Parquet is invisible to a search
         refuse_secrets(staged.tree, chosen.selection.datasets)
         pushed = [
             push(
@@ -91,6 +91,7 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
                     tree,
                     record,
                     f"version-{version.version}",
+                    # by content version, so that an unchanged model keeps its tag in later runs
                     f"Publish {version.name}, version {version.version}",
                     scratch / f"back-{version.name}",
                     options.private,
@@ -101,7 +102,7 @@ def publish(path: Path, options: PublishOptions, patience: Patience | None = Non
 
 
 def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
-    """Write what would be pushed: the dataset repository's tree into `folder`, each model's into `folder`-M1."""
+    """Write the trees that would be pushed: the datasets' into `folder`, each model's into `folder`-M1."""
     chosen = _chosen(path, options)
     with _scratch(chosen.run) as scratch:
         url = HubRepo(connect(options.endpoint), options.repo, "dataset").url
@@ -118,7 +119,7 @@ def dry_run(path: Path, options: PublishOptions, folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What is published and under which licenses, before its rows are read."""
+    """The versions to publish and their licenses, before any row is read."""
 
     run: Run
     selection: Selection
@@ -186,7 +187,8 @@ def refuse_secrets(tree: Tree, rows: Sequence[Version] = ()) -> None:
 
 @contextmanager
 def _scratch(run: Run) -> Iterator[Path]:
-    """A hidden folder in the run, gone afterwards; after a crash `selfreward gc` removes it, because its owner is dead."""
+    """A hidden folder in the run, removed afterwards."""
+    # after a crash `selfreward gc` removes it, because its owner is dead
     folder = durable.new_hidden_folder(run.path / ".work", "publish")
     try:
         (folder / "tree").mkdir()

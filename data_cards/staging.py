@@ -2,8 +2,7 @@
 
     staged = stage_datasets(selection, facts, licence, audits, repo="ann/x", url=…, folder=…)
 
-The same tree is pushed, written by `--dry-run`, and compared afterwards. It depends only on the versions, the options
-and this program: not on the time, the machine or the order of threads.
+The same tree is pushed, written by `--dry-run`, and compared afterwards.
 """
 
 from __future__ import annotations
@@ -85,6 +84,7 @@ def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Sel
     chosen = {
         name: entry
         for name, entry in current.items()
+        # audits are findings about the run, published only if named
         if (with_models if is_model(name) else name in only if only else name != AUDITS_DATASET)
     }
     datasets = [run.current(name) for name in sorted(chosen, key=as_made) if not is_model(name)]
@@ -95,6 +95,7 @@ def select(run: Run, only: Sequence[str] = (), with_models: bool = False) -> Sel
         )
     if not datasets:
         raise UsageError(f"{run.path}: holds no dataset to publish; `selfreward run` makes some")
+    # two datasets with one configuration name would overwrite each other's files
     config_names(version.name for version in datasets)
     return Selection(datasets, models, chosen)
 
@@ -117,11 +118,13 @@ def stage_datasets(
             url,
             licence,
             selection.tag,
+            # the newest version's date, not today's: the same versions give the same tree
             max(dataset.created for dataset in facts.datasets)[:10],
             described,
         ).encode(),
     }
     if config := public_config(facts.config):
+        # named in a comment, so that readers know that a setting is missing
         names = left_out(facts.config)
         note = f"# not published: {', '.join(names)}\n" if names else ""
         texts[CONFIG] = (note + dump_config(config)).encode()
@@ -140,8 +143,9 @@ def write_texts(folder: Path, texts: Mapping[str, bytes]) -> dict[str, Path]:
 
 
 def write_dry_run(trees: Mapping[Path, Tree]) -> None:
-    """Copy trees into folders; UsageError if one is not empty, so that no user's file is removed."""
+    """Copy trees into folders; UsageError if one is not empty."""
     for folder in trees:
+        # `write_to` would replace files of the user
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(
                 f"--dry-run {folder}: already exists; remove it, or choose an empty or new folder"
@@ -151,7 +155,7 @@ def write_dry_run(trees: Mapping[Path, Tree]) -> None:
 
 
 def _run_file(selection: Selection, files: Sequence[DatasetFiles], repo: str) -> JsonObject:
-    """What `pull` needs to restore the run folder."""
+    """The contents of `run.json`, from which `pull` restores the run folder."""
     described = {data.name: data.described() for data in files}
     return {
         "format": FORMAT,

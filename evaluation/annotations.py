@@ -3,8 +3,8 @@
     {"output_id": "out-…", "iteration": 2, "preference": 1.41, "status": "ok", "annotator": "selfreward_weighted:…",
      "output_1": "<reference>", "output_2": "<model>", "preference_reference_first": 1.3, …}
 
-One judge for all models of a run, so that the figures are comparable. The win rate with its interval is in the
-manifest's notes; `RUN/evaluations/iter<k>/` holds `model_outputs.json` and `annotations.json` in alpaca-eval's formats.
+The win rate with its interval is in the manifest's notes; `RUN/evaluations/iter<k>/` holds `model_outputs.json` and
+`annotations.json` in alpaca-eval's formats.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     alpaca = config.evaluate.alpaca
     if alpaca is None or iteration == 0:
         return None
+    # one judge for all models of a run, or their win rates could not be compared
     judge = {"fixed": "M0", "current": f"M{iteration}"}.get(alpaca.judge, alpaca.judge)
     folder = _OURS / _ANNOTATORS[alpaca.mode]
     return Plan(
@@ -64,6 +65,7 @@ def _planned(alpaca: AlpacaConfig, iteration: int, seed: int, known: Known) -> l
     prompts = planned_prompts(alpaca, known)
     if prompts is None:
         return None
+    # of equal length, but not equal: identical answers would cost no request
     rows = [
         {**prompt, "reference": prompt["output"], "output": f"{prompt['output']} …",
          "reference_generator": "reference", "generator": "model"}

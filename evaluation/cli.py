@@ -77,7 +77,7 @@ def register(app: typer.Typer) -> None:
     for name, (where, does, example) in MEASURES.items():
 
         def named() -> None:
-            """Stands for the command until it is called."""
+            """Placeholder whose docstring is the help text."""
 
         named.__doc__ = f"{does}  Example: selfreward evaluate {name} {example}"
         evaluate.command(name, cls=_command_class(where))(named)
@@ -118,6 +118,7 @@ def paper(run_folder: RunFolder, as_json: Json = False) -> None:
     from selfreward.summary.settings import settings_of
 
     run = Run(run_folder)
+    # the versions' manifests say what the rows were made with; config.yaml may have been edited since
     made_with = settings_of(run.path, {name: run.current(name) for name in run.names()}).config
     report = compare_with_paper(run, made_with or Models(run_folder).config)
     if as_json:
@@ -136,6 +137,8 @@ def _command_class(where: str) -> type[TyperCommand]:
             from selfreward.evaluation.measure import command
 
             module, _, name = where.rpartition(".")
+            # imported only now: the measures import torch, pandas and alpaca-eval, and `--help` must stay
+            # fast
             measured = getattr(importlib.import_module(f"selfreward.evaluation.{module}"), name)
             one = typer.Typer(add_completion=False, rich_markup_mode=None)
             one.command(info_name, help=self.help, epilog=self.epilog)(command(measured))

@@ -3,8 +3,7 @@
     {"eft_id": "eft-…", "iteration": 1, "prompt_id": "e0cf…", "human_rank": 0, "sample": 0, "score": 4.0,
      "status": "ok", "judgement": "The answer … \\nScore: 4", …}
 
-Iteration 0 is M0, before any training. The agreement figures are in the manifest's notes; unscored judgements stay rows,
-because the share of them is the first thing to know about a small judge.
+Iteration 0 is M0, before any training. The agreement figures are in the manifest's notes.
 """
 
 from __future__ import annotations
@@ -40,8 +39,10 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     """One version for each model of the run, unless `evaluate.judge` is null; without training, the configured judge."""
     if config.evaluate.judge is None or (iteration == 0 and not config.train):
         return None
+    # without training there is one judge, the configured one
     is_own = config.train or config.judging.judge == "current"
     judge = f"M{iteration}" if is_own else config.judging.judge
+    # one attempt: asking again until a score can be read would hide how often the judge gives none
     settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
     template = load_for_range(settings.template, settings.min_score).text
     return Plan(
@@ -98,6 +99,7 @@ def build(job: Job) -> Rows:
     notes = JudgeEvalNotes(
         generation=asked,
         by_status=dict(Counter(row.status for row in rows)),
+        # the first thing to know about a small judge, so unscored judgements stay rows
         scored_share=sum(row.score is not None for row in rows) / len(rows) if rows else None,
         histogram=sorted(Counter(row.score for row in rows if row.score is not None).items()),
         agreement=agreement_of(rows),
@@ -142,12 +144,13 @@ def agreement_of(rows: list[JudgeEval]) -> JsonObject | None:
 
 
 def _whole_prompts(rows: list[dict[str, Any]], n_max: int | None) -> list[dict[str, Any]]:
-    """At most `n_max` rows, whole prompts only, in an order that does not depend on the file's."""
+    """At most `n_max` rows, whole prompts only."""
     if n_max is None:
         return rows
     sizes = Counter(row["prompt_id"] for row in rows)
     chosen: set[str] = set()
     total = 0
+    # by a hash: the choice does not depend on the order of the rows
     for prompt_id in sorted(sizes, key=lambda prompt: row_id("draw", prompt)):
         if total + sizes[prompt_id] <= n_max:
             chosen.add(prompt_id)

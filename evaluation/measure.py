@@ -13,9 +13,9 @@
 
     result = measure(HeadToHead(a="M2", ...))
 
-The class is the command too: its fields are the flags, the strings below them their help, as in
-the configuration (`command`). The folder with its lock, journals and costs, the tables of a run, `--json` and
-printing are here and in `ask/`, once for all measures. A new measure is one file, and one line in `cli.py`.
+The class is the command too: its fields are the flags, the strings below them their help (`command`). Folder, lock,
+journals, costs, tables, `--json` and printing are here and in `ask/`. A new measure is one file and one line in
+`cli.py`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Measure(ABC, Generic[RowsT, ResultT]):
         return cast(ResultT, rows)
 
     def tables(self, result: ResultT) -> Iterable[Tables]:
-        """What `--run` keeps."""
+        """The tables that `--run` stores."""
         return ()
 
     def text(self, result: ResultT) -> str:
@@ -171,6 +171,7 @@ def ask_for_rows(settings: Measure[RowsT, Any], models: Models | None = None) ->
 
         @cache
         def claim() -> None:
+            # on the first write: a measure that refuses its settings must not leave an empty folder
             if out is not None:
                 held = lock.hold(durable.make_folder(out), f"selfreward evaluate {settings.name}")
                 stack.enter_context(held)
@@ -184,6 +185,7 @@ def command(measured: type[Measure[Any, Any]]) -> Callable[..., None]:
     """The function behind a measure's command, with a flag for each field, for `typer`."""
 
     def call(as_json: bool, **values: Any) -> None:
+        # absent flags and empty lists leave the class's own defaults in place
         settings = measured(**{name: value for name, value in values.items() if value not in (None, [])})
         result = measure(settings)
         if as_json:
@@ -194,6 +196,7 @@ def command(measured: type[Measure[Any, Any]]) -> Callable[..., None]:
             raise typer.Exit(1)
 
     own = measured.__annotations__
+    # required first, as Python demands; then a measure's own flags before the inherited ones
     flags = sorted(_flags(measured), key=lambda flag: (flag.default is not flag.empty, flag.name not in own))
     as_json = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
     call.__signature__ = inspect.Signature([*flags, as_json])  # type: ignore[attr-defined]

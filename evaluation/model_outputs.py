@@ -3,7 +3,7 @@
     {"output_id": "out-…", "iteration": 2, "instruction": "What is …", "output": "…", "generator": "M2@91ab…",
      "reference": "…", "reference_generator": "human", "finish_reason": "stop", "n_tokens": 58, …}
 
-Greedy, one answer each. An answer the engine failed on is NULL and counted as missing, never as an empty text.
+Greedy, one answer each.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def planned_prompts(alpaca: AlpacaConfig, known: Known) -> list[dict[str, Any]] 
 
 
 def reusable(run: Run, recipe: Recipe) -> Version | None:
-    """A version whose EFT differs in what it teaches, not in the prompts answered or their reference answers."""
+    """A version whose EFT differs only in columns that are not used here."""
+    # new judgements in EFT change neither the prompts answered nor their reference answers
     return differs_only_unused(run, recipe, "eft", partial(evaluation_prompts, None))
 
 
@@ -85,6 +86,7 @@ def build(job: Job) -> Rows:
     rows = []
     for request, prompt in zip(requests, prompts, strict=True):
         completion = completions[request.id, 0]
+        # NULL and counted as missing, never an empty text, which would be judged
         failed = completion.finish_reason == "error"
         rows.append(
             ModelOutput(
@@ -128,6 +130,7 @@ def evaluation_prompts(file: Path | None, eft: Version | None) -> list[dict[str,
             for instruction, text in answers.outputs.items()
         ]
     best: dict[str, dict[str, Any]] = {}
+    # the reference is the best human reply; of equal ranks the first
     for row in eft.table().to_pylist() if eft else []:
         known = best.get(row["prompt"])
         if row["split"] == "eval" and (known is None or row["human_rank"] < known["human_rank"]):

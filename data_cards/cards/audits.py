@@ -1,7 +1,6 @@
 """The audit results of a run for its card and repository, and the gate before anything is sent.
 
-The audits themselves are SQL in `judging/audits/`; only this module calls them. Times are left out, so that the same
-versions give the same results, byte for byte.
+The audits themselves are SQL in `judging/audits/`; only this module calls them.
 """
 
 from __future__ import annotations
@@ -78,6 +77,7 @@ def audit_run(run: Run, gated: bool = True) -> Audits:
     from selfreward.judging.audits.runner import run_audits
     from selfreward.summary.settings import settings_of
 
+    # the thresholds of the run's own gate: a run that passed training must not fail here by other limits
     config = settings_of(run.path, {name: run.current(name) for name in run.names()}).config
     report = run_audits(run, save=False, thresholds=config.gate_thresholds if config else None)
     bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
@@ -87,6 +87,7 @@ def audit_run(run: Run, gated: bool = True) -> Audits:
             f"{run.path}: {len(bad)} of {len(report.results)} audits failed: {names}; nothing was sent. {_cause(run)}"
             f"`selfreward audit {run.path}` shows the rows; --no-gate publishes anyway, and the card says so"
         )
+    # problems first: readers of a card rarely scroll past the rows that pass
     lines = sorted(map(_line, report.results), key=lambda line: _WORST_FIRST.index(line.verdict))
     return Audits(lines, [public_text(note) for note in report.notes], bool(bad))
 

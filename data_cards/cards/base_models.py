@@ -23,6 +23,7 @@ def hub_name(model_string: str) -> str | None:
     engine, _, target = model_string.partition(":")
     if target in _KNOWN:
         return _KNOWN[target][0]
+    # `./x`, `~/x` and an existing folder have one slash too, and would expose a local path as a Hub name
     named = (
         engine in ("hf", "vllm", "ray") and target.count("/") == 1 and not target.startswith((".", "~", "/"))
     )

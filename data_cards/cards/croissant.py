@@ -17,6 +17,7 @@ from selfreward.notes import JsonObject
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# copied from the specification, version 1.0
 _CONTEXT: JsonObject = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -103,7 +104,7 @@ def _file(path: str, n_bytes: int, sha256: str) -> JsonObject:
 
 
 def _repository(url: str) -> JsonObject:
-    """The repository as a whole; a git repository has no SHA-256, so the specification's issue 80 is given instead."""
+    """The repository as a whole."""
     return {
         "@type": "cr:FileObject",
         "@id": "repo",
@@ -111,6 +112,7 @@ def _repository(url: str) -> JsonObject:
         "description": "The Hugging Face repository.",
         "contentUrl": url,
         "encodingFormat": "git+https",
+        # a git repository has no SHA-256; the specification asks for a link to its issue 80 instead
         "sha256": "https://github.com/mlcommons/croissant/issues/80",
     }
 
@@ -146,6 +148,7 @@ def _field(parent: str, files: str, name: str, kind: pa.DataType, column: str) -
     field: JsonObject = {"@type": "cr:Field", "@id": f"{parent}/{name}", "name": name}
     if repeated:
         field["repeated"] = True
+    # a struct becomes sub-fields, each read from the column by a JSON path
     if pa.types.is_struct(inner):
         field["subField"] = [
             _field(f"{parent}/{name}", files, part.name, part.type, column)

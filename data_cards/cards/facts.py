@@ -43,7 +43,7 @@ class DatasetFacts:
 
     @property
     def each_row(self) -> str:
-        """What a row is; a dash for a dataset of the user's own."""
+        """A description of one row; a dash for a dataset of the user's own."""
         dataset = BY_KIND.get(self.kind)
         return dataset.each_row if dataset else "–"
 
@@ -58,7 +58,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Everything a card says."""
+    """All facts of a card."""
 
     summary: Summary
     datasets: list[DatasetFacts]
@@ -117,6 +117,7 @@ def seed_origin(run: Run) -> Origin:
     versions = [
         run.current(name) for name in (["seeds"] if run.has("seeds") else ["ift", "eft"]) if run.has(name)
     ]
+    # a file read by the user counts as itself, even if its stem is the name of a known source
     files = [entry["name"] for v in versions if (entry := v.manifest["inputs"].get("seed_file"))]
     return Origin(files or _distinct(versions, "source"), _distinct(versions, "lang"))
 
@@ -130,10 +131,7 @@ def _distinct(versions: Iterable[Version], column: str) -> list[str]:
 
 
 def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple[Settings, str | None]:
-    """The settings with the template of the last judgements, and its text; None if that is no longer available.
-
-    A manifest has only the template's hash, so the configured template and the built-in ones are searched for it.
-    """
+    """The settings with the template of the last judgements, and its text; None if no longer available."""
     from selfreward.judging.prompts.templates import RANGES, load_template
 
     judged = [version for name, version in versions.items() if kind_of(name) == "judgements"]
@@ -150,7 +148,10 @@ def _with_template(settings: Settings, versions: Mapping[str, Version]) -> tuple
         with suppress(SelfrewardError):
             texts[name] = load_template(name).text
     used = named
+    # a manifest has only the template's hash, so the configured and the built-in templates are searched for
+    # it
     if hashes and named in texts:
+        # reversed: if two names have the same text, the configured one wins
         hashed = {text_input(name, text)["content_sha256"]: name for name, text in reversed(texts.items())}
         used = hashed.get(hashes[-1], "another file")
     if used == named:
@@ -183,6 +184,7 @@ def _dataset(version: Version) -> DatasetFacts:
 def _generators(versions: Sequence[Version]) -> list[str]:
     columns = {"prompts": "generator", "candidates": "model", "judgements": "judge"}
     found: set[str] = set()
+    # a name in a card is a claim about who wrote the text, so it comes from the rows, not from the settings
     for kind, column in columns.items():
         found |= set(_distinct((v for v in versions if kind_of(v.name) == kind), column))
     return sorted(found)
@@ -200,6 +202,7 @@ def _sample(versions: Mapping[str, Version], number: int) -> dict[str, str] | No
     sample |= {name: f"{pair[name]:.3g}" for name in ("chosen_score", "rejected_score")}
     if judgements is not None:
         table = judgements.table(["candidate_id", "judgement"])
+        # -1 where the chosen candidate has no judgement, as in imported pairs
         place = table["candidate_id"].index(pair["chosen_id"]).as_py()
         if place >= 0:
             sample["judgement"] = table["judgement"][place].as_py()

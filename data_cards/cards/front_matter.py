@@ -29,10 +29,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 def dataset_front_matter(
     title: str, licence: str | None, facts: RunFacts, datasets: Sequence[tuple[DatasetFiles, pa.Schema]]
 ) -> str:
-    """The YAML of the dataset card, with its fences; `licence` is None for a preview.
-
-    A dataset without rows gets no configuration: `load_dataset` fails on one. Its files are published all the same.
-    """
+    """The YAML of the dataset card, with its fences; `licence` is None for a preview."""
     from datasets.info import DatasetInfosDict
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
@@ -46,6 +43,7 @@ def dataset_front_matter(
         annotations_creators=["machine-generated"],
         tags=_TAGS,
     )
+    # `load_dataset` fails on a configuration without rows; its files are published all the same
     filled = [(data, schema) for data, schema in datasets if data.n_rows]
     if filled:
         MetadataConfigs(_configs([data for data, _ in filled])).to_dataset_card_data(card)
@@ -56,7 +54,7 @@ def dataset_front_matter(
 
 
 def _configs(datasets: Sequence[DatasetFiles]) -> dict[str, JsonObject]:
-    """Configuration -> its files; the newest pairs are what the viewer opens with."""
+    """Configuration -> its files."""
     configs: dict[str, JsonObject] = {
         config_name(data.name): {
             "data_files": [
@@ -69,6 +67,7 @@ def _configs(datasets: Sequence[DatasetFiles]) -> dict[str, JsonObject]:
         }
         for data in datasets
     }
+    # the viewer opens with the newest pairs; by length first, so that iter10 sorts after iter9
     pairs = sorted(
         (data.name for data in datasets if kind_of(data.name) == "pairs"), key=lambda n: (len(n), n)
     )
@@ -105,6 +104,7 @@ def _require_same(text: str, datasets: Sequence[tuple[DatasetFiles, pa.Schema]])
     read = DatasetCard(text).data
     infos = DatasetInfosDict.from_dataset_card_data(read)
     configs = MetadataConfigs.from_dataset_card_data(read)
+    # YAML has no form for some Arrow types; a silent change would only show when a user loads the data
     for data, schema in datasets:
         name = config_name(data.name)
         if name not in configs or infos[name].features != Features.from_arrow_schema(
@@ -136,6 +136,7 @@ def model_front_matter(
         pipeline_tag="text-generation",
         model_name=title,
         eval_results=list(results) or None,
+        # the tag `synthetic` is about data, not about a model
         tags=[tag for tag in _TAGS if tag != "synthetic"],
     )
     text = _fenced(card)
@@ -180,10 +181,8 @@ def model_results(dataset_repo: str, revision: str, judge: Judge | None, rate: W
 
 
 def _languages(facts: RunFacts) -> list[str]:
-    """The seeds' languages as the Hub accepts them, two or three letters: `pt` for `pt-BR`; anything else is left out.
-
-    `lang` in a user's table can be anything, and the Hub would reject the whole commit because of it.
-    """
+    """The seeds' languages as the Hub accepts them, two or three letters: `pt` for `pt-BR`."""
+    # `lang` in a user's table can be anything, and one invalid code makes the Hub reject the whole commit
     codes = {lang.partition("-")[0].lower() for lang in facts.origin.languages}
     return sorted(code for code in codes if re.fullmatch("[a-z]{2,3}", code))
 

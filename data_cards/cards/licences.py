@@ -1,9 +1,8 @@
 """The license of a published dataset: that of the seeds, or one that the seeds' license allows.
 
-The published rows contain the seeds' prompts and replies, so the seeds' license applies to them. Known sources are
-listed below with the license their publishers state; for anything else (such as your own table) the license must be
-given. This is bookkeeping, not legal advice: the check knows four conditions (attribution, share alike,
-non-commercial, no derivatives), not the license's text.
+The published rows contain the seeds' prompts and replies, so the seeds' license applies to them. For sources not
+listed below (such as your own table) the license must be given. This is bookkeeping, not legal advice: the check
+knows four conditions (attribution, share alike, non-commercial, no derivatives), not the license's text.
 """
 
 from __future__ import annotations
@@ -87,6 +86,7 @@ def choose_licence(sources: Sequence[str], wanted: str | None) -> str:
         wanted = licence_id("--license", wanted)
     known = {source: licence for source in sources if (licence := source_licence(source))}
     unknown = [source for source in sources if source not in known]
+    # never guessed: a wrong license harms the authors of the seeds, a refusal costs the user one flag
     if wanted is None:
         wanted = _carried_over(known, unknown)
     for source, licence in known.items():
@@ -134,5 +134,6 @@ def forbidden_because(seeds: str, wanted: str) -> str | None:
 
 
 def _family(licence: str) -> str:
-    """Treat `cc-by-sa-3.0` and `cc-by-sa-4.0` as one: the older allows the newer."""
+    """A license without its version."""
+    # cc-by-sa-3.0 allows derived works under 4.0, so the versions of one license count as the same
     return re.sub(r"-\d[\d.]*$", "", licence)

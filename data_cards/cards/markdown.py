@@ -1,8 +1,7 @@
 """Jinja for Markdown: every value that is not `Markup` is shown as plain text.
 
-A card contains text from models and third parties. HTML escaping alone is not enough in Markdown: `![x](http://…)`
-loads an image, a line of dashes makes a heading, a bar breaks a table. So every value that a template prints has its
-punctuation written as character references, unless it is `Markup`; `pre` shows a whole text verbatim.
+A card contains text from models and third parties, so every value that a template prints has its punctuation written
+as character references, unless it is `Markup`; `pre` shows a whole text verbatim.
 """
 
 from __future__ import annotations
@@ -22,10 +21,13 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+# HTML escaping alone is not enough: `![x](http://…)` loads an image, a line of dashes makes a heading, a bar
+# breaks a table, and GitHub links bare addresses
 _ACTIVE = re.compile(
     r"""[\\`*_{}\[\]|~<>&"$@^] | ^[#+=-] | ^\d+[.)](?=\s|$) | :(?=//) | (?<=www)\.""", re.VERBOSE
 )
 """What Markdown, its GitHub dialect or HTML acts on: anywhere, at the start of a line, or as the start of a link."""
+# 13: a carriage return is dropped, not shown; texts from Windows would be full of marks
 _CONTROL = dict.fromkeys(CONTROL, "\N{REPLACEMENT CHARACTER}") | {13: None}
 _PLAIN_CODE = re.compile(r"[\w./@:, -]+")
 _SHOWN_CHARS = 1200

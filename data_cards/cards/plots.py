@@ -1,6 +1,6 @@
 """The two pictures of an iteration: scores and lengths. The same figures give the same PNG, byte for byte.
 
-No pyplot: figures are made as objects, so the user's matplotlib state is untouched and no display is needed.
+Figures are made as objects, without pyplot.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def _scores(iteration: Iteration, scale: tuple[float, float] | None) -> Figure:
         left.hist(values, bins=_N_BINS, range=scale, weights=counts, color=_BLUE)
     else:
         left.bar(values, counts, width=_bar_width(values), color=_BLUE)
+    # the judge's whole range: a score that nothing received must show as empty
     if scale is not None:
         left.set_xlim(scale[0] - 0.5, scale[1] + 0.5)
     unscored = sum(n for status, n in iteration.statuses.items() if status != "ok")
@@ -75,19 +76,21 @@ def _lengths(iteration: Iteration) -> Figure:
 def _figure() -> tuple[Figure, tuple[Axes, Axes]]:
     from matplotlib.figure import Figure
 
+    # pyplot would change the user's matplotlib state and may need a display
     figure = Figure(figsize=_SIZE_INCHES, dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     return figure, (left, right)
 
 
 def _histogram(axes: Axes, series: Sequence[tuple[str, Sequence[float], str]]) -> None:
-    """Outlined bars over common bins; many values at one place give one bar, not an error."""
+    """Outlined bars over common bins."""
     import numpy as np
 
     values = [value for _, numbers, _ in series for value in numbers]
     if not values:
         axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=_GREY)
         return
+    # common bins, or chosen and rejected could not be compared; equal values give one bar, not an error
     edges = np.histogram_bin_edges(values, bins=_N_BINS).tolist()
     for label, numbers, colour in series:
         filled = len(series) == 1

@@ -111,6 +111,7 @@ def write_model_card(
     title = repo.rpartition("/")[2]
     judge = next((judge for judge in facts.summary.judges if judge.model == model.name), None)
     rate = next((rate for rate in facts.summary.win_rates if rate.model == model.name), None)
+    # the figures of an outdated measurement are of other weights than the ones published
     stale = facts.summary.outdated
     results = model_results(
         dataset_repo,
@@ -171,7 +172,7 @@ def _seeds_licence(sources: Sequence[str]) -> str:
 
 
 def _example(configs: Sequence[str]) -> dict[str, Markup]:
-    """The configuration of the loading example: pairs if the run has any."""
+    """The configuration shown in the loading example."""
     pairs = [config for config in configs if config.endswith("_pairs")]
     config = pairs[-1] if pairs else next(iter(configs), "pairs")
     return {"example": Markup(config.rpartition("_")[2]), "example_literal": Markup(f'"{config}"')}

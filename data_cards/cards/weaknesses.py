@@ -1,7 +1,6 @@
 """The "known weaknesses" of a card: what to know before training on these rows, with the run's figures.
 
-General ones (no person has read the rows) apply to every run; the others appear only if the figures show them. A limit
-below says when a reader should look, not when the data is bad; the audits decide that.
+General weaknesses (no person has read the rows) apply to every run; the others appear only if the figures show them.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from selfreward.data_cards.cards.facts import RunFacts
 from selfreward.summary.facts import Iteration
 from selfreward.summary.paper import paper_count, paper_value
 
+# at these limits a reader should look; whether the data is bad is decided by the audits
 _LONGER_CHOSEN = 0.6
 _ONE_SCORE = 0.5
 _UNSCORED = 0.05

@@ -48,6 +48,7 @@ def require_writer(api: HfApi, repo_id: str, patience: Patience) -> str:
     if namespace not in {name, *organisations}:
         mine = ", ".join([name, *sorted(organisations)])
         raise HubError(f"--repo {repo_id}: you are {name}, who may publish to {mine}; nothing was sent")
+    # fine-grained tokens have other roles; only the Hub can say what they allow
     role = account.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise HubError(
@@ -62,6 +63,7 @@ def limit_silence() -> None:
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 
+    # the client has no option for a timeout, only for the factory of its sessions
     def impatient_client() -> Any:
         client = default_client_factory()
         client.timeout = SILENCE_S

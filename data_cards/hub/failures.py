@@ -1,7 +1,7 @@
 """Hub failures: whether to retry, how long to wait, and a one-sentence message.
 
-The Hub's client raises errors of several families and wraps some in others; an error is read by its HTTP status or by
-its class, never by a substring of its message.
+An error is classified by its HTTP status or its class, never by a substring of its message: the messages of the Hub's
+client change between releases.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def asked_wait_s(error: Exception) -> float | None:
     response = _response(error)
     if response is None:
         return None
+    # `Retry-After` may also be a date, which is not read
     retry_after = response.headers.get("retry-after", "").strip()
     if retry_after.isdigit():
         return float(retry_after)
@@ -93,7 +94,8 @@ def status_words(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what caused it: the client wraps some failures of uploads and downloads."""
+    """An error and its causes."""
+    # the client wraps some failures of uploads and downloads, so the status may be on a cause
     link: BaseException | None = error
     while link is not None:
         yield link
@@ -105,7 +107,8 @@ def _response(error: BaseException) -> Any:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The root cause: the HTTP library's error if there is one, since its own cause names only system calls."""
+    """The HTTP library's error if there is one, otherwise the error itself."""
+    # not the last of the chain: the causes of an HTTP error name only system calls
     return next((link for link in _chain(error) if isinstance(link, _http_error())), error)
 
 
@@ -116,20 +119,21 @@ def _is_offline(error: BaseException) -> bool:
 
 
 def _http_error() -> type[Exception]:
-    """The base class of all errors of the client's HTTP library (httpx or httpx2, whichever the client uses)."""
+    """The base class of all errors of the client's HTTP library."""
     from huggingface_hub.errors import HfHubHTTPError
 
+    # httpx or httpx2, whichever the client uses; importing either by name would break with the other
     base: type[Exception] = HfHubHTTPError.__bases__[0]
     return base
 
 
 def client_failures() -> tuple[type[Exception], ...]:
-    """What the client raises when the Hub fails: its HTTP library's errors and its own."""
+    """The exceptions that the client raises when the Hub fails: its HTTP library's and its own."""
     return (_http_error(), OSError, RuntimeError, ValueError)
 
 
 def reason_of(error: Exception) -> str:
-    """What happened, in words, without request headers."""
+    """A description of the failure, without request headers."""
     status = status_of(error)
     if status == 401:
         return "the Hub does not accept your token (401)"
@@ -145,7 +149,7 @@ def reason_of(error: Exception) -> str:
 
 
 def advice_for(error: Exception) -> str:
-    """What to do about it."""
+    """Advice for the user on how to recover."""
     status = status_of(error)
     if status in (401, 403):
         return "make a token with write access at huggingface.co/settings/tokens and log in again (`hf auth login`)"

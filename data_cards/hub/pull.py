@@ -3,10 +3,9 @@
     RUN/datasets/…/<version>/   the same keys, the same content hashes, current as they were
     RUN/config.yaml             the published configuration (without the publisher's paths), marked as pulled
 
-Rows come back through the store's own writer. With the same Arrow version the files are the very same bytes, and the
-version gets its original manifest; otherwise it gets one with its own file hashes and a note where it came from, and
-still the same key and content hash, so that `run` reuses it. Everything is checked before anything becomes current,
-and all of it becomes current at once; an interrupted pull is finished by the same command.
+Rows are restored through the store's own writer. With the same Arrow version the files are byte-identical and the
+version gets its original manifest; otherwise it gets one with its own file hashes and a note about its origin, with
+the same key and content hash, so that `run` reuses it. An interrupted pull is finished by the same command.
 """
 
 from __future__ import annotations
@@ -48,6 +47,7 @@ def _repository(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", value, re.ASCII) is not None
 
 
+# the file comes from a stranger: every value is checked before it is used as a name or a size
 _VERSION = {"version": foreign.version, "manifest_sha256": foreign.sha256}
 _RUN_FILE = {
     "datasets": foreign.Each(foreign.dataset_in_place, {**_VERSION, "key": foreign.sha256, **DESCRIBED}),
@@ -91,6 +91,7 @@ def pull(
     tree = repo.tree(commit)
     body = _run_file(repo, commit, tree)
     files = _files(repo, tree, body)
+    # before the first download: a small file can unpack to more than the disk holds
     _refuse_too_much(repo.url, sum(sum(f.arrow_bytes.values()) for f in files.values()), path, max_bytes)
     run = Run.create(path)
     _refuse_other_versions(run, body)
@@ -106,7 +107,9 @@ def pull(
                 for name, entry in _each(body["models"])
             ]
         _write_config(run, repo, commit, tree, scratch)
+        # everything is checked before anything becomes current, and all of it becomes current at once
         _make_current(run, restored)
+    # a later push may then build on this commit as the run's own
     for url, pulled in dict.fromkeys((entry.url, entry.revision) for entry in restored):
         Record(path).finished(url, pulled, None)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -140,6 +143,7 @@ def _run_file(repo: HubRepo, commit: str, tree: dict[str, RemoteFile]) -> dict[s
     if not body["datasets"]:
         raise HubError(f"{shown}: names no dataset, so there is nothing to restore; publish the run again")
     for name, entry in body["datasets"].items():
+        # the key decides what `run` reuses: a forged one would pass foreign rows off as built here
         if entry["name"] != name or not entry["key"].startswith(entry["version"]):
             raise DamagedError(
                 f"{shown}: version {entry['version']} of {name} is described as {entry['name']} with key "
@@ -222,12 +226,15 @@ def _restore_dataset(
     with run.draft(name) as folder:
         try:
             written = write_rows(folder, table, files)
+        # Arrow raises all of these for schemas that no version of this program writes
         except (ValueError, TypeError, LookupError, AttributeError) as error:  # a stranger's features
             raise DamagedError(
                 f"{shown}: its columns cannot be stored: {error}; nothing of it is used"
             ) from error
         identical = written == body["files"]
         if not identical:
+            # another Arrow version writes other bytes; the rows are the same, so key and content hash are
+            # kept
             origin = {"repo": repo.url, "revision": commit, "manifest_sha256": entry["manifest_sha256"]}
             body = {**body, "files": written, "restored_from": origin}
         durable.write_new(folder / MANIFEST, manifest.read_bytes() if identical else seal(body))
@@ -254,6 +261,7 @@ def _restore_model(
     shown = f"{repo.url}/{MODEL_MANIFEST}"
     body = _manifest(repo.download(MODEL_MANIFEST, commit, below), name, entry, shown)
     foreign.check({"files": [{"name": foreign.model_file}]}, body, shown)
+    # pickles run code when loaded
     if not any(file["name"].endswith(".safetensors") for file in body["files"]):
         raise DamagedError(
             f"{shown}: names no .safetensors file, and other weights are not loaded; nothing of {name} is used"
@@ -263,6 +271,7 @@ def _restore_model(
     with run.draft(name) as folder:
         for file in body["files"]:
             source = repo.download(published_path(file["name"]), commit, below)
+            # hashed before it is moved: nothing unverified enters the run
             if file_sha256(source) != file["sha256"]:
                 raise DamagedError(
                     f"{repo.url}: {file['name']} is not what the manifest says; nothing of {name} is used"
@@ -304,13 +313,14 @@ def _publish(folder: Path, name: str, entry: dict[str, Any]) -> Version:
     """Publish a finished draft after verifying it against its manifest."""
     Version(name, folder).verify()
     version = Version(name, foreign.inside(folder.parent, entry["version"]))
+    # another process may have published the same version first; it must hold the same
     if not durable.publish_folder(folder, version.folder):
         version.verify()
     return version
 
 
 def _make_current(run: Run, restored: list[Restored]) -> None:
-    """Update run.json once, so that readers see the whole run or none of it; then the models' symlinks."""
+    """Update run.json once, then the models' symlinks."""
     versions = [run.version(entry.name, entry.version) for entry in restored]
 
     def change(state: State) -> State:
@@ -320,6 +330,7 @@ def _make_current(run: Run, restored: list[Restored]) -> None:
                 state = state.with_current(version.name, version.version, version.manifest_sha256)
         return state
 
+    # one update: readers see the whole run or none of it
     update_state(run.path, change)
     for version in versions:
         run.make_current(version)

@@ -1,7 +1,6 @@
 """Pushes one repository: compare, commit once, read back, tag. The same for datasets and models.
 
-The order makes interruptions harmless: large files are uploaded before anyone can see them, one commit makes
-everything visible, and only a verified revision is tagged. After an interruption, the same command resumes.
+After an interruption, the same command resumes.
 """
 
 from __future__ import annotations
@@ -53,6 +52,7 @@ def push(
     fails, or returns something other than what was sent.
     """
     head = repo.head()
+    # never changed by a push: only the owner decides whether a public repository becomes private
     if head is not None and private and not head.private:
         raise HubError(
             f"{repo.url}: is public, but --private was given; make it private in its settings first"
@@ -63,12 +63,15 @@ def push(
     revision = head.revision
     if changes:
         known = record.get(repo.url)
+        # a commit by someone else would be overwritten; `onto` says that the user has looked at this one
         if not known.knows(head.revision, remote) and onto != head.revision:
             raise foreign_commit(repo.url, head.revision, known.revision)
+        # noted before it is sent: if the reply is lost and the process dies, the commit is still recognized
         record.expect(repo.url, tree)
         revision = repo.commit(tree, head.revision, title)
     record.committed(repo.url, revision)
     known = record.get(repo.url)
+    # only a verified revision is tagged, so a tag is a promise
     verified = 0 if known.verified else _read_back(repo, tree, revision, scratch, check)
     tags = repo.tags()
     name = free_tag(tag, revision, tags)

@@ -1,9 +1,8 @@
-"""`RUN/published.json`: what this run has put on the Hub, and what it was about to put there.
+"""`RUN/published.json`: the state of this run's repositories on the Hub, and a commit that is pending.
 
     {"https://huggingface.co/datasets/ann/x": {"revision": "9c1…", "tag": "run-3f0c…", "verified": true, "pending": null}}
 
-It tells a later push whether `main` is still this run's own commit. `pending` is written before a commit is sent:
-if the reply is lost and the process dies, the next push recognizes its own commit by the hashes of its files.
+It tells a later push whether `main` is still this run's own commit.
 """
 
 from __future__ import annotations
@@ -61,6 +60,7 @@ class Published:
 
     def knows(self, head: str, remote: Mapping[str, RemoteFile]) -> bool:
         """Whether `main` is this run's own commit, or the initial one of an empty repository."""
+        # sent, but the reply was lost: the commit is recognized by the hashes of its files
         sent = self.pending is not None and is_listed(self.pending, remote)
         new = self.revision is None and not remote
         return new or sent or head == self.revision

@@ -7,8 +7,7 @@ Promises:
 - 429 and 5xx are retried after the wait the server asks for (`Retry-After`, `RateLimit`), with a limit;
 - every failure is one sentence that names the current revision; none contains a token.
 
-Not promised: a limit on what the client itself waits for inside an upload or a download, where it tries some requests
-five times.
+Not promised: a limit on the client's own retries inside an upload or a download.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Head:
-    """What `main` is."""
+    """The head of `main`."""
 
     revision: str
     private: bool
@@ -95,11 +94,13 @@ class HubRepo:
         """Create the repository. Raises HubError if it does not exist afterwards."""
 
         def ask() -> Any:
+            # None, not False: the default of the account or organization applies
             return self.api.create_repo(
                 self.repo_id, repo_type=self.kind, private=private or None, exist_ok=True
             )
 
         self.patiently("creating it", ask)
+        # `exist_ok` also hides a name that was taken meanwhile, so the head is asked again
         head = self.head()
         if head is None:
             raise HubError(
@@ -130,9 +131,10 @@ class HubRepo:
         return {tag.name: tag.target_commit for tag in refs.tags}
 
     def tag(self, name: str, revision: str) -> None:
-        """Give a revision a name that is free (or its own already: a reply may have been lost)."""
+        """Give a revision a name that is free, or already its own."""
 
         def ask() -> None:
+            # also without a tag, if the first reply was lost: `exist_ok` accepts the own tag
             self.api.create_tag(self.repo_id, tag=name, revision=revision, repo_type=self.kind, exist_ok=True)
 
         self.patiently(f"tagging {short_revision(revision)}", ask)
@@ -153,6 +155,8 @@ class HubRepo:
             try:
                 return self._send(operations, parent, title)
             except client_failures() as error:
+                # a reply may be lost after the commit was made: sending it again would fail or make a second
+                # one
                 landed = self._where_it_landed(tree, parent, error)
                 if landed is not None:
                     return landed
@@ -177,6 +181,7 @@ class HubRepo:
         """Upload large files first, invisible until the commit; existing ones are skipped."""
         additions = [operation for operation in operations if hasattr(operation, "path_or_fileobj")]
         try:
+            # `free_memory=False`: a retried commit needs the operations whole
             self.api.preupload_lfs_files(self.repo_id, additions, repo_type=self.kind, free_memory=False)
         except client_failures() as error:  # the client has already retried
             raise self._sentence("uploading", error, parent) from error
@@ -192,6 +197,7 @@ class HubRepo:
         try:
             head = self.head()
         except HubError:
+            # neither committed nor not: the message must not promise either
             head = None
         if head is None:
             raise HubError(
@@ -205,7 +211,7 @@ class HubRepo:
         raise foreign_commit(self.url, head.revision, parent)
 
     def patiently(self, doing: str, ask: Callable[[], T]) -> T:
-        """Send a request, with retries. A permanent error is a HubError, except "not found", which callers explain."""
+        """Send a request, with retries. Permanent errors become a HubError, except 404."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         number = 1
@@ -213,6 +219,7 @@ class HubRepo:
             try:
                 return ask()
             except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+                # 404 is an answer, which callers explain; 401 and 403 come as the same classes
                 if status_of(error) == 404:
                     raise
                 raise self._sentence(doing, error, None) from error

@@ -1,1 +1,1 @@
-"""What a published repository looks like: paths, Parquet files, trees."""
+"""Layout of a published repository: paths, Parquet files, trees."""

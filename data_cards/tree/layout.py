@@ -7,9 +7,8 @@
     selfreward/config.yaml  selfreward/audits.json
     images/iter1-scores.png  croissant.json
 
-One dataset of the run is one configuration: `iter1/pairs` is `iter1_pairs`, because a configuration's name is part
-of addresses and cannot hold a slash. Splits: `train` for every dataset, and for `eft` the values of its own column
-`split`, `train` and `eval`, but for the training rows that were not accepted: `rejected`.
+One dataset of the run is one configuration. Splits: `train` for every dataset, and for `eft` the values of its own
+column `split`, `train` and `eval`; its training rows that were not accepted are in `rejected`.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ def config_name(dataset: str) -> str:
     >>> config_name("iter1/pairs")
     'iter1_pairs'
     """
+    # a configuration's name is part of addresses and cannot hold a slash
     return dataset.replace("/", "_")
 
 
@@ -101,6 +101,7 @@ def free_tag(stem: str, revision: str, tags: Mapping[str, str]) -> str:
     'run-01.2'
     """
     number = 1
+    # an existing tag never moves: someone may have cited it
     while (tag := stem if number == 1 else f"{stem}.{number}") in tags and tags[tag] != revision:
         number += 1
     return tag
@@ -115,6 +116,7 @@ def checked_repo(repo_id: str) -> str:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise UsageError(f"--repo {repo_id!r}: {str(error).rstrip('.')}; expected USER/NAME") from error
+    # `validate_repo_id` also accepts a name without a user
     if not re.fullmatch(r"[^/]+/[^/]+", repo_id):
         raise UsageError(f"--repo {repo_id!r}: expected USER/NAME, such as ann/self-rewarding")
     return repo_id

@@ -3,10 +3,7 @@
     files = write_dataset(version, folder)     # data/iter1_pairs/train-00000-of-00001.parquet
     table = read_dataset(files, folder)        # the same rows in the same order, or DamagedError
 
-Row groups hold at most 32 MB of Arrow data (the viewer refuses more than about 286 MB), files 500 MB; a page index
-and content-defined chunks let the viewer and the Hub's storage read only what they need. If the rows of a
-dataset's splits interleave (`eft`), their order is published as run lengths, because the content hash of a dataset
-depends on the order of its rows.
+A page index and content-defined chunks let the viewer and the Hub's storage read only what they need.
 """
 
 from __future__ import annotations
@@ -29,6 +26,7 @@ from selfreward.tables import DatasetName
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Arrow bytes: the viewer refuses row groups above about 286 MB
 ROW_GROUP_BYTES = 32 << 20
 BATCH_ROWS = 1_000
 SLACK_BYTES = 1 << 20
@@ -95,6 +93,7 @@ class DatasetFiles:
         for file in found.files:
             filed[file.split] += file.rows
         batched = sum(found.batches)
+        # unary plus drops zero counts: a split without rows has no file
         if +ordered != +filed or batched != found.n_rows or set(found.splits) != set(found.arrow_bytes):
             raise DamagedError(
                 f"{shown}: {found.name}: files of {dict(filed)} rows, an order of {dict(ordered)}, batches of {batched} and "
@@ -163,6 +162,7 @@ def read_dataset(files: DatasetFiles, folder: Path) -> pa.Table:
     """The rows of downloaded (or dry-run) files in the store's order; DamagedError unless they are the same rows."""
     import pyarrow as pa
 
+    # hashes first: only expected bytes reach the Parquet reader
     for entry in files.files:
         if file_sha256(foreign.inside(folder, entry.path)) != entry.sha256:
             raise DamagedError(
@@ -173,6 +173,7 @@ def read_dataset(files: DatasetFiles, folder: Path) -> pa.Table:
         table = _in_order(tables, files.order)
         table.validate(full=True)
         found = content_sha256(table)
+    # everything that Arrow raises for damaged files, `RecursionError` for deeply nested ones included
     except (pa.ArrowException, InputError, OSError, ValueError, RecursionError) as error:
         raise DamagedError(
             f"{files.name}: its Parquet files hold no valid rows ({' '.join(str(error).split())[:200]}); nothing of it is used"
@@ -186,10 +187,11 @@ def read_dataset(files: DatasetFiles, folder: Path) -> pa.Table:
 
 
 def _read_split(files: DatasetFiles, split: str, folder: Path) -> pa.Table:
-    """The rows of one split, batch by batch, so that a small file that unpacks to more than memory is stopped early."""
+    """The rows of one split, batch by batch."""
     import pyarrow as pa
     import pyarrow.parquet
 
+    # a small file can unpack to more than memory, so it is stopped as soon as it exceeds its published size
     n_bytes, most = 0, 2 * files.arrow_bytes[split] + SLACK_BYTES
     tables = []
     for entry in files.splits[split]:
@@ -216,12 +218,15 @@ def pieces(table: pa.Table, max_bytes: int) -> Iterator[pa.Table]:
     if table.nbytes <= max_bytes or table.num_rows <= 1:
         yield table
         return
+    # halves, not equal parts: rows differ in size, and a slice's size is known only afterwards
     half = table.num_rows // 2
     yield from pieces(table.slice(0, half), max_bytes)
     yield from pieces(table.slice(half), max_bytes)
 
 
 def _order(name: str, table: pa.Table) -> tuple[tuple[str, int], ...]:
+    # splits of `eft` interleave, and the content hash depends on the order of the rows: published as run
+    # lengths
     if DatasetName.parse(name).kind == "eft" and table.num_rows:
         columns = zip(table["split"].to_pylist(), table["accepted"].to_pylist(), strict=True)
         splits = [

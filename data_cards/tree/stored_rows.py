@@ -1,7 +1,7 @@
 """Published rows as the store's Arrow files again; with the same Arrow version, identical bytes.
 
 Besides the rows, those bytes depend on the ends of the record batches, the buffer contents under a NULL, and the
-writer. The first is published with the rows, the second is restored to a builder's zeros, the third is the store's.
+writer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _as_stored(table: pa.Table, batches: tuple[int, ...]) -> Iterator[pa.RecordB
 
 
 def _zeros_under_nulls(column: pa.Array) -> pa.Array:
-    """Zero the buffer under NULLs: it is part of the file's bytes, and Parquet leaves a neighboring value there."""
+    """Zero the buffer under NULLs."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -49,5 +49,7 @@ def _zeros_under_nulls(column: pa.Array) -> pa.Array:
     if not plain or not column.null_count:
         return column
     column = pa.concat_arrays([column])  # an offset of zero, so that the buffers can be put together
+    # the buffer is part of the file's bytes, and Parquet leaves a neighboring value there; builders leave
+    # zeros
     filled = pc.fill_null(column, 0)
     return pa.Array.from_buffers(column.type, len(column), [column.buffers()[0], filled.buffers()[1]])

@@ -1,7 +1,6 @@
 """The files of a repository before they are sent, what the Hub says it holds, and the difference.
 
-A file is compared by the hash that the Hub keeps for it: SHA-256 for large files, git's own SHA-1 of a blob for
-small ones. The Hub decides at upload which one, so a `Tree` has both.
+Files are compared by the hash that the Hub keeps for them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Hashes:
-    """Both names of a file's content."""
+    """Both hashes of a file's content."""
 
     sha256: str
     git_sha1: str
@@ -88,12 +87,14 @@ def is_listed(listing: Mapping[str, list[str]], remote: Mapping[str, RemoteFile]
 
 
 def _matches(hashes: Hashes, remote: RemoteFile) -> bool:
+    # SHA-256 for large files, git's SHA-1 of a blob for small ones; the Hub decides at upload which
     return remote.sha256 == hashes.sha256 if remote.sha256 else remote.blob_id == hashes.git_sha1
 
 
 def hash_file(path: Path) -> Hashes:
     """Both hashes in one pass."""
     sha256 = hashlib.sha256()
+    # git hashes a header with the size before the content
     git_sha1 = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -4,14 +4,13 @@
     template = load_annotator("weighted_alpaca_eval_gpt4_turbo")  # alpaca-eval's own
     template = load_annotator("path/to/my_judge")               # a folder of the user
 
-PromptPair, choices and parser are taken from the configuration; the model is the engine's. So any
-configuration runs on any engine, and the official figures need the official model.
+PromptPair, choices and parser come from the configuration, the model is the engine's. So any configuration runs on
+any engine, and the official figures need the official model.
 
 Refused, because an engine cannot do what they need: several judges in one file, several examples in one
 prompt, function calling, and log-probabilities after a chain of thought.
 
 Texts are inserted in one pass, with structural markers escaped (`selfreward.judging.prompts.markers.fill`).
-alpaca-eval substitutes one slot after another, so that an instruction containing `{output_1}` would swallow the answer.
 """
 
 from __future__ import annotations
@@ -54,6 +53,8 @@ class PairwiseTemplate:
 
     def fill(self, instruction: str, output_1: str, output_2: str) -> tuple[Message, ...]:
         """The chat for one comparison."""
+        # alpaca-eval fills one slot after another, so that an instruction with `{output_1}` swallows the
+        # answer
         values = {"instruction": instruction, "output_1": output_1, "output_2": output_2}
         return tuple(Message(turn.role, fill(turn.content, _SLOT, values)) for turn in self.messages)
 
@@ -90,6 +91,7 @@ def load_annotator(name: str) -> PairwiseTemplate:
 
 def _find(name: str) -> Path:
     shipped = alpaca_eval_folder() / "evaluators_configs"
+    # the user's own folder first: a shipped name must not shadow it
     for folder in (Path(name), OURS / name, shipped / name):
         config = folder / "configs.yaml"
         if config.is_file():
@@ -110,6 +112,7 @@ def _refuse_unservable(judge: str, settings: Mapping[str, Any]) -> None:
         reason = "needs function calling"
     elif settings.get("processors_to_kwargs"):
         reason = "needs processors of its own"
+    # the first token's log-probabilities hold no verdict if a chain of thought comes first
     elif settings.get("fn_completion_parser") == "logprob_parser" and kwargs.get("max_tokens") != 1:
         reason = "reads log-probabilities after a chain of thought"
     if reason:
@@ -117,7 +120,8 @@ def _refuse_unservable(judge: str, settings: Mapping[str, Any]) -> None:
 
 
 def _prompt(config: Path, settings: Mapping[str, Any]) -> str:
-    """The template file, relative to the folder above the judge's own (alpaca-eval's rule)."""
+    """The text of the judge's prompt template."""
+    # relative to the folder above the judge's own, as alpaca-eval resolves it
     path = config.parents[1] / str(settings.get("prompt_template"))
     try:
         return path.read_text(encoding="utf-8")
@@ -126,7 +130,8 @@ def _prompt(config: Path, settings: Mapping[str, Any]) -> str:
 
 
 def _messages(prompt: str, config: Path) -> tuple[Message, ...]:
-    """ChatML templates as turns, anything else as one user turn; split before texts are inserted."""
+    """ChatML templates as turns, anything else as one user turn."""
+    # split before texts are inserted: an answer with `<|im_start|>` must not become a turn
     if prompt.lstrip().startswith("<|im_start|>"):
         turns = import_alpaca_eval("utils").prompt_to_chatml(prompt)
         messages = tuple(Message(turn["role"], turn["content"]) for turn in turns)

@@ -1,10 +1,8 @@
 """Trivial answers and a trivial judge for comparison: a win rate that does not beat them says little.
 
-The longer answer wins two verdicts in three on some benchmarks, and one constant answer reached 86.5 length-
-controlled on AlpacaEval 2 (alpaca_eval#414). From files alone four can be stated: the reference against
-itself, a judge that only counts characters, the longer of the two answers before the judge at hand, and, for the
-leaderboard's own judge and reference, the published constant answer. For any other judge have `constant_outputs`
-judged like a model (and `longest_outputs`, where there are more candidates than two).
+Four baselines follow from files alone: the reference against itself, a judge that only counts characters, the longer
+of the two answers before the given judge, and, for the leaderboard's own judge and reference, the published constant
+answer. For any other judge, have `constant_outputs` (or `longest_outputs`) judged like a model.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from selfreward.evaluation.alpaca.leaderboard import PUBLISHED_ANNOTATOR, PUBLIS
 from selfreward.evaluation.alpaca.result import AlpacaAnnotation, Baseline
 from selfreward.evaluation.ask.files import Answers
 
+# one constant answer reached 86.5 length-controlled on AlpacaEval 2 (alpaca_eval#414)
 CONSTANT_ANSWER = "I am sorry, but I cannot help with that."
 NULL_MODEL = "NullModel"
 
@@ -48,6 +47,7 @@ def longest_outputs(references: Answers, candidates: Mapping[str, Sequence[str]]
 
 def _longest_wins(table: Sequence[AlpacaAnnotation]) -> Baseline:
     """The model's win rate before a judge that prefers the longer of the two answers, ties half."""
+    # the longer answer wins two verdicts in three on some benchmarks
     longer = [row.n_chars - row.n_chars_reference for row in table if row.n_chars is not None]
     won = [1.0 if by > 0 else 0.5 if by == 0 else 0.0 for by in longer]
     basis = f"share of {len(won)} answered prompts where the model's answer is longer than the reference's"
@@ -55,10 +55,8 @@ def _longest_wins(table: Sequence[AlpacaAnnotation]) -> Baseline:
 
 
 def _longer_answer(table: Sequence[AlpacaAnnotation]) -> Baseline:
-    """The longest of the candidates: answers with whichever of the two answers is longer, judged by this judge.
-
-    Nothing has to be asked for that: the model's answer has its verdict, the reference against itself is a draw.
-    """
+    """The win rate of answering with the longer of the two answers, by this judge's verdicts."""
+    # no request is needed: the model's answer has its verdict, the reference against itself is a draw
     won = [
         row.preference - 1 if is_longer and row.preference is not None else 0.5
         for row in table

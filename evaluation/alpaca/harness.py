@@ -1,8 +1,7 @@
 """The only access to alpaca-eval, isolating its side effects on the importing process.
 
-Measured on 0.6.6: importing it sets the root logger to INFO and reads a `.env` file into the environment;
-its functions log through the root logger (which installs a handler on stderr when there is none) and draw
-progress bars. A library must not change any of that.
+Measured on 0.6.6: importing it sets the root logger to INFO and reads a `.env` file into the environment; its
+functions log through the root logger and draw progress bars. A library must not change any of that.
 
 Covered: root level and handlers, environment variables, its log records and progress bars, its own
 deprecation warnings. Not covered: its API decoders, which we never call; judges are our own engines.
@@ -45,16 +44,16 @@ def import_alpaca_eval(submodule: str = "") -> ModuleType:
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """Wraps every call into alpaca-eval. User code must not run inside, since its stderr would be lost.
-
-    Problems that alpaca-eval only logs (lost judgements, odd values) are counted from the rows instead.
-    """
+    """Wraps every call into alpaca-eval."""
+    # user code must not run inside: its stderr would be lost; problems that alpaca-eval only logs are counted
+    # from the rows instead
     root = logging.getLogger()
     level = root.level
     guard = logging.NullHandler()  # with a handler present, `logging.info` installs none
     root.addHandler(guard)
     root.addFilter(_not_from_alpaca_eval)
     try:
+        # its progress bars go to stderr
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.filterwarnings("ignore", message=".*pkg_resources.*")
             yield
@@ -65,7 +64,8 @@ def contained() -> Iterator[None]:
 
 
 def alpaca_eval_folder() -> Path:
-    """The package's folder, without importing it (about 2 s)."""
+    """The package's folder, without importing it."""
+    # not imported: that takes 2 s
     spec = importlib.util.find_spec("alpaca_eval")
     if spec is None or not spec.submodule_search_locations:
         raise SelfrewardError(

@@ -4,11 +4,9 @@
     rows = judge_pairs(generation, plan, "on M2")       # annotations.json
     result = summarise_rows(rows, references, answers)
 
-Making requests and reading completions are separate, so that the generation between them (possibly hours)
-can be journalled and resumed. Both run alpaca-eval's own pairwise annotator over the same rows: the first time
-to learn which pairs it wants judged and in which order it shows the answers, the second time to let it parse
-the replies and turn the preference back. The prompt text is ours (see `selfreward.evaluation.alpaca.annotators`), nothing
-is cached by alpaca-eval and nothing is written.
+Making requests and reading completions are separate, so that the generation between them (possibly hours) can be
+journalled and resumed. Both run alpaca-eval's own pairwise annotator over the same rows. The prompt text is ours (see
+`selfreward.evaluation.alpaca.annotators`); alpaca-eval caches and writes nothing.
 
 Every pair gets a row. A reply that names neither answer, both, or is cut or lost leaves `preference` NULL and
 a `status`. With `both_orders` each pair is judged twice, answers swapped; the preference is the mean, NULL if
@@ -80,6 +78,7 @@ def plan_annotations(
     prompts = tuple(prompt for prompt in match(references, answers) if prompt.output is not None)
     by_instruction = {prompt.instruction: prompt for prompt in prompts}
     wanted: set[ComparisonKey] = set()
+    # the first pass of the annotator, to learn which pairs it wants judged and in which order it shows them
     for order in _orders(both_orders):
         wanted |= comparisons(template, prompts, order, seed)
     keys = tuple(
@@ -96,7 +95,7 @@ def plan_annotations(
 
 
 def judge_pairs(generation: Generation, plan: AnnotationPlan, description: str) -> list[dict[str, Any]]:
-    """The rows of a plan, asked for. Refuses before the first request if the engine cannot weigh choices."""
+    """Judge all comparisons of a plan. Raises before the first request if the engine has no log-probabilities."""
     require_logprobs(generation.engine, plan.requests)
     completions = generation.complete(plan.requests, description)
     return annotation_rows(plan, [completions[request.id, 0] for request in plan.requests])
@@ -124,6 +123,7 @@ def annotation_rows(plan: AnnotationPlan, completions: Sequence[Completion]) -> 
     """
     replies = _by_key(plan, completions)
     parsed: dict[ComparisonKey, float] = {}
+    # the second pass, over the same rows: alpaca-eval parses the replies and turns the preference back
     for order in _orders(plan.both_orders):
         parsed |= parse_replies(plan.template, plan.prompts, replies, order, plan.seed)
     asked: dict[str, list[ComparisonKey]] = {prompt.instruction: [] for prompt in plan.prompts}
@@ -184,6 +184,8 @@ def _row(
     statuses = [_status(replies.get(key), key in parsed) for key in asked]
     preferences = [parsed.get(key) for key in asked]
     known = [preference for preference in preferences if preference is not None]
+    # not asked: the answers are identical, which is a draw; one unread order leaves the pair without a
+    # preference
     preference = 1.5 if not asked else sum(known) / len(known) if len(known) == len(asked) else None
     raw = {key[1]: replies[key].text for key in asked if key in replies}
     by_order = {key[1]: value for key, value in zip(asked, preferences, strict=True)}
@@ -225,15 +227,17 @@ def _status(reply: Completion | None, is_parsed: bool) -> str:
 
 
 def _disagree(preferences: Sequence[float]) -> bool:
-    """Whether swapping the answers changed the winner; a draw in one order does not count."""
+    """Whether swapping the answers changed the winner."""
+    # a draw in one order does not count as a changed winner
     return (preferences[0] - 1.5) * (preferences[1] - 1.5) < 0
 
 
 def _choice_mass(template: PairwiseTemplate, replies: Sequence[Completion]) -> float | None:
-    """The smaller one of the two orders."""
+    """The probability that a reply starts with any of the choices; the smaller one of the two orders."""
     masses = [
         sum(exp(value) for value in reply.choice_logprobs.values())
         for reply in replies
         if reply.choice_logprobs
     ]
+    # near 0, a weighted preference is noise: the judge would have written something else
     return min(masses) if template.choices and masses else None

@@ -1,8 +1,6 @@
 """A snapshot of the AlpacaEval leaderboard: the rows, their source, date and hash.
 
-Entries move (Gemini Pro was 16.85 and is 18.18), so a figure without its snapshot means little. Without a
-file the table inside the installed alpaca-eval is read, read-only; `alpaca_eval.evaluate` overwrites a table
-that it is given as a path.
+Entries change (Gemini Pro was 16.85 and is 18.18), so a figure means little without its snapshot.
 """
 
 from __future__ import annotations
@@ -59,6 +57,7 @@ class Leaderboard:
 def leaderboard(path: Path | None = None) -> Leaderboard:
     """The table in `path` (CSV, plain or gzip), or the one shipped with the installed alpaca-eval."""
     shipped = path is None
+    # read here, not by `alpaca_eval.evaluate`, which overwrites a table that it is given as a path
     path = path or alpaca_eval_folder() / SHIPPED
     text = read_text(path)
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -91,7 +90,7 @@ def format_leaderboard(
 
 
 def format_beside(result: AlpacaResult, path: Path | None, by: str) -> str:
-    """A result among the rows of the leaderboard; just a note if it is neither comparable nor given by `path`."""
+    """A result among the rows of the leaderboard, or a note if the two are not comparable."""
     if path is None and (result.annotator, result.reference) != (PUBLISHED_ANNOTATOR, PUBLISHED_REFERENCE):
         return (
             f"No leaderboard beside it: that is judged by {PUBLISHED_ANNOTATOR} against {PUBLISHED_REFERENCE}, this "
@@ -106,13 +105,14 @@ def format_beside(result: AlpacaResult, path: Path | None, by: str) -> str:
 
 
 def _rows(text: str, path: Path) -> dict[str, dict[str, Value]]:
-    """The first column is the model's name, whatever its head (alpaca-eval leaves it empty)."""
+    """The rows by model name."""
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = list(reader.fieldnames or [])
     if "win_rate" not in columns:
         raise InputError(
             f"{path.name}: not a leaderboard; expected a CSV with the model's name first and win_rate"
         )
+    # by position: alpaca-eval leaves the head of the first column empty
     name, *values = columns
     rows = {row[name]: {column: _value(row[column]) for column in values} for row in reader}
     if not rows:

@@ -2,18 +2,14 @@
 
 What the win rate would be if the model's answers were as long as the reference's (arXiv 2404.04475): a
 logistic regression of the preference on tanh(length difference in standard deviations), the difficulty of the
-instruction and the model itself, then a prediction with the length difference set to 0. Formula, folds and
-fit are alpaca-eval's (`GLM_INFO`, `make_dmatrix_for_model`, `fit_LogisticRegressionCV`). Not used is the part
-that looks difficulty up by row position, fetches `df_gamed.csv` from the Hub at every call, and writes the
-weights into site-packages.
+instruction and the model itself, then a prediction with the length difference set to 0. Formula, folds and fit are
+alpaca-eval's (`GLM_INFO`, `make_dmatrix_for_model`, `fit_LogisticRegressionCV`).
 
 - `length_controlled_v1`: regularized with the two gamed models of `df_gamed.csv` (from the Hub).
 - `length_controlled_noreg`: without that file; about a point away from the published figures.
 - no difficulty: no figure (NULL), with the reason. alpaca-eval does not ship the file either.
 
-The five folds follow the row order, which moves the figure by up to 0.04 points. Rows are therefore put in
-AlpacaEval's published order if one of the files has it (detected by hash), else sorted by instruction: a
-shuffled file gives the same result.
+The five folds follow the row order, which moves the figure by up to 0.04 points; `_fit_order` fixes it.
 """
 
 from __future__ import annotations
@@ -83,6 +79,7 @@ def read_difficulty(path: Path, instructions: Sequence[str]) -> dict[str, float]
     values = [
         _number(row["instruction_difficulty"], path, number) for number, row in enumerate(rows, start=2)
     ]
+    # without instructions the rows go by number, which only AlpacaEval's published order gives a meaning
     if "instruction" in rows[0]:
         keys: Sequence[str] = [row["instruction"] for row in rows]
     else:
@@ -169,6 +166,7 @@ def _why_not(pairs: Sequence[JudgedPair], difficulty: Mapping[str, float] | None
     for side, n in _heard(pairs):
         if n < MIN_PROMPTS:  # alpaca-eval's fit would learn nothing and return 50
             return f"the judge gave the {side} something on {n} of {len(pairs)} prompts; fitting needs {MIN_PROMPTS}"
+    # a constant regressor: its standard deviation is 0
     if len({pair.reference_length - pair.output_length for pair in pairs}) == 1:
         return "all answers differ from the reference by the same length, so its effect cannot be estimated"
     return None
@@ -183,6 +181,7 @@ def _heard(pairs: Sequence[JudgedPair]) -> tuple[tuple[str, int], tuple[str, int
 
 
 def _fit_order(difficulty_order: list[str], reference_order: Sequence[str]) -> Sequence[str]:
+    # sorted by instruction otherwise: any fixed order will do, as long as it is not the file's
     for order in (difficulty_order, reference_order):
         if is_published_order(order):
             return order
@@ -193,6 +192,7 @@ def _features(pairs: Sequence[JudgedPair], difficulty: Mapping[str, float]) -> p
     """The columns of `FEATURES`; the length difference is in standard deviations (n - 1) of these pairs."""
     import pandas as pd
 
+    # n - 1, as pandas computes it
     delta = pd.Series([float(pair.reference_length - pair.output_length) for pair in pairs])
     return pd.DataFrame(
         {
@@ -210,6 +210,8 @@ def _fit(
     """Predicted preferences at equal length, in the rows' order; the weights; the fit's warnings."""
     import pandas as pd
 
+    # not alpaca-eval's own entry point: it looks difficulty up by row position, fetches df_gamed.csv from the
+    # Hub at every call, and writes the weights into site-packages
     glm = import_alpaca_eval("metrics.glm_winrate")
     info = glm.GLM_INFO[method]
     train = frame if gamed is None else pd.concat([gamed[list(FEATURES)], frame], ignore_index=True)
@@ -229,14 +231,13 @@ def _fit(
 def _fit_quietly(
     glm: Any, design: pd.DataFrame, sample_weight: Any, kwargs: Any
 ) -> tuple[Any, tuple[str, ...]]:
-    """alpaca-eval's fit, its scikit-learn switches undone, its use of outgoing arguments not reported.
-
-    Any other warning (such as no convergence) becomes a note of the result.
-    """
+    """alpaca-eval's fit; warnings (such as no convergence) become notes of the result."""
     import sklearn
 
+    # switches of scikit-learn that alpaca-eval sets are undone by `config_context`
     with contained(), sklearn.config_context(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # scikit-learn's deprecations are alpaca-eval's to fix, no problem of this fit
         warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
         model = glm.fit_LogisticRegressionCV(
             design, "preference", is_ytrue_proba=True, sample_weight=sample_weight, **kwargs

@@ -1,9 +1,8 @@
 """alpaca-eval's own pairwise annotator, driven by keys instead of prompts.
 
-Its choice of which answer is shown first (a coin seeded by the instruction), its handling of identical
-answers, its parsers and its reordering of the preference are used unchanged. Its prompt is replaced by the key
-(instruction, order) of a comparison, and its completion by what `complete` returns for that key. Nothing is
-cached, written or printed.
+The order of the answers (a coin seeded by the instruction), the handling of identical answers, the parsers and the
+reordering of the preference are alpaca-eval's, unchanged. Its prompt is replaced by the key (instruction, order) of a
+comparison, and its completion by what `complete` returns for that key.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ Order = str | None
 def comparisons(
     template: PairwiseTemplate, prompts: Sequence[PromptPair], order: Order, seed: int
 ) -> set[ComparisonKey]:
-    """Which pairs alpaca-eval wants judged, and how it turns them. Identical answers are not among them."""
+    """The pairs that alpaca-eval wants judged, each with the order of its answers."""
     asked: set[ComparisonKey] = set()
 
     def remember(keys: list[ComparisonKey]) -> list[Any]:
         asked.update(keys)
+        # any text will do: the rows of this pass are thrown away
         return [""] * len(keys)
 
     _run_annotator(template, prompts, remember, order, seed)
@@ -46,7 +46,7 @@ def parse_replies(
     order: Order,
     seed: int,
 ) -> dict[ComparisonKey, float]:
-    """Preferences (2 the model is better) that alpaca-eval reads out of the replies, where it can."""
+    """Preferences (2: the model is better) that alpaca-eval can read from the replies."""
     turned: dict[str, str] = {}
 
     def answer(keys: list[ComparisonKey]) -> list[Any]:
@@ -59,6 +59,7 @@ def parse_replies(
         for row in rows
         if row["instruction"] in turned
         and row["preference"] is not None
+        # NaN is the only value unequal to itself
         and row["preference"] == row["preference"]
     }
 
@@ -113,6 +114,7 @@ def _annotator_class(
     class Single(pairwise.SinglePairwiseAnnotator):  # type: ignore[misc]
         def __init__(self, *args: Any, **config: Any) -> None:
             config |= {"fn_completions": self._complete, "completions_kwargs": {}}
+            # alpaca-eval would toss its coin again for a fixed order
             if order is not None:
                 config["is_randomize_output_order"] = False
             super().__init__(*args, **config)
@@ -127,8 +129,9 @@ def _annotator_class(
             return {self.completion_key: complete(keys)}
 
         def _parse_completions(self, completions: Any) -> tuple[list[Any], list[Any]]:
-            """A tie is 0 in some parsers, which alpaca-eval's own check then refuses; a fixed order is turned."""
+            """alpaca-eval's own parsing; a fixed order is turned back."""
             parsed, kept = super()._parse_completions(completions)
+            # some parsers give 0 for a tie, which alpaca-eval's own check then refuses
             values = [1.5 if value == 0 else value for value in parsed]
             if order == MODEL_FIRST:
                 values = [None if value is None else 3 - value for value in values]

@@ -49,7 +49,7 @@ class AlpacaAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a trivial answer (or a trivial judge) gets; figures in percent, NULL where not derivable."""
+    """The figures of a trivial answer (or a trivial judge) in percent; NULL if not derivable."""
 
     name: str
     win_rate: float | None

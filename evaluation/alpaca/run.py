@@ -46,7 +46,7 @@ from selfreward.statistics import drawn
 
 @plain_dataclass(frozen=True, slots=True)
 class AlpacaFiles:
-    """What is scored: files given by the user, or those that were made in OUT."""
+    """The files that are scored: given by the user, or made in OUT."""
 
     reference: Path
     outputs: Path
@@ -101,6 +101,7 @@ class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, 
             )
         answered_now = self.outputs is None or self.judge is not None or self.n_max is not None
         if self.annotations is not None and answered_now:
+            # verdicts on stored answers say nothing about answers generated now
             raise UsageError(
                 "evaluate alpaca: --annotations are verdicts on the answers of a file: give --outputs FILE, without "
                 "--model, --judge or --n-max"
@@ -113,6 +114,7 @@ class AlpacaEval(WithAnswers[AlpacaFiles, AlpacaResult], WithJudge[AlpacaFiles, 
         everything = read_answers(self.reference)
         template = load_annotator(self.annotator or DEFAULT_ANNOTATOR)
         chosen = drawn(everything.outputs, self.n_max)
+        # in the reference's order, not the draw's: files keep their order
         references = restrict(everything, (text for text in everything.outputs if text in chosen))
         prompts = Prompts(self.reference.name, tuple(references.outputs), len(everything.outputs))
         judge = str(self.judge)

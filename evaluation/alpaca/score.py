@@ -7,8 +7,7 @@ How the figures are defined:
 
 - `win_rate`, `standard_error`, `discrete_win_rate` and the counts are alpaca-eval's `get_winrate` over the
   `n_annotated` prompts that have an answer and a usable preference. `n_total` is the prompts of the reference.
-- `win_rate_ci_low`, `_high`: 95 % bootstrap over *all* prompts. A prompt without a verdict could have gone
-  either way: lost in the low end, won in the high end. With nothing lost it is the plain bootstrap.
+- `win_rate_ci_low`, `_high`: 95 % bootstrap over *all* prompts. With nothing lost it is the plain bootstrap.
 - `avg_length`: characters, over all prompts, a missing answer counting 0, cut to an integer (the leaderboard's).
 - length control: see `selfreward.evaluation.alpaca.length_control`.
 
@@ -61,7 +60,7 @@ LOW_MASS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class LengthData:
-    """What length control needs besides the answers; both None: no length control."""
+    """Inputs of length control besides the answers; both None: no length control."""
 
     difficulty: dict[str, float] | None = None
     gamed: pd.DataFrame | None = None
@@ -110,7 +109,7 @@ def summarise_rows(
     annotator: str | None = None,
     source: str = "annotations",
 ) -> AlpacaResult:
-    """The same for rows of annotations (`selfreward.evaluation.alpaca.judge.annotation_rows`)."""
+    """The result for rows of annotations (`selfreward.evaluation.alpaca.judge.annotation_rows`)."""
     verdicts = verdicts_from_rows(rows, source, references, answers, annotator)
     mine = [row for row in rows if annotator is None or row.get("annotator") == annotator]
     length_data = length_data or LengthData()
@@ -120,6 +119,7 @@ def summarise_rows(
     problems = _problems(prompts, table, verdicts, answers.source)
     if strict and problems:
         raise InputError("strict: " + "; ".join(problems))
+    # lost prompts are not in these figures, as on the leaderboard; the interval below counts them
     figures = _win_rate([row.preference for row in table if row.preference is not None])
     control = _control_length(prompts, table, length_data)
     names: dict[str, Any] = {
@@ -136,6 +136,7 @@ def summarise_rows(
         n_total=len(table),
         n_annotated=sum(row.preference is not None for row in table),
         **figures,
+        # the leaderboard's definition: missing answers count 0, cut to an integer
         avg_length=sum(row.n_chars or 0 for row in table) // len(table),
         length_controlled_winrate=control.winrate,
         lc_standard_error=control.standard_error,
@@ -177,8 +178,9 @@ def read_length_data(difficulty: Path | None, gamed: Path | None, instructions: 
 
 
 def _judged_prompt(prompt: PromptPair, verdicts: JudgeVerdicts, length_data: LengthData) -> AlpacaAnnotation:
-    """One prompt with its verdict. A verdict on a missing answer does not count."""
+    """One prompt with its verdict."""
     verdict = verdicts.by_instruction.get(prompt.instruction, JudgeVerdict(None, "not_annotated"))
+    # a verdict on an answer that does not exist cannot be about this model
     if prompt.output is None:
         verdict = replace(verdict, preference=None, status="missing_output")
     return AlpacaAnnotation(
@@ -250,6 +252,7 @@ def _control_length(
         for row in table
         if row.preference is not None
     ]
+    # the reference against itself is 50 by construction; a regression on no differences would fail
     is_baseline = all(prompt.output in (None, prompt.reference) for prompt in prompts)
     order = [prompt.instruction for prompt in prompts]
     return control_length(pairs, length_data.difficulty, length_data.gamed, order, is_baseline)
@@ -272,9 +275,10 @@ def _control_warnings(figures: dict[str, Any], control: LengthControl) -> list[s
 
 
 def _bootstrap_interval(table: Sequence[AlpacaAnnotation]) -> tuple[float | None, float | None]:
-    """95 % over all prompts; see the module's docstring for prompts without a verdict."""
+    """95 % over all prompts."""
     if all(row.preference is None for row in table):
         return None, None
+    # a prompt without a verdict could have gone either way: lost in the low end, won in the high end
     least, most = (
         np.array([lost if row.preference is None else row.preference - 1 for row in table])
         for lost in (0.0, 1.0)

@@ -3,9 +3,8 @@
     {"instruction": "How did US states get their names?", "output_1": "…", "generator_1": "gpt4_1106_preview",
      "output_2": "…", "generator_2": "alpaca-7b", "annotator": "weighted_alpaca_eval_gpt4_turbo", "preference": 1.02}
 
-`preference` is in [1, 2]: 1 the reference is better, 2 the model, 1.5 a draw (0 in old files). alpaca-eval silently
-drops everything else from the denominator. Here a row without a usable preference is a verdict with
-`preference=None` and a status, and the result has the count. `output_1` and `output_2` may be left out.
+`preference` is in [1, 2]: 1 the reference is better, 2 the model, 1.5 a draw (0 in old files). A row without a usable
+preference is a verdict with `preference=None` and a status, and is counted. `output_1` and `output_2` are optional.
 
 Refused, with the count and the first offender: annotations of another judge or another model mixed in, of
 other prompts, of other answers than those in the outputs file, a prompt annotated twice, and a preference that is
@@ -82,8 +81,10 @@ def verdict_of(row: JsonRow) -> JudgeVerdict:
     """
     value, status, order, disagree = (row.get(k) for k in ("preference", "status", "order", "disagree"))
     shown = (order if isinstance(order, str) else None, disagree if isinstance(disagree, bool) else None)
+    # bool is an int in Python, and true would be read as 1: the reference is better
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         said = isinstance(status, str) and status != "ok"
+        # alpaca-eval silently drops such rows from the denominator; here they stay, with a status
         return JudgeVerdict(None, str(status) if said else "no_score", *shown)
     preference = 1.5 if value == 0 else float(value)
     in_range = 1 <= preference <= 2
@@ -99,6 +100,7 @@ def _one_judge(
         name = text_of(row, "annotator", source, number)
         judges.setdefault(name, Offenders()).add(number, row["instruction"])
     if annotator is None:
+        # a mix of two judges would be the win rate of neither
         if len(judges) > 1:
             (main, rows), *others = sorted(judges.items(), key=lambda item: -item[1].count)
             name, strangers = others[0]
@@ -116,9 +118,10 @@ def _one_judge(
 
 
 def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> None:
-    """Repeated instructions (alpaca-eval would count the prompt twice) and instructions of another prompt set."""
+    """Refuse repeated instructions and instructions of another prompt set."""
     seen: set[str] = set()
     repeated, foreign = Offenders(), Offenders()
+    # alpaca-eval would count a repeated prompt twice
     for number, row in numbered:
         instruction = row["instruction"]
         if instruction in seen:
@@ -131,7 +134,8 @@ def _refuse_foreign(numbered: Numbered, source: str, references: Answers) -> Non
 
 
 def _refuse_other_types(numbered: Numbered, source: str) -> None:
-    """A judge gives a number or nothing; "1" or true was made by a program, and one such row means that many are."""
+    """Refuse preferences of other types."""
+    # a judge gives a number or nothing: "1" or true was made by a program, and one such row means many
     other = Offenders()
     for number, row in numbered:
         value = row.get("preference")
@@ -141,8 +145,9 @@ def _refuse_other_types(numbered: Numbered, source: str) -> None:
 
 
 def _check_names(numbered: Numbered, source: str, references: Answers, outputs: Answers) -> list[str]:
-    """Verdicts must be about the given answers. Texts decide if the rows have them, names otherwise."""
+    """Check that the verdicts are about the given answers."""
     _check_texts(numbered, source, "output_1", references)
+    # texts decide if the rows have them, names otherwise
     texts_agree = _check_texts(numbered, source, "output_2", outputs)
     _check_generator(numbered, source, "generator_1", references)
     names = _names(numbered, source, "generator_2")
@@ -165,6 +170,7 @@ def _check_texts(numbered: Numbered, source: str, column: str, answers: Answers)
         answer = answers.outputs.get(row["instruction"])
         if judged is not None and answer is not None:
             n_compared += 1
+            # white space at the ends does not make another answer
             if judged.strip() != answer.strip():
                 other.add(number, row["instruction"])
     other.refuse(

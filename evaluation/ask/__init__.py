@@ -1,1 +1,1 @@
-"""What every measure needs: prompts, models' answers, journalled requests, tables of results."""
+"""Shared by all measures: prompts, models' answers, journalled requests, tables of results."""

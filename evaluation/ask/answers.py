@@ -94,6 +94,7 @@ class ModelAccess:
         A failed answer is None. Prompts that a file does not answer are None too; answers to other prompts
         are ignored if `prompts` is a subset of its source, and refused otherwise.
         """
+        # a model may be named like a file; only an existing file of a known form is read as answers
         if source.endswith(FILE_ENDINGS) and Path(source).is_file():
             return _from_file(Path(source), prompts, name)
         generator = name or self.models.ref(source).name
@@ -102,6 +103,7 @@ class ModelAccess:
             completions = generation.complete(requests, f"by {self.models.ref(source).name}")
         rows = []
         for text, request in zip(prompts.texts, requests, strict=True):
+            # an engine error is no answer: an empty text would be judged, and lose
             completion = completions[request.id, 0]
             output = None if failed(completion) else completion.text
             dataset = (datasets or {}).get(text)
@@ -159,9 +161,10 @@ def run_prompts(run: Run, n_max: int | None = None) -> Prompts:
 
 
 def _prompts(source: str, texts: Sequence[str], n_max: int | None) -> Prompts:
-    """A file's first prompts are often of one kind (AlpacaEval is sorted by source), so draw them, in order."""
+    """The first `n_max` prompts of a fixed draw, in the source's order."""
     if not texts:
         raise InputError(f"{source}: holds no prompts; expected at least one")
+    # not simply the first ones: AlpacaEval is sorted by source, so they would all be of one kind
     kept = drawn(texts, n_max)
     return Prompts(source, tuple(text for text in texts if text in kept), len(texts))
 
@@ -176,6 +179,7 @@ def _from_file(path: Path, prompts: Prompts, name: str | None) -> Answers:
     wanted = set(prompts.texts)
     if not wanted & answers.outputs.keys():
         raise InputError(f"{path.name}: answers none of the {len(wanted)} prompts of {prompts.source}")
+    # a full prompt set: answers to other prompts mean that the file belongs to another benchmark
     if len(wanted) == prompts.n_in_source:
         foreign_rows = Offenders()
         for number, instruction in enumerate(answers.outputs, start=1):

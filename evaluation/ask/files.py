@@ -3,11 +3,9 @@
     {"instruction": "How did US states get their names?", "output": "US states …", "generator": "alpaca-7b",
      "dataset": "helpful_base"}
 
-JSON (an array, lines or by column), CSV or Parquet, plain or gzip. A prompt is its instruction:
-everything is joined by it, never by position. Refused, with the count and the first offender: a repeated
-instruction, answers of two generators in one file, an answer to a prompt that the reference does not have.
-Missing (absent or null) and empty answers are counted separately; the caller decides whether they are an
-error.
+JSON (an array, lines or by column), CSV or Parquet, plain or gzip. Refused, with the count and the first offender: a
+repeated instruction, answers of two generators, an answer to a prompt that the reference does not have. Missing
+(absent or null) and empty answers are counted separately; the caller decides whether they are an error.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from selfreward.reading import files
 from selfreward.text import shorten
 
 JsonRow = Mapping[str, Any]
+# halves of surrogate pairs (an emoji cut by a token limit): neither tokenizers nor Arrow can represent them
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -59,6 +58,7 @@ def answers_from_rows(rows: Iterable[JsonRow], source: str) -> Answers:
     """Rows as written in the file, checked and keyed by instruction."""
     outputs: dict[str, str | None] = {}
     datasets: dict[str, str | None] = {}
+    # joined by instruction everywhere, never by position: files are shuffled, filtered and edited
     generators: dict[str, int] = {}
     repeated = Offenders()
     for number, row in enumerate(rows, start=1):
@@ -109,7 +109,8 @@ def match(references: Answers, outputs: Answers) -> list[PromptPair]:
 
 
 def _near_miss(references: Answers, outputs: Answers) -> str:
-    """A hint for instructions that look alike when printed: they differ only in white space."""
+    """A hint for instructions that differ only in white space."""
+    # they look alike when printed, so the message alone would not help
     known = {" ".join(instruction.split()) for instruction in references.outputs}
     foreign = outputs.outputs.keys() - references.outputs.keys()
     n = sum(" ".join(instruction.split()) in known for instruction in foreign)
@@ -141,16 +142,14 @@ class Offenders:
 
 
 def text_of(row: JsonRow, column: str, source: str, number: int) -> str | None:
-    """A text column of a row; None where it is absent, null or NaN (what pandas writes for a missing text).
-
-    Halves of surrogate pairs (an emoji cut by a token limit) become U+FFFD, one character for one: neither
-    tokenizers nor Arrow can represent them.
-    """
+    """A text column of a row; None if it is absent, null or NaN."""
     value = row.get(column)
+    # NaN is what pandas writes for a missing text
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if not isinstance(value, str):
         raise InputError(f"{source}, row {number}: {column!r} is {type(value).__name__}, expected a text")
+    # one character for one, so that lengths stay the same
     return LONE_SURROGATE.sub("\ufffd", value)
 
 

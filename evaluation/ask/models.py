@@ -35,6 +35,7 @@ class Models:
             if not path.is_file():
                 raise UsageError(f"{self.run.path}: holds no config.yaml, so it is not known what M0 is")
             self._config = load_config(path)
+            # the configuration of a pulled run names servers and files of a stranger
             require_trust(path, self._config)
         return self._config
 

@@ -48,7 +48,7 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What open requests come to. Money in the currency of the prices, NULL where no prices were given."""
+    """Size and cost of open requests. Cost in the currency of the prices, NULL if no prices were given."""
 
     n_requests: int
     n_prompt_tokens: int
@@ -96,6 +96,7 @@ class CachedGeneration(Generation):
         super().__enter__()
         for (request_id, sample), completion in self._done.items():
             if failed(completion):
+                # the journal keeps failed attempts too; the last one says which attempt is next
                 place, attempt = _place(request_id, sample)
                 self._failures[place] = max(self._failures.get(place, 0), attempt)
         return self
@@ -104,6 +105,7 @@ class CachedGeneration(Generation):
         """All completions by (request id, sample), as the caller named them."""
         contents = {request.id: _content_id(request) for request in requests}
         asked = [replace(request, id=f"{contents[request.id]}@1") for request in requests]
+        # failed samples are asked again one by one: the others of the same request are answered
         again = [
             replace(request, id=self._id_of(contents[request.id], sample)[0], n=1)
             for request in requests
@@ -126,7 +128,7 @@ class CachedGeneration(Generation):
         return [c.error or "unknown" for c in self._answered.values() if failed(c)]
 
     def notes(self) -> GenerationNotes:
-        """Counts over what this command asked for, cached answers included."""
+        """Counts over the completions of this command, cached ones included."""
         answered, errors = list(self._answered.values()), self._errors()
         return replace(
             super().notes(),
@@ -144,6 +146,7 @@ class CachedGeneration(Generation):
     def _announce(self, requests: Sequence[Request]) -> None:
         """Print the estimate for a server; refuse if the limit is too low."""
         usage: Usage | None = getattr(self.engine, "usage", None)
+        # cached answers cost nothing and must not be part of the estimate
         still_open = [r for r in requests if any((r.id, s) not in self._done for s in range(r.n))]
         if usage is None or not still_open:
             return
@@ -151,6 +154,7 @@ class CachedGeneration(Generation):
         limit = self._settings.max_cost
         before = f", {usage.spent:.4g} of {limit:.4g} spent before" if limit is not None else ""
         say(coming.sentence(self._name_shown) + before)
+        # the least cost: a refusal must be certain; the engine enforces the limit for every single request
         if limit is not None and coming.least is not None and usage.spent + coming.least > limit:
             raise CostLimitError(
                 f"{self._name_shown}: would cost {coming.least:.4g} at least, and {usage.spent:.4g} of --max-cost "
@@ -160,9 +164,10 @@ class CachedGeneration(Generation):
 
 @contextmanager
 def open_model(ref: ModelRef, work: Path, name: str, settings: EngineSettings) -> Iterator[CachedGeneration]:
-    """Open the model's engine and its journal under `work`, one journal for each model and its options."""
+    """Open the model's engine and its journal under `work`."""
     priced = ref.model_string.startswith("openai:")
     unkeyed = {"extra", *marks(EngineOptions)}  # `extra` holds prices and a server's own switches
+    # a batch size or dtype changes answers, so each has its own journal
     keyed = {key: value for key, value in asdict(settings.options).items() if key not in unkeyed}
     folder = work / f"{name}-{digest({'model': ref.content_sha256, 'options': keyed})[:12]}"
     options = _with_limit(ref, settings, work) if priced else settings.options
@@ -174,7 +179,7 @@ def open_model(ref: ModelRef, work: Path, name: str, settings: EngineSettings) -
 
 
 def _with_limit(ref: ModelRef, settings: EngineSettings, work: Path) -> EngineOptions:
-    """The limit goes to the engine, which keeps it for every single request; it needs prices for that."""
+    """The engine options with the cost limit in them."""
     if settings.max_cost is None:
         return settings.options
     if not _has_prices(settings.options):
@@ -191,6 +196,7 @@ def _has_prices(options: EngineOptions) -> bool:
 
 
 def _content_id(request: Request) -> str:
+    # with the content beside the caller's id: another prompt or sampling is another request
     return f"{request.id}~{digest({**asdict(request), 'id': '', 'n': 1})[:12]}"
 
 
@@ -205,6 +211,7 @@ def _place(request_id: str, sample: int) -> tuple[tuple[str, int], int]:
 
 def _n_bytes(request: Request) -> int:
     texts = [*(message.content for message in request.messages), request.prefix]
+    # lone surrogates have no bytes in UTF-8, and an estimate must not fail on them
     return sum(len(text.encode(errors="surrogatepass")) for text in texts)
 
 

@@ -4,8 +4,7 @@
      "figure": "win", "part": null, "value": 55.5, "low": 49.2, "high": 61.7, "n": 256, "of": "prompts", "unit": "percent"}
 
 One evaluation (these models, this judge, these prompts, these settings) has one `evaluation_id`. Repeating it
-replaces its rows; other evaluations are kept. Each change is a new version of the dataset, as everywhere;
-figures that do not exist are NULL.
+replaces its rows; other evaluations are kept. Figures that do not exist are NULL.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Evaluation:
         return row_id("ev", digest(asdict(self)))
 
     def figure(self, name: str, value: float | None, **rest: Any) -> EvaluationFigure:
-        """A number of this evaluation; `rest` are the other columns of `EvaluationFigure`, percent unless said."""
+        """A number of this evaluation; `rest` are the other columns of `EvaluationFigure`, by default in percent."""
         own: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
         optional: dict[str, Any] = (
             dict.fromkeys(("part", "low", "high", "n", "of")) | {"unit": "percent"} | rest
@@ -132,6 +131,7 @@ def _replace_rows(
     everything = [{column: row.get(column) for column in schema.names} for row in [*kept, *rows]]
     table = pa.Table.from_pylist(everything, schema=schema)
     recipe = Recipe(name, BUILDER, {}, {"rows": digest(everything)})
+    # the same rows again are the same version: repeating a command adds nothing
     found = run.find(recipe)
     if found is not None:
         run.make_current(found)

@@ -2,11 +2,9 @@
 
     result = measure(MtBench(model="M2", judge="openai:…", questions=…, judge_prompts=…, reference_answers=…, out=…))
 
-As in FastChat: the second turn is answered with the first in the conversation, each turn is judged by itself,
-answers to math, code and reasoning against a reference; answers are sampled at FastChat's temperature for their
-category, the judge is greedy; the score is the mean over all turns. Unlike FastChat: of several ratings in one
-judgement the last counts (the first may be quoted from the answer), a single-bracketed number is not one, reasoning blocks
-are not read, and unrated answers are counted by status and excluded from the means.
+As in FastChat: the second turn is answered with the first in the conversation, each turn is judged by itself, answers
+to math, code and reasoning against a reference; the score is the mean over all turns. Unlike FastChat: of several
+ratings in one judgement the last counts, and unrated answers are counted by status and excluded from the means.
 """
 
 from __future__ import annotations
@@ -43,6 +41,7 @@ from selfreward.store.sealed import digest
 from selfreward.tables import Message, row_id
 
 TABLE = "mt_bench"
+# FastChat's own, so that scores stay comparable with published ones
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 """Of the answers, by category; greedy elsewhere."""
 JUDGE = Sampling(temperature=0.0, top_p=1.0, max_tokens=2048)
@@ -127,6 +126,7 @@ class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBen
         with ask.open(model, "answers", ask.answering) as generation:
             first = generation.complete([self._request(q, None) for q in questions], "first turn")
             by_id = {q.id: _text(first[_request_id(q, 1), 0]) for q in questions}
+            # no second turn without an answer to the first one: there is no conversation to continue
             follow_ups = [self._request(q, text) for q in questions if (text := by_id[q.id]) is not None]
             second = generation.complete(follow_ups, "second turn")
         texts: Texts = {}

@@ -45,7 +45,8 @@ class JudgePrompt:
     template: str
 
     def fill(self, values: Mapping[str, str]) -> tuple[Message, ...]:
-        """The chat for one answer. One pass: a slot inside an answer stays the text it is."""
+        """The chat for one answer."""
+        # filled in one pass: a slot inside an answer must stay plain text
         system = (Message("system", self.system),) if self.system else ()
         return (*system, Message("user", fill(self.template, _SLOT, values)))
 
@@ -87,6 +88,7 @@ def read_questions(path: Path, references: Path | None) -> list[Question]:
             f"categories {', '.join(NEEDS_REFERENCE)}, the first is question_id {lacking[0]}"
         )
     return [
+        # a reference in another category would select FastChat's prompt for math
         q if q.category in NEEDS_REFERENCE else Question(q.id, q.category, q.turns)
         for q in questions.values()
     ]
@@ -114,10 +116,11 @@ def read_answers(path: Path) -> tuple[str, dict[str, tuple[str, str]]]:
 
 
 def read_judge_prompts(path: Path) -> dict[str, JudgePrompt]:
-    """The four single-answer prompts by name; others in the file are left alone. Raises InputError."""
+    """The four single-answer prompts by name; others in the file are ignored. Raises InputError."""
     found: dict[str, JudgePrompt] = {}
     for number, row in read_rows(path):
         name = row.get("name")
+        # FastChat's file has pairwise prompts too
         if name not in _SLOTS:
             continue
         template = str(_column(row, "prompt_template", f"{path.name}, row {number}"))
@@ -134,7 +137,7 @@ def read_judge_prompts(path: Path) -> dict[str, JudgePrompt]:
 
 
 def slot_values(question: Question, answers: Sequence[str], turn: int) -> dict[str, str]:
-    """What goes into the prompt for one turn; `answers` are the model's, as far as they are needed."""
+    """Slot values of the prompt for one turn; `answers` are the model's, up to that turn."""
     values = {"question": question.turns[0], "answer": answers[0]}
     for n in range(turn):
         values |= {f"question_{n + 1}": question.turns[n], f"answer_{n + 1}": answers[n]}

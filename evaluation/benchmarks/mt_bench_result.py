@@ -93,12 +93,14 @@ def parse_rating(completion: Completion) -> tuple[float | None, str]:
     >>> parse_rating(Completion("r", 0, "Rating: [[11]]", "stop", 9))
     (None, 'out_of_range')
     """
+    # the last one: an earlier rating may be quoted from the answer; `[n]` and reasoning blocks are not read
     parsed = parse_score(completion.text, completion.finish_reason, LOWEST, HIGHEST, bracketed=True)
     return parsed.score, parsed.status
 
 
 def summarise(rows: Sequence[MtBenchRow]) -> MtBenchResult:
-    """Means over turns with a rating; a question is the unit of the bootstrap, so its two turns stay together."""
+    """Means over turns with a rating."""
+    # a question is the unit of the bootstrap, so that its two turns, which are dependent, stay together
     questions = {question_id: n for n, question_id in enumerate(dict.fromkeys(r.question_id for r in rows))}
 
     def mean(turns: Sequence[int] = (1, 2), only: Sequence[str] = (), but: Sequence[str] = ()) -> Share:

@@ -2,12 +2,11 @@
 
     scores = measure(Nlp(model="M2", run=run_folder, out=Path("nlp"))).scores
 
-lm-eval measures; this module chooses tasks, metric and shots (`PRESET`; the paper states neither shots nor
-metric, see docs/evaluation.md), keeps each finished task in OUT so that a restart skips it, and gives a task that fails
-a row with its reason. A benchmark is data from the Hub, fetched by lm-eval into the Hub's own cache.
+The paper states neither shots nor metrics; `PRESET` chooses both (see docs/evaluation.md). Each finished task is kept
+in OUT, so that a restart skips it, and a task that fails gets a row with the reason. Data comes from the Hub through
+lm-eval, into the Hub's own cache.
 
-`check_datasets` says which of them load today without measuring anything: `datasets` 4 and newer refuse all that need a
-loading script.
+`check_datasets` reports which of the datasets load today, without measuring anything.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from selfreward.unkeyed import Count
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One of the nine: lm-eval's task, the metric that is reported, the examples shown before each question."""
+    """One of the nine benchmarks: lm-eval's task, the reported metric, the number of shots."""
 
     label: str
     task: str
@@ -91,7 +90,7 @@ class NlpScore:
 
 @dataclass(frozen=True, slots=True)
 class NlpResult(Result):
-    """The scores in the order asked for."""
+    """The scores in the requested order."""
 
     model: str = ""
     scores: tuple[NlpScore, ...] = ()
@@ -154,7 +153,7 @@ class Nlp(Measure[NlpResult, NlpResult]):
             raise UsageError("evaluate nlp: expected --model MODEL and --out DIR (or --check)")
 
     def rows(self, ask: ModelAccess) -> NlpResult:
-        """A score for every task, in order; what is in OUT already is not measured again."""
+        """A score for every task, in order; finished tasks in OUT are not measured again."""
         if self.check:
             return NlpResult(checked=check_datasets())
         library = _library()
@@ -165,6 +164,7 @@ class Nlp(Measure[NlpResult, NlpResult]):
         for task in self.task or BY_TASK:
             benchmark = BY_TASK.get(task) or Benchmark(task, task, "acc,none", 0, "")
             path = ask.out / f"{task}-{_key(self, ref, benchmark)}.json"
+            # only tasks without a `reason` are stored, so that a failed one is measured again
             if path.is_file():
                 scores.append(NlpScore(**json.loads(path.read_bytes())))
                 continue
@@ -213,6 +213,7 @@ def score_of(results: dict[str, Any], benchmark: Benchmark, version: str) -> Nlp
         n_shots=benchmark.n_shots,
         value=None if reason else 100.0 * value,
         standard_error=100.0 * error if isinstance(error, int | float) else None,
+        # the questions of a group such as MMLU are those of its subtasks
         n_questions=sum(int(counts["effective"]) for counts in results["n-samples"].values()),
         reason=reason,
         lm_eval=version,
@@ -220,12 +221,13 @@ def score_of(results: dict[str, Any], benchmark: Benchmark, version: str) -> Nlp
 
 
 def check_datasets(benchmarks: Sequence[Benchmark] = PRESET) -> dict[str, str | None]:
-    """By label: None where the dataset's description loads with the installed `datasets`, else the reason. Needs the Hub."""
+    """By label: None if the dataset's description loads with the installed `datasets`, else the reason."""
     import datasets
 
     found: dict[str, str | None] = {}
     for benchmark in benchmarks:
         try:
+            # `datasets` 4 and newer refuse all that need a loading script
             datasets.load_dataset_builder(benchmark.dataset, benchmark.configuration)
             found[benchmark.label] = None
         except _FAILURES as error:
@@ -257,7 +259,7 @@ def _check(nlp: Nlp, ref: ModelRef) -> None:
 
 
 def _open(nlp: Nlp, ref: ModelRef) -> Any:
-    """lm-eval's model object, loaded once for all tasks. Code that comes with weights is not run."""
+    """lm-eval's model object, loaded once for all tasks."""
     from lm_eval.api.registry import get_model
 
     engine = parse_model_string(ref.model_string).engine
@@ -273,6 +275,7 @@ def _open(nlp: Nlp, ref: ModelRef) -> Any:
 
         # By default lm-eval requests CUDA, even without a GPU.
         arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    # code that comes with weights is never run
     return get_model(engine)(trust_remote_code=False, **arguments)
 
 

@@ -108,6 +108,7 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
         say(replies.sentence)
         judged: list[JudgedReplies | JudgedPairs] = []
         for model in self.model:
+            # each of several judges has a folder of its own: their files have the same names
             inside = replace(ask, out=self._folder(model))
             if annotator is not None:
                 judged.append(judge_pairs_of(inside, model, replies, annotator, self.seed))

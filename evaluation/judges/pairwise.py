@@ -1,9 +1,8 @@
 """A pairwise judge against humans: every pair in both orders, agreement, and how often the position decides.
 
-Pairs are all pairs of replies to one prompt, two of equal human rank included (the human verdict is then a tie). Who
-wins in both orders wins, everything else is a tie, as in the paper's head-to-head; a pair with a missing verdict
-has none, and is counted. Two equal texts are a tie without a request. OUT gets `pairwise-<annotator>.jsonl`, a row for
-each pair with both verdicts, and the journal.
+Pairs are all pairs of replies to one prompt, two of equal human rank included (the human verdict is then a tie). A
+reply that wins in both orders wins, everything else is a tie, as in the paper's head-to-head; a pair with a missing
+verdict is counted as unscored. OUT gets `pairwise-<annotator>.jsonl`, a row for each pair with both verdicts.
 
 Intervals are over pairs: if a prompt has more than two replies, its pairs are dependent, and the intervals too narrow.
 """
@@ -114,11 +113,12 @@ def _pairs(rows: Sequence[ReplyRow], source: str) -> list[_Pair]:
 
 
 def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> dict[ComparisonKey, Request]:
-    """(pair, order) -> what is asked; nothing for two equal texts."""
+    """(pair, order) -> its request."""
     sampling = Sampling(template.temperature, 1.0, template.max_tokens)
     requests = {}
     for pair in pairs:
         texts = (pair.first["response"], pair.second["response"])
+        # two equal texts are a tie without a request
         if texts[0] == texts[1]:
             continue
         for order, shown in ((REFERENCE_FIRST, texts), (MODEL_FIRST, texts[::-1])):
@@ -135,7 +135,7 @@ def _requests(pairs: Sequence[_Pair], template: PairwiseTemplate, seed: int) -> 
 def _places(
     pairs: Sequence[_Pair], template: PairwiseTemplate, found: dict[ComparisonKey, Completion], seed: int
 ) -> dict[str, tuple[Verdict, Verdict]]:
-    """For each pair the *place* that won in either order (1: shown first), as alpaca-eval's parsers read it."""
+    """For each pair the *place* that won in each order (1: shown first), as alpaca-eval's parsers read it."""
     # alpaca-eval would merge repeated instructions, so it gets the pair's id instead of the text
     prompts = [
         PromptPair(pair.id, None, pair.first["response"], pair.second["response"])
@@ -145,6 +145,7 @@ def _places(
     preferences: dict[ComparisonKey, float] = {}
     for order in (REFERENCE_FIRST, MODEL_FIRST):
         preferences |= parse_replies(template, prompts, found, order, seed)
+    # pairs of equal texts stay at (0, 0): a tie in both orders
     places: dict[str, tuple[Verdict, Verdict]] = {pair.id: (0, 0) for pair in pairs}
     for prompt in prompts:
         in_order = preferences.get((prompt.instruction, REFERENCE_FIRST))
@@ -154,7 +155,7 @@ def _places(
 
 
 def _place(preference: float | None, direction: int) -> Verdict:
-    """A preference for the pair's first (below 1.5) or second reply as the place where that one was shown."""
+    """A preference for the pair's first (below 1.5) or second reply, as the place where it was shown."""
     if preference is None:
         return None
     return {0: 0, -1: _FIRST, 1: _SECOND}[direction * sign(preference)]
@@ -185,6 +186,7 @@ def _verdict(in_order: Verdict, swapped: Verdict) -> Verdict:
     """
     if in_order is None or swapped is None:
         return None
+    # the other place, because the replies were swapped; the same place twice is the judge's habit
     return in_order if in_order and in_order == 3 - swapped else 0
 
 

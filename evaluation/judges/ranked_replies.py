@@ -92,6 +92,7 @@ def read_ranked(
         rows, dropped = _table_rows(_hub_rows(data, split), data), Counter[str]()
     else:
         raise InputError(f"{data}: no such file, and not the name of a Hub dataset (OWNER/NAME)")
+    # a reply without a rank, or the only one to its prompt, cannot be compared: dropped, and counted
     rows = _ranked_only(rows, dropped)
     rows = _several_replies_only(rows, dropped)
     if not rows:
@@ -104,7 +105,7 @@ def read_ranked(
 
 
 def run_replies(run: Run, n_prompts: int | None = None) -> RankedReplies:
-    """The EFT eval split of a run: nothing in the run was trained on its prompts."""
+    """The EFT eval split of a run."""
     columns = ["split", "prompt_id", "response_id", "prompt", "response", "human_rank"]
     rows = [row for row in run.current("eft").table(columns).to_pylist() if row.pop("split") == "eval"]
     dropped: Counter[str] = Counter()
@@ -143,6 +144,7 @@ def _file_rows(path: Path, lang: str) -> tuple[list[ReplyRow], Counter[str]]:
     if not lines:
         raise InputError(f"{name}: holds no rows")
     first = lines[0][1]
+    # by the shape of the first row, not by the file's name: exports are renamed
     if looks_like_trees(first):
         return _of_seeds(read_trees(lines, name, lang, name))
     if looks_like_messages(first):
@@ -200,6 +202,7 @@ def _table_rows(records: list[ReplyRow], name: str) -> list[ReplyRow]:
                 found = f"{record.get(column)!r:.60}"
                 raise InputError(f"{name}, row {number}: column {column} holds {found}, expected a text")
         rating = record.get(human)
+        # bool is an int in Python
         if rating is not None and (isinstance(rating, bool) or not isinstance(rating, int | float)):
             raise InputError(f"{name}, row {number}: column {human} holds {rating!r:.60}, expected a number")
         prompt_id = str(record.get("prompt_id") or row_id("q", record["prompt"]))
@@ -216,6 +219,7 @@ def _table_rows(records: list[ReplyRow], name: str) -> list[ReplyRow]:
 
 
 def _ranked_only(rows: list[ReplyRow], dropped: Counter[str]) -> list[ReplyRow]:
+    # unequal to itself: NaN, which pandas leaves for an empty cell
     kept = [row for row in rows if any(row.get(column) == row.get(column) is not None for column in _HUMAN)]
     _count(dropped, "no_human_rank", len(rows) - len(kept))
     return kept
@@ -267,10 +271,11 @@ def _folder_rows(path: Path) -> list[ReplyRow]:
 
 
 def _hub_rows(name: str, split: str) -> list[ReplyRow]:
-    """The rows of a Hub dataset; the download goes into the Hub's own cache."""
+    """The rows of a Hub dataset."""
     import datasets
 
     try:
+        # into the Hub's own cache, which the user already manages
         loaded = datasets.load_dataset(name, split=split)
     except Exception as error:  # the Hub's client raises many kinds of errors, all meaning: not loaded
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

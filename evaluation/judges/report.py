@@ -74,7 +74,7 @@ def format_verdicts(verdicts: VerdictAgreement) -> str:
 
 
 def format_annotators(annotators: AnnotatorAgreement) -> str:
-    """The ceiling for a judge."""
+    """The annotators' agreement with each other: the ceiling for a judge."""
     return "\n".join(
         [
             f"the {annotators.n_annotators} annotators with each other ({annotators.n_pairs} pairs; "
@@ -116,6 +116,7 @@ def _shown(figure: Figure, scale: int = 1, digits: int = 2) -> str:
     if figure.value is None:
         return "-"
     value, *ends = (
+        # `z`: no "-0.00"
         f"{scale * number:z.{digits}f}"
         for number in (figure.value, figure.low, figure.high)
         if number is not None

@@ -88,7 +88,7 @@ class JudgeRun:
     """If every prompt has two replies: verdicts as of a pairwise judge, human ties included."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`: the measures as `judge agreement --json` names them, and what they are of."""
+        """For `--json`: the measures as `judge agreement --json` names them, and their origin."""
         return {
             **self.agreement.to_dict(),
             "model": self.judged.judge,
@@ -126,6 +126,7 @@ def judge_replies(
     """Score every reply with every template; OUT gets a file for each."""
     judge = ask.models.ref(model).name
     found = []
+    # one engine start for all templates
     with ask.judge(model, "judgements") as generation:
         for how in ways:
             items = [Item(_item_id(how.name, row), row["prompt"], row["response"]) for row in replies.rows]
@@ -144,6 +145,7 @@ def measure_judge(judged: JudgedReplies) -> JudgeRun:
     """The measures of one judge with one template."""
     import pandas as pd
 
+    # scores that are all NULL would otherwise get the type object, which the measures refuse
     frame = pd.DataFrame(judged.rows).astype({"score": "float64"})
     agreement = measure_agreement(frame, perfect_score=judged.how.template.maximum)
     return JudgeRun(judged, agreement, _pair_verdicts(judged.rows))
@@ -197,6 +199,7 @@ def _score_row(judged: JudgedReplies, row: ReplyRow) -> JudgeScore:
 def _pair_verdicts(rows: Sequence[ReplyRow]) -> VerdictAgreement | None:
     """Verdicts on pairs (PandaLM, chosen and rejected), including human ties; None for longer rankings."""
     pairs = by_prompt(rows)
+    # ranks within a longer list are no independent pairs
     if any(len(pair) != 2 or "human_rank" not in pair[0] for pair in pairs):
         return None
     people = [human_verdict(a, b) for a, b in pairs]

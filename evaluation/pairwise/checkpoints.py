@@ -1,12 +1,12 @@
-"""Which checkpoint to keep: each is compared with the one before it until it no longer wins (the paper's early stopping).
+"""Checkpoint selection: each is compared with the one before it until it no longer wins (the paper's early stopping).
 
     selection = CheckpointSelection(judge)           # judge(previous answers, new answers) -> HeadToHeadResult
     step = selection.add(answers_of_checkpoint_200)  # and so on, as training writes them
     if selection.should_stop: …                      # selection.chosen is the one before
 
-A checkpoint wins if it won more prompts than its predecessor; ties count for neither. The first one is compared
-with the answers of the model that training started from, if those are given, and is kept without a comparison otherwise. With
-few prompts the difference is often noise: `CheckpointStep.net` has its interval, and `CheckpointStep.is_clear` says whether that excludes 0.
+A checkpoint wins if it won more prompts than its predecessor; ties count for neither. The first one is compared with
+the answers of the model that training started from, if those are given, and otherwise kept without a comparison.
+With few prompts the difference is often noise: `CheckpointStep.net` has its interval.
 
 A pure function of answers and judge: training calls it between two checkpoints, with the judge in a process of its own.
 """
@@ -41,7 +41,7 @@ Compare = Callable[[Answers, Answers], HeadToHeadResult]
 
 @plain_dataclass(frozen=True, slots=True)
 class CheckpointStep:
-    """One checkpoint and how it did against the one before."""
+    """One checkpoint and its result against the one before."""
 
     checkpoint: str
     n_prompts: int
@@ -125,8 +125,9 @@ class CheckpointSelection(Result):
 def select_checkpoint(
     checkpoints: Iterable[Answers], judge: Compare, start: Answers | None = None
 ) -> CheckpointSelection:
-    """All checkpoints in order, up to the first that does not win; later ones are never requested."""
+    """All checkpoints in order, up to the first that does not win."""
     selection = CheckpointSelection(judge, start)
+    # later checkpoints are never requested: answering is the expensive part
     for answers in checkpoints:
         selection.add(answers)
         if selection.should_stop:
@@ -137,7 +138,7 @@ def select_checkpoint(
 
 
 def judge_with(generation: CachedGeneration, template: PairwiseTemplate, judge: str | None) -> Compare:
-    """A judge for `CheckpointSelection` from an engine at hand (see `selfreward.evaluation.ask.requests`)."""
+    """A judge for `CheckpointSelection` from an open engine (see `selfreward.evaluation.ask.requests`)."""
     return lambda previous, new: summarise(compare(previous, new, template, generation, judge))
 
 
@@ -158,7 +159,8 @@ class Checkpoints(Compared[CheckpointSelection, CheckpointSelection]):
         name = annotator_name(template, ask.models.ref(self.judge))
 
         def judged(previous: Answers, new: Answers) -> HeadToHeadResult:
-            """The judge is opened for each comparison: it need not fit into memory beside a checkpoint."""
+            """Compare, with the judge opened for this comparison only."""
+            # it need not fit into memory beside a checkpoint
             with ask.judge(self.judge) as generation:
                 return judge_with(generation, template, name)(previous, new)
 
@@ -184,6 +186,7 @@ def expand(sources: Iterable[str]) -> list[str]:
             found.append(f"hf:{path}")
         else:
             names = ((re.fullmatch(r"checkpoint-(\d+)", p.name), p) for p in path.iterdir())
+            # by number, not by name: checkpoint-1000 sorts before checkpoint-200
             numbered = sorted((int(match[1]), p) for match, p in names if match)
             if not numbered:
                 raise UsageError(

@@ -2,12 +2,11 @@
 
     result = measure(HeadToHead(a="M2", b="M1", judge="openai:…", run=run_folder, out=Path("h2h")))
 
-Each pair is judged twice, the answers swapped. An answer that wins both times wins; every other pair of verdicts is a tie, and
-two equal answers are a tie without a request. A prompt without both answers or a readable verdict is counted by reason
-and left out of the shares. Intervals are 95 % bootstrap intervals over *all* prompts, such a prompt counting against a
-share at the low end and for it at the high end.
+An answer that wins in both orders wins; every other pair of verdicts is a tie. A prompt without both answers or a
+readable verdict is counted by reason and left out of the shares. Intervals are 95 % bootstrap intervals over *all*
+prompts: such a prompt counts against a share at the low end and for it at the high end.
 
-`how often the order decided` is shown too: a judge that often names the same position twice says little about answers.
+The share of prompts where the order decided is shown too: such a judge says little about answers.
 """
 
 from __future__ import annotations
@@ -133,6 +132,7 @@ def compare(
 
     `judge` is the judging model's name in rows, None if the template's name suffices.
     """
+    # a prompt that only one model answered would count for the other
     if a.outputs.keys() != b.outputs.keys():
         strangers = a.outputs.keys() ^ b.outputs.keys()
         raise InputError(
@@ -140,6 +140,7 @@ def compare(
             f"such as {shorten(min(strangers), 60)!r}"
         )
     names = (a.generator or "a", b.generator or "b")
+    # two files of one generator: the rows still need two names
     if names[0] == names[1]:
         names = (f"{names[0]} (a)", f"{names[1]} (b)")
     both = [text for text in a.outputs if a.outputs[text] is not None and b.outputs[text] is not None]
@@ -167,6 +168,7 @@ def _row(
     b_first: float | None = annotation["preference_model_first"] if annotation else None
     missing = [side for side, text in (("a", answer_a), ("b", answer_b)) if text is None]
     status = annotation["status"] if annotation else f"missing_{'both' if len(missing) == 2 else missing[0]}"
+    # `ok` without two preferences: equal answers, a tie without a request
     verdict, order_decided = "tie" if status == "ok" else None, None
     if a_first is not None and b_first is not None:
         verdict, order_decided = verdict_of(a_first, b_first), sign(a_first) * sign(b_first) < 0

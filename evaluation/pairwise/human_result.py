@@ -131,7 +131,7 @@ class HumanImport(Measure[HumanResult, HumanResult]):
 
 
 def read_sheets(key: SheetKey, paths: Sequence[Path]) -> HumanResult:
-    """All verdicts of the filled sheets, summed up. Sheets that are not given count as not filled in."""
+    """All verdicts of the filled sheets, summarized. Missing sheets count as not filled in."""
     items = {item.item: item for item in key.items}
     names = (key.model_a, key.model_b)
     rows = {
@@ -150,6 +150,7 @@ def read_sheets(key: SheetKey, paths: Sequence[Path]) -> HumanResult:
             if item.item in seen:
                 repeated.add(number, item.item)
             seen.add(item.item)
+            # a spreadsheet may have changed the texts: noted, since the verdict may be about other ones
             n_changed += _texts(cells) not in (None, item.cells_sha256)
             verdict = _verdict(cells, item, f"{path.name}, row {number}")
             comment = (cells.get("comment") or "").strip() or None
@@ -161,7 +162,7 @@ def read_sheets(key: SheetKey, paths: Sequence[Path]) -> HumanResult:
 
 
 def majority(verdicts: Sequence[str | None], n_annotators: int) -> tuple[str | None, str]:
-    """What more than half of the annotators say, and `decided`, `split` or `open`.
+    """The verdict of more than half of the annotators, and `decided`, `split` or `open`.
 
     >>> majority(["a", "a", None], 3), majority(["a", "b", "tie"], 3), majority(["a", None, None], 3)
     (('a', 'decided'), ('tie', 'split'), (None, 'open'))
@@ -172,6 +173,7 @@ def majority(verdicts: Sequence[str | None], n_annotators: int) -> tuple[str | N
             return verdict, "decided"
     n_missing = n_annotators - sum(counts.values())
     most = max(counts.values(), default=0)
+    # a tie only if the missing verdicts can no longer give any side a majority
     return ("tie", "split") if 2 * (most + n_missing) <= n_annotators else (None, "open")
 
 
@@ -209,14 +211,16 @@ def summarise(key: SheetKey, rows: Sequence[HumanVerdict], notes: tuple[str, ...
 def _agreement(verdicts: Sequence[Sequence[str | None]], n_annotators: int) -> AnnotatorAgreement | None:
     codes = {"tie": 0, "a": 1, "b": 2}
     whole = [[codes[v] for v in of_prompt if v is not None] for of_prompt in verdicts]
+    # agreement needs the same annotators on every prompt
     whole = [of_prompt for of_prompt in whole if len(of_prompt) == n_annotators]
     return annotator_agreement(whole) if whole and n_annotators > 1 else None
 
 
 def _sheet(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV as spreadsheets write it: comma, semicolon or tab."""
+    """Rows of a CSV as spreadsheets write it."""
     text = read_text(path)
     header = text.split("\n", 1)[0]
+    # the one most frequent in the header: spreadsheets choose it by the user's locale
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     lacking = [column for column in ("item", "verdict") if column not in (reader.fieldnames or [])]

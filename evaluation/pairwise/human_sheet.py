@@ -3,10 +3,9 @@
     sheets = export_sheets(answers_a, answers_b, Path("people"))     # sheet-1.csv … sheet-3.csv, key.json
     result = read_sheets(sheets.key, [*sheets.paths])                # filled in; see evaluation.human_result
 
-One CSV for each annotator, all with the same prompts, each shuffled by itself, with a random side for
-every row. Neither the sheets nor the item ids reveal a model; `key.json` does, and must be kept from the annotators. A verdict is 1 or 2 (the better response) or 0 (a tie); an empty cell is a missing one.
-
-A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-` or `@`) gets an apostrophe in front.
+One CSV for each annotator, all with the same prompts, each shuffled independently, with a random side for every row.
+Neither the sheets nor the item ids reveal a model; `key.json` does, and must be kept from the annotators. A verdict
+is 1 or 2 (the better response) or 0 (a tie); an empty cell is a missing one.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ INSTRUCTIONS = """For each row read the prompt and both responses, then write in
 Judge how well the person who asked is served. Being longer is no merit of its own. Write a verdict into every row;
 `comment` is free. Change nothing else, keep the file a CSV, and do not discuss rows before everyone has finished.
 """
+# a text that starts with one of these would be run by a spreadsheet as a formula
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -78,13 +78,13 @@ class SheetKey:
 
     @property
     def prompts(self) -> list[str]:
-        """In the order of the first sheet's making."""
+        """In the order of the first sheet."""
         return list(dict.fromkeys(item.prompt for item in self.items))
 
 
 @plain_dataclass(frozen=True, slots=True)
 class HumanSheets(Result):
-    """What was written."""
+    """The written files."""
 
     key_path: Path
     paths: tuple[Path, ...]
@@ -144,10 +144,9 @@ class HumanExport(WithAnswers[HumanSheets, HumanSheets]):
 def export_sheets(
     a: Answers, b: Answers, out: Path, n_prompts: int = 50, n_annotators: int = 3, seed: int = 0
 ) -> HumanSheets:
-    """Write one blind sheet for each annotator, the instructions and the key.
+    """Write a blind sheet for each annotator, the instructions and the key.
 
-    Prompts are drawn by a hash with the seed among those that both answered. Raises UsageError where OUT holds the
-    key of another export, whose filled sheets could not be read any more.
+    Raises UsageError if OUT holds the key of another export.
     """
     prompts, left_out = _draw(a, b, n_prompts, seed)
     sheets: list[str] = []
@@ -165,11 +164,13 @@ def export_sheets(
     key = SheetKey(names[0], names[1], n_annotators, seed, left_out, tuple(items))
     content = json.dumps(asdict(key), indent=1, ensure_ascii=False)
     key_path = out / "key.json"
+    # replacing it would make the filled sheets of that export unreadable
     if key_path.exists() and key_path.read_text(encoding="utf-8") != content:
         raise UsageError(
             f"{key_path}: is the key of another export, and without it its sheets cannot be read; choose another --out"
         )
     paths = tuple(
+        # a byte-order mark, without which Excel reads UTF-8 as the local code page
         replace_text(out / f"sheet-{number}.csv", "\ufeff" + text)
         for number, text in enumerate(sheets, start=1)
     )
@@ -190,7 +191,8 @@ def read_key(path: Path) -> SheetKey:
 
 
 def cells_sha256(cells: Sequence[str]) -> str:
-    """Of texts as a spreadsheet may give them back: line ends of any kind are the same."""
+    """Hash of texts, independent of their line ends."""
+    # spreadsheets give texts back with other line ends
     plain = "\0".join("\n".join(cell.splitlines()) for cell in cells)
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
@@ -208,6 +210,7 @@ def _draw(a: Answers, b: Answers, n_prompts: int, seed: int) -> tuple[list[str],
 
 def _row(prompt: str, annotator: int, seed: int, a: str, b: str) -> tuple[KeyItem, dict[str, str]]:
     item = row_id("item", seed, annotator, prompt)
+    # a coin per row: a fixed side would let an annotator learn which model is which
     first = random.Random(f"coin-{seed}-{annotator}-{prompt}").choice("ab")
     responses = (a, b) if first == "a" else (b, a)
     cells = [_harmless(text) for text in (prompt, *responses)]

@@ -3,10 +3,9 @@
     {"instruction": "How did US states get their names?", "category": "facts", "complexity": 3,
      "expected_length": "one or two paragraphs", "status": "ok", "judge": "openai:gpt-4.1"}
 
-The paper breaks AlpacaEval down by these three, labeled by GPT-4; its labels are not published, and its categories are
-not ours. In a run the labels are the table `prompt_labels`, so that any breakdown is a join over the annotations (see
-docs/evaluation.md). A label missing from a reply is NULL with a status, and counted; your own labels need no model:
-a jsonl file with these columns.
+The paper breaks AlpacaEval down by these three, labeled by GPT-4; its labels are not published. In a run the labels are
+the table `prompt_labels`, to be joined with the annotations (see docs/evaluation.md). A label missing from a reply is
+NULL with a status, and counted. Your own labels need no model: a jsonl file with these columns.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from selfreward.tables import Message, row_id
 from selfreward.text import format_table
 
 TABLE = "prompt_labels"
+# ours: the paper's categories are not published
 CATEGORIES = (
     *("writing", "editing", "summary", "ideas", "facts", "explanation", "advice", "instructions"),
     *("planning", "maths", "logic", "code", "data", "translation", "roleplay", "other"),
@@ -142,6 +142,7 @@ def read_label(instruction: str, completion: Completion, judge: str) -> PromptLa
     reply = own_words(completion.text)
     category = _one_of(CATEGORIES, _line(reply, "Category"))
     length = _one_of(LENGTHS, _line(reply, "Length"))
+    # "7.5" is no whole number, and must not be read as 7
     number = re.match(r"(\d+)(?!\d|\.\d)", _line(reply, "Complexity"))
     complexity = int(number[1]) if number and 1 <= int(number[1]) <= 10 else None
     status = "ok"
@@ -180,6 +181,7 @@ def _question(request: str) -> str:
 
 
 def _line(text: str, name: str) -> str:
+    # models decorate the lines with bold, bullets or headings
     found = re.search(rf"^[\s*#-]*{name}[\s*]*:[\s*]*(.+)$", text, re.IGNORECASE | re.MULTILINE)
     return found[1].strip().lower() if found else ""
 

@@ -93,6 +93,7 @@ def verdict_of(preference_a_first: float, preference_b_first: float) -> str:
     ('b', 'tie', 'tie', 'a')
     """
     verdicts = {sign(preference_a_first), sign(preference_b_first)}
+    # one sign twice; a draw in either order makes a tie
     return {frozenset({1}): "b", frozenset({-1}): "a"}.get(frozenset(verdicts), "tie")
 
 

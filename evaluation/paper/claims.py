@@ -1,8 +1,8 @@
-"""The paper's claims, tested on a run: does each iteration win more, judge better, write longer?
+"""Tests the paper's claims on a run: does each iteration win more, judge better, write longer answers?
 
-Both sides are the run's own, before the same judge on the same prompts, so the comparison is fair for any base
-model. A claim holds if the 95 % intervals are disjoint in the right order, does not hold if disjoint in the other,
-and is undecided if they overlap; lengths have no interval and are taken as they are. Outdated figures decide nothing.
+Both sides are models of the run, before the same judge on the same prompts, so the comparison is fair for any base
+model. A claim holds if the 95 % intervals are disjoint in the right order, does not hold if they are disjoint in the
+other, and is undecided if they overlap.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from selfreward.summary.paper import paper_figures
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A statement of the paper about two of its models, asked of the run's own."""
+    """A statement of the paper about two of its models, tested on the run's counterparts."""
 
     claim: str
     paper: str
@@ -29,7 +29,7 @@ STEPS = (("M2", "M1"), ("M3", "M2"))
 
 
 def claims_of(own: list[RunFigure]) -> Iterator[Claim]:
-    """Every claim, once for each evaluation of the run that can answer it."""
+    """Every claim, once for each evaluation of the run that measured it."""
     for newer, older in STEPS:
         yield from _rises(
             own, "alpaca", "win_rate", newer, older, f"{newer} wins more on AlpacaEval than {older}"
@@ -52,6 +52,7 @@ def _rises(
         (old, new)
         for new in _matching(own, measure, figure, newer)
         for old in _matching(own, measure, figure, older)
+        # another judge or another prompt set would make the difference one of conditions, not of models
         if _same_conditions(old, new)
     ]
     for old, new in pairs:
@@ -77,6 +78,7 @@ def _head_to_heads(own: list[RunFigure], newer: str, older: str) -> Iterator[tup
     by_evaluation: dict[str, dict[str, RunFigure]] = {}
     for figure in own:
         wanted = ("head_to_head", newer, older)
+        # an outdated figure is of other weights, so it decides nothing
         if (figure.measure, figure.model, figure.against) == wanted and not figure.outdated:
             by_evaluation.setdefault(figure.source, {})[figure.figure] = figure
     for shares in by_evaluation.values():
@@ -85,6 +87,7 @@ def _head_to_heads(own: list[RunFigure], newer: str, older: str) -> Iterator[tup
 
 
 def _same_conditions(old: RunFigure, new: RunFigure) -> bool:
+    # a model judges with itself in `judge`, so there the judge differs by design
     keys = ("prompts", "n_prompts", "reference") + (() if new.measure == "judge" else ("judge",))
     return all(getattr(old, key) == getattr(new, key) for key in keys)
 
@@ -96,7 +99,7 @@ def _matching(own: list[RunFigure], measure: str, figure: str, model: str) -> li
 
 
 def verdict(lower: RunFigure, higher: RunFigure) -> str:
-    """Whether `higher` really is above `lower`; without intervals only lengths and counts say so."""
+    """Whether `higher` is above `lower`; without intervals, only lengths and counts are decided."""
     if lower.value is None or higher.value is None:
         return "not measured"
     if lower.low is None or lower.high is None or higher.low is None or higher.high is None:

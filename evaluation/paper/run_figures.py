@@ -1,6 +1,6 @@
-"""What a run knows about itself, in one shape: its summary's figures and those of its own evaluations.
+"""A run's figures in one shape: those of its summary and those of its evaluations.
 
-Models are named M0, M1, SFT, … here, without the hash that rows add to the name.
+Models are named M0, M1, SFT, …, without the hash that the rows append to the name.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ class RunFigure:
 
 
 def run_figures(run: Run) -> list[RunFigure]:
-    """Everything that has a counterpart in the paper, and the same for models that have none."""
+    """All figures that the paper reports too, also for models that the paper does not have."""
     summary = summarize(run)
     found = [*_alpaca(summary), *_judges(summary), *_data(summary)]
     found = [replace(figure, outdated=figure.source in summary.outdated) for figure in found]
     if run.has(FIGURES):
         rows = from_table(run.current(FIGURES).table(), EvaluationFigure)
+        # the paper leaves unscored judgements out, so the stricter variant has no counterpart
         found += [_own(row, _stale_models(summary)) for row in rows if row.part != "unscored_wrong"]
     return found
 
@@ -89,13 +90,14 @@ def _data(summary: Summary) -> Iterator[RunFigure]:
         counts.insert(0, ("ift rows", "M1", ift.n_rows, "ift"))
     for iteration in summary.iterations:
         steps = [step for step in iteration.funnel if step.what == "pairs"]
+        # pairs of iteration k train M_k+1, and the paper counts them under that model
         counts += [("pairs", f"M{iteration.number + 1}", step.n, step.dataset) for step in steps]
     for figure, model, n, source in counts:
         yield RunFigure("data", figure, model, value=n, unit="count", source=source)
 
 
 def _stale_models(summary: Summary) -> Mapping[str, str | None]:
-    """Model of the run -> the hash that rows about its current version name; None where that one is outdated."""
+    """Model of the run -> the hash in rows about its current version; None if that version is outdated."""
     return {
         trained.model: None
         if trained.model in summary.outdated
@@ -105,7 +107,7 @@ def _stale_models(summary: Summary) -> Mapping[str, str | None]:
 
 
 def _own(row: EvaluationFigure, hashes: Mapping[str, str | None]) -> RunFigure:
-    """A row of the figures; the later of two models comes first, whichever was named a."""
+    """A row of `evaluation_figures`; in a comparison the later model comes first."""
     compared = row.against if row.measure in ("head_to_head", "human") else None
     return _later_first(
         RunFigure(
@@ -121,6 +123,7 @@ def _own(row: EvaluationFigure, hashes: Mapping[str, str | None]) -> RunFigure:
 def _is_stale(named: str, hashes: Mapping[str, str | None]) -> bool:
     """Whether `M2@4567…` is no longer the run's M2; unknown for a model that the run does not have."""
     model, _, digest = named.partition("@")
+    # a model that the run does not have falls back to its own hash: it is never stale
     current = hashes.get(model, digest)
     return current is None or not current.startswith(digest)
 
@@ -128,12 +131,13 @@ def _is_stale(named: str, hashes: Mapping[str, str | None]) -> bool:
 def _later_first(figure: RunFigure) -> RunFigure:
     if figure.against is None or _place(figure.model) >= _place(figure.against):
         return figure
+    # the user may have named either model `a`; a win of the one is a loss of the other
     mirrored = {"win": "loss", "loss": "win"}.get(figure.figure, figure.figure)
     return replace(figure, model=figure.against, against=figure.model, figure=mirrored)
 
 
 def _place(model: str) -> float:
-    """M0, SFT, M1, M2, …; strangers before them."""
+    """Order of training: M0, SFT, M1, M2, …; any other model comes before them."""
     if model == "SFT":
         return 0.5
     found = re.fullmatch(r"M(\d+)", model)

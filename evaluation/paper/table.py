@@ -1,9 +1,8 @@
-"""`selfreward evaluate paper RUN`: a run's figures beside the paper's, and how much each comparison is worth.
+"""`selfreward evaluate paper RUN`: a run's figures beside the paper's, with the differences between the two.
 
-Almost no comparison of two numbers is fair: another base model, judge, prompt set or number of prompts makes another
-experiment. So every row says in words what differs, and `fair` only where nothing does. What a run of any size can
-be asked is whether the paper's *claims* hold in it (each iteration wins more, judges better, writes longer), because there
-both sides are its own: `holds` and `does not hold` where the two intervals lie apart, `undecided` where they meet.
+Few comparisons of single numbers are fair: another base model, judge, prompt set or number of prompts makes another
+experiment. Every row therefore lists what differs, and is `fair` only if nothing does. The paper's *claims* can be
+tested on a run of any size, because both sides are the run's own models (see `claims`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from selfreward.text import format_table
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One figure of the paper, the run's counterpart if there is one, and why they may not be compared."""
+    """One figure of the paper, the run's counterpart if there is one, and how their conditions differ."""
 
     measure: str
     figure: str
@@ -39,19 +38,19 @@ class Comparison:
     high: float | None = None
     n: int | None = None
     differences: tuple[str, ...] = ()
-    """What a fair comparison would have to share and this one does not."""
+    """Conditions that a fair comparison would share and this one does not."""
     outdated: bool = False
-    """Whether the run's figure is of a model or of rows that it has made anew since."""
+    """Whether the run has since rebuilt the model or the rows behind its figure."""
 
     @property
     def fair(self) -> bool | None:
-        """None where there is nothing to compare."""
+        """None if one of the two figures is missing."""
         return None if self.paper is None or self.run is None else not self.differences
 
 
 @dataclass(frozen=True, slots=True)
 class PaperReport:
-    """All of it."""
+    """All comparisons and claims of a run."""
 
     base_model: str
     comparisons: tuple[Comparison, ...]
@@ -72,6 +71,7 @@ def compare_with_paper(run: Run, config: RunConfig) -> PaperReport:
         rows += [_row(published, figure, config) for figure in mine] or [_row(published, None, config)]
     counterparts = {id(f) for p in paper_figures() for f in own if _is_counterpart(f, p)}
     known = {(p.measure, p.figure, p.part) for p in paper_figures()}
+    # models that the paper does not have (M4, say) are shown without a counterpart
     for figure in own:
         if id(figure) not in counterparts and (figure.measure, figure.figure, figure.part) in known:
             rows.append(_row(None, figure, config))
@@ -80,12 +80,13 @@ def compare_with_paper(run: Run, config: RunConfig) -> PaperReport:
 
 def _is_counterpart(figure: RunFigure, published: PaperFigure) -> bool:
     keys = ("measure", "figure", "model", "against", "part")
+    # what these were measured against is a condition, which `_differences` checks
     ignored = ("against",) if published.measure in ("alpaca", "judge", "mt_bench") else ()
     return all(getattr(figure, k) == getattr(published, k) for k in keys if k not in ignored)
 
 
 def _row(published: PaperFigure | None, mine: RunFigure | None, config: RunConfig) -> Comparison:
-    """A figure of the paper and the run's counterpart; one of them may be missing."""
+    """A row for a figure of the paper and the run's counterpart; one of the two may be None."""
     named = published or mine
     assert named is not None
     keys = ("measure", "figure", "model", "against", "part", "unit")
@@ -107,10 +108,11 @@ def _row(published: PaperFigure | None, mine: RunFigure | None, config: RunConfi
 
 
 def _differences(published: PaperFigure, mine: RunFigure, config: RunConfig) -> Iterator[str]:
-    """The differences between the two numbers, in words."""
+    """The differences between the conditions of the two figures, in words."""
     if mine.outdated:
         yield "OUTDATED: of a model or of rows that the run has made anew since"
     setting = SETTINGS[published.measure]
+    # these rows are selected from human data alone, so the base model cannot change their number
     from_people_alone = published.figure in ("ift rows", "eft rows, eval")
     if not is_papers_base(config.model) and not from_people_alone:
         yield f"base model {config.model}, not {BASE_MODEL}"
@@ -131,17 +133,18 @@ def _differences(published: PaperFigure, mine: RunFigure, config: RunConfig) -> 
 
 
 def is_papers_base(model: str) -> bool:
-    """Whether a model string names Llama 2 70B, base.
+    """Whether a model string names the base model Llama 2 70B.
 
     >>> is_papers_base("hf:meta-llama/Llama-2-70b-hf"), is_papers_base("hf:meta-llama/Llama-2-70b-chat-hf")
     (True, False)
     """
+    # the chat model is fine-tuned already, so it is not the paper's starting point
     name = model.lower().replace("_", "-")
     return "llama-2-70b" in name and "chat" not in name
 
 
 def format_paper(report: PaperReport) -> str:
-    """The table, the differences between the numbers, the claims."""
+    """The table, the notes on its differences, and the claims."""
     measured = [row for row in report.comparisons if row.run is not None]
     absent = [row for row in report.comparisons if row.run is None]
     notes = list(dict.fromkeys(d for row in measured for d in row.differences))

@@ -1,7 +1,7 @@
 """`python -m selfreward.builders.candidates CONFIG`: one step of a run alone, on existing inputs.
 
-A step's module ends with `run_alone()` under `if __name__ == "__main__"`. The step is reused or built exactly as
-in `selfreward run`; its inputs must exist, and later steps are not touched.
+A step's module ends with `run_alone()` under `if __name__ == "__main__"`. Inputs must exist, and later steps are not
+run.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def _command(module: str) -> Any:
         resolved = load_config(config)
         require_trust(config, resolved)
         try:
+            # the same pipeline as `selfreward run`, so that the step is reused or built in exactly the same
+            # way
             steps = run_pipeline(resolved, run_folder or Path(resolved.run), None, show_step, wanted)
         except Interrupted as stop:
             raise typer.Exit(128 + stop.signal_number) from stop

@@ -1,4 +1,4 @@
-"""`sql`, `lineage`, `diff`: questions to a run (`audit` is in judging/audit_cli.py)."""
+"""`sql`, `lineage`, `diff`: queries on a run (`audit` is in judging/audit_cli.py)."""
 
 from __future__ import annotations
 
@@ -108,6 +108,7 @@ def diff(
     from selfreward.store.run import Run
 
     other = Run(with_run) if with_run else None
+    # against another run the natural comparison is current with current
     found = compare(Run(run_folder), dataset, "current" if other and a == "previous" else a, b, other, n)
     if as_json:
         print_json(asdict(found))

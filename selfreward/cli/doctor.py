@@ -1,4 +1,4 @@
-"""`selfreward doctor`: checks whether this machine has what a run needs; changes nothing."""
+"""`selfreward doctor`: checks whether this machine meets the requirements of a run; changes nothing."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def _device() -> Finding:
 
 
 def _existing(path: Path) -> Path:
+    # the cache may not exist yet, and its disk is that of the nearest folder that does
     while not path.exists():
         path = path.parent
     return path

@@ -81,6 +81,7 @@ def run(
     from selfreward.summary import report as reporting
 
     started = time.monotonic()
+    # an override like any other, so that the configuration records the choice
     resolved = load_config(config, [*(settings or []), *([] if gate else ["gate=false"])])
     require_trust(config, resolved, trust)
     folder = run_folder or Path(resolved.run)
@@ -93,9 +94,11 @@ def run(
     except Interrupted as stop:
         again = " ".join(["selfreward", *sys.argv[1:]])
         print(f"\nstopped; all finished work is kept. To resume: {again}", file=sys.stderr)
+        # for the shell: 130 after Ctrl-C, 143 after a termination
         raise typer.Exit(128 + stop.signal_number) from stop
     seconds, built = time.monotonic() - started, any(step.status == "built" for step in steps)
     has_page = (folder / reporting.PAGE).is_file()
+    # a repeated command on a finished run answers at once: the report takes seconds
     if not built and has_page and not as_json:
         print(reporting.format_unchanged(folder, steps, seconds))
         return
@@ -130,6 +133,7 @@ def report(
 def _open(page: Path) -> None:
     import webbrowser
 
+    # no display, as on most servers: the page is there all the same
     if not webbrowser.open(page.resolve().as_uri()):
         print(f"no browser was found; the page is {page}", file=sys.stderr)
 

@@ -1,7 +1,6 @@
 """`show`, and the presets of `init`: the package's own files, found the same way in a clone and when installed.
 
-In a clone `selfreward/configs` and the stages' folders are links; in an installed package they are folders. Both are
-reached by this package's own path, and none of these files is imported.
+In a clone `selfreward/configs` and the stages' folders are links, in an installed package folders.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ PLACES: dict[Kind, tuple[str, str]] = {
     "audit": ("judging/audits/checks", ".sql"),
     "config": ("configs", ".yaml"),
 }
+# by this package's own path, which works for both; none of these files is imported
 _PACKAGE = Path(__file__).parents[1]
 _SHOWN = 88
 
@@ -49,7 +49,8 @@ def read_shipped(kind: Kind, name: str) -> str:
 
 
 def preset_text(name: str, file: Path) -> str:
-    """A shipped configuration; the commands in its comments name the user's file."""
+    """A shipped configuration, adapted to the user's file name."""
+    # the commands in its comments must work as printed
     return read_shipped("config", name).replace(f"configs/{name}.yaml", str(file))
 
 
@@ -59,11 +60,12 @@ def described(kind: Kind) -> list[tuple[str, str]]:
 
 
 def _about(path: Path) -> str:
-    """What an audit protects from; the first sentence of the comment of other files, or of a template itself."""
+    """One line: an audit's `protects from`, the first sentence of a file's comment, or of a template."""
     text = path.read_text(encoding="utf-8")
     if protects := re.search(r"^-- protects from: (.*)$", text, re.MULTILINE):
         return f"protects from {protects[1]}"
     comment = re.match(r"(?:(?:--|#) .*\n)+", text)
+    # no comment: a template, whose whole text is the prompt and cannot hold one
     if comment is None:
         return f"{len(text.split())} words: {shorten(text.strip(), _SHOWN)}"
     plain = re.sub(r"^(?:--|#) +", "", comment[0], flags=re.MULTILINE)

@@ -2,10 +2,9 @@
 
     config = load_config(Path("configs/demo.yaml"), overrides=["judging.samples=1"])
 
-Each section below is the parameters of one stage; a stage sees nothing else, so a parameter that is not part of
-its dataset's key cannot change its rows. Which fields are no part of a key is said by their type
-(`selfreward.unkeyed`). An unknown key is refused and the nearest known one named. `selfreward init` writes a
-commented configuration.
+Each section below is the parameters of one stage; a stage sees nothing else, so a parameter that is not part of its
+dataset's key cannot change its rows. The type of a field marks those outside the key (`selfreward.unkeyed`).
+`selfreward init` writes a commented configuration.
 """
 
 from __future__ import annotations
@@ -254,7 +253,8 @@ class EngineConfig(Section):
     where `ray:` runs, and not keyed."""
 
     def keyed(self) -> dict[str, Any]:
-        """Without what `extra` says of money and of where `ray:` runs."""
+        """`extra` without prices, limits and the section `ray`."""
+        # prices and the place where `ray:` runs change no text, so they must not rebuild a dataset
         extra = {name: value for name, value in self.extra.items() if name not in (*MONEY, "ray")}
         return {**super().keyed(), "extra": extra}
 
@@ -331,6 +331,7 @@ def check_config(values: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
+        # five at most: one wrong indentation makes every key below it unknown
         raise ConfigError("; ".join(_explain(where, problem) for problem in error.errors()[:5])) from error
 
 
@@ -348,12 +349,14 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override!r}: {parent!r} is a single value, it has no keys below it")
+    # parsed as YAML, as in the file: `true`, numbers and lists keep their types
     values[last] = yaml.safe_load(text)
 
 
 def _explain(where: str, problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
+        # pydantic only says that the key is forbidden; the nearest one is what the user meant
         *parents, name = problem["loc"]
         known = _known_keys(parents)
         near = difflib.get_close_matches(str(name), known, n=1)

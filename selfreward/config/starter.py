@@ -1,4 +1,4 @@
-"""`selfreward init`: a commented configuration made from the classes in config.py, so that the two cannot drift."""
+"""`selfreward init`: a commented configuration generated from the classes in `run.py` and `training.py`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def write_starter(path: Path, preset: str | None = None) -> None:
 
 
 def starter_yaml(section: BaseModel, depth: int) -> str:
-    """A section as YAML, every key below the documentation of its field."""
+    """A section as YAML; the documentation of each field is a comment above its key."""
     indent = "  " * depth
     lines = []
+    # generated from the classes, so that file and documentation cannot drift apart
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         about = (field.description or _section_doc(value), marks(type(section)).get(name, ""))

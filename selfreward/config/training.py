@@ -5,8 +5,7 @@
       lora: {r: 16, alpha: 32}
 
 Plain data: nothing heavy is imported here. Fields of type `Unkeyed` change speed, refusals or records, never the
-trained weights; `keyed()` leaves them out. What the paper leaves unstated (epochs, weight decay, clipping, warm-up) is
-our choice: one to three epochs, and TRL's defaults for the rest (no weight decay, clipping at 1.0, no warm-up).
+trained weights; `keyed()` leaves them out.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from pydantic import Field, model_validator
 
 from selfreward.unkeyed import Count, Section, Share, Unkeyed
 
+# what the paper leaves unstated is our choice: one to three epochs, and TRL's defaults for the rest (no
+# weight decay, clipping at 1.0, no warm-up)
 Rate = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 

@@ -1,1 +1,1 @@
-"""The judge: `judgements` and `scores` are steps, `judge` is what they use; parsing, prompts, agreement, audits in rooms."""
+"""The judge: the steps `judgements` and `scores`, the `judge` they use, parsing, prompts, agreement, audits."""

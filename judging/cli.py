@@ -52,6 +52,7 @@ def parse(
     as_json: Json = False,
 ) -> None:
     """Read scores from judges' replies.  Example: selfreward judge parse replies.jsonl --field judgement"""
+    # Imported here, as in every command below: `--help` loads no library that only commands need.
     from selfreward.judging.judge.files import parse_file
     from selfreward.text import format_table
 
@@ -223,6 +224,7 @@ def audit(
         print(format_report(report))
         for i in summary.iterations:
             print(f"\nIteration {i.number}\n{format_funnel(i.funnel, summary.outdated)}")
+    # On stderr: with --json, stdout holds one JSON document and nothing else.
     if report.not_saved:
         print(
             f"the offending rows were not saved (--no-save does not try): {report.not_saved}", file=sys.stderr

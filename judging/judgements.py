@@ -66,7 +66,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 
 def _planned(config: RunConfig, iteration: int, template_text: str, known: Known) -> list[Requests]:
-    """One for each candidate; before there are any, as many as are wanted, measured on IFT's prompts and responses."""
+    """One request per candidate; before candidates exist, the configured number, sized like IFT's rows."""
     template = JudgeTemplate.from_text(template_text)
     prompts, candidates = (
         known.get(str(DatasetName("prompts", iteration))),
@@ -83,7 +83,7 @@ def _planned(config: RunConfig, iteration: int, template_text: str, known: Known
 
 
 def shortest_request(plan: Plan) -> Request:
-    """The least that the judge must be able to read."""
+    """The shortest request that the judge must have room for."""
     template = JudgeTemplate.from_text(plan.texts["template"])
     return judge_request(template, plan.params["judging"]["max_tokens"])
 
@@ -94,17 +94,17 @@ def judging_params(settings: JudgingConfig) -> dict[str, Any]:
 
 
 def reading_version(settings: JudgingConfig) -> int | str:
-    """What must change for a score to be read otherwise: the parser, or how probabilities become a score."""
+    """Version of what turns an answer into a score: the parser, or the rule for probabilities."""
     return f"expected {EXPECTED_VERSION}" if settings.mode == "expected" else PARSER_VERSION
 
 
 def template_name(text: str) -> str:
-    """What rows call a template: the first 12 digits of its text's SHA-256."""
+    """Short name of a template in rows: the first 12 digits of its text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def reusable(run: Run, recipe: Recipe) -> Version | None:
-    """A version of an earlier parser, if today's reads it the same."""
+    """A version made by an earlier parser, if the current one reads the same scores from it."""
     return read_alike(run, recipe, "judgement", "score")
 
 
@@ -143,7 +143,7 @@ def build(job: Job) -> Rows:
 
 
 def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
-    """What the judge is shown: every candidate that did not fail."""
+    """Every candidate except those that failed in the engine."""
     texts = dict(zip(prompts["prompt_id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
     return [
         Item(row["candidate_id"], texts[row["prompt_id"]], row["response"])
@@ -153,11 +153,8 @@ def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
 
 
 def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged], Version] | None:
-    """The judgements of an earlier version that differs in parser or range alone, read again, and that version.
-
-    What was resampled for want of a score stays as it was last asked for: a score the new parser would have found in an
-    earlier attempt is gone with that attempt. None where there is no such version, or its scores were not read from text.
-    """
+    """The judgements of an earlier version that differs in parser or range alone, parsed again, and that version."""
+    # An expected score comes from probabilities, which are not stored: there is no text to parse.
     if settings.mode != "sampled":
         return None
     for version in reversed(job.run.versions(job.name)):
@@ -167,13 +164,15 @@ def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged], Versio
         }
         if same_inputs and _without_reading(manifest["params"]) == _without_reading(job.recipe.params):
             say(f"{job.name}: reading the scores of version {version.version} again, nothing is generated")
+            # 0 attempts: the candidate failed and was never judged; `build` adds such rows itself.
+            # Of resampled judgements only the last attempt is stored: a score in an earlier one is lost.
             rows = [row for row in version.table().to_pylist() if row["attempts"] > 0]
             return [_parsed_again(row, settings) for row in rows], version
     return None
 
 
 def _without_reading(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters less those that only say how a score is read."""
+    """Parameters without those that only affect how a score is read."""
     judging = {k: v for k, v in params["judging"].items() if k not in ("min_score", "max_score")}
     return {**{k: v for k, v in params.items() if k != "parser"}, "judging": judging}
 
@@ -194,7 +193,7 @@ def _parsed_again(row: dict[str, Any], settings: JudgingConfig) -> Judged:
 
 
 def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:
-    """The rows of a candidate that was never answered."""
+    """The rows of a candidate that failed in the engine and was never judged."""
     return [
         Judged(candidate["candidate_id"], sample, "", None, "engine_error", "error", 0, 0, 0)
         for sample in range(n_samples)

@@ -3,9 +3,8 @@
     {"candidate_id": "c-…", "judge": "M1@3f0c…", "template": "additive@91ab…", "judge_mode": "sampled",
      "iteration": 1, "prompt_id": "p-…", "score": 3.67, "score_variance": 0.22, "n_judgements": 3, "n_scored": 3}
 
-The mean keeps its fraction. A candidate none of whose judgements has a score stays, with score NULL. One version
-holds one judging set-up (judge, template, mode); two are compared by `selfreward diff` and SQL, never mixed. A judge
-that collapses stops the run here, with the histogram: training on such scores would train on noise.
+The mean keeps its fraction. A candidate none of whose judgements has a score is kept with score NULL. One version
+holds one judging set-up (judge, template, mode); two are compared by `selfreward diff` and SQL, never mixed.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 
 def build(job: Job) -> Rows:
-    """Average, then look whether the judge still tells responses apart."""
+    """Average the judgements, then stop the run if the judge no longer distinguishes responses."""
     connection = connect()
     connection.register("judgements", job.table("judgements"))
     scores = connection.sql(_SCORES).to_arrow_table().cast(arrow_schema(Score))
@@ -61,6 +60,7 @@ def build(job: Job) -> Rows:
     histogram = connection.execute(_HISTOGRAM).fetchall()
     tied, comparable = connection.execute(_TIED).fetchall()[0]
     statuses = dict(connection.execute(_STATUSES).fetchall())
+    # A collapsed judge gives almost every response the same score: DPO would train on noise.
     _refuse_collapse(job, histogram, tied, comparable, statuses)
     notes = ScoresNotes(
         judgements=sum(statuses.values()),
@@ -86,6 +86,7 @@ def _refuse_collapse(
             "another template or judge"
         )
     score, n_modal = max(histogram, key=lambda entry: entry[1])
+    # With few scores a high share is chance rather than collapse: at least 20 here, 10 prompts below.
     if n_scored >= 20 and n_modal / n_scored > settings.collapse_share:
         raise GateError(
             f"{job.name}: the judge collapsed: {n_modal} of {n_scored} scores are {score:g} "

@@ -7,20 +7,13 @@ pairwise accuracy   of the pairs that people order strictly, those the judge ord
 exact match         of the prompts, those whose whole human order the scores reproduce
 Spearman, Kendall   rank correlation of the scored responses to a prompt (midranks; tau-b), averaged over prompts
 
-What the paper leaves open, and what is done here (`TREATMENT` goes into every record):
-
-Ties of the judge count in pairwise accuracy as half, as wrong, or are left out: all three are given. Left out is
-the one that fits the paper's own figures: were ties half right, 78.7 % would put tau near 0.57 (2 * 0.787 - 1), not
-0.253.
-Ties of people are no order: such pairs are left out and counted, and so are prompts in which people order no pair.
-A correlation is undefined where all scores of a prompt tie; it counts 0 (a judge that says the same of everything
-knows nothing) and is counted; the mean over the defined ones stands beside it.
-Unscored responses are never dropped in silence: `judge` is over what was scored, `judge_unscored_wrong` counts
-a pair with an unscored side and a prompt with an unscored response as a failure (correlation 0).
+`TREATMENT`, part of every record, lists the choices that the paper leaves open. Unscored responses are never dropped
+silently: `judge` covers the scored ones, `judge_unscored_wrong` counts a pair with an unscored side and a prompt with
+an unscored response as a failure (correlation 0).
 
 Baselines on the same rows: a judge that prefers the longer answer, and the expected result of a random order; each
 gives the perfect score to its first choice of each prompt.
-Not promised: anything about responses people did not rate, or about several raters (`selfreward.judging.agreement.human` has those).
+Not promised: anything about unrated responses, or about several raters (see `selfreward.judging.agreement.human`).
 """
 
 from __future__ import annotations
@@ -85,7 +78,7 @@ TREATMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the measures are over. `n_pairs` = tied by people + right + tied + wrong + unscored."""
+    """The counts behind the measures. `n_pairs` = tied by people + right + tied + wrong + unscored."""
 
     n_rows: int
     n_scored: int
@@ -107,7 +100,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """The five measures, as fractions (correlations in [-1, 1]); percentages are the table's business."""
+    """The five measures, as fractions (correlations in [-1, 1]); only the printed table uses percentages."""
 
     pairwise_ties_left_out: Figure
     pairwise_ties_half: Figure
@@ -122,7 +115,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """All of it; None where a column was not there (lengths, samples)."""
+    """The whole measurement; None if the table lacks a column (lengths, samples)."""
 
     counts: Coverage
     judge: Measures
@@ -156,9 +149,9 @@ def measure_agreement(
 ) -> Agreement:
     """Measure the scores of a table against its human ranks.
 
-    Columns as `selfreward.judging.agreement.rating_tables` describes them, one row per response. `perfect_score` is what 5-best
-    takes as a five; n_bootstrap=0 gives figures without intervals. Raises InputError for a table that cannot be
-    measured; a table without a single score can be, and shows it.
+    Columns as in `selfreward.judging.agreement.rating_tables`, one row per response. `perfect_score` is the five of
+    5-best; n_bootstrap=0 gives figures without intervals. Raises InputError for a table that cannot be measured;
+    a table without a single score is measured and reports exactly that.
 
     >>> import pandas as pd
     >>> rows = pd.DataFrame({"prompt_id": ["p"] * 3, "human_rank": [0, 1, 2], "score": [5.0, 3.0, 3.0]})
@@ -169,6 +162,7 @@ def measure_agreement(
     ratings = Ratings.of(columns)
     ordered = ratings.only_prompts(ratings.ordered_pairs() > 0)
     resampler = Resampler(ordered.n_prompts, n_bootstrap, seed)
+    # The mean of three fives may miss five by a rounding error.
     perfect = ordered.score >= perfect_score - 1e-9
     of_all = Resampler(ratings.n_prompts, n_bootstrap, seed)
     lengths = ratings.has_lengths
@@ -219,7 +213,7 @@ def _score_length(ratings: Ratings, resampler: Resampler) -> Figure:
 
 
 def _midranks(values: Floats, weights: Floats) -> Floats:
-    """Midrank of each value where value k occurs weights[b, k] times; (b, n)."""
+    """Midrank of each value if value k occurs weights[b, k] times; (b, n)."""
     order = np.argsort(values, kind="stable")
     starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))
     group_weight = np.add.reduceat(weights[:, order], starts, axis=1)
@@ -228,11 +222,13 @@ def _midranks(values: Floats, weights: Floats) -> Floats:
 
 
 def _weighted_pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
+    # A resample may contain no prompt with a scored response: its weights sum to 0.
     n = np.maximum(weights.sum(axis=1, keepdims=True), 1)
     x = x - (weights * x).sum(axis=1, keepdims=True) / n
     y = y - (weights * y).sum(axis=1, keepdims=True) / n
     spread = (weights * x**2).sum(axis=1) * (weights * y**2).sum(axis=1)
     covariance = (weights * x * y).sum(axis=1)
+    # If all values of a resample tie, the spread is rounding error: undefined, not a random correlation.
     return np.clip(ratio(covariance, np.sqrt(np.where(spread > 1e-12, spread, 0))), -1, 1)
 
 

@@ -1,10 +1,10 @@
 """Human preferences as rows: PandaLM's test set with its three annotators, and any table of chosen and rejected.
 
-`pair_rows` and `preference_rows` give the rows that `selfreward.judging.agreement.agreement` measures, once a judge has scored them;
+`pair_rows` and `preference_rows` give the rows that `judging.agreement.agreement` measures, once a judge scored them;
 `selfreward.judging.parsing.verdicts` (its functions can be imported from here) compares verdicts with verdicts.
 
-Promised: nothing is dropped; a three-way split of annotators and two equal texts become the tie they are, and
-can be counted. Not promised: judging; the rows go through the same judge as any candidate.
+Promised: nothing is dropped; a three-way split of annotators and two equal texts are ties, and are counted.
+Not promised: judging; the rows go through the same judge as any candidate.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_pandalm(path: str | Path) -> pd.DataFrame:
 def pair_rows(pairs: pd.DataFrame) -> pd.DataFrame:
     """Pairs with `majority` as rows for a pointwise judge: two per pair, `human_rank` 0 and 1, or 0 and 0 for a tie.
 
-    The first response's row stands before the second's, `response_id` is `<pair_id>-1` and `-2`; `verdicts` are the
+    The first response's row comes first; `response_id` is `<pair_id>-1` and `-2`; `verdicts` are the
     annotators' own.
     """
     import pandas as pd
@@ -108,10 +108,8 @@ def preference_rows(
 ) -> pd.DataFrame:
     """A table of chosen and rejected responses as rating rows: two per preference, `human_rank` 0 and 1.
 
-    Cells are text or message lists; of a list the last message is the response, and where the table has no
-    prompt column the messages before it are the prompt. A prompt of several messages becomes labelled turns. Each
-    row is a comparison of its own, also where a prompt occurs again, because ranks of two comparisons do not
-    mix. Where chosen and rejected are the same text, both get rank 0: measured as tied by people.
+    Cells are text or message lists; the last message of a list is the response, and if the table has no prompt
+    column, the messages before it are the prompt. A prompt of several messages becomes labeled turns.
     """
     import pandas as pd
 
@@ -130,8 +128,10 @@ def preference_rows(
         )
         text = _turns(given, number, prompt)
         responses = (_last_text(won, number, chosen), _last_text(lost, number, rejected))
+        # With the row number: a prompt that occurs twice is two comparisons, whose ranks must not mix.
         prompt_id = row_id("h", number, text)
         for rank, (side, response) in enumerate(zip(("chosen", "rejected"), responses, strict=True)):
+            # The same text twice is no preference: measured as tied by people.
             human_rank = 0 if responses[0] == responses[1] else rank
             identity = {"prompt_id": prompt_id, "response_id": f"{prompt_id}-{side}"}
             rows.append({**identity, "prompt": text, "response": response, "human_rank": human_rank})

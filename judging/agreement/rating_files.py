@@ -1,7 +1,7 @@
 """Read a table of ratings: a file of any form that `selfreward.reading.files` reads, or a dataset folder.
 
 A dataset folder is one version, any `save_to_disk` folder, or `RUN/datasets/NAME`, which gives its current version.
-Cells are taken as they stand; `selfreward.judging.agreement.rating_tables` says what they must be.
+Cells are read unchecked; `selfreward.judging.agreement.rating_tables` checks them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     """Read and check a table of ratings, of any kind that this module reads.
 
     Returns one row per response; `score` is float64 with NaN for NULL, `scores` keeps None within its lists.
-    Raises InputError in one sentence that names the column and, where it is about a cell, the row.
+    Raises InputError in one sentence that names the column and, for a bad cell, the row.
     """
     import pandas as pd
 
@@ -43,7 +43,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 def read_joined(scores: str | Path, ranks: str | Path) -> pd.DataFrame:
     """Scores from one table and human ranks from another, side by side by `prompt_id` and `response_id`.
 
-    Raises InputError as `join_rows` does where a row has no partner, and as `read_rows` does for a bad cell.
+    Raises InputError as `join_rows` does for a row without a partner, and as `read_rows` does for a bad cell.
     """
     import pandas as pd
 
@@ -67,6 +67,7 @@ def read_columns(path: Path) -> tuple[Columns, list[int]]:
 def _dataset(folder: Path) -> datasets.Dataset:
     from selfreward.store.run import Run, load_rows
 
+    # Inside a run the folder of a dataset holds all its versions: the run knows the current one.
     for run in folder.resolve().parents:
         if (run / "run.json").is_file():
             name = folder.resolve().relative_to(run).as_posix().removeprefix("datasets/")
@@ -76,9 +77,10 @@ def _dataset(folder: Path) -> datasets.Dataset:
 
 
 def _csv_cell(column: str, cell: str | None) -> Any:
-    """CSV knows nothing but text: the columns that hold numbers are read as numbers where they are."""
+    """A CSV cell, as a number in the columns that hold numbers."""
     if column == "response":
-        return cell or ""  # an empty response is a response
+        # An empty response is a response, not a missing one.
+        return cell or ""
     if cell is None or not cell.strip():
         return None
     try:
@@ -86,4 +88,5 @@ def _csv_cell(column: str, cell: str | None) -> Any:
             return json.loads(cell)
         return float(cell) if column in (*HUMAN_COLUMNS, "score", "n_chars") else cell
     except ValueError:
-        return cell  # the check of the column says what is wrong with it
+        # The check of the column names file and row, which are unknown here.
+        return cell

@@ -3,13 +3,11 @@
     {"prompt_id": "p1", "response_id": "r1", "human_rank": 0, "score": 4.333, "scores": [4, 5, 4], "response": "…"}
 
 Needed: `prompt_id`, `human_rank` (0 is best) or `human_score` (higher is better), `score` (NULL: unscored).
-Looked at where present: `response_id` or `candidate_id`, `scores` (the single samples), `n_chars`, `response`.
-Other columns are carried along untouched.
+Used if present: `response_id` or `candidate_id`, `scores` (the single samples), `n_chars`, `response`.
+Other columns are kept unchanged.
 
 Promised: a bad cell ends in one sentence naming file, row and column, and no row is dropped or repaired. Rows count
-from 1 without a header; in JSON lines the row is the line. NULL (JSON null, an empty CSV cell) is unscored; NaN in
-a file is an error, because it is what a broken average looks like. pandas cannot tell the two apart, so in a
-DataFrame handed over in memory NaN means NULL.
+from 1 without a header; in JSON lines the row is the line. NULL (JSON null, an empty CSV cell) is unscored.
 """
 
 from __future__ import annotations
@@ -35,6 +33,7 @@ def rating_columns(rows: pd.DataFrame | pa.Table) -> Columns:
 
     if not isinstance(rows, pd.DataFrame):
         return check_ratings(rows.to_pydict(), where="table")
+    # pandas cannot distinguish NULL from NaN, so in a DataFrame NaN is read as NULL.
     columns = {str(name): [_null_if_nan(cell) for cell in rows[name].tolist()] for name in rows.columns}
     return check_ratings(columns, where="table")
 
@@ -80,9 +79,8 @@ def join_rows(
 ) -> pd.DataFrame:
     """Rows of two tables side by side, one to one: human ranks from one, judge scores from the other.
 
-    Every row must find its partner, and a column that both have must say the same; ids match as text. Anything
-    else is an InputError with the counts and the first offender: a judge that was not asked is not the same as
-    a response without a score, so no row is filled with NULL here.
+    Every row must have a partner, and a column in both tables must have equal cells; ids match as text. Anything
+    else is an InputError with the counts and the first offender.
     """
     keys = [on] if isinstance(on, str) else list(on)
     for name, table in ((left_name, left), (right_name, right)):
@@ -93,6 +91,7 @@ def join_rows(
             )
     left_rows = _key_rows(left, keys, left_name)
     right_rows = _key_rows(right, keys, right_name)
+    # No outer join: a response that was never judged is not the same as one that the judge left unscored.
     _all_found(left_rows, right_rows, keys, left_name, right_name)
     _all_found(right_rows, left_rows, keys, right_name, left_name)
     partner = right.iloc[[right_rows[key] for key in left_rows]].reset_index(drop=True)
@@ -136,7 +135,7 @@ class _Checker:
             first[key] = row
 
     def comparable(self, prompts: Sequence[str], human: Sequence[float], column: str) -> None:
-        """At least one prompt must have two responses that people tell apart."""
+        """At least one prompt must have two responses with different human ratings."""
         ratings: dict[str, list[float]] = {}
         first_row: dict[str, int] = {}
         for row, prompt, rating in zip(self.row_numbers, prompts, human, strict=True):
@@ -173,9 +172,11 @@ def _number_or_null(cell: Any) -> float | None:
     if isinstance(cell, str):
         raise ValueError(f"found the text {cell!r:.60} where a number was expected (or NULL for unscored)")
     try:
+        # `true` would pass as 1.0.
         number = math.nan if isinstance(cell, bool | list | dict) else float(cell)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
+    # NaN in a file is what a broken average looks like; read as unscored, it would hide the fault.
     if not math.isfinite(number):
         raise ValueError(
             f"found {cell!r:.60} where a finite number was expected (unscored is NULL, never NaN)"
@@ -204,7 +205,7 @@ def _text(cell: Any) -> str:
 
 
 def _null_if_nan(cell: Any) -> Any:
-    """pandas' ways of writing "missing" (NaN, NaT, <NA>) are the values that do not equal themselves."""
+    """None for the ways in which pandas writes a missing cell (NaN, <NA>)."""
     import pandas as pd
 
     return None if cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)) else cell

@@ -1,7 +1,7 @@
 """An agreement measurement as a table for the terminal, every figure with its interval or its n.
 
-The paper's M1 stands beside for orientation: a 70 B judge after IFT and EFT on its own held-out prompts (table 4),
-not a target, and not on these rows.
+The paper's M1 is shown for orientation, not as a target: a 70 B judge after IFT and EFT, measured on its own
+held-out prompts (table 4).
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def _with_interval(figure: Figure, scale: int) -> str:
 def _number(value: float | None, scale: int) -> str:
     if value is None:
         return "–"
+    # z: a correlation of -0.0 is printed as 0.0.
     return f"{scale * value:z.1f}" if scale == 100 else f"{value:z.3f}"
 
 

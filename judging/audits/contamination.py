@@ -1,10 +1,9 @@
 """Does anything that is trained on repeat an evaluation prompt? Every training text against every evaluation set.
 
-What counts as repeating is `selfreward.similarity.overlap.EvaluationIndex`'s to say (same words, 13 words in a row, ROUGE-L over
-0.7), the rule by which the builders drop such prompts. Asking it about millions of texts would take hours, so numpy asks
-first, with hashes of words and an upper bound of ROUGE-L: whatever the index would find passes this filter, and the
-index decides on what passes. ROUGE-L, which compares whole texts, is looked for in prompts only; answers and judgements
-are searched for the same words and for runs of 13.
+`selfreward.similarity.overlap.EvaluationIndex` decides what counts as repeating (same words, 13 words in a row, ROUGE-L
+over 0.7), as it does when the builders drop such prompts. A filter on hashes selects the texts that it is asked about.
+ROUGE-L, which compares whole texts, is computed for prompts only; answers and judgements are searched for the same
+words and for runs of 13.
 
 Evaluation sets are those of the run's configuration, the EFT eval split, and the files given with `--against`.
 """
@@ -31,8 +30,10 @@ from selfreward.similarity.words import HashSet, Words, chunks, hash_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# EvaluationIndex looks for 13 words in a row, or all of a prompt of 8 to 13: each begins with 8 of the
+# prompt's words.
 _SHORTEST_RUN, _LONGEST_RUN = 8, 13
-"""EvaluationIndex looks for 13 words in a row, or all of a prompt of 8 to 13: each begins with 8 of the prompt's words."""
+# The filter may pass a text too many, never one too few.
 _ROUNDING = 1e-6
 _TEXTS_AT_ONCE = 4096
 _SHOWN = 300
@@ -40,7 +41,7 @@ _SHOWN = 300
 
 @dataclass(frozen=True)
 class EvaluationPrompt:
-    """One prompt of an evaluation set; `dataset` is what the set itself says it is from (AlpacaEval's `oasst`)."""
+    """One prompt of an evaluation set; `dataset` is the origin that the set itself names (AlpacaEval's `oasst`)."""
 
     id: str
     text: str
@@ -59,6 +60,7 @@ def contamination(data: AuditData) -> pa.Table:
     data.notes.append(f"contamination: against {len(prompts):,} prompts of {', '.join(sets)}")
     index = EvaluationIndex((prompt.id, prompt.text) for prompt in prompts)
     rows = []
+    # Asking the index about millions of texts would take hours.
     for row in _suspects(data, _Filter([prompt.text for prompt in prompts])):
         found = index.overlap(row["text"], near=row["part"] == "prompt")
         if found is not None:
@@ -84,7 +86,7 @@ def evaluation_prompts(data: AuditData) -> Iterator[EvaluationPrompt]:
 
 
 def _dataset_column(path: Path, n: int) -> list[str | None]:
-    """The `dataset` column of a JSON file of evaluation prompts, where it has one for each."""
+    """The `dataset` column of a JSON file of evaluation prompts, if every prompt has one."""
     import gzip
 
     if not path.name.removesuffix(".gz").endswith(".json"):
@@ -106,7 +108,8 @@ def _suspects(data: AuditData, suspect: _Filter) -> Iterator[dict[str, Any]]:
                 lambda portion, near=part == "prompt": suspect.places(hash_words(portion[1]), near), portions
             )
             for (first, texts), places in zip(portions, found, strict=True):
-                if len(places):  # one portion at a time: Arrow would copy the whole column to take rows of it
+                # One portion at a time: Arrow would copy the whole column to take rows from it.
+                if len(places):
                     yield from table.slice(first, len(texts)).take(places).to_pylist()
 
 
@@ -129,6 +132,7 @@ class _Filter:
         """The places of texts that may overlap, ascending; `near` also by ROUGE-L."""
         suspected = self._whole.holds(words.whole()) & (words.n_words > 0)
         suspected[self._with_shared_run(words)] = True
+        # A prompt of signs alone has no words to hash, so the index sees every text without words.
         if self._has_wordless:
             suspected |= words.n_words == 0
         if near:
@@ -139,6 +143,7 @@ class _Filter:
         """The texts that share a run with a prompt: few places open one, and only there the whole run is hashed."""
         places = np.flatnonzero(self._openings.holds(words.runs(_SHORTEST_RUN)))
         texts = words.texts_of(places)
+        # A run must not reach into the next text.
         room = words.starts[texts + 1] - places
         return np.concatenate(
             [
@@ -155,7 +160,7 @@ class _Filter:
         for start in range(0, len(result), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
             lengths, which = np.unique(words.n_words[part], return_inverse=True)
-            # The narrowest numbers that hold the count of a text's words: the product is most of the time here.
+            # The narrowest numbers that hold a text's word count: the product takes most of the time here.
             kind = np.min_scalar_type(int(lengths.max()))
             least = (THRESHOLD - _ROUNDING) / 2 * (lengths[:, None] + self._words.n_words)
             least = np.minimum(least, np.iinfo(kind).max).astype(kind)
@@ -165,15 +170,16 @@ class _Filter:
 
     @cached_property
     def _bounds(self) -> tuple[HashSet, NDArray[np.uint8]]:
-        """The words of all prompts, and (word and repetition, prompts): 1 where a prompt has a word so often."""
+        """The words of all prompts, and (word and repetition, prompts): 1 if a prompt has a word that often."""
         vocabulary = HashSet(self._words.hashes)
         return vocabulary, (_repetitions(self._words, vocabulary).T.toarray() > 0).astype(np.uint8)
 
 
 def _repetitions(words: Words, vocabulary: HashSet) -> Any:
-    """(texts, word and repetition), sparse: 1 for a word that occurs, 1 in a second block of columns where it occurs
-    twice, and in a third how often beyond that. So the product with prompts' 0 and 1 is at least the number of words
-    that two texts share, counted with repetition, and close to it."""
+    """(texts, word and repetition), sparse: 1 for a word that occurs, 1 in a second block of columns if it occurs
+    twice, and in a third the number of further occurrences."""
+    # The product with the prompts' 0 and 1 is at least the number of words that two texts share, counted with
+    # repetition, and close to it.
     from scipy import sparse
 
     columns, known = vocabulary.places(words.hashes)

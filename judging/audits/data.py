@@ -1,4 +1,4 @@
-"""A run under audit: its views, its configuration, and the tables that audits asked for, each made once."""
+"""A run under audit: its views, its configuration, and the tables that audits need, each made once."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class AuditData:
     """Evaluation files beside the configured ones."""
     sample_rows: int = SAMPLE_ROWS
     notes: list[str] = field(default_factory=list)
-    """What was looked at, where it was not everything."""
+    """Notes on checks that looked at a sample."""
     kept: dict[str, Any] = field(default_factory=dict)
-    """What the makers of several tables share, such as a tokenizer that takes long to load."""
+    """Objects that several tables share, such as a tokenizer that is slow to load."""
     _made: set[str] = field(default_factory=set)
     _refused: dict[str, Exception] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class AuditData:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The run's configuration; the defaults where it has none (imported data)."""
+        """The run's configuration; the defaults if it has none (imported data)."""
         from selfreward.config.run import RunConfig, load_config
 
         path = self.run.run.path / "config.yaml"
@@ -73,6 +73,7 @@ class AuditData:
                     self.connection.register(name, made)
             elif self.run.datasets(name) or name == VERSIONS:
                 self.run.load([name])
+            # `uses` names datasets that may be absent; SQL still needs their columns.
             elif name in BY_KIND:
                 self.connection.register(name, arrow_schema(BY_KIND[name].row).empty_table())
             else:
@@ -80,11 +81,12 @@ class AuditData:
             self._made.add(name)
 
     def _make(self, name: str) -> pa.Table | None:
-        """A provided table; what could not be made for one audit is not tried again for the next."""
+        """A provided table."""
         try:
             self.need(self.provided[name].uses)
             return self.provided[name].make(self)
         except Exception as error:
+            # Remembered: the next audit that needs the table must not wait for the same failure.
             self._refused[name] = error
             raise
 

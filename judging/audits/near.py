@@ -1,7 +1,6 @@
 """Near duplicates among the texts that are trained on, within and across datasets (`selfreward.similarity.near`).
 
-Prompts are compared with prompts, and answers (ift's and the chosen ones) with answers. Rows of one EFT prompt share
-that prompt by construction and count once.
+Prompts are compared with prompts, and answers (ift's and the chosen ones) with answers.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from selfreward.similarity.near import similar_pairs
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# The rows of one EFT prompt share it by construction, so it counts once.
 _GROUPS = {
     "prompt": """SELECT * FROM training_texts WHERE part = 'prompt' AND dataset <> 'eft'
         UNION ALL SELECT 'eft', NULL, min(eft_id), 'prompt', prompt FROM eft WHERE accepted AND split = 'train'

@@ -1,4 +1,4 @@
-"""An audit is one .sql file: a header that says what it is for, and a query that returns the offending rows.
+"""An audit is one .sql file: a header with its purpose, and a query that returns the offending rows.
 
     -- name: unscored_share
     -- group: judge
@@ -11,14 +11,14 @@
     SELECT iteration, judgement_id AS id, status FROM judgements WHERE score IS NULL
 
 One statement: its rows are the offending ones and the figure is their number (threshold: at most 0, unless stated). Two
-statements: the first gives the `figure` (a row for each `iteration`, or one; NULL where there is nothing to measure; a
-column `detail` is shown beside it), and the second, run only where a figure breaks the threshold, the offending rows.
+statements: the first gives the `figure` (a row for each `iteration`, or one; NULL if there is nothing to measure; a
+column `detail` is shown beside it), and the second, run only if a figure breaks the threshold, the offending rows.
 If the first statement names the table `offending`, that is the second one's rows, computed before.
-`$threshold`, and every `setting: name = value`, may be used in both. A line that starts with `--   ` goes on from the
+`$threshold`, and every `setting: name = value`, may be used in both. A line that starts with `--   ` continues the
 one above; a line of `--` alone ends the header, and what follows is for readers.
 
 `needs` lists the datasets and provided tables (judging/audits/tables.py) without which the audit is skipped; `uses` those
-that are taken as empty where they are absent. A column `iteration` lets a gate look at one iteration alone.
+that count as empty if absent. A column `iteration` lets a gate look at one iteration alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*$")
 
 @dataclass(frozen=True)
 class Audit:
-    """One audit, as its file says it."""
+    """One audit, as its file describes it."""
 
     name: str
     group: str
@@ -105,13 +105,14 @@ def choose(audits: list[Audit], checks: Iterable[str] | None) -> list[Audit]:
 
 
 def read_audit(path: Path) -> Audit:
-    """One file. InputError says file, what is wrong in the header, and what was expected."""
+    """One file. InputError names the file, the fault in the header, and what was expected."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as an audit: {error}") from error
     header = _header(path, text)
     missing = [key for key in _REQUIRED if not header.get(key)]
+    # An audit with `uses` alone is valid: it is skipped only if all of them are absent.
     if header.get("uses") and missing == ["needs"]:
         missing = []
     if missing:
@@ -126,6 +127,7 @@ def read_audit(path: Path) -> Audit:
     if severity not in ("fail", "warn"):
         raise InputError(f"{path}: the header's severity is {severity!r}, expected fail or warn")
     group = header.get("group", "own")
+    # A user's audit may name a group of its own.
     if path.parent == BUILT_IN and group not in GROUPS:
         raise InputError(f"{path}: the header's group is {group!r}, expected {', '.join(GROUPS)}")
     threshold, at_most = _threshold(path, header.get("threshold", "at most 0"))

@@ -1,4 +1,4 @@
-"""An audit report for people: one line a check, what broke first, then what was looked at."""
+"""An audit report as text: one line per check, then a sentence for each that did not pass, worst first."""
 
 from __future__ import annotations
 

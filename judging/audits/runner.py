@@ -1,14 +1,14 @@
-"""The question every user of such data has: is it fit? `selfreward audit RUN` asks it, check by check.
+"""Runs the audit pack against a run and reports pass, warn or fail for each check (`selfreward audit RUN`).
 
     report = run_audits(Run("runs/demo"))
     print(format_report(report)); sys.exit(report.exit_code)
 
 A verdict is `pass`, `warn` or `fail` (the figure breaks the threshold, at the audit's severity), `skipped` with a reason
 (a dataset is absent, there is nothing to measure), or `error`: the audit itself broke, which says nothing about the
-data. Offending rows are counted in full; up to `MAX_SAVED` a check are saved as the dataset `audits`. `gate` is the same
-for one iteration, and refuses: training and publishing ask it first.
+data. Offending rows are counted in full; up to `MAX_SAVED` per check are saved as the dataset `audits`. `gate`
+runs the same for one iteration, and refuses on a failure: training and publishing call it first.
 
-An audit is one .sql file (judging/audits/pack.py); what it can ask beside the datasets is in judging/audits/tables.py.
+An audit is one .sql file (judging/audits/pack.py); judging/audits/tables.py provides tables beside the datasets.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NAME = "judging.audit"
 VERSION = 2
 DATASET = "audits"
 MAX_SAVED = 1000
-"""Offending rows of one check that are saved; how many there were is always said."""
+"""Offending rows of one check that are saved; the report always gives the full number."""
 _TOLD = ("name", "group", "verdict", "figure_text", "at_most", "threshold", "n_rows", "reason", "figure_of",
          "protects_from")  # fmt: skip
 _CUT = 2000
@@ -49,7 +49,7 @@ _CUT = 2000
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What one audit found. `n_rows` offending rows, of which `rows` are kept; figure None: nothing to measure."""
+    """The result of one audit. `n_rows` offending rows, of which `rows` are kept; figure None: nothing to measure."""
 
     name: str
     group: str
@@ -60,10 +60,10 @@ class AuditResult:
     at_most: bool
     n_rows: int
     figure_of: str
-    """What the figure is."""
+    """The meaning of the figure."""
     protects_from: str
     iteration: int | None = None
-    """Where the figure is worst."""
+    """The iteration with the worst figure."""
     detail: str = ""
     reason: str = ""
     """Of `skipped` and `error`."""
@@ -72,7 +72,7 @@ class AuditResult:
 
     @property
     def figure_text(self) -> str:
-        """The figure for people: four digits, but a count in full; empty where there is none."""
+        """The figure as text: four digits, but a count in full; empty if there is no figure."""
         if self.figure is None:
             return ""
         return f"{self.figure:.0f}" if self.figure.is_integer() else f"{self.figure:.4g}"
@@ -80,15 +80,15 @@ class AuditResult:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """All results, and what was looked at where it was not everything."""
+    """All results, with notes on checks that looked at a sample."""
 
     results: list[AuditResult]
     notes: list[str]
     seconds: float
     saved: str = ""
-    """`audits@<version>`, where offending rows were saved."""
+    """`audits@<version>`, if offending rows were saved."""
     not_saved: str = ""
-    """Why the rows could not be saved, where that was asked for."""
+    """Why the rows could not be saved, if saving was requested."""
 
     def by_verdict(self, verdict: str) -> list[AuditResult]:
         """Results with this verdict."""
@@ -140,16 +140,18 @@ def run_audits(
             return report
         try:
             return replace(report, saved=_save(run, opened, audits, limits, report, tuple(against)))
-        except StoreError as error:  # a run that cannot be written to was audited all the same
+        except StoreError as error:
+            # The run was audited all the same: its result must not be lost with the rows.
             return replace(report, not_saved=str(error))
 
 
 def gate(run: Run, iteration: int, stage: str, thresholds: Mapping[str, float] | None = None) -> AuditReport:
-    """Refuse to go on to `stage` (training, publishing) on data that fails: GateError names the checks.
+    """Raise GateError before `stage` (training, publishing) if the data fails; it names the checks.
 
-    Iteration 0 is what comes before the first: ift and eft. An audit that breaks refuses, too: it protects nobody.
+    Iteration 0 is what precedes the first: ift and eft.
     """
     report = run_audits(run, iteration=iteration, save=False, thresholds=thresholds)
+    # A broken audit refuses, too: passing it over would switch off the protection.
     bad = [*report.by_verdict("fail"), *report.by_verdict("error")]
     if bad:
         told = "; ".join(_sentence(result) for result in bad[:5])
@@ -172,7 +174,7 @@ def _sentence(result: AuditResult) -> str:
 def thresholds_of(
     audits: Sequence[Audit], given: Mapping[str, float], where: str = "--threshold "
 ) -> dict[str, float]:
-    """The limit of each audit; UsageError for a name that is none of theirs."""
+    """The limit of each audit; UsageError for an unknown name."""
     limits = {audit.name: audit.threshold for audit in audits}
     for name, value in given.items():
         if name not in limits:
@@ -182,7 +184,7 @@ def thresholds_of(
 
 
 def _restrict(opened: OpenRun, iteration: int | None) -> None:
-    """Later iterations may hold what an earlier configuration left; a gate does not see them."""
+    """Hide later iterations, which may be leftovers of an earlier configuration, and earlier audits."""
 
     def wanted(name: str) -> bool:
         number = DatasetName.parse(name).iteration
@@ -195,15 +197,14 @@ def _restrict(opened: OpenRun, iteration: int | None) -> None:
 
 
 def _run_one(data: AuditData, audit: Audit, threshold: float) -> AuditResult:
-    """Run one audit; whatever breaks in it is its verdict, so that the others still run."""
+    """Run one audit; an exception becomes its verdict, so that the others still run."""
     started = time.monotonic()
     try:
         found = _measure(data, audit, threshold)
     except Unavailable as reason:
         found = {"verdict": "skipped", "reason": str(reason)}
-    except (
-        Exception
-    ) as error:  # the boundary: an audit is a program, its rows and a model's template are strangers'
+    except Exception as error:
+        # The boundary: audits, rows and chat templates come from others and may raise anything.
         found = {"verdict": "error", "reason": one_line(error) or type(error).__name__}
     base = {
         "figure": None,
@@ -231,6 +232,7 @@ def _measure(data: AuditData, audit: Audit, threshold: float) -> dict[str, Any]:
         verdict = audit.severity if audit.breaks(n_rows, threshold) else "pass"
         return {"figure": float(n_rows), "n_rows": n_rows, "rows": kept, "verdict": verdict}
     if re.search(r"\boffending\b", figure[0]):
+        # Computed once: the figure and the rows would otherwise run the same query twice.
         values = _values(audit, rows, threshold)
         data.connection.execute(f"CREATE OR REPLACE TEMP TABLE offending AS {rows}", values)
         rows = "SELECT * FROM offending"
@@ -250,6 +252,7 @@ def _worst(audit: Audit, figures: list[dict[str, Any]]) -> dict[str, Any]:
         raise Unavailable("there is nothing to measure")
     if any(math.isnan(float(row["figure"])) for row in figures):
         raise ValueError("the figure is NaN, which is no value; the query should give NULL")
+    # The row's text breaks ties, so that the same data always names the same iteration.
     return (max if audit.at_most else min)(figures, key=lambda row: (float(row["figure"]), str(row)))
 
 
@@ -261,7 +264,7 @@ def _statements(data: AuditData, audit: Audit) -> list[str]:
 
 
 def _query(data: AuditData, audit: Audit, statement: str, threshold: float) -> Any:
-    """A statement as a relation, its `$names` filled in, rows of other iterations left out."""
+    """A statement as a relation, `$names` filled in, without the rows of other iterations."""
     values = _values(audit, statement, threshold)
     relation = data.connection.sql(statement, params=values) if values else data.connection.sql(statement)
     if data.iteration is not None and "iteration" in relation.columns:
@@ -270,8 +273,9 @@ def _query(data: AuditData, audit: Audit, statement: str, threshold: float) -> A
 
 
 def _values(audit: Audit, statement: str, threshold: float) -> dict[str, Any]:
-    """The parameters that a statement uses; DuckDB refuses others."""
+    """The parameters that a statement uses."""
     values: dict[str, Any] = {"threshold": threshold, **audit.settings}
+    # DuckDB refuses parameters that do not occur in the statement.
     return {name: value for name, value in values.items() if re.search(rf"\${name}\b", statement)}
 
 
@@ -289,6 +293,7 @@ def _offending(
     """How many rows there are, and the first of them."""
     n_rows = 0
     rows: list[dict[str, Any]] = []
+    # Streamed: a check may fail on every row of the run, and only the first are kept.
     for batch in read_stream(_query(data, audit, statement, threshold)):
         rows += batch.slice(0, max(0, MAX_SAVED - n_rows)).to_pylist()
         n_rows += batch.num_rows
@@ -324,7 +329,7 @@ def _save(
     table = _table(report)
     n_found = sum(result.n_rows for result in report.results)
     over = {"over_max_saved": n_found - table.num_rows} if n_found > table.num_rows else {}
-    # Beside the key: all checks, also those that found no row, as the run's page shows them.
+    # Not part of the key: all checks, including those without offending rows.
     told = [{key: getattr(result, key) for key in _TOLD} for result in report.results]
     notes = {"verdicts": verdicts, "results": told}
     version = run.publish_table(recipe, table, Counts(n_found, table.num_rows, over, notes))

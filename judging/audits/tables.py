@@ -1,18 +1,18 @@
-"""What audits can ask beside the datasets: tables that are made when the first audit needs them.
+"""Tables for audits beside the datasets, made when the first audit needs them.
 
 | table | rows |
 |---|---|
 | `configured` | one: `lang`, `seed`, `min_score`, `max_score`, from the run's configuration (else the defaults) |
-| `expected_counts` | `iteration`, `n_candidates` a prompt, `n_judgements` a candidate; from the manifests, NULL if unsaid |
-| `other_iterations` | `dataset`, `iteration`, `n_rows` that say another iteration than the dataset's name does |
+| `expected_counts` | `iteration`, `n_candidates` a prompt, `n_judgements` a candidate; from the manifests, else NULL |
+| `other_iterations` | `dataset`, `iteration`, `n_rows` whose iteration differs from the dataset's name |
 | `repeated_keys` | `dataset`, `iteration`, `id`, `n` of rows that share the key of their dataset (selfreward/tables/datasets.py) |
 | `null_cells` | `dataset`, `iteration`, `id`, `column_name` of cells that are NULL and may not be |
 | `training_texts` | every text that enters training: `dataset`, `iteration`, `id`, `part`, `text` |
-| `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` tells them apart |
+| `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` distinguishes them |
 | `judged` | the judgements of each candidate by one judging set-up: `score`, `score_variance`, `n_judgements`, `n_scored` |
-| `pair_sides` | the answers of each pair (`side`: `chosen`, `rejected`) beside the candidate and its score, NULL where there is
-none: `told_score` and `score`, `finish_reason`, `other_prompt`, `other_text` (the pair's is not the candidate's) |
-| `judgement_sample` | a seeded sample of the judgements (all of them, where they are few) |
+| `pair_sides` | the answers of each pair (`side`: `chosen`, `rejected`) beside the candidate and its score, or
+NULL: `told_score` and `score`, `finish_reason`, `other_prompt`, `other_text` (the pair's is not the candidate's) |
+| `judgement_sample` | a seeded sample of the judgements (all of them, if they are few) |
 | `contamination` | `dataset`, `iteration`, `id`, `part`, `kind`, `evaluation_id`, `evaluation_dataset`, `rouge_l`, `text` |
 | `prompt_words` | `dataset`, `iteration`, `id`, `unknown_share` of the words, `text`: ift and the kept prompts |
 | `near_duplicates` | `dataset`, `iteration`, `id`, `part`, `similarity`, `other_dataset`, `other_id` |
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _HIGHEST = (1 << 64) - 1
-"""Of DuckDB's hashes."""
+"""The highest of DuckDB's hashes."""
 
 
 def _configured(data: AuditData) -> pa.Table:
@@ -50,7 +50,7 @@ def _configured(data: AuditData) -> pa.Table:
 
 
 def _expected_counts(data: AuditData) -> None:
-    """What the manifests say was asked for; imported datasets do not say."""
+    """The counts that the manifests ask for; NULL for imported datasets."""
     data.create(
         "expected_counts",
         f"""SELECT iteration,
@@ -67,7 +67,6 @@ def _require_datasets(data: AuditData) -> None:
 
 
 def _null_cells(data: AuditData) -> pa.Table:
-    """Arrow knows how many NULLs a column has; ids are looked up only where there are any."""
     import pyarrow as pa
 
     rows: list[dict[str, Any]] = []
@@ -79,6 +78,7 @@ def _null_cells(data: AuditData) -> pa.Table:
         table, (id_column, *_) = data.run.table(name), dataset.dataset.key
         place = {"dataset": dataset.kind, "iteration": dataset.iteration}
         for column in sorted(required_columns(dataset.dataset.row) & set(table.column_names)):
+            # Arrow knows the count, so ids are looked up only in columns that have NULLs.
             if table[column].null_count:
                 ids = table[id_column].filter(table[column].is_null())
                 rows += [{**place, "id": id, "column_name": column} for id in ids.to_pylist()]
@@ -87,12 +87,12 @@ def _null_cells(data: AuditData) -> pa.Table:
 
 
 def _repeated_keys(data: AuditData) -> None:
-    """Counting hashes, which is cheaper than counting keys, says which keys can occur twice; those are counted."""
     queries = []
     _require_datasets(data)
     for dataset in (dataset for dataset in DATASETS if dataset.key):
         iteration = "iteration" if dataset.per_iteration else "NULL::BIGINT"
         key = ", ".join((*(("iteration",) if dataset.per_iteration else ()), *dataset.key))
+        # Counting hashes is cheaper than counting keys; only keys whose hash repeats are counted themselves.
         kind, hashed = dataset.kind, f"hash({key})"
         queries.append(
             f"""SELECT '{kind}' AS dataset, {iteration} AS iteration, {dataset.key[0]} AS id, count(*) AS n FROM {kind}
@@ -103,11 +103,11 @@ def _repeated_keys(data: AuditData) -> None:
 
 
 def _other_iterations(data: AuditData) -> pa.Table:
-    """Every dataset is read; in the views the name's iteration has taken the place of what the rows say."""
     import pyarrow as pa
 
     rows = []
     for dataset in map(DatasetName.parse, data.run.names()):
+        # Reading it fills `other_iterations`; a view no longer shows what the rows themselves say.
         data.run.table(str(dataset))
         if n_rows := data.run.other_iterations.get(str(dataset)):
             rows.append({"dataset": dataset.kind, "iteration": dataset.iteration, "n_rows": n_rows})
@@ -134,7 +134,7 @@ def _training_texts(data: AuditData) -> None:
 
 
 def _texts(data: AuditData) -> None:
-    """Everything that is trained on, and of the rest the rows with the lowest hashes."""
+    """All texts that are trained on, and of the rest the rows with the lowest hashes."""
     seed, n = data.config.seed, data.sample_rows
     data.create(
         "other_texts",
@@ -174,7 +174,7 @@ def _judged(data: AuditData) -> None:
 
 
 def _pair_sides(data: AuditData) -> None:
-    """Texts are compared by hash: 64 bits, against which two different ones have no chance worth a second look."""
+    """Texts are compared by 64-bit hash; the chance of a collision is negligible."""
     data.create(
         "pair_sides",
         """SELECT iteration, pair_id, side, candidate_id, told_score, s.score, finish_reason,
@@ -188,9 +188,10 @@ def _pair_sides(data: AuditData) -> None:
 
 
 def _judgement_sample(data: AuditData) -> None:
-    """The judgements with the lowest hashes; sorting begins with those that are surely low enough, where there are."""
+    """The judgements with the lowest hashes."""
     seed, n, n_all = data.config.seed, data.sample_rows, data.count("SELECT 1 FROM judgements")
     place = f"hash(judgement_id, {seed})"
+    # Sorting all hashes is slow: first only those below a bound that 5/4 of the wanted rows should pass.
     for low in (min(_HIGHEST, (_HIGHEST // max(n_all, 1)) * n * 5 // 4), _HIGHEST):
         query = f"SELECT * FROM judgements WHERE {place} <= {low}::UBIGINT ORDER BY {place} LIMIT {n}"
         data.create("judgement_sample", query)

@@ -1,10 +1,9 @@
-"""What the trainer's tokenizer makes of the rows: lengths, doubled begin and end tokens, lost system turns.
+"""The rows after the trainer's tokenizer: lengths, doubled begin and end tokens, lost system turns.
 
-The tokenizer is M0's, as the run's configuration names it, and a row is tokenised as training does it: messages through
-the chat template, once. That takes a third of a millisecond a row, so rows that cannot be too long are told
-apart first: a token covers at least one byte, so a row of fewer bytes than the limit fits. All others are tokenised
-(`MAX_TOKENISED` of them, by hash, where they are more), and so is a sample of the short ones, for what does not depend
-on length. Nothing is downloaded: without the tokenizer on this machine these audits are skipped.
+The tokenizer is M0's, as the run's configuration names it, and a row is tokenized as in training: messages through the
+chat template, once. All rows that may be too long are tokenized (at most `MAX_TOKENISED`, by hash), and a sample of the
+short ones, for checks that do not depend on length. Nothing is downloaded: without the tokenizer on this machine these
+audits are skipped.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ if TYPE_CHECKING:
 
 MAX_TOKENISED = 20_000
 N_SHORT = 200
+# Tokens of the template itself that the measured overhead may miss (a system turn's wording, a name).
 _SLACK = 64
-"""Tokens of the template's own that the measured overhead may miss (a system turn's wording, a name)."""
+# A text that no chat template contains by itself.
 _MARK = "Zyzzyva only answers in rhyme."
 
 _SIDES = {
@@ -46,7 +46,7 @@ _BYTES = {
 def token_counts(data: AuditData) -> pa.Table:
     """A row for each training row that may be too long, and for a sample of the others.
 
-    `outcome` is what the trainer would do: `fits`, `truncated`, `dropped` (the prompt leaves no room). `n_rows` is how
+    `outcome` is the trainer's treatment: `fits`, `truncated`, `dropped` (the prompt leaves no room). `n_rows` is how
     many rows of that dataset and iteration there are, so that shares can be computed.
     """
     tokenizer = _tokenizer(data)
@@ -68,7 +68,8 @@ def template_facts(data: AuditData) -> pa.Table:
     try:
         keeps = _MARK in tokenizer.apply_chat_template(messages, tokenize=False)
         refusal = None
-    except Exception as error:  # a template is a program of the model's author; it raises what it likes
+    except Exception as error:
+        # A chat template is the model author's program and may raise anything.
         keeps, refusal = False, f"{type(error).__name__}: {error}"
     rows = [{"model": data.config.model, "keeps_system": keeps, "error": refusal}]
     return _table(rows, strings=("model", "error"), integers=(), flags=("keeps_system",))
@@ -76,12 +77,13 @@ def template_facts(data: AuditData) -> pa.Table:
 
 def special_tokens(data: AuditData) -> pa.Table:
     """The tokenizer's special tokens: user text that spells one becomes that token."""
+    # One- and two-letter tokens would be found in ordinary text.
     rows = [{"token": token} for token in sorted(set(_tokenizer(data).all_special_tokens)) if len(token) > 2]
     return _table(rows, strings=("token",), integers=(), flags=())
 
 
 def _tokenizer(data: AuditData) -> Any:
-    """M0's tokenizer, loaded once; Unavailable where it is not on this machine or has no chat template."""
+    """M0's tokenizer, loaded once; Unavailable if it is not on this machine or has no chat template."""
     if "tokenizer" not in data.kept:
         try:
             data.kept["tokenizer"] = load_tokenizer(_folder(data))
@@ -125,7 +127,7 @@ def _overhead(tokenizer: Any) -> int:
 def _ids(tokenizer: Any, messages: list[dict[str, str]], ask: bool = False) -> list[int]:
     try:
         return chat_ids(tokenizer, messages, answering=ask)
-    except Exception as error:  # a template is a program of the model's author; it raises what it likes
+    except Exception as error:
         raise Unavailable(
             f"the chat template refuses a row: {type(error).__name__}: {one_line(error)}"
         ) from error
@@ -134,6 +136,8 @@ def _ids(tokenizer: Any, messages: list[dict[str, str]], ask: bool = False) -> l
 def _chosen_rows(data: AuditData, dataset: str, limit: int | None, overhead: int) -> list[dict[str, Any]]:
     """Rows that may be too long, and a few of the others, with `n_rows` of their dataset and iteration."""
     seed, key = data.config.seed, f"{dataset.removesuffix('s')}_id"
+    # Tokenizing takes a third of a millisecond a row. A token covers at least one byte, so a row with fewer
+    # bytes than the limit must fit.
     long = "false" if limit is None else f"n_bytes + {overhead} > {limit}"
     data.create(
         "sized", f"SELECT id, iteration, {long} AS long, hash(id, {seed}) AS place FROM ({_BYTES[dataset]})"
@@ -182,6 +186,7 @@ def _count(tokenizer: Any, dataset: str, row: dict[str, Any], limit: int | None)
         "n_prompt_tokens": n_prompt,
         "outcome": outcome,
         "doubled_begin": any(is_doubled(side, bos) for side in sides),
+        # The answer only: many templates end the user's turn with the same token.
         "doubled_end": any(is_doubled(side[n_prompt:], eos) for side in sides),
         "without_end": any(eos not in side[n_prompt:] for side in sides),
     }

@@ -1,9 +1,8 @@
-"""How many words of a prompt no IFT prompt has: whether generated prompts drift away from what people ask.
+"""Share of a prompt's words that no IFT prompt has: do generated prompts drift away from what people ask?
 
     prompt_words: dataset "prompts", iteration 1, id "p-…", unknown_share 0.25, text "…"
 
-Words are those of selfreward/similarity/words.py, looked up as hashes: the same in SQL, with a regular expression and a join on
-words, takes ten times as long.
+Words are those of selfreward/similarity/words.py.
 """
 
 from __future__ import annotations
@@ -24,15 +23,17 @@ _KEPT = "SELECT 'prompts' AS dataset, iteration, prompt_id AS id, prompt AS text
 
 
 def prompt_words(data: AuditData) -> pa.Table:
-    """IFT prompts, of whose words no *other* IFT prompt may have one, and the kept prompts.
+    """IFT prompts, each compared with the *other* IFT prompts, and the kept prompts, compared with all of them.
 
     `unknown_share` of an IFT prompt counts each of its words once; it is NULL for a prompt without words.
     """
     import pyarrow as pa
 
     ift, kept = (data.connection.sql(query).to_arrow_table() for query in (_IFT, _KEPT))
+    # As hashes: in SQL, a regular expression and a join on words take ten times as long.
     text, words = _distinct(hash_words(ift["text"].combine_chunks().fill_null("")))
     vocabulary, times = np.unique(words, return_counts=True)
+    # Words of one IFT prompt only: unknown to all the others.
     alone = times[np.searchsorted(vocabulary, words)] == 1
     known = HashSet(vocabulary)
     shares = [np.zeros(0)]

@@ -1,8 +1,7 @@
 """`selfreward judge attack`: families of injected text against a real judge, and how often they raise the score.
 
-No judge is immune; this says how far a given one is from it. Each family rewrites the worst seed replies (rank last);
-what counts is the score of the attacked text against the same judge's score of the plain text, with the *expected* score,
-which moves also where the most likely score does not.
+No judge is immune; this measures how vulnerable a given one is. Each family rewrites the worst seed replies (ranked
+last); the score of the attacked text is compared with the same judge's score of the plain text.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ RAISED_BY = 0.5
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One family. Scores are means over the responses that have one; `raised` counts successes."""
+    """One family. Scores are means over the scored responses; `raised` counts successes."""
 
     family: str
     n: int
@@ -59,6 +58,7 @@ def attack_judge(model: str, template: str, n: int, max_tokens: int) -> list[Att
         for seed in seeds
     ]
     judge_template = load_template(template)
+    # The expected score moves even if the most likely score does not.
     settings = template_settings(judge_template, mode="expected", justify=False, max_tokens=max_tokens)
     with (
         tempfile.TemporaryDirectory() as work,

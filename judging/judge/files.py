@@ -1,7 +1,7 @@
 """Judging and score reading over files: `selfreward judge parse` and `selfreward judge score`.
 
-Rows come from jsonl, json, csv (each plain or .gz), parquet or a dataset folder, and go out as jsonl with columns added,
-in their order; no row is left out. A judging that was stopped goes on where its journal (`OUT.work/`) ends.
+Rows come from jsonl, json, csv (each plain or .gz), parquet or a dataset folder, and are written as jsonl with columns
+added, in order and complete. An interrupted judging resumes from its journal (`OUT.work/`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from selfreward.store import durable
 from selfreward.store.sealed import digest
 
 _ADDED = ("score", "scores", "statuses", "judgements", "finish_reasons", "errors")
-"""What `judge score` writes beside the columns of its input."""
+"""Columns that `judge score` adds to those of its input."""
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -50,8 +50,8 @@ def parse_file(path: Path, field: str, minimum: float, maximum: float, out: Path
     """Read the score of every row's `field`, a reply or a list of replies; returns counts by status and by score.
 
     A NULL reply is `empty`. Rows with lists (what `judge score` and `evaluate judge` write) get `scores`, `statuses`
-    and their mean as `score`; their `finish_reasons` say which replies were cut. A column of the file that says
-    something else stays, and what is read goes under another name.
+    and their mean as `score`; their `finish_reasons` say which replies were cut. A column of the file with
+    another value is kept, and the score that was read gets another name.
     """
     records = read_records(path)
     if not any(field in record for record in records):
@@ -89,7 +89,7 @@ def parse_file(path: Path, field: str, minimum: float, maximum: float, out: Path
 
 
 def _beside(records: list[dict[str, Any]], added: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records with columns added, each under a free name where the records have another value under its own."""
+    """The records with columns added, under a free name if the records have another value under theirs."""
     names = {}
     for name in dict.fromkeys(name for row in added for name in row):
         names[name] = name
@@ -144,12 +144,14 @@ def score_file(
         justify=justify,
         temperature=temperature,
     )
+    # Everything that shapes an answer: after a changed setting, nothing resumes from the old journal.
     key = digest({"rows": digest(records), "model": model, "template": judge_template.sha256,
                   "settings": settings.model_dump(), "seed": seed,
                   **({"engine": asdict(options)} if options else {})})  # fmt: skip
     work = out.with_name(f"{out.name}.work") / key[:16]
     rows, judged = judge_records(records, model, judge_template, settings, seed, options, work, out.name)
     write_records(out, rows)
+    # Only after the output is complete on disk: until then the journal is the only copy of the answers.
     durable.remove_tree(work.parent)
     summary = {
         "responses": len(rows),
@@ -160,7 +162,7 @@ def score_file(
 
 
 def check_records(records: list[dict[str, Any]], where: str) -> None:
-    """InputError for rows without the texts to be judged, or with a column that the judge's would replace."""
+    """InputError for rows without the texts to be judged, or with a column that the judge would replace."""
     for column in _ADDED:
         if any(column in record for record in records):
             raise InputError(
@@ -185,7 +187,7 @@ def judge_records(
     work: Path,
     name: str,
 ) -> tuple[list[dict[str, Any]], list[Judged]]:
-    """The records with their judgements, and these alone; what is answered lies in `work`, which the caller removes."""
+    """The records with their judgements, and the judgements; answers are kept in `work`, which the caller removes."""
     items = [Item(f"row{number}", r["prompt"], r["response"]) for number, r in enumerate(records)]
     with open_engine(model_target(model), options) as engine, Generation(name, work, engine) as generation:
         judged = judge_items(generation, engine, items, template, settings, seed)
@@ -193,7 +195,7 @@ def judge_records(
 
 
 def first_error(judged: Sequence[Judged]) -> str | None:
-    """Why the first judgement that failed in the engine failed; None where none did."""
+    """The error of the first judgement that failed in the engine; None if all were answered."""
     return next((j.error or "unknown" for j in judged if j.status == "engine_error"), None)
 
 
@@ -205,7 +207,7 @@ def model_target(model: str) -> str:
 
 
 def template_settings(template: JudgeTemplate, **settings: Any) -> JudgingConfig:
-    """Settings of a judging outside a run: scores are in the range that the template asks for."""
+    """Settings for judging outside a run, with the score range of the template."""
     limits = {"min_score": template.minimum, "max_score": template.maximum}
     return check_config({"judging": {**limits, **settings}}, "judge").judging
 
@@ -215,7 +217,7 @@ def with_judgements(
 ) -> list[dict[str, Any]]:
     """The records with the judgements of their items: `score` (mean), `scores`, `statuses`, `judgements`, …
 
-    `errors` is there where any judgement failed in the engine.
+    `errors` is present if any judgement failed in the engine.
     """
     failed = first_error(judged) is not None
     by_item: dict[str, list[Judged]] = {}

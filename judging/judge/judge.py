@@ -1,13 +1,12 @@
 """LLM-as-a-Judge over (prompt, response) items: sampled judgements, or the expected score (paper section 2.2).
 
-`sampled`, the paper's: each item is judged `samples` times; a judgement without a score is asked for again, up to
-`max_attempts` completions, and the last one stands, scored or not, with its status.
+`sampled`, the paper's: each item is judged `samples` times; a judgement without a score is requested again, up to
+`max_attempts` completions, and the last one is kept, scored or not, with its status.
 
 `expected`: one greedy justification (or none), then the probabilities of the score tokens behind the template's own
-`Score:`; the score is their mean, the judge's uncertainty instead of three dice. Where less than half of the
-probability falls on scores, the judgement is unscored (`no_score`): the judge was not about to write a score.
+`Score:`; the score is their mean, so that the judge's uncertainty counts without sampling.
 
-Not here: averaging over judgements (`selfreward.judging.scores`), and what a candidate may become (`selfreward.builders.pairs`).
+Not here: averaging over judgements (`selfreward.judging.scores`) and choosing pairs (`selfreward.builders.pairs`).
 """
 
 from __future__ import annotations
@@ -27,9 +26,10 @@ from selfreward.tables import FinishReason, Message, Status
 
 SCORE_LABEL = "Score:"
 EXPECTED_VERSION = 2
-"""Part of the key of judgements in mode `expected`: raise it when one would come out differently."""
+"""Part of the key of judgements in mode `expected`: raise it when any of them would change."""
+# Probability that must fall on score tokens: below it, the judge was not about to write a score, and the
+# judgement is `no_score`.
 MIN_SCORE_MASS = 0.5
-"""Probability that must fall on score tokens for an expected score to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One judgement. `text` is what the judge wrote; `score` is NULL exactly where `status` is not `ok`."""
+    """One judgement. `text` is the judge's reply; `score` is NULL exactly if `status` is not `ok`."""
 
     item_id: str
     sample: int
@@ -55,7 +55,7 @@ class Judged:
     attempts: int
     seed: int
     error: str | None = None
-    """Why the engine gave no answer."""
+    """The error of the engine, if it gave no answer."""
 
 
 def judge_items(
@@ -104,7 +104,7 @@ def planned_requests(
     n_items: int | None = None,
     assumed: str = "",
 ) -> list[Requests]:
-    """What judging will ask for: `items`, or `n_items` that are like them."""
+    """The requests of judging `items`, or `n_items` similar ones."""
     n = len(items) if n_items is None else n_items
     once = Range.exactly(n)
     if settings.mode == "sampled":
@@ -113,12 +113,12 @@ def planned_requests(
         again = [replace(request, n=1) for request in first] if most else []
         some = "judgements without a score are asked for again: none, half, all"
         return [Requests(first, once, assumed), Requests(again, Range(0, most / 2, most), some)]
-    # without choices: only the engine knows how a score's token is written, and it takes no time
+    # Without choices: only the engine knows how a score's token is written, and it takes no time
     scores = [
         replace(_score_request(item.id, item, None, template, settings, seed, spaced=False), choices=())
         for item in items
     ]
-    # one request more finds how a score's token is written
+    # One request more finds how a score's token is written
     last = Requests(scores, Range.exactly(n + 1), assumed)
     if not settings.justify:
         return [last]
@@ -128,7 +128,7 @@ def planned_requests(
 
 
 def shortest_request(template: JudgeTemplate, max_tokens: int) -> Request:
-    """What a judge is asked at least: the template around an empty prompt and response."""
+    """The shortest request to a judge: the template around an empty prompt and response."""
     empty = Item("shortest", "", "")
     return Request(empty.id, _chat(template, empty), Sampling(max_tokens=max_tokens))
 
@@ -211,14 +211,12 @@ def _justification_requests(
 def _scores_are_one_token_with_space(
     generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> bool:
-    """Some tokenizers write " 4" as one token, others as a space and "4"; a probe tells which.
-
-    An engine that knows its tokens refuses the wrong way; a server has none of those tokens among its likeliest.
-    """
+    """Some tokenizers write " 4" as one token, others as a space and "4"; a probe finds out which."""
     if not items:
         return True
     probe = _score_request("probe-spaced", items[0], None, template, settings, seed, spaced=True)
     answer = generation.complete([probe], "probe")["probe-spaced", 0]
+    # An engine that knows its tokens refuses the wrong form; a server lists none of them among the likeliest.
     return answer.finish_reason != "error" and bool(answer.choice_logprobs)
 
 
@@ -245,9 +243,9 @@ def _score_request(
 
 
 def _expected_score(item: Item, justification: Completion | None, completion: Completion) -> Judged:
-    """Mean score under the probabilities of the score tokens, renormalised over them.
+    """Mean score under the probabilities of the score tokens, renormalized over them.
 
-    `finish_reason` is the justification's: `length` says that the score was asked for in the middle of it.
+    `finish_reason` is the justification's: `length` means that it was cut before the score was requested.
     """
     text = justification.text.rstrip() if justification else ""
     score: float | None = None

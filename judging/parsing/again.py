@@ -1,7 +1,7 @@
-"""A version made by an earlier parser stands if today's parser reads every one of its texts as they were read then.
+"""Reuse of a version made by an earlier parser, if the current parser reads every text in it alike.
 
-So a better parser costs a run nothing where it changes nothing. What it cannot see: a first attempt that was resampled for
-want of a score is not stored, so a score that today's parser would have found there is gone with it.
+So a better parser costs a run nothing if it changes nothing. Limit: a first attempt that was resampled because it had
+no score is not stored, so a score that the current parser would find there is lost.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def read_alike(run: Run, recipe: Recipe, text: str, score: str) -> Version | Non
         params = dict(manifest["params"])
         earlier = params.pop("parser", None)
         if (
+            # Text in mode expected (`expected 2`): those scores were never parsed.
             isinstance(earlier, int)
             and earlier < PARSER_VERSION
             and manifest["builder"] == recipe.builder
@@ -37,6 +38,7 @@ def read_alike(run: Run, recipe: Recipe, text: str, score: str) -> Version | Non
 
 def _reads_alike(version: Version, text: str, score: str, scale: dict[str, float]) -> bool:
     for row in version.table().to_pylist():
+        # Nothing was written, so no parser can read it differently.
         if row.get("status") == "engine_error" or row[text] is None:
             continue
         found = parse_score(

@@ -2,8 +2,8 @@
 
     {"reason": "Clear.", "score": "4/5", "criteria": [{"score": 1}]}   ->   score: 4/5, criteria score: 1
 
-So a key at the top of an object is a label at the start of a line, and a nested one is named after what it is in.
-An object that is broken, or in which no key names a score, stays the text it is.
+A top-level key becomes a label at the start of a line; a nested key is prefixed with the keys above it.
+An object that is broken, or in which no key names a score, stays unchanged.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 
 from selfreward.judging.parsing.words import SCORE_WORDS, WEAK_WORDS
 
+# Objects that begin further from the end stay text: hostile replies must not buy parsing time.
 MAX_CHARS = 20_000
-"""Objects that begin further from the end stay text."""
 MAX_OBJECTS = 8
 _OBJECT = re.compile(r"(?:^|:)[ \t]*(?=\{\s*\")", re.MULTILINE)
+# strict=False: judges write raw line ends inside strings. Numbers stay text: reading figures is the
+# statement reader's task, and Python refuses to convert very long integers.
 _DECODER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
 
 
@@ -41,6 +43,7 @@ def unfolded(text: str) -> str:
         try:
             value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
+            # Broken, or nested too deeply: it stays text, and the search resumes behind its brace.
             kept.append(text[start : start + 1])
             end = start + 1
             continue
@@ -58,6 +61,7 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             name = key.replace("_", " ").strip()
+            # `{"overall": 4}` is a verdict without the word score, so the word is added.
             yield from _leaves(inner, (*path, f"{name} score" if name in ("overall", "final") else name))
     elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
         for inner in value:

@@ -1,7 +1,7 @@
 """Which parts of a judge's reply are the judge's own verdict: not its reasoning block, not words it quotes.
 
-Promises: linear time, whatever the text; works on lower-cased text; when in doubt a passage counts as quoted,
-because an unscored judgement is counted and resampled, while a wrong score is trained on.
+Promises: linear time for any text; works on lower-cased text; when in doubt a passage counts as quoted: an unscored
+judgement is counted and resampled, a wrong score is trained on.
 
 - A reasoning block (`<think>`, `<reasoning>`, `[THINK]`, a harmony channel that is not the final one: see
   `REASONING_TAGS`) never counts. Left open, it runs to the end. A closing tag without
@@ -9,8 +9,8 @@ because an unscored judgement is counted and resampled, while a wrong score is t
 - `<response>…</response>` and `<blockquote>…</blockquote>` are quotations. Left open, they run to the end,
   unless the tag is only mentioned in a sentence ("the <response> is short"). A closing tag alone is ignored.
 - Lines that start with `>` are quotations.
-- A statement between quotation marks is the judge's own where it is all that its line holds, where the judge
-  announces it ("I conclude with “Score: 4”"), or where the marks enclose the whole reply; otherwise it is quoted.
+- A statement between quotation marks is the judge's own if its line holds nothing else, if the judge
+  announces it ("I conclude with “Score: 4”"), or if the marks enclose the whole reply; otherwise it is quoted.
 
 Not covered: quotations without any mark, or whose marks lie in different paragraphs.
 """
@@ -33,16 +33,16 @@ REASONING_TAGS = (
 QUOTATION_TAGS = (("<response>", "</response>"), ("<blockquote>", "</blockquote>"))
 
 MAX_BLOCKS = 500
-"""Blocks of one kind looked at, from the end; what stands before them counts as hidden. Bounds hostile text."""
+"""Blocks of one kind that are read, from the end; the rest counts as hidden. Bounds hostile text."""
 
 PARAGRAPH_CHARS = 2000
-"""How far to either side the marks of a quotation are looked for, within its paragraph."""
+"""How far to either side the marks of a quotation are searched, within its paragraph."""
 
 EDGE_CHARS = 40
-"""Room for white space and marks at either end of a reply that stands in quotation marks as a whole."""
+"""Room for white space and marks at either end of a reply that is quoted as a whole."""
 
 LEAD_CHARS = 160
-"""How much of the line before a quotation is read for who is speaking."""
+"""How much of the line before a quotation is read to find the speaker."""
 
 _QUOTE_PAIRS = (('"', '"'), ("“", "”"), ("„", "“"), ("«", "»"), ("「", "」"))
 _CLOSING_MARK = re.compile("[\"'`”’“»」]")
@@ -64,12 +64,12 @@ class HiddenSpans:
         self._starts = [start for start, _ in self._spans]
 
     def cut_from(self, text: str) -> str:
-        """`text`, of which the spans were found, without them; the closing tags stay."""
+        """`text` without the spans; the closing tags stay."""
         edges = [0, *(edge for span in self._spans for edge in span), len(text)]
         return "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
 
     def start_of_block_at(self, position: int) -> int | None:
-        """Where the block that hides `position` begins; None where the position is visible."""
+        """Start of the block that hides `position`; None if the position is visible."""
         index = bisect_right(self._starts, position) - 1
         if index >= 0 and position < self._spans[index][1]:
             return self._starts[index]
@@ -77,7 +77,7 @@ class HiddenSpans:
 
 
 def is_quoted(text: str, start: int, number: int, end: int) -> bool:
-    """Whether the statement `text[start:end]`, its figure beginning at `number`, is somebody else's words.
+    """Whether the statement `text[start:end]`, its figure beginning at `number`, quotes someone else.
 
     >>> reply = 'it says "score: 5" but is wrong'
     >>> is_quoted(reply, reply.index("score"), reply.index("5"), reply.index("5") + 1)
@@ -96,6 +96,7 @@ def is_quoted(text: str, start: int, number: int, end: int) -> bool:
         return True
     lead = before[max(0, opening - LEAD_CHARS) : opening].rpartition("\n")[2]
     clause = _SENTENCE_END.split(lead)[-1]
+    # A quotation alone on its line is a way to set off the verdict; in a sentence it reports one.
     rest_of_line = _CLOSING_MARK.split(after, maxsplit=1)[-1].partition("\n")[0]
     alone = not any(map(str.isalnum, clause)) and not any(map(str.isalnum, rest_of_line))
     return not (alone or ANNOUNCED.search(lead.replace("’", "'")))
@@ -105,9 +106,11 @@ def _opening_mark(before: str, inside: str, after: str) -> int | None:
     """Index in `before` of the quotation mark that is still open at the statement, and closes after it."""
     for opening, closing in _QUOTE_PAIRS:
         if closing in inside or closing not in after:
-            continue  # closed before the figure, as in `"score": 4`: a key, not a quotation
+            # Closed before the figure, as in `"score": 4`: a key, not a quotation.
+            continue
         index = before.rfind(opening)
         if opening == closing:
+            # A straight mark opens and closes alike: after an odd number one is open.
             if before.count(opening) % 2:
                 return index
         elif index > before.rfind(closing):
@@ -128,7 +131,7 @@ def _closes_earlier_quotation(text: str, before: str, after: str) -> bool:
 
 
 def _wraps_whole_reply(text: str, opening: int, end: int) -> bool:
-    """A reply that stands in one pair of quotation marks as a whole quotes nobody."""
+    """A reply enclosed in one pair of quotation marks quotes nobody."""
     if opening > EDGE_CHARS or len(text) - end > EDGE_CHARS or text[:opening].strip():
         return False
     return bool(_CLOSING_MARK.match(text[end:].strip(" \n.*_")[-1:]))
@@ -136,7 +139,8 @@ def _wraps_whole_reply(text: str, opening: int, end: int) -> bool:
 
 def _blocks(text: str, opener: str, closer: str, *, reasoning: bool) -> Iterator[tuple[int, int]]:
     """The spans of one kind of block, last first; each step looks only at text that no other step looks at."""
-    if opener[1:] not in text and (opener[1:] in closer or closer[1:] not in text):  # the end of both
+    # `think>` ends both tags, so in most replies one search rules both out.
+    if opener[1:] not in text and (opener[1:] in closer or closer[1:] not in text):
         return
     close = text.rfind(closer)
     opening = _unclosed(text, opener, close + 1, reasoning=reasoning)
@@ -150,15 +154,17 @@ def _blocks(text: str, opener: str, closer: str, *, reasoning: bool) -> Iterator
         if opening >= 0:
             yield opening, close
         elif reasoning:
+            # The chat template opened the block: all text before the closing tag is reasoning.
             yield 0, close
             return
         close = previous
+    # More blocks than are read: hiding the rest may lose a score, but cannot invent one.
     if close >= 0:
         yield 0, close
 
 
 def _unclosed(text: str, opener: str, start: int, *, reasoning: bool) -> int:
-    """Where a block opens that nothing closes; -1 where there is none."""
+    """Start of a block that is never closed; -1 if there is no such block."""
     opening = text.find(opener, start)
     if reasoning:
         return opening

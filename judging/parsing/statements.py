@@ -4,15 +4,15 @@ Promises: looks only at a few hundred characters around the mention, so that its
 Whether the statement is the judge's own is decided in `selfreward.judging.parsing.quotations`, which statement counts in
 `selfreward.judging.parsing.scores`. ASCII letters are lower case here.
 
-A mention is the word score, rating or total (or its like in some other languages), `[RESULT]`, `[[`, `/5` or
+A mention is the word score, rating or total (or its equivalent in some other languages), `[RESULT]`, `[[`, `/5` or
 `out of 5`. With a figure in the right place it is a statement:
 
     Score: 4     **Score:** 4/5     score is 4.5     total score = 1 + 1 + 1 = 3     <score>4</score>     [[4]]
     {"score": 4}     | Score | 4 |     Score: \\boxed{4}     Score: four     I would rate it 4 out of 5.
 
-Every statement has a rank (`Rank`), by how plainly it is the verdict. Passed over: a placeholder (`Score: <total
-points>`), a limit (`maximum score: 5`), what is weighed or ruled out (`Score: 5 would be too generous`, `prevents
-it from receiving a score of 5`, `if the score is 5`), and what is ascribed to the response (`it claims a score of 5`).
+Every statement has a rank (`Rank`), by how plainly it is the verdict. Ignored: a placeholder (`Score: <total
+points>`), a limit (`maximum score: 5`), a score weighed or ruled out (`Score: 5 would be too generous`, `prevents
+it from receiving a score of 5`, `if the score is 5`), and one ascribed to the response (`it claims a score of 5`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from selfreward.judging.parsing import words
 from selfreward.tables import Status
 
 WINDOW_CHARS = 160
-"""What is looked at after a mention, and on its line before it."""
+"""Characters read after a mention, and on its line before it."""
 
 LEAD_CHARS = 80
-"""How much of that is read for negations and for who is speaking: those stand next to the mention."""
+"""How many of them are searched for negations and for the speaker, which are next to the mention."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The scores a judge may give, both ends included."""
+    """The range of scores, both ends included."""
 
     minimum: float
     maximum: float
@@ -51,14 +51,14 @@ class Rank(IntEnum):
     ALONE = 4
     """A line that holds nothing else: `4/5`, `[[4]]`, `\\boxed{4}`."""
     LABEL = 5
-    """`Score: 4` where a line, a cell or a sentence begins; `the total score is 4`, `I lower the score to 4`."""
+    """`Score: 4` at the start of a line, a cell or a sentence; `the total score is 4`, `I lower the score to 4`."""
     TOTAL = 6
     """`Total score: 4`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A figure that a judge states; `value` is the score where the status is `ok`."""
+    """A figure that a judge states; `value` is the score if the status is `ok`."""
 
     status: Status
     value: float
@@ -82,7 +82,7 @@ class _Figure:
 
 
 def read_labelled(text: str, start: int, word: str, scale: Scale) -> Statement | None:
-    """The statement whose label is the score word at `text[start:]`, or None where there is none.
+    """The statement whose label is the score word at `text[start:]`, or None.
 
     >>> read_labelled("score: 4/5", 0, "score", Scale(0, 5)).value
     4.0
@@ -105,7 +105,8 @@ def read_labelled(text: str, start: int, word: str, scale: Scale) -> Statement |
         return None
     status, rank, separator = figure.status, _rank(before, word), label["separator"]
     if separator == "to" or (rank == Rank.TOTAL and separator[:1].isalpha()):
-        rank = Rank.LABEL  # "this brings the total score to 2": it may go on to rise
+        # "this brings the total score to 2": it may still rise.
+        rank = Rank.LABEL
     if words.PART.search(before[-LEAD_CHARS // 2 :]):
         status, rank = "no_score", Rank.NAMED
     elif name := words.NAME_BEHIND.match(window):
@@ -151,15 +152,15 @@ def read_bracketed(text: str, start: int, word: str, scale: Scale) -> Statement 
     rank = Rank.ALONE if alone else _rank(before, word)
     if rank <= Rank.REMARK and words.UNIT.match(window):
         rank = Rank.OWN
-    rank = Rank.TOTAL if rank == Rank.LABEL else rank  # nobody writes `Rating: [[4]]` but for the verdict
+    # `Rating: [[4]]` is only ever written for the verdict.
+    rank = Rank.TOTAL if rank == Rank.LABEL else rank
     return Statement(status, value, found.start("number"), found.end(), True, rank)
 
 
 def read_over(text: str, start: int, word: str, scale: Scale) -> Statement | None:
     """The statement that ends in a denominator, without the word score: `I'd give it a 4/5`, or a bare `4/5`.
 
-    A figure over the maximum may count anything ("covers 4 out of 5 points"): only a first person who gives it,
-    a heading such as `Overall:`, or a line that holds nothing else makes it a score.
+    Needs a first person, a heading such as `Overall:`, or a line that holds nothing else.
     """
     before = _before(text, start)
     figure = words.LAST_FIGURE.search(before)
@@ -169,6 +170,7 @@ def read_over(text: str, start: int, word: str, scale: Scale) -> Statement | Non
     lead = before[: figure.start()]
     alone = words.MARKS_ONLY.match(lead) and words.MARKS_ONLY.match(window.partition("\n")[0])
     given = words.OWN_VERDICT.search(lead) and not words.RULED_OUT.search(lead[-LEAD_CHARS:])
+    # A figure over the maximum may count anything: "covers 4 out of 5 points".
     if not (alone or given) or _is_ascribed(text, start - len(before) + figure.start(), lead):
         return None
     value, number = _value(figure["number"]), start - len(before) + figure.start("number")
@@ -186,7 +188,7 @@ def read_boxed_last_line(text: str, scale: Scale) -> Statement | None:
 
 
 def has_figure(text: str, start: int, word: str) -> bool:
-    """Whether any figure follows the mention: the cheap question, asked first, since most mentions state none."""
+    """Whether any figure follows the mention: a cheap test that rules out most mentions."""
     window = text[start + len(word) : start + len(word) + WINDOW_CHARS]
     return bool(words.ANY_DIGIT.search(window)) or any(number in window for number in words.NUMBER_WORDS)
 
@@ -207,19 +209,23 @@ def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *,
     """Whether label and figure together say "this is the score", rather than use both words in a sentence."""
     separator, gap = label["separator"] or "", label["gap"] or ""
     strict = not separator or "\n" in gap or label["number"].isalpha() or word in words.WEAK_WORDS
+    # "score one point for each source" has label and figure, and states no score.
     if strict and not figure.complete:
         return False
     if not separator and words.SCALE_ENTRY.match(label.string, figure.end):
         return False
+    # `Score:` above a numbered list: the figure is an item's number.
     if "\n" in gap and words.LIST_ITEM.match(label.string, label.end("number")):
         return False
     if "\n" in gap and not separator and not words.LABEL_LINE.match(before):
         return False
+    # "it scores 3 of the goals" is a sentence, `scores 3/5` a verdict.
     if plural and not separator and not figure.has_denominator:
         return False
     clause = words.CLAUSE_END.split(before)[-1] if separator.strip(":=|- ") else ""
     if words.WEIGHED.search(clause):
         return False
+    # "I lower the score to 4" decides; "sources might bring the score to 5" only suggests.
     if separator == "to" and (words.MIGHT_CHANGE.search(clause) or not words.REVISED.search(clause)):
         return False
     if word in words.WEAK_WORDS:
@@ -231,18 +237,20 @@ def _is_stated(before: str, label: re.Match[str], figure: _Figure, word: str, *,
 def _is_ascribed(text: str, start: int, before: str) -> bool:
     """Whether the words that lead to the mention, on its line or on the one announcing it, name the response."""
     if words.MARKS_ONLY.match(before):
+        # Alone on its line, a statement belongs to the line that announces it with a colon, if there is one.
         previous = _plain(text[max(0, start - WINDOW_CHARS) : start]).rstrip(" \n().,-|")
         before = previous.rpartition("\n")[2] if previous.endswith(":") else ""
     return bool(words.ASCRIBED.search(before[-LEAD_CHARS:])) and not words.ANNOUNCED.search(before)
 
 
 def _figure(window: str, label: re.Match[str], scale: Scale) -> _Figure | None:
-    """What the digits of the label mean together with what follows them; None where they are no figure."""
+    """The figure that the label's digits and the text after them give; None if they are not a figure."""
     value, end = _value(label["number"]), label.end("number")
     if label["sign"] == "-":
         value = -value
     if total := words.SUM.match(window, end):
         value, end = _value(total["number"]), total.end()
+    # Before the unit is read: `3-4 points` and `4, 5` are undecided, whatever follows.
     if words.MALFORMED.match(window, end) or words.RANGE.match(window, end):
         return _Figure("no_score", value, end, True, False)
     if half := words.HALF.match(window, end):
@@ -250,6 +258,7 @@ def _figure(window: str, label: re.Match[str], scale: Scale) -> _Figure | None:
     unit = words.UNIT.match(window, end)
     after_unit = unit.end() if unit else end
     if over := words.OVER.match(window, after_unit):
+        # `4/5/24` is a date. Another scale is never converted: the judge did not follow the rubric.
         same_scale = _value(over["over"]) == scale.maximum and not over["more"]
         status: Status = _status(value, scale) if same_scale else "out_of_range"
         if words.RANGE.match(window, over.end()):
@@ -258,6 +267,7 @@ def _figure(window: str, label: re.Match[str], scale: Scale) -> _Figure | None:
         return _Figure(status, value, over.end(), complete, same_scale)
     if words.PERCENT.match(window, end) or _names_other_scale(label, scale):
         return _Figure("out_of_range", value, end, True, False)
+    # `4th`, `3x`: an ordinal or a factor.
     if window[end : end + 1].isalpha() and not unit:
         return None
     status = _status(value, scale)
@@ -285,7 +295,7 @@ def _value(number: str) -> float:
 
 
 def _plain(window: str) -> str:
-    """Marks as blanks and full-width signs as ASCII, each character for one, so that positions stay."""
+    """Marks as blanks and full-width signs as ASCII, one character for one, so that positions stay valid."""
     window = window.translate(words.PLAIN)
     return words.LONE_APOSTROPHE.sub(" ", window) if "'" in window else window
 

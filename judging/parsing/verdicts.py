@@ -1,4 +1,4 @@
-"""Verdicts on pairs of responses: people with each other, a judge with people, a judge with itself.
+"""Verdicts on pairs of responses: agreement among people, of a judge with people, of a judge with itself.
 
 A verdict is 0 (tie), 1 (the first response is better), 2 (the second) or None (the judge gave none: unscored).
 
@@ -27,7 +27,7 @@ VERDICTS = {0: "tie", 1: "first", 2: "second"}
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorAgreement:
-    """How far annotators agree with each other: what a judge can be expected to reach.
+    """Agreement of annotators with each other: the level that a judge can be expected to reach.
 
     `pairwise`: of all pairs of annotators' verdicts on the same item, those that are equal.
     `leave_one_out`: of all single verdicts, those equal to the majority of the other annotators, where a split
@@ -53,8 +53,8 @@ class VerdictAgreement:
     """A judge's verdicts against the majority of people; all figures are shares of pairs.
 
     `accuracy`: of the scored pairs, the same verdict (tie included). `accuracy_unscored_wrong`: of all pairs.
-    `accuracy_no_ties`: of the pairs where both people and judge name a winner. `commonest`: the share that a judge
-    gets who always says what people say most often. `confusion[people][judge]` counts pairs.
+    `accuracy_no_ties`: of the pairs with a winner for both people and judge. `commonest`: the accuracy of a
+    judge that always gives the most common human verdict. `confusion[people][judge]` counts pairs.
     """
 
     n_pairs: int
@@ -89,7 +89,7 @@ class PositionFlips:
 
 
 def majority_verdict(verdicts: Sequence[int]) -> int:
-    """What more than half say; a tie (0) where nothing has more than half.
+    """The verdict of more than half; a tie (0) if no verdict has more than half.
 
     >>> majority_verdict([1, 1, 2]), majority_verdict([0, 1, 2])
     (1, 0)
@@ -181,6 +181,7 @@ def position_flips(
     ab, ba = _codes(verdicts_ab, "verdicts_ab"), _codes(verdicts_ba, "verdicts_ba")
     _same_length(ab, ba, "verdicts in the first order", "in the swapped one")
     both = (ab >= 0) & (ba >= 0)
+    # In the second order position 1 shows the other response; ties and unscored have no position.
     swapped = np.where(ba > 0, 3 - ba, ba)
     shares = {
         "flipped": _share(both & (ab != swapped), both, "pairs"),
@@ -222,5 +223,6 @@ def _same_length(one: NDArray[np.intp], other: NDArray[np.intp], name: str, othe
 def _compare(one: float | None, other: float | None) -> Verdict:
     if one is None or other is None or one != one or other != other:
         return None
+    # As in `Ratings`: means closer than 1e-9 tie.
     gap = round(one, 9) - round(other, 9)
     return 0 if gap == 0 else 1 if gap > 0 else 2

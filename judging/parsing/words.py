@@ -1,8 +1,7 @@
 """The vocabulary of score statements: patterns over a short window of lower-case text, marks already blank.
 
-Used by `selfreward.judging.parsing.statements` only, on windows of a few hundred characters (`PLAIN` has turned quotation
-marks, Markdown, brackets and TeX signs into blanks, full-width signs into ASCII and all dashes into `-`), so that
-no pattern here ever meets a long text.
+Used by `selfreward.judging.parsing.statements` only, on windows of a few hundred characters in which `PLAIN` has turned
+quotation marks, Markdown, brackets and TeX signs into blanks, full-width signs into ASCII and all dashes into `-`.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ SCORE_WORDS = (
     "评分", "評分", "得分", "分数", "总分", "スコア", "점수", "평점", "총점", "оценка", "Оценка", "puntuación", "punktzahl",
     "[result]",
 )  # fmt: skip
-"""What a score is called, ASCII letters in lower case. Besides English, the words that judges slip into now and
-then; others go unscored."""
+"""Words for a score, ASCII letters in lower case: English, and languages that judges slip into."""
 
 WEAK_WORDS = ("rating", "total", "points:", "grade:")
-"""Words that also name other things: they count at the start of a line, or where the judge gives the figure."""
+"""Words that also name other things: they count at the start of a line, or if the judge gives the figure."""
 
 PART_WORDS = ("points:", "grade:")
-"""Those of them that rubrics use for parts as well."""
+"""Those of them that rubrics use for parts, too."""
 
 TOTAL_WORDS = ("总分", "총점")
 
@@ -29,22 +27,26 @@ PLAIN = str.maketrans(
     dict.fromkeys('*_`~"“”‘«»„「」$\\[]{}<>#\t\r\x0c\x0b\u3000［］｛｝＜＞《》【】', " ")
     | dict(zip("：．，／＝（）＋％→’−–—－＊｜", ":.,/=()+%:'---- |", strict=True))
 )
+# Apostrophes inside words stay: the patterns below need `I'd` and `n't`.
 LONE_APOSTROPHE = re.compile(r"'(?![a-z])|(?<![a-z])'")
 CLAUSE_END = re.compile(r"[,;:.!?](?:\s|$)| - ")
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 FRACTIONS = {"½": 0.5, "¼": 0.25, "¾": 0.75}
 
+# `4,5` is a decimal; the comma of `1,000` is not one.
 _NUMBER = rf"(?:\d+(?:\.\d+|,\d\d?(?!\d))?[½¼¾]?|\.\d+|[½¼¾]|(?:{'|'.join(NUMBER_WORDS)})(?![\w-]))"
 _NAME = r"(?: *+\([^()\n]{0,40}\))?"
 ANY_DIGIT = re.compile(r"[\d½¼¾]")
-_FILLER = (  # words that may stand between label and figure: "score for this response is", "I give it a solid 4"
+# Words between label and figure: "score for this response is", "I give it a solid 4".
+_FILLER = (
     r"(?:(?:out of \d+|\d+-point|0 ?(?:-|to) ?\d+|i(?:'d|'ll|'m)?|we(?:'d|'ll)?|would|will|be|the|this|that|my|your|"
     r"to|for|on|response|answer|reply|user(?:'s)?|question|instruction|it|gets?|deserves?|receives?|earns?|earned|"
     r"give|given|giving|rate|assign|assigned|award|awarded|an?|of|is|total|points?|final|overall|score|rating|about|"
     r"approximately|around|roughly|only|just|exactly|solid|strong|out|with|based|scale|from|additive|therefore|"
     r"thus|so)\b *+)"
 )
+# Possessive quantifiers (`*+`, `{0,8}+`) here and below keep hostile runs of blanks from backtracking.
 LABELLED = re.compile(
     rf" *+(?:\([^()\n]{{0,40}}\) *+)?{_FILLER}{{0,8}}"
     r"(?P<separator>[:=|]|-+(?= )|(?<! )-(?=\d)|\b(?:is|was|equals|of|to|comes to|(?:should|would) be)\b|[为是は는은])"
@@ -53,8 +55,8 @@ LABELLED = re.compile(
     rf"{_FILLER}{{0,8}}+[:=]?[ (~]*+"
     rf"(?P<sign>[-+](?=[\d.]))?(?P<number>{_NUMBER})"
 )
+# `Score 4/5`, `<score>4</score>`: no separator is left between label and figure.
 BESIDE = re.compile(rf"(?P<separator>)(?P<gap>\s*+)\(? *+(?P<sign>[-+](?=[\d.]))?(?P<number>{_NUMBER})")
-"""`Score 4/5`, `<score>4</score>`: no separator is left between label and figure."""
 STARTED = re.compile(
     rf" *+(?:\([^()\n]{{0,40}}\) *+)?{_FILLER}{{0,8}}(?:[:=|]|\b(?:is|of)\b)[\s(|]*+{_FILLER}{{0,4}}+\s*+$"
 )
@@ -69,12 +71,12 @@ OVER = re.compile(
     r"on a scale (?:of|from) \d+ ?-) *+(?:an? )?(?:possible |total |maximum |max )?(?:of )?"
     rf"(?P<over>{_NUMBER})(?P<more> *+/ *+\d)?"
 )
+# The scale that a label names: `Score (0-5):`, `Score out of 10:`.
 SCALE = re.compile(r"(?:out of|/|-|\bto) ?(?P<number>\d+)\b|\b(?P<points>\d+)-point")
-"""The scale that a label names: `Score (0-5):`, `Score out of 10:`."""
 PERCENT = re.compile(r" *+(?:%|percent\b)")
 CLOSED = re.compile(r"[ )]*+(?:$|[\n.,;!:(|-]|/ ?[a-z])")
+# `Score 4: mostly right` describes a scale.
 SCALE_ENTRY = re.compile(r" *+:")
-"""`Score 4: mostly right` describes a scale."""
 AFTER_OVER = re.compile(rf"{CLOSED.pattern}| *+(?:points?|stars?|overall|in total|because|since|for|as)\b")
 SUMMED_UP = re.compile(r"\bfor a (?:grand |final )?$")
 LIST_ITEM = re.compile(r"[.)] +\w")
@@ -83,11 +85,11 @@ LATER_PART = re.compile(
 )
 
 _OF_TOTAL = r"[ -]*(?:(?:total|overall|points?) *+)?$"
+# Other figures that are called scores: neither a verdict nor evidence against one.
 LIMIT = re.compile(
     r"(?:\b(?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|full|possible|passing|top|best|average|mean|credit|test|"
     rf"confidence|certainty|initial|previous|earlier|preliminary|interim|partial|current|running|out of an?)|\b(?:z|f1|t)){_OF_TOTAL}"
 )
-"""Other figures that are called scores: no verdict, and nothing to set against one."""
 PART = re.compile(
     r"(?:\b(?:relevance|relevancy|clarity|accuracy|completeness|coverage|helpfulness|usefulness|conciseness|depth|tone|"
     r"style|organi[sz]ation|structure|insight|insightfulness|engagement|substance|correctness|factuality|"
@@ -96,22 +98,22 @@ PART = re.compile(
 TOTAL = re.compile(
     r"(?:\b(?:total|overall|final|grand|sum|revised|updated|adjusted|corrected)\W*|总|最终|최종 ?|총 ?)$"
 )
+# Up to three words and no sentence: `Empathy score: 1` is the score of a part.
 NAMED = re.compile(r"\W*(?!an? )(?:[a-z][a-z']*+[ &/-]+){1,3}$")
-"""Up to three words and no sentence: `Empathy score: 1` is the score of something."""
 SENTENCE_END = re.compile(r"[.!?;]\s")
 NAME_BEHIND = re.compile(r" *+\(([a-z][a-z &-]*)\)")
 """`Score (tone): 1`, `Score (overall): 3`."""
 AFTER_SENTENCE = re.compile(r"[.!?:;|。！？\d]\W*$")
 LISTED = re.compile(r"\d *+[,;/&]? *+$")
+# Who moves a score *to* a figure: "I lower the score to 4"; "adding sources brings it to 5" does not.
 REVISED = re.compile(r"\b(?:i|we|this|that|which|these|it)\b")
-"""Who moves a score *to* a figure: "I lower the score to 4"; "adding sources brings it to 5" is a suggestion."""
+# After `[[`: `4]]`, also `Rating: 4]]` and `Rating]]: 4`; not a Markdown link.
 BRACKETED = re.compile(
     rf"\s*+(?:(?:rating|score|점수|평점)(?P<closed>\]\])?\s*+:\s*+\[?)?(?P<number>{_NUMBER})(?: *+/ *+(?P<over>\d+))?"
     r"(?(closed)(?![\d.,]*\d)|\s*+\]\](?!\())"
 )
-"""What follows `[[`: `4]]`, also `Rating: 4]]` and `Rating]]: 4`; no link."""
+# `score` ends a longer word (`underscore`), unless in camel case (`finalScore`).
 JOINED = re.compile(r"(?<!\bfinal)(?<!\btotal)(?<!\boverall)(?<=[a-z0-9])$")
-"""`score` ends a longer word (`underscore`), unless in camel case (`finalScore`)."""
 LABEL_LINE = re.compile(
     r"\W*(?:\d+[.)] +)?(?:(?:the|my|final|grand|overall|sum|so|thus|therefore|hence|and|star|total|最终|总|최종|총)\W*)*$"
 )
@@ -132,6 +134,7 @@ RULED_OUT = re.compile(
     rf"\b(?:instead of|example|e\.g\.|such as)\b(?:[ ,:]+(?:{_DETERMINERS})\b)*[ :,(]*)$"
 )
 MIGHT_CHANGE = re.compile(r"\b(?:would|could|might|may|can|will|should|by|not)\b")
+# `.{5}` is the modal itself (would, could, might), since a lookbehind in Python has a fixed width.
 WEIGHED = re.compile(
     r"\b(?:would|could|might)(?: also| still)? (?:have|need|require)\b|\bneeds? (?:to|more)\b|\bbetween\b|"
     r"\bto (?:get|reach|earn|receive|achieve|deserve|merit|attain|warrant)\b|\b(?:away|keeps? it|kept it) from\b|"
@@ -151,6 +154,7 @@ RULED_OUT_AFTER = re.compile(
     r"for (?:responses|answers|replies|a response|an answer|a reply) (?:that|which|with|if)\b|"
     r"or (?:above|more|higher|better|less|lower|below|over|up)\b)"
 )
+# "in other words" and "following the instruction" are the judge's own phrases.
 ASCRIBED = re.compile(
     r"\b(?:says?|said|states?|stated|claim(?:s|ed|ing)?|contain(?:s|ed|ing)?|includ(?:es|ed|ing)|writes?|wrote|reads?|"
     r"ask(?:s|ed|ing)|tell(?:s|ing)|told|demand(?:s|ed|ing)|insert(?:s|ed|ing)|append(?:s|ed|ing)|mention(?:s|ed|ing)|"

@@ -1,8 +1,8 @@
-"""Filling prompts with foreign text, and finding and defusing what structures a prompt: slots, the template's own
-tags, headings and labels, chat special tokens.
+"""Fill prompts with foreign text; find and escape what structures a prompt: slots, the template's own tags, headings
+and labels, chat special tokens.
 
-`fill` is the one way in which text from outside gets into a prompt template: judge prompts, pairwise judges,
-MT-Bench, prompt labels. The pattern behind it also serves `selfreward.judging.prompts.injection`, which reports. It finds markers with
+`fill` is the only way for text from outside into a prompt template: judge prompts, pairwise judges, MT-Bench, prompt
+labels. `selfreward.judging.prompts.injection` reports with the same pattern. It finds markers with
 blanks after the bracket, in other case, with full-width signs, or with zero-width characters between the letters.
 All repetitions are bounded, so that the cost is linear in the text.
 """
@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-CHAT_NAMES = (  # angle brackets: Llama 2, Mistral, Gemma, T5 and BERT families; reasoning models
+# In angle brackets: Llama 2, Mistral, Gemma, T5 and BERT families; reasoning models.
+CHAT_NAMES = (
     "s", "/s", "bos", "/bos", "eos", "/eos", "pad", "unk", "start_of_turn", "end_of_turn", "start_of_image",
     "think", "/think", "thinking", "/thinking", "tool_call", "/tool_call", "tool_response", "/tool_response",
 )  # fmt: skip
@@ -29,6 +30,7 @@ _HIDDEN = f"[{INVISIBLE}]{{0,4}}"
 _GAP = rf"[{INVISIBLE}\s]{{0,4}}"
 _WIDE = {"<": "[<＜]", ">": "[>＞]", "/": "[/／]", "|": "[|｜]", "[": r"[\[［]", "]": r"[\]］]"}
 _FRAME = r"<[^<>\n]{1,60}>|\[[^\[\]\n]{1,60}\]|={3,} [^=\n]{1,60} ={3,}"
+# `^` knows only \n as a line end; a reader, and thus a judge, also sees the others.
 _LINE_START = "(?:^|(?<=[\r\x0b\x0c\x85\u2028\u2029]))"
 
 
@@ -58,6 +60,7 @@ def marker_pattern(delimiters: tuple[str, ...] = ()) -> re.Pattern[str]:
     label = (
         rf"(?P<label>{_LINE_START}[ \t>#*_{INVISIBLE}-]{{0,8}}(?:{words})[ \t*_{INVISIBLE}]{{0,4}}(?=[:：]))"
     )
+    # The lookahead rejects most positions at once, before the long alternatives are tried.
     return re.compile(rf"(?=[<＜\[［{{=])(?:{brackets})|{label}", re.MULTILINE)
 
 
@@ -84,6 +87,7 @@ def fill(template: str, slots: str, values: Mapping[str, str]) -> str:
     '<a>{y}<\\\\/a></a>'
     """
     pattern = marker_pattern(template_delimiters(template, slots))
+    # One pass: a value is never searched for slots, so a response cannot pull in the instruction.
     safe = {name: neutralise(value, pattern) for name, value in values.items()}
     return re.sub(slots, lambda found: safe[found[1]], template)
 

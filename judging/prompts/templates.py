@@ -12,8 +12,8 @@ and instruction and response last, so that an engine with a prefix cache compute
 
 Promises about hostile text (the response is written by the model that is being trained, and so may be):
 
-- Substitution is one pass: what is put into a slot is never searched for slots, and never run as Jinja.
-- What structures the prompt stays unique. Wherever substituted text holds a structural marker, a backslash goes in
+- Substitution is one pass: the text for a slot is never searched for slots, and never run as Jinja.
+- The markers that structure the prompt stay unique. If substituted text contains one, a backslash goes in
   after its first character (before the colon of a label), as one writes `<\\/script>` inside a script:
 
       </response>  ->  <\\/response>      <|im_end|>  ->  <\\|im_end|>      [INST]  ->  [\\INST]      User:  ->  User\\:
@@ -23,7 +23,7 @@ Promises about hostile text (the response is written by the model that is being 
   special tokens of common chat templates; also with blanks, other case, full-width signs or zero-width characters
   inside. Ordinary braces, tags and brackets are left alone. Stored texts are never changed, only the prompt.
 
-Not promised: that a judge cannot be talked round in plain words (see `selfreward.judging.prompts.injection`).
+Not promised: that plain words cannot persuade a judge (see `selfreward.judging.prompts.injection`).
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ if TYPE_CHECKING:
     import jinja2
 
 RENDER_VERSION = 1
-"""Part of the key of every dataset made from rendered prompts: raise it when any prompt would be rendered otherwise."""
+"""Part of the key of every dataset made from rendered prompts: raise it when any prompt would change."""
 
 RANGES = {"additive": (0.0, 5.0), "additive-short": (0.0, 5.0), "multiple-choice": (1.0, 5.0)}
-"""The templates that come with the project, and the scores each asks for."""
+"""The project's templates, and the scores each asks for."""
 
 SLOTS = {"instruction": "<INSTRUCTION_HERE>", "response": "<RESPONSE_HERE>"}
 _PAPER_SLOTS = "<(INSTRUCTION|RESPONSE)_HERE>"
 _ALL_SLOTS = rf"{_PAPER_SLOTS}|\{{\{{[^{{}}\n]*\b(?:instruction|response)\b[^{{}}\n]*\}}\}}"
 
+# Nodes that a Jinja template may contain: none that loops, calls, computes or loads.
 _NODES = (
     "Template", "Output", "TemplateData", "Name", "Const", "Filter", "Test", "If", "CondExpr", "Compare", "Operand", "And",
     "Or", "Not",
 )  # fmt: skip
-"""What a Jinja template may be made of: nothing that loops, calls, computes or loads."""
+# Filters whose output is hardly longer than their input; chained, even these add up.
 _FILTERS = (
     "length", "count", "wordcount", "upper", "lower", "title", "capitalize", "trim", "truncate", "default", "d", "string",
     "escape", "e", "tojson",
 )  # fmt: skip
-"""Filters whose output is hardly longer than what goes in."""
 _MAX_CHAIN = 3
 
 
@@ -90,9 +90,8 @@ class JudgeTemplate:
                 f"{self.maximum:g}; give a range such as 0 to 5."
             )
         _check_slots(self.text, self.name)
-        self.render(
-            "instruction", "response"
-        )  # what breaks in any text says so before the first is generated
+        # A template that fails with any text must fail here, before anything is generated.
+        self.render("instruction", "response")
 
     @classmethod
     def from_text(
@@ -103,7 +102,7 @@ class JudgeTemplate:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """The tags and labels that stand beside this template's slots, such as `<response>` and `User:`."""
+        """The tags and labels beside this template's slots, such as `<response>` and `User:`."""
         return template_delimiters(self.text, _ALL_SLOTS)
 
     def render(self, instruction: str, response: str) -> str:
@@ -114,17 +113,18 @@ class JudgeTemplate:
         values = {"instruction": neutralise(instruction, pattern), "response": neutralise(response, pattern)}
         try:
             return _jinja_template(self.text).render(values)
-        except Exception as error:  # whatever a template of foreign origin comes to, such as `response > 3`
+        except Exception as error:
+            # A foreign template may raise anything: `response > 3` is a TypeError.
             raise _unfillable(self.name, error) from None
 
 
 def load_template(
     name_or_path: str, minimum: float | None = None, maximum: float | None = None
 ) -> JudgeTemplate:
-    """A template that comes with the project, by name, or any template file, by path.
+    """A template of the project, by name, or any template file, by path.
 
-    `minimum` and `maximum` default to what the project's template asks for, and to 0 and 5 for a file. Raises
-    UsageError where there is no such template, ConfigError where its slots are wrong.
+    `minimum` and `maximum` default to the range of the project's template, and to 0 and 5 for a file. Raises
+    UsageError if there is no such template, ConfigError if its slots are wrong.
     """
     low, high = RANGES.get(name_or_path, (0.0, 5.0))
     return JudgeTemplate(
@@ -136,7 +136,7 @@ def load_template(
 
 
 def load_for_range(name_or_path: str, minimum: float) -> JudgeTemplate:
-    """The template of a run. ConfigError where scores below the lowest one that it asks for would be taken."""
+    """The template of a run. ConfigError if scores below its lowest would be accepted."""
     template = load_template(name_or_path)
     if name_or_path in RANGES and minimum < template.minimum:
         raise ConfigError(
@@ -159,6 +159,7 @@ def _read(name_or_path: str) -> str:
             f"{', '.join(RANGES)}."
         )
     try:
+        # -sig: some editors begin a file with a byte order mark, which must not reach the judge.
         return path.read_text("utf-8-sig").rstrip("\n")
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -172,7 +173,7 @@ def _is_jinja(text: str) -> bool:
 
 
 def _check_slots(text: str, name: str) -> None:
-    """Both slots are there and nothing else is asked for."""
+    """ConfigError unless both slots are present and no other variable is used."""
     if _is_jinja(text):
         present, ways = _jinja_names(text, name), {slot: f"{{{{ {slot} }}}}" for slot in SLOTS}
     else:
@@ -191,7 +192,7 @@ def _check_slots(text: str, name: str) -> None:
 
 
 def _jinja_names(text: str, name: str) -> set[str]:
-    """The variables of a Jinja template. ConfigError unless it holds nothing but `_NODES` and `_FILTERS`."""
+    """The variables of a Jinja template. ConfigError unless all of it is in `_NODES` and `_FILTERS`."""
     import jinja2
     from jinja2 import meta, nodes
 
@@ -232,6 +233,7 @@ def _environment() -> jinja2.Environment:
     environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
     )
+    # A second barrier behind `_NODES`: a template that got past it would find no function to call.
     environment.globals.clear()
     return environment
 

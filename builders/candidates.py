@@ -3,9 +3,8 @@
     {"candidate_id": "c-…", "iteration": 1, "prompt_id": "p-…", "sample": 0, "response": "…",
      "finish_reason": "stop", "n_tokens": 61, "n_chars": 312, "model": "M1@3f0c…", "seed": 71…, "error": None}
 
-Every answer asked for is a row: a cut one says `finish_reason = length`, a failed one `error` with the reason. `seed`
-is what it was drawn with, 0 where the engine draws without seeds of the rows' own. Nothing is dropped here; what may
-not become a pair is decided in `selfreward.builders.pairs`, and counted there.
+Every requested answer is a row; a truncated one has `finish_reason = length`, a failed one `error` with the
+reason. `seed` is the seed it was sampled with, 0 if the engine has no per-row seeds.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 
 def _planned(config: RunConfig, iteration: int, known: Known) -> list[Requests]:
-    """One for each kept prompt; before there are any, as many as are wanted, measured on IFT's."""
+    """One request per kept prompt; before any exist, `prompts.n` of them, represented by IFT's prompts."""
     if prompts := known.get(str(DatasetName("prompts", iteration))):
         return [Requests(_requests(prompts, config.candidates, config.seed))]
     rows = known["ift"].table(["ift_id", "prompt"]).rename_columns(["prompt_id", "prompt"]).to_pylist()
@@ -61,8 +60,10 @@ def build(job: Job) -> Rows:
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "responses")
         notes = Generated(generation=generation.notes())
+    # No row is dropped: what may not become a pair is decided, and counted, in `selfreward.builders.pairs`.
     rows = [
         Candidate(
+            # The model is part of the id: answers of two models to one prompt are different rows.
             candidate_id=row_id("c", request.id, job.models["model"].name, sample),
             iteration=job.iteration,
             prompt_id=request.id,

@@ -3,7 +3,7 @@
     {"ift_id": "ift-…", "prompt": "How do I …", "response": "First …", "messages": [{"role": "user", …}, …],
      "source": "OpenAssistant/oasst1", "source_id": "7d05…", "human_rank": 0, "quality": 0.75, "lang": "en"}
 
-Every seed reply is a row here or is counted under the reason it is not.
+Every seed reply is a row here or is counted under the reason for leaving it out.
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ def build(job: Job) -> Rows:
     dropped: Counter[str] = Counter()
     kept: list[Seed] = []
     prompts: set[str] = set()
+    # A warning, not an error: the prompts are fine as long as nobody reports AlpacaEval figures.
     if not job.files and any("oasst" in seed.source.lower() for seed in seeds):
         say(_ALPACA_TRAP)
     for seed in seeds:
         reason = _reason(seed, settings, parts[seed.prompt_id] in allowed)
         if reason is None and evaluation.overlap(seed.prompt) is not None:
             reason = "contamination"
+        # The first reply wins: a prompt under two ids would weigh twice in training.
         if reason is None and seed.prompt.strip().lower() in prompts:
             reason = "duplicate_prompt"
         if reason is None:
@@ -84,6 +86,7 @@ def _reason(seed: Seed, settings: IftConfig, in_split: bool) -> str | None:
         return "unranked"
     if seed.human_rank != 0:
         return "not_best"
+    # A reply without a quality label passes: an absent label says nothing about quality.
     if settings.min_quality is not None and seed.quality is not None and seed.quality < settings.min_quality:
         return "low_quality"
     if len(seed.prompt) + len(seed.response) > settings.max_chars:
@@ -92,7 +95,8 @@ def _reason(seed: Seed, settings: IftConfig, in_split: bool) -> str | None:
 
 
 def _sample(seeds: Sequence[Seed], n: int, seed: int) -> list[Seed]:
-    """The same `n` whatever the order of the file."""
+    """Draw `n` of the seeds, in their order."""
+    # By a hash of the id, not by position: the same draw whatever the order of the file.
     chosen = {s.seed_id for s in sorted(seeds, key=lambda s: row_id("draw", seed, s.seed_id))[:n]}
     return [s for s in seeds if s.seed_id in chosen]
 

@@ -9,8 +9,8 @@ A rule is one SELECT over the view `eligible` (one row for each candidate that m
 `rejected_id`; a prompt that it leaves out is dropped. `$min_margin`, `$length_band` and `$positive_score` may
 be used. To add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path in `pairs.rule`.
 
-What is not eligible is excluded before any rule sees it, and counted: unscored, truncated, empty and failed
-answers; candidates flagged `injection_suspected` stay eligible as rejected only (unless configured otherwise).
+Ineligible candidates (unscored, truncated, empty, failed) are excluded before any rule sees them and counted;
+candidates flagged `injection_suspected` stay eligible as rejected only (unless configured otherwise).
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def build(job: Job) -> Rows:
 
 
 def _connect(job: Job, settings: PairsConfig) -> Any:
-    """What is checked and counted: its tables are Arrow's, and no rule ever meets this connection."""
+    """The connection that checks and counts."""
+    # No rule ever runs on this connection, so none can change what is checked and counted.
     connection = connect()
     for role in ("prompts", "candidates", "scores"):
         connection.register(role, job.table(role))
@@ -147,7 +148,7 @@ def _connect(job: Job, settings: PairsConfig) -> Any:
 
 
 def _apply_rule(job: Job, connection: Any, rule: str, settings: PairsConfig) -> None:
-    """Run the rule into the view `picked`; InputError where it is no SELECT, is broken, or breaks its contract."""
+    """Run the rule into the view `picked`. Raises InputError unless it is a SELECT within its contract."""
     picked = _picked(job, connection, rule, settings)
     connection.register("picked", picked)
     for problem, query in _RULE_CONTRACT.items():
@@ -157,16 +158,18 @@ def _apply_rule(job: Job, connection: Any, rule: str, settings: PairsConfig) -> 
 
 
 def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.Table:
-    """The rule's rows. It reads the same Arrow tables over a connection of its own: what it is shown is what counts."""
+    """The rows that the rule returns."""
     import duckdb
     import pyarrow as pa
 
     what = f"pair rule {settings.rule}"
+    # DuckDB refuses parameters that a query does not use.
     values = {
         name: getattr(settings, name)
         for name in ("min_margin", "length_band", "positive_score")
         if re.search(rf"\${name}\b", rule)
     }
+    # A separate connection over the same Arrow tables: the rule sees what counts and cannot alter it.
     with connect() as own:
         for role in ("prompts", "candidates", "scores"):
             own.register(role, job.table(role))
@@ -192,6 +195,7 @@ def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.T
     return picked.select(columns).cast(pa.schema([(column, pa.string()) for column in columns]))
 
 
+# Users write rules of their own, so the result is checked before any of it is stored.
 _RULE_CONTRACT = {
     "returns more than one pair for a prompt": """
         SELECT prompt_id FROM picked GROUP BY prompt_id HAVING count(*) > 1 ORDER BY ALL LIMIT 1""",

@@ -3,9 +3,9 @@
     {"prompt_id": "p-…", "iteration": 1, "prompt": "Suggest three …", "demonstration_ids": ["ift-…", …],
      "generator": "hf:smollm2…", "kept": True, "reason": None, "nearest_id": "ift-…", "nearest_rouge_l": 0.31, "round": 0}
 
-Each request shows eight demonstrations, six from IFT and two that earlier rounds kept (all eight from IFT while nothing
-is kept), and asks for one more. Everything generated is a row: what is not kept says why, and which earlier text is
-nearest. Rounds go on until `n` prompts are kept, `max_rounds` is reached, or three rounds in a row keep nothing.
+Each request shows eight demonstrations, six from IFT and two that earlier rounds kept, and asks for one more.
+Every generated prompt is a row; a rejected one has a `reason` and the nearest earlier text. Rounds continue
+until `n` are kept, `max_rounds` is reached, or three rounds in a row keep nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 NAME = "builders.prompts"
 VERSION = 2
+# After so many rounds without a new prompt the generator only repeats itself.
 _BARREN_ROUNDS = 3
 
 
@@ -73,7 +74,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 
 def reusable(run: Run, recipe: Recipe) -> Version | None:
-    """A version whose EFT differs in what it teaches, not in the prompts that are held out."""
+    """A version whose EFT differs only in its targets, not in its held-out prompts."""
     return differs_only_unused(run, recipe, "eft", _held_out)
 
 
@@ -109,18 +110,19 @@ def build(job: Job) -> Rows:
 
 
 def requests_in_round(settings: PromptsConfig, n_kept: float, n_answers: int) -> int:
-    """As many as the yield so far says are needed, at most `round_size`; before there is a yield, half is hoped for.
+    """Requests of the next round, from the yield so far, at most `round_size`.
 
     >>> requests_in_round(PromptsConfig(n=100, samples_per_draw=4), n_kept=40, n_answers=60)
     23
     """
+    # Half before any yield is known; never below a tenth, so that one bad round cannot inflate the next.
     kept_share = max(0.1, n_kept / n_answers) if n_answers else 0.5
     n_wanted = math.ceil((settings.n - n_kept) / kept_share)
     return min(settings.round_size, math.ceil(n_wanted / settings.samples_per_draw))
 
 
 def requests_needed(settings: PromptsConfig, kept_share: float) -> int:
-    """Requests made until `n` prompts are kept or the rounds are over, at a given yield.
+    """Requests until `n` prompts are kept or the rounds are used up, at a given yield.
 
     >>> requests_needed(PromptsConfig(n=24, samples_per_draw=4, round_size=32), kept_share=0.4)
     15
@@ -135,7 +137,7 @@ def requests_needed(settings: PromptsConfig, kept_share: float) -> int:
 
 
 def _requests(settings: PromptsConfig, known: Known) -> list[Requests]:
-    """Draws of IFT prompts alone; how many are needed depends on how many of their answers are kept."""
+    """Draws of IFT prompts alone; how many are needed depends on the share of kept answers."""
     texts = known["ift"].table(["prompt"])["prompt"].to_pylist()
     n_shown = _n_shown(settings, len(texts))
     draws = [random.Random(i).sample(texts, n_shown) for i in range(requests_in_round(settings, 0, 0))]
@@ -145,7 +147,7 @@ def _requests(settings: PromptsConfig, known: Known) -> list[Requests]:
 
 
 def _n_shown(settings: PromptsConfig, n_ift: int) -> int:
-    """Demonstrations of a request. EmptyResultError where IFT has not even those of the first round."""
+    """Demonstrations per request. Raises EmptyResultError if IFT has too few for the first round."""
     n_shown = settings.n_demonstrations_ift + settings.n_demonstrations_generated
     if n_ift < n_shown:
         raise EmptyResultError(
@@ -195,7 +197,9 @@ class _Builder:
 
     def _demonstrations(self, round_number: int, number: int) -> tuple[list[str], list[str]]:
         settings = self.settings
+        # Seeded by place, not by a shared stream: a resumed run draws the same demonstrations.
         rng = random.Random(f"{self._job.seed}/{self._job.iteration}/{round_number}/{number}")
+        # IFT fills the places that kept prompts cannot fill yet, so that all requests show equally many.
         n_generated = min(settings.n_demonstrations_generated, len(self._kept))
         n_ift = settings.n_demonstrations_ift + settings.n_demonstrations_generated - n_generated
         ids = rng.sample(sorted(self._ift), n_ift) + rng.sample(sorted(self._kept), n_generated)
@@ -220,6 +224,7 @@ class _Builder:
                     nearest_id=verdict.nearest.id if verdict.nearest else None,
                     nearest_rouge_l=verdict.nearest.rouge_l if verdict.nearest else None,
                 )
+                # A last round may yield more than wanted; the rest stays as rows, marked as surplus.
                 if row.reason is None and self.n_kept == self.settings.n:
                     row = replace(row, reason="surplus")
             if row.reason is None:
@@ -254,7 +259,7 @@ class _Builder:
         )
 
     def require_some(self) -> None:
-        """Stop where nothing was kept; say so where it is less than was asked for."""
+        """Raise EmptyResultError if nothing was kept; report if it is less than wanted."""
         reasons = ", ".join(
             f"{reason} {n}" for reason, n in Counter(r.reason for r in self.rows if r.reason).items()
         )

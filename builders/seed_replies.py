@@ -46,6 +46,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         if Path(settings.source).is_dir():
             raise UsageError(f"seeds.source {settings.source}: is a folder; give one of the files in it")
         files = {"seed_file": Path(settings.source)}
+        # The file counts by its content: with its path in the key, a moved file would rebuild everything.
         params["seeds"]["source"] = _source_name(settings.source)
     return Plan(name="seeds", module=__name__, files=files, params=params)
 
@@ -70,7 +71,8 @@ def build(job: Job) -> Rows:
 
 
 def _is_local(source: str) -> bool:
-    """A name such as `OpenAssistant/oasst1` is the Hub's, unless a file of that path exists."""
+    """Whether a source is a file rather than a Hub dataset."""
+    # A name such as `OpenAssistant/oasst1` is the Hub's, unless a file of that path exists.
     return Path(source).exists() or source.count("/") != 1 or source.endswith(_ENDINGS)
 
 
@@ -102,6 +104,7 @@ def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, 
             ("messages", looks_like_messages(first)),
             ("table", looks_like_table(first, settings.columns)),
         )
+        # The first that fits, most specific first: a tree or a message could pass for a table.
         kind = next((name for name, looks in found if looks), "auto")
     if kind == "table":
         return read_table(lines, settings.columns, settings.source, settings.lang, where)
@@ -116,13 +119,13 @@ def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, 
 
 
 def _hub_commit(settings: SeedsConfig) -> str | None:
-    """What `revision` (a branch, a tag or nothing) stands for now; None where the Hub does not say, such as offline."""
+    """The commit that `revision` (a branch, a tag or nothing) points to; None if unknown, such as offline."""
     from huggingface_hub import HfApi
 
     try:
         commit: str | None = HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30).sha
         return commit
-    # the Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
+    # The Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
     except Exception:
         return None
 
@@ -134,7 +137,8 @@ def _read_hub(settings: SeedsConfig, commit: str | None) -> SeedReading:
         loaded = datasets.load_dataset(
             settings.source, split=settings.hub_split, revision=commit or settings.revision
         )
-    except Exception as error:  # the Hub client raises many unrelated classes; all mean "not to be had"
+    # The Hub client raises many unrelated classes; all mean that the dataset cannot be loaded.
+    except Exception as error:
         raise InputError(
             f"seeds.source {settings.source!r}: is no local file, and the Hub did not give it "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"

@@ -5,9 +5,8 @@
     run.judgements_of(run.df("iter1/pairs")["chosen_id"][0])
     selfreward.agreement(selfreward.judge(rows, model="hf:runs/demo/models/M1"))
 
-Everything here is thin over what the commands use, and says what is wrong by the same errors (`selfreward.errors`).
-Every read is of what is current at that moment, verified against its hashes. The stage packages are reached by name,
-in `_stage` alone: nothing of the spine imports them.
+A thin layer over the code of the commands, with the same errors (`selfreward.errors`). Every read is of
+the versions current at that moment, verified against their hashes.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _HEAD = ("name", "rows", "version", "versions", "made by")
 
 
 def open_run(path: Path | str) -> OpenedRun:
-    """Open a run folder for reading; nothing in it is changed. UsageError for what is no run folder."""
+    """Open a run folder for reading only. Raises UsageError unless it is a run folder."""
     return OpenedRun(path)
 
 
@@ -57,7 +56,7 @@ def run(
     """Run the whole loop as `selfreward run` does, or resume it, and open the run.
 
     `config` is a file, its values, or a `RunConfig`; `settings` are overrides of a file's, such as
-    "judging.samples=1". What the steps raise is raised; Ctrl-C is KeyboardInterrupt, and the same call goes on.
+    "judging.samples=1". Errors of steps propagate; after Ctrl-C (KeyboardInterrupt) the same call resumes.
     """
     from selfreward.config.run import RunConfig, check_config, load_config
     from selfreward.page.write import write_page
@@ -68,6 +67,7 @@ def run(
 
     if isinstance(config, Path | str):
         resolved = load_config(Path(config), list(settings))
+        # A file may come from a stranger; values given in code are the caller's own.
         require_trust(Path(config), resolved, trust)
     elif settings:
         raise UsageError("run: `settings` override a file's values; change the values that you give instead")
@@ -76,6 +76,7 @@ def run(
     path, started = Path(folder or resolved.run), time.monotonic()
     try:
         steps = run_pipeline(resolved, path, until)
+    # Notebooks and scripts expect Python's own exception for Ctrl-C.
     except Interrupted as stop:
         raise KeyboardInterrupt from stop
     write_page(report_run(path, steps, time.monotonic() - started))
@@ -114,7 +115,7 @@ def judge(
 
 
 def agreement(rows: list[dict[str, Any]] | pd.DataFrame | pa.Table, **options: Any) -> Agreement:
-    """How far scores agree with people: `prompt_id`, `human_rank` (0 best) or `human_score`, and `score` in each row.
+    """Agreement of scores with humans, from `prompt_id`, `human_rank` (0 best) or `human_score`, and `score`.
 
     Options: n_bootstrap, seed, perfect_score. `print` shows the table of `selfreward judge agreement`. InputError names
     the first bad cell.
@@ -127,7 +128,7 @@ def agreement(rows: list[dict[str, Any]] | pd.DataFrame | pa.Table, **options: A
 
 
 class OpenedRun:
-    """A run folder: a mapping from dataset names (`ift`, `iter1/pairs`, …) to `datasets.Dataset`s, and questions to it."""
+    """A run folder: a mapping from dataset names (`iter1/pairs`) to `datasets.Dataset`s, with queries."""
 
     def __init__(self, path: Path | str) -> None:
         self._run = Run(path)
@@ -183,7 +184,7 @@ class OpenedRun:
         return self._run.current(name).table(columns)
 
     def df(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """The rows as a pandas frame; NULL is NaN or None there, as pandas has it."""
+        """The rows as a pandas frame; NULL is NaN or None there, as pandas decides."""
         frame: pd.DataFrame = self.table(name, columns).to_pandas()
         return frame
 
@@ -197,10 +198,11 @@ class OpenedRun:
         return self._opened().connection
 
     def _opened(self) -> OpenRun:
-        """The views of what is current; opened again when that has changed."""
+        """The views of the current versions."""
         from selfreward.sql.views import OpenRun
 
         current = [f"{name}@{entry.version}" for name, entry in sorted(self._run.state().current.items())]
+        # A notebook outlives many builds: views of replaced versions must not answer.
         if self._views is None or self._views[0] != current:
             self._views = (current, OpenRun(self.folder))
         return self._views[1]
@@ -231,6 +233,7 @@ class OpenedRun:
         frame: pd.DataFrame = ask(
             f"FROM {quoted(dataset)} WHERE {quoted(column)} = $1 ORDER BY iteration, sample", [row_id]
         ).df()
+        # An empty result may be right (not judged yet); an unknown id is an error.
         if (
             frame.empty
             and ask(f"FROM {quoted(parents)} WHERE {quoted(column)} = $1", [row_id]).fetchone() is None
@@ -261,5 +264,6 @@ class OpenedRun:
 
 
 def _stage(module: str) -> Any:
-    """A module of a stage package: the one door from here to them."""
+    """A module of a stage package."""
+    # By name, and only here: no import of the spine may point to a stage.
     return importlib.import_module(module)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from selfreward.statistics import Figure
 
 JsonObject = dict[str, Any]
+# Score -> how many, as pairs, since the keys of a JSON object are texts.
 Histogram = list[tuple[float, int]]
-"""Score -> how many; pairs of JSON."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Notes:
     def read(cls, stored: Mapping[str, Any]) -> Self:
         """From a manifest; missing keys are None."""
         values = {field.name: stored.get(field.name) for field in fields(cls)}
+        # Stored flat among the step's own notes, so it is read from the same level.
         if "generation" in values:
             values["generation"] = GenerationNotes.read(stored)
         return cls(**values)
@@ -41,6 +42,7 @@ class Notes:
             value = getattr(self, field.name)
             if isinstance(value, GenerationNotes):
                 values |= asdict(value)
+            # A field with a default is optional: if None, it does not apply and is not stored.
             elif value is not None or field.default is MISSING:
                 values[field.name] = value
         return values

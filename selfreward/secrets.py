@@ -25,8 +25,10 @@ _SECRET_FIELD = re.compile(
     r"(?:^|[_-])(?:api[_-]?key|(?:access|auth|hf|bearer)[_-]?token|secret|password|authorization|credentials?)$",
     re.IGNORECASE,
 )
+# Shorter values occur in ordinary text by chance; masking them would garble rows.
 _MIN_CHARS = 8
 _LOGIN = re.compile(r"(?<=://)[^/\s'\"<>]*@")
+# Bounded, so that matching stays linear in long addresses.
 _SIGNED = re.compile(
     r"([?&;](?:[\w.%-]{0,64}(?:key|token|secret|passw|signature|credential|auth)[\w.%-]{0,64}|sig)=)[^&;\s'\"#]+",
     re.IGNORECASE,

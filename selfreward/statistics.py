@@ -10,9 +10,7 @@ units, where a percentile bootstrap is too narrow.
 
 Agreement of several readings is Krippendorff's alpha, 1 - observed / expected disagreement (Klaus Krippendorff,
 "Computing Krippendorff's Alpha-Reliability", 2011, "any number of observers, any metric, missing data"): 1 is perfect,
-0 is chance level. Units with fewer than two readings are left out, as in the definition. With squared distances the
-pairs need not be listed: over m values the sum of (v_i - v_j)^2 is m * sum(v^2) - sum(v)^2, up to a factor that
-cancels. The nominal metric is the same formula on indicator vectors.
+0 is chance level.
 """
 
 from __future__ import annotations
@@ -246,14 +244,18 @@ def _unit_sums(units: Sequence[Sequence[float]], metric: Metric) -> Floats:
     sums = np.stack([count_by(unit, column, len(units)) for column in points.T], axis=1)
     squares = count_by(unit, (points**2).sum(axis=1), len(units))
     pairable = n_values > 1
+    # With squared distances the pairs need not be listed: over m values the sum of (v_i - v_j)^2 is m *
+    # sum(v^2) - sum(v)^2, up to a factor that cancels.
     within = (n_values * squares - (sums**2).sum(axis=1)) / np.maximum(n_values - 1, 1)
     table: Floats = np.column_stack([n_values, squares, within, sums])
+    # Units with fewer than two readings are left out, as in the definition.
     table[~pairable] = 0.0
     return table
 
 
 def _points(values: Floats, metric: Metric) -> Floats:
     """Values as points whose squared distances are the metric's: (n, 1) or one indicator per category."""
+    # The nominal metric is the same formula on indicator vectors.
     if metric == "nominal" and values.size:
         indicators: Floats = (values[:, None] == np.unique(values)[None, :]).astype(np.float64)
         return indicators
@@ -266,6 +268,7 @@ def _alpha(totals: Floats) -> Floats:
     """Alpha of each row of totals in the layout of `_unit_sums`; NaN if the expected disagreement is 0."""
     n, squares, within = totals[:, 0], totals[:, 1], totals[:, 2]
     expected = n * squares - (totals[:, 3:] ** 2).sum(axis=1)
+    # Relative, since rounding leaves a small rest if all readings are equal.
     defined = expected > 1e-9 * np.maximum(n * squares, 1e-300)
     safe = np.where(defined, expected, 1.0)
     alpha: Floats = np.where(defined, 1 - (n - 1) * within / safe, np.nan)

@@ -12,11 +12,11 @@ from typing import Any
 
 from selfreward.secrets import mask, mask_values
 
+# Code points that move the cursor, change the terminal's state or the text direction, and surrogates.
 CONTROL = frozenset(
     [c for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"]
     + [0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
 )
-"""Code points that move the cursor, change the terminal's state or the text direction, and surrogates."""
 _ESCAPED = {c: f"\\u{c:04x}" for c in CONTROL}
 
 
@@ -26,6 +26,7 @@ def printable(text: str) -> str:
     >>> printable("red \x1b[31m, reversed \u202e")
     'red \\u001b[31m, reversed \\u202e'
     """
+    # Nearly every text is plain, and the check is much faster than a translation.
     return text if text.isascii() and text.isprintable() else text.translate(_ESCAPED)
 
 
@@ -35,6 +36,7 @@ def inert_cell(value: Any) -> Any:
     >>> inert_cell("=1+1"), inert_cell("a=b"), inert_cell(-1)
     ("'=1+1", 'a=b', -1)
     """
+    # A leading tab or return counts too: spreadsheets skip it and read the rest as a formula.
     return (
         f"'{value}"
         if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -58,6 +60,7 @@ def shorten(value: Any, width: int, tail: int = 0) -> str:
     ('one↵two…', 'abcde…ij')
     """
     text = value if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else _plain(value)
+    # Masked before the cut, or a secret across it would show its first part.
     line = printable(mask_values(text).replace("\r\n", "\n").replace("\n", "↵"))
     if len(line) <= width:
         return line

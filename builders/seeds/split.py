@@ -1,8 +1,4 @@
-"""Which seed prompts become EFT evaluation, EFT training and IFT rows: disjoint, and the same in every builder.
-
-The order is a hash of the prompt's text and the seed, so it depends neither on the order of the file nor on which
-other prompts are in it; equal prompts under two ids land on the same side. The split goes by prompt, never by row.
-"""
+"""Which seed prompts become EFT eval, EFT train and IFT rows: disjoint by prompt, alike in every builder."""
 
 from __future__ import annotations
 
@@ -18,11 +14,13 @@ Part = Literal["ift", "eft_train", "eft_eval"]
 
 def split_prompts(seeds: Sequence[Seed], settings: SplitConfig, seed: int) -> dict[str, Part]:
     """prompt_id -> part. EFT parts come from prompts with at least two different human ranks (paper section 3.1.1)."""
+    # By normalized text, so that equal prompts under two ids land on the same side.
     texts = {row.prompt_id: _normal(row.prompt) for row in seeds}
     ranks: dict[str, set[int]] = {}
     for row in seeds:
         if row.human_rank is not None:
             ranks.setdefault(_normal(row.prompt), set()).add(row.human_rank)
+    # Ordered by a hash of text and seed: independent of the file's order and of its other prompts.
     ranked = sorted(
         (text for text, found in ranks.items() if len(found) > 1), key=lambda text: _draw(text, seed)
     )

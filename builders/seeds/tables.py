@@ -43,6 +43,7 @@ def read_table(
         present |= {names["response"], names["rank"]}
     _require_columns(present, names, columns, where)
     ranks = _ranks(records, names, names["rank"] if names["rank"] in present else names["score"], where)
+    # Many tables name a reply by its model: such ids are unique only within a prompt.
     ids_repeat = _ids_repeat_across_prompts(records, names)
     reading = SeedReading()
     for index, (number, record) in enumerate(records):
@@ -102,6 +103,7 @@ def _ranks(
     for prompt, value in zip(prompts, values, strict=True):
         if value is not None:
             by_prompt.setdefault(prompt, set()).add(value)
+    # Ranks count up and scores count down; both become dense ranks from 0.
     order = {
         prompt: {value: rank for rank, value in enumerate(sorted(found, reverse=column != names["rank"]))}
         for prompt, found in by_prompt.items()
@@ -112,7 +114,7 @@ def _ranks(
 
 
 def _ids_repeat_across_prompts(records: list[tuple[int, Record]], names: dict[str, str]) -> bool:
-    """Whether ids name replies only within a prompt, as where a reply's id is the name of its model."""
+    """Whether one reply id occurs under several prompts."""
     first: dict[str, str] = {}
     for _, record in records:
         if (response_id := _given(record.get(names["response_id"]))) is not None:
@@ -131,15 +133,17 @@ def _shown(prompt: Any) -> str:
     try:
         return only_turn(prompt, "user")
     except ValueError:
+        # Good enough for an id: `_prompt` reports the cell with its row.
         return str(prompt)
 
 
 def _given(value: Any) -> Any:
+    # `value != value` holds only for NaN, as pandas and Parquet write a missing value.
     return None if value is None or value == "" or value != value else value
 
 
 def _prompt(value: Any, where: str, column: str) -> tuple[str, int]:
-    """The prompt's text, and of how many turns it is."""
+    """The prompt's text and its number of turns."""
     if not isinstance(value, list):
         return text_of(value, where, column), 1
     try:

@@ -56,6 +56,7 @@ def filter_prompt(text: str, finish_reason: str) -> str | None:
         return "too_long"
     if _is_punctuation(text[0]):
         return "starts_with_punctuation"
+    # Self-Instruct's own test; it also refuses a prompt that starts with an accented letter.
     if not text[0].isascii():
         return "starts_with_non_english"
     if text.lower().startswith("write a program"):
@@ -72,12 +73,10 @@ def _is_punctuation(character: str) -> bool:
 
 
 def render_demonstrations(prompts: Sequence[str]) -> str:
-    """The user message that asks for one prompt more. Demonstrations are put on one line each.
-
-    The fixed words and the demonstrations come first, so that requests with one draw of demonstrations share
-    all of it as a prefix.
-    """
+    """The user message that asks for one prompt more. Demonstrations are put on one line each."""
+    # One line each, or a demonstration that holds a list would look like several tasks.
     listed = "\n".join(f"Task {place}: {' '.join(text.split())}" for place, text in enumerate(prompts, 1))
+    # Everything fixed comes first: requests with the same draw share all of it as a cached prefix.
     return (
         "Here is a list of tasks that people gave to an AI assistant. The tasks vary in topic, wording and kind, "
         "and each can be solved with text alone.\n\n"
@@ -97,7 +96,8 @@ def answer_prefix(n_demonstrations: int) -> str:
 
 
 def stop_strings(n_demonstrations: int) -> tuple[str, ...]:
-    """Where generation can end: small models go on with the list, and all of that would be thrown away."""
+    """The strings at which generation stops."""
+    # Small models continue the list, and all of that would be thrown away.
     return (f"\nTask {n_demonstrations + 2}",)
 
 
@@ -111,14 +111,15 @@ class GeneratedPrompt:
 
 _DECORATION = r"^[ \t>#*_-]*"
 _WORD = r"(?:new[ \t]+)?(?:task|instruction|prompt|question)[ \t]*"
+# A colon, or nothing else on the line (`### Task 9`).
 _AFTER_NAME = r"[ \t]*(?:[:.)][*_]*|[*_]*[ \t]*$)"
-"""A colon, or nothing else on the line (`### Task 9`)."""
+# `9.` or `9)`, but not `9.5`.
 _AFTER_BARE = r"[.)][*_]*(?!\d)"
-"""`9.` or `9)`, but not `9.5`."""
 _ANSWER = re.compile(
     _DECORATION + r"(?:the[ \t]+)?(?:answer|response|solution|assistant)(?:[ \t]+is)?[*_]*[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
+# Bounded repeats keep the match linear, and a long first line counts as the prompt.
 _PREAMBLE = re.compile(
     r"\A(?:sure|certainly|of course|okay|ok|absolutely|here(?:'s|’s| is| are))\b[^\n]{0,100}"
     r"\b(?:task|prompt|instruction|question)s?\b[^\n]{0,100}:[*_]*\s*\n",
@@ -136,7 +137,7 @@ def parse_generated_prompt(completion: str, finish_reason: str, n_demonstrations
     """The first new prompt in a completion of `render_demonstrations`.
 
     Understood: the bare prompt; one behind `Task 9:`, `9.` or `1.`, with or without markdown and a polite
-    line before it; and a list that goes on, of which the rest is ignored. What a model writes after the
+    line before it; and a list that continues, whose rest is ignored. What a model writes after the
     prompt under a label of its own (`Answer:`, `Solution:` …) is not part of it. A prompt whose end is marked
     in this way is complete even if the completion was cut later on.
 
@@ -145,7 +146,8 @@ def parse_generated_prompt(completion: str, finish_reason: str, n_demonstrations
     """
     text, number = _after_marker(completion.strip(), n_demonstrations + 1)
     ends = [_named(number + 1).search(text), _ANSWER.search(text)]
-    if not _bare_number(number).search(text):  # otherwise `10.` goes on with a list inside the prompt
+    # After a bare `9.` inside the prompt, `10.` continues that list and is not an end.
+    if not _bare_number(number).search(text):
         ends.append(_bare_number(number + 1).search(text))
     # A label at the very start is a heading, not an end: cutting there would leave nothing.
     end = min((match.start() for match in ends if match and text[: match.start()].strip()), default=None)
@@ -155,7 +157,7 @@ def parse_generated_prompt(completion: str, finish_reason: str, n_demonstrations
 
 
 def _after_marker(text: str, expected: int) -> tuple[str, int]:
-    """The text from the first prompt on, and that prompt's number (`expected` where none is written)."""
+    """The text from the first prompt on, and that prompt's number (`expected` if none is written)."""
     start = _named(expected).search(text)
     number = expected
     if not start:
@@ -196,7 +198,8 @@ def _unwrap(text: str) -> str:
             text = inner
         if len(text) > 3 and text.startswith("**") and text.endswith("**") and text.count("**") == 2:
             text = text[2:-2]
-        if text.endswith("**") and text.count("**") == 1:  # opened before the marker
+        # The bold text was opened before the marker, which is cut off already.
+        if text.endswith("**") and text.count("**") == 1:
             text = text[:-2]
     return text
 

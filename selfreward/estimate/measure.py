@@ -66,6 +66,7 @@ def measure(needs: Sequence[Need], options: EngineOptions) -> Measured:
                 kinds.setdefault(kind(need, one), one)
         started = time.monotonic()
         with open_engine(model, options) as engine:
+            # The first request also pays for loading, which must not count for the batch.
             _time(engine, [Request("warm-up", (Message("user", "Hello"),), Sampling(0.0, 1.0, 1))])
             measured.opening_s[model] = time.monotonic() - started
             for key, requests in kinds.items():
@@ -86,12 +87,14 @@ def _batch_of(examples: Sequence[Request], model: str, options: EngineOptions) -
 
 
 def _time(engine: Engine, requests: Sequence[Request]) -> Batch:
+    # As the steps do: on an engine that cannot continue an answer, they send no prefix.
     if not engine.capabilities.prefix:
         requests = [replace(request, prefix="") for request in requests]
     started = time.monotonic()
     answers = [one for group in engine.generate(requests) for one in group]
     seconds = time.monotonic() - started
     good = [one for one in answers if one.finish_reason != "error"]
+    # By request, since the samples of one request share its prompt.
     prompt_tokens = {one.request_id: one.n_prompt_tokens for one in good}
     errors = [one.error or "unknown" for one in answers if one.finish_reason == "error"]
     return Batch(list(prompt_tokens.values()), [one.n_tokens for one in good], seconds, errors)

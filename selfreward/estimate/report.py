@@ -2,9 +2,8 @@
 
     print(format_estimate(estimate_run(config, Path("runs/demo"))))
 
-The range of an answer's length is the measured mean with its 95 % interval; for a model that is still to be trained, from
-the shortest measured answer to `max_tokens`, as training may change it. Time grows with the length. Not covered: training,
-and a machine that is busier later than it was during the measuring.
+The range of an answer's length is the measured mean with its 95 % interval. Not covered: training, and a
+machine that is busier later than during the measurement.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from selfreward.steps.signals import interruptible
 from selfreward.store.run import Run
 from selfreward.text import format_table
 
+# Half width of a 95 % interval, in standard errors.
 Z = 1.96
-"""Half width of a 95 % interval, in standard errors."""
 NOTHING = Range.exactly(0.0)
 _COLUMNS = ("requests", "answers", "prompt_tokens", "new_tokens", "seconds")
 
@@ -70,6 +69,7 @@ def estimate_run(config: RunConfig, path: Path, until: str | None = None) -> Est
     started = time.monotonic()
     plans = plans_until(config, until)
     check_models(plans, config)
+    # An estimate may come before the first run, and must not create its folder.
     real = Run(path) if (path / "run.json").exists() or (path / ".run").exists() else None
     with interruptible(), tempfile.TemporaryDirectory(prefix="selfreward-estimate-") as folder:
         scratch = Run.create(Path(folder) / "run")
@@ -113,8 +113,10 @@ def _scaled(requests: Requests, batch: Batch, untrained: bool, prices: Prices | 
         mean_range(batch.prompt_tokens, n.high),
         mean_range(batch.new_tokens, answers.high),
     )
+    # Training may change the length: from the shortest measured answer to `max_tokens`.
     if untrained:
         length = Range(min(batch.new_tokens), length.likely, max(first.sampling.max_tokens, length.likely))
+    # Time grows with the length of the answers.
     slower = length * (1 / length.likely) if length.likely else Range.exactly(1.0)
     amounts = {
         "requests": n,
@@ -130,7 +132,7 @@ def _scaled(requests: Requests, batch: Batch, untrained: bool, prices: Prices | 
 
 
 def mean_range(values: Sequence[float], of: float) -> Range:
-    """The mean of `of` values, `values` being a draw of them; exact where all are there.
+    """The mean of `of` values, `values` being a draw of them; exact if they are all.
 
     >>> mean_range([10.0, 20.0], of=2)
     Range(low=15.0, likely=15.0, high=15.0)

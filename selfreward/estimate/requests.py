@@ -2,7 +2,7 @@
 
     needs = list(Survey(config, run, scratch).needs(plans))
 
-A step says what it will ask for in `Plan.requests`, a function of what is known so far. Steps that ask no model and whose
+A step declares its requests in `Plan.requests`, from what is known so far. Steps that ask no model and whose
 inputs exist are built in a scratch run, so that later steps can count their rows; nothing in the run folder changes. Requests
 that cannot be counted yet are `not estimated`, with what they depend on.
 """
@@ -114,6 +114,7 @@ class Survey:
                 self.known[plan.name] = version
                 return Need(plan.name, "done")
             if not models:
+                # Built for real, but in the scratch run: later steps count its rows.
                 started = time.monotonic()
                 job = make_job(self.scratch, self.config, plan, recipe, inputs, models, EnginePool())
                 self.known[plan.name] = build_step(self.scratch, plan, job)
@@ -143,6 +144,7 @@ class Survey:
     def _model(self, name: str) -> ModelRef:
         """The model; for one that is not trained yet, the newest that exists, or M0."""
         if self._is_untrained(name):
+            # The newest trained model is closest in speed and length of answers.
             name = next((one for one in reversed(self.known) if is_model(one)), "M0")
         if name in self.known:
             return of_version(self.known[name], self.config.model)

@@ -42,6 +42,7 @@ def export_file(run: Run, name: str, path: Path, form: str = "rows", spreadsheet
     forms = forms_of(kind)
     if form not in forms:
         raise UsageError(f"--as {form!r}: {name} has the forms {', '.join(forms)}")
+    # A trainer would read a list in a CSV as text and train on its brackets.
     if ending == ".csv" and form not in ("rows", "plain"):
         raise UsageError(
             f"{path}: CSV cannot hold the lists of --as {form}; write .jsonl or .parquet"
@@ -55,6 +56,7 @@ def export_file(run: Run, name: str, path: Path, form: str = "rows", spreadsheet
     schema, batches = forms[form](table)
     if spreadsheet:
         batches = map(_inert, batches)
+    # Renamed when complete: an interrupted export leaves the old file whole.
     with durable.new_file(path) as temporary:
         return _WRITERS[ending](schema, batches, temporary)
 

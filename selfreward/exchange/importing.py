@@ -20,17 +20,16 @@ _ENDINGS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".par
 
 
 def import_file(run: Run, name: str, path: Path) -> list[Version]:
-    """Publish the rows of a file as `name`; a folder publishes each of its files, named like the datasets in it.
-
-    All files are checked before any is published.
-    """
+    """Publish the rows of a file as `name`; of a folder, each file as the dataset that it is named after."""
     if not path.is_dir():
         return [_publish(_checked(run, name, path))]
     files = sorted(p for p in path.rglob("*") if p.name.endswith(_ENDINGS))
     if not files:
         raise InputError(f"{path}: holds no {', '.join(_ENDINGS)} file")
     prefix = "" if name in (".", "all") else f"{name}/"
+    # All files are checked before any is published, so that a folder is imported whole or not at all.
     checked = [_checked(run, prefix + f.relative_to(path).as_posix().split(".")[0], f) for f in files]
+    # Rows that look up their prompts were checked before the folder's own prompts were published.
     names = {rows.name for rows in checked}
     for rows in checked:
         if rows.looks_up_prompts and (prompts := rows.name.sibling("prompts")) in names:
@@ -75,7 +74,7 @@ def is_imported(version: Version) -> bool:
 
 
 def importable(name: str) -> tuple[DatasetName, Dataset]:
-    """`iter1/pairs` and what is known of pairs; UsageError for a name that no dataset of known rows can have."""
+    """A name and its registry entry. Raises UsageError unless it is a known kind in its usual place."""
     parsed = DatasetName.parse(name) if is_dataset(name) else None
     dataset = None if parsed is None else parsed.dataset
     if parsed is None or dataset is None or not dataset.importable:
@@ -87,6 +86,6 @@ def importable(name: str) -> tuple[DatasetName, Dataset]:
 
 
 def column_table(name: str) -> list[tuple[str, str, str]]:
-    """Column, type, and whether a file for `name` needs it; for people."""
+    """Column, type, and whether a file for `name` needs it."""
     _, dataset = importable(name)
     return describe_columns(dataset)

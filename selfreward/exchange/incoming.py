@@ -24,8 +24,8 @@ from selfreward.tables import Dataset, DatasetName, accepted_values, arrow_schem
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Columns that the conversational export calls by another name.
 _RENAMED = {"score_margin": "margin"}
-"""Columns that the conversational export calls by another name."""
 
 
 class Incoming:
@@ -67,6 +67,7 @@ class Incoming:
             n_rows += n
             for column, values in extra.items():
                 self._extras[column] = self._one_type(column, self._extras.get(column), values.type)
+            # Hashes instead of the ids: 8 bytes per row, however long the ids are.
             hashes.append(np.fromiter(map(hash, self._keys(known)), np.int64, n))
         if not n_rows:
             raise InputError(f"{self.path}: has no rows; expected the rows of {self.name}")
@@ -93,7 +94,7 @@ class Incoming:
                 seen[key] = number
 
     def _made_key(self) -> str:
-        """How the id was made, where the file has none."""
+        """How the id was made, if the file has none."""
         column, present = self._key[0], self._present or frozenset()
         says = next((rule.says for rule in self._rules if rule.column == column), "")
         return f" ({column} is {says})" if says and column not in present else ""
@@ -162,6 +163,7 @@ class Incoming:
         present = frozenset(rule.column for rule in self._rules if rule.column in cells)
         if self._present is None:
             self._present = present
+        # Filled in for some rows only, ids of two kinds would share a column.
         if odd := sorted(self._present ^ present):
             raise InputError(
                 f"{self.path}: column {odd[0]!r} is in some rows only (missing around row {chunk.numbers[0]}); give it to "
@@ -187,7 +189,8 @@ class Incoming:
         role = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}.get(column)
         values = to_column(cells, kind, self._place(column, chunk), from_csv=from_csv, role=role)
         if from_csv and column in self._required and pa.types.is_string(kind):
-            values = pc.fill_null(values, "")  # most CSV writers do not quote an empty text
+            # Most CSV writers do not quote an empty text.
+            values = pc.fill_null(values, "")
         return values
 
     def _fill(
@@ -203,7 +206,8 @@ class Incoming:
             return
         needs = {column for rule in rules for column in rule.needs}
         read = dict(known)
-        for column in needs & extra.keys():  # the prompt's text, for which the class has only an id
+        # The prompt's text, for which the class has only an id.
+        for column in needs & extra.keys():
             read[column] = to_column(extra[column], pa.string(), self._place(column, chunk))
         for column in (needs | self._required) & read.keys():
             self._refuse_null(read[column], self._place(column, chunk))
@@ -254,6 +258,7 @@ class Incoming:
         if self.name.kind not in ("candidates", "pairs") or not self.run.has(name) or self._has("prompt_id"):
             return {}
         rows = self.run.current(name).table(["prompt", "prompt_id"]).to_pylist()
+        # Reversed, so that the first of several equal prompts wins.
         return {row["prompt"]: row["prompt_id"] for row in reversed(rows)}
 
     def _has(self, column: str) -> bool:
@@ -290,6 +295,7 @@ def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, 
     for index, (prompt, chosen, rejected) in enumerate(cells):
         if chosen is None or rejected is None:
             raise place.refuse(index, "or its partner is NULL; a pair needs chosen and rejected")
+        # Without a prompt, it is all turns before the last one.
         before = prompt or chosen[:-1]
         answers_of = [
             side[len(before) :] if side[: len(before)] == before else side for side in (chosen, rejected)

@@ -1,4 +1,4 @@
-"""What `selfreward import` fills in where a file has no such column, so that partial tables can be imported.
+"""Values that `selfreward import` fills in for missing columns, so that partial tables can be imported.
 
     prompts: `prompt` is enough.   candidates: `response` and `prompt` or `prompt_id`.   pairs: `chosen`, `rejected`, `prompt`
 
@@ -19,8 +19,8 @@ from selfreward.store.contenthash import schema_names
 from selfreward.tables import Dataset, arrow_schema, required_columns, row_id
 
 Row = dict[str, Any]
+# The placeholder for the model, judge, rule or source of imported rows.
 MODEL = "import"
-"""The placeholder for the model, judge, rule or source of imported rows."""
 
 
 @dataclass
@@ -41,6 +41,7 @@ class FillState:
 
     def prompt_id(self, text: str, must_exist: bool = False) -> str:
         """The id of the run's prompt with this text, or one made from it."""
+        # A mistyped prompt would otherwise get an id of its own that no prompt has.
         if must_exist and self.prompt_ids and text not in self.prompt_ids:
             raise InputError(
                 f"{self.where}: row {self.number}: column 'prompt' holds {text!r:.60}, which is not among the "
@@ -78,6 +79,7 @@ def _id(column: str, prefix: str, *of: str) -> FillRule:
 
 
 def _pair_prompt_id(row: Row, rows: FillState) -> str:
+    # Only a single turn can be the text of a prompt of the run.
     if len(row["prompt"]) == 1:
         return rows.prompt_id(row["prompt"][0]["content"])
     return row_id("p", [[turn["role"], turn["content"]] for turn in row["prompt"]])
@@ -104,6 +106,7 @@ _BY_TEXT = "the id of the run's prompt with the text of prompt, or made from it"
 _ITERATION = FillRule("iteration", "that of the dataset's name", lambda row, rows: rows.iteration)
 _JUDGED = _constants(judge=MODEL, template=MODEL, judge_mode="sampled", injection_suspected=False)
 
+# In this order: a rule may read what earlier ones have filled in.
 _RULES: dict[str, tuple[FillRule, ...]] = {
     "seeds": (
         _id("prompt_id", "q", "prompt"),
@@ -161,6 +164,7 @@ _RULES: dict[str, tuple[FillRule, ...]] = {
         _answer_id("chosen"),
         _answer_id("rejected"),
         _id("pair_id", "pair", "chosen_id", "rejected_id"),
+        # A human preference has no scores; 1 and 0 keep the margin positive.
         *_constants(chosen_score=1.0, rejected_score=0.0),
         FillRule(
             "margin",
@@ -178,7 +182,7 @@ def rules_of(dataset: Dataset) -> tuple[FillRule, ...]:
 
 
 def describe_columns(dataset: Dataset) -> list[tuple[str, str, str]]:
-    """Column, type, and whether it is needed, filled in (and how) or may be left out; for people."""
+    """Column, type, and whether it is needed, filled in (and how) or may be left out."""
     rules = {rule.column: rule for rule in rules_of(dataset)}
     required = required_columns(dataset.row)
     needed = {column for rule in rules.values() for column in rule.needs} - required

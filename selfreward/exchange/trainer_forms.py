@@ -45,7 +45,8 @@ def _stored(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
 
 
 def _conversational(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
-    """As stored, except for `margin`: TRL's RewardTrainer subtracts a column of that name from its rewards."""
+    """As stored, with `margin` renamed."""
+    # TRL's RewardTrainer subtracts a column named `margin` from its rewards.
     names = ["score_margin" if name == "margin" else name for name in table.column_names]
     return _stored(table.rename_columns(names))
 
@@ -171,12 +172,11 @@ _ROWS: dict[str, Callable[[_Pair], Row]] = {
 
 
 def _unpaired(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
-    """Chosen of one pair, then rejected of a pair far away.
-
-    KTO compares a prompt with the answer of the row before it in the batch, and does not shuffle: no two neighbours may
-    have the same prompt, the first and the last row of a batch included, and each batch needs both labels.
-    """
+    """Chosen of one pair, then rejected of a pair far away."""
     schema = _schema("unpaired")
+    # KTO compares a prompt with the answer of the row before it in the batch, and does not shuffle: no two
+    # neighbors may have the same prompt, the first and the last row of a batch included, and each batch needs
+    # both labels.
     pairs, labels, good = kto_order(
         table["prompt_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     )
@@ -229,7 +229,8 @@ def _fits_kto(prompts: np.ndarray) -> bool:
 
 
 def _completions(table: pa.Table, column: str, pairs: np.ndarray) -> list[Row]:
-    """Prompt and one answer of some pairs, sliced from the mapped table in contiguous runs (`take` would copy all of it)."""
+    """Prompt and one answer of some pairs."""
+    # Contiguous runs are slices of the mapped table; `take` would copy all of it.
     runs = np.split(pairs, np.flatnonzero(np.diff(pairs) != 1) + 1) if len(pairs) else []
     parts = (table.slice(int(run[0]), len(run)).select(["prompt", column]) for run in runs)
     return [
@@ -238,8 +239,9 @@ def _completions(table: pa.Table, column: str, pairs: np.ndarray) -> list[Row]:
 
 
 def _messages(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
-    """Only conversations: SFTTrainer treats rows with a column `prompt` as another format."""
+    """Conversations alone."""
     schema = _schema("messages")
+    # Without the other columns: SFTTrainer treats rows with a column `prompt` as another format.
     if "messages" in table.column_names:
         return _stored(table.select(["messages"]))
 

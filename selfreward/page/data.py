@@ -17,7 +17,7 @@ N_PAIRS = 5
 
 
 def data(source: Source) -> list[Panel]:
-    """All of it but the rows."""
+    """All panels except the example pairs."""
     figures = []
     if source.summary.eft:
         figures.append(_funnel(source, "From ranked replies to a judge's training rows", source.summary.eft))
@@ -55,6 +55,7 @@ def _funnel(source: Source, title: str, steps: Sequence[FunnelStep]) -> Panel:
                 f"SELECT {columns}, count(*) AS n FROM {dataset.replace('/', '.')} GROUP BY ALL ORDER BY n DESC"
             )
         else:
+            # Why a prompt has no pair is in no row, only in the manifest of `pairs`.
             number = dataset.removeprefix("iter").partition("/")[0]
             queries.append(
                 "SELECT n_rows, counts -> '$.dropped' AS dropped FROM dataset_versions "
@@ -85,6 +86,7 @@ def _sides(source: Source, number: int) -> Panel:
     )
     points = [(float(rejected), float(chosen)) for chosen, rejected in source.rows(dots)]
     share, n = source.rows(longer)[0]
+    # One diagonal over both axes: dots above it are pairs whose chosen answer is longer.
     end = max(max(point) for point in points)
     series = [Series("pairs", points, "dots"), Series("equally long", [(0.0, 0.0), (end, end)], "dashed")]
     return Panel(
@@ -100,6 +102,7 @@ def _sides(source: Source, number: int) -> Panel:
 def _margins(source: Source, number: int) -> Panel:
     query = histogram_query(f"iter{number}.pairs", "margin")
     found = source.rows(query)
+    # Equal margins give a width of almost 0; the bar must stay visible.
     width = max(float(found[0][1]), 0.05)
     points = [(float(low) + width / 2, float(n)) for low, _, n in found]
     return Panel(f"Pair margins, iteration {number}", [query],
@@ -137,7 +140,7 @@ def _audits(source: Source) -> Panel:
 
 @dataclass(frozen=True)
 class AnswerShown:
-    """One candidate, what the judge said of it, and what became of it."""
+    """One candidate, its judgements, and its use."""
 
     id: str
     role: str
@@ -149,7 +152,7 @@ class AnswerShown:
 
 @dataclass(frozen=True)
 class PairShown:
-    """One pair and everything that it comes from."""
+    """One pair and all its sources."""
 
     id: str
     iteration: int
@@ -162,17 +165,19 @@ class PairShown:
 
 
 def five_pairs(source: Source) -> tuple[list[PairShown], str]:
-    """Five pairs of the last iteration that has some, and why there are none or fewer of their facts."""
+    """Five pairs of the last iteration with pairs, and the reason if they cannot be shown."""
     numbers = [i.number for i in source.summary.iterations if i.lengths.chosen]
     if not numbers:
         return [], "There are no pairs yet."
+    # By hash: a fixed draw that favors neither early prompts nor large margins.
     query = (
         "SELECT pair_id, prompt_id, prompt, chosen_id, rejected_id, margin, rule FROM "
         f"iter{numbers[-1]}.pairs ORDER BY md5(pair_id) LIMIT {N_PAIRS}"
     )
     try:
         return [_pair(source, numbers[-1], row) for row in source.rows(query)], ""
-    except (SelfrewardError, ValueError, TypeError, KeyError, IndexError) as error:  # imported rows
+    # Imported rows may lack columns or hold odd values; the rest of the page must still be written.
+    except (SelfrewardError, ValueError, TypeError, KeyError, IndexError) as error:
         return [], f"The rows around the pairs cannot be read: {error}"
 
 
@@ -181,6 +186,7 @@ def _pair(source: Source, number: int, row: tuple[Any, ...]) -> PairShown:
     queries: list[str] = []
 
     def ask(query: str, *needed: str) -> list[tuple[Any, ...]]:
+        # A run with imported pairs may have nothing that led to them.
         if not source.has(*needed):
             return []
         queries.append(query)
@@ -214,6 +220,7 @@ def _pair(source: Source, number: int, row: tuple[Any, ...]) -> PairShown:
 def _why_not(text: str, ended: str, score: float | None, flagged: bool | None, best: float | None, worst: float | None,
              rule: str) -> str:  # fmt: skip
     """Why a candidate is not in the pair, as the builder of pairs decides it."""
+    # In the order of `builders.pairs`: the first reason that holds is the one that was counted.
     if ended == "error":
         return "not used: the request failed"
     if ended == "length":

@@ -1,7 +1,4 @@
-"""What a page is made of: figures with the SQL that gives them, read from a run in one place.
-
-A figure that cannot be made (rows that a user imported may lack a column) says so in its place; the others stay.
-"""
+"""The parts of a page: figures with the SQL behind them, read from a run in one place."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from selfreward.text import one_line, printable
 
 MAX_CHARS = 4000
 """Of one text on the page; what is cut says how long it is."""
+# Characters read beyond the cut, so that a secret across it is masked whole.
 _LONGEST_SECRET = 4096
 
 
@@ -68,7 +66,7 @@ class Source:
         return all(name in self.summary.versions for name in datasets)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What a query gives; what is wrong with the rows is a UsageError in one sentence."""
+        """The rows of a query. Raises SelfrewardError, in one sentence, if the rows are bad."""
         import duckdb
 
         try:
@@ -78,15 +76,16 @@ class Source:
         return found
 
     def outdated(self, *datasets: str) -> str:
-        """What of these is outdated and why, in one line; empty where nothing is."""
+        """Which of these are outdated and why, in one line; empty if none is outdated."""
         found = self.summary.outdated
         return "; ".join(f"{name}: {found[name]}" for name in datasets if name in found)
 
     def figure(self, title: str, make: Callable[[], Panel]) -> Panel:
-        """The figure, or in its place why there is none."""
+        """The figure, or a panel with the reason for its absence."""
         try:
             return make()
-        except (SelfrewardError, ValueError, TypeError, KeyError, ArithmeticError) as error:  # imported rows
+        # Imported rows may lack a column: the figure says so in its place, and the others stay.
+        except (SelfrewardError, ValueError, TypeError, KeyError, ArithmeticError) as error:
             return Panel(title, note=f"Cannot be shown: {one_line(error)}")
 
 
@@ -94,6 +93,7 @@ def shown(value: Any) -> str:
     """A value as text of the page: secrets masked, control and bidirectional characters written out, cut if long."""
     if value is None:
         return "-"
+    # Before int: True is an int in Python.
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -103,7 +103,7 @@ def shown(value: Any) -> str:
     text = str(value)
     if len(text) <= MAX_CHARS:
         return printable(mask(mask_values(text)))
-    # masked before it is cut, or a secret at the cut would show its first part
+    # Masked before it is cut, or a secret at the cut would show its first part
     whole = mask(mask_values(text[: MAX_CHARS + _LONGEST_SECRET]))
     return f"{printable(whole[:MAX_CHARS])}… (cut here; {len(text):,} characters in all)"
 

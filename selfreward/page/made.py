@@ -72,6 +72,7 @@ def _steps(source: Source) -> Panel:
         counts = version.manifest["counts"]
         notes = counts.get("notes") or {}
         generation = GenerationNotes.read(notes)
+        # Only steps built just now were timed; others have training's own time, or their token rate.
         seconds = timed.get(name) or notes.get("seconds")
         if seconds is None and generation.new_tokens and generation.tokens_per_second:
             seconds = generation.new_tokens / generation.tokens_per_second
@@ -95,8 +96,9 @@ def _steps(source: Source) -> Panel:
 
 
 def _paid(source: Source) -> dict[str, float]:
-    """Step -> what was spent in it: the ledger's lines are totals."""
+    """Step -> cost on paid servers."""
     path, found, before = source.report.path / ".work" / "costs.jsonl", dict[str, float](), 0.0
+    # The ledger's lines are running totals: a step's cost is the difference to the line before.
     for line in Journal(path).units() if path.is_file() else ():
         found[str(line["stage"])] = found.get(str(line["stage"]), 0.0) + float(line["spent"]) - before
         before = float(line["spent"])
@@ -104,7 +106,7 @@ def _paid(source: Source) -> dict[str, float]:
 
 
 def versions(source: Source) -> list[Panel]:
-    """What is current, and with which libraries it was made."""
+    """The current versions, and the libraries they were built with."""
     rows = [
         (name, version.version, version.content_sha256[:12], version.n_rows, version.manifest["created"],
          version.manifest["builder"]) for name, version in source.summary.versions.items()
@@ -114,6 +116,7 @@ def versions(source: Source) -> list[Panel]:
         "SELECT model, version, content_sha256, n_rows, created, builder FROM model_versions ORDER BY created"
     )
     head = ("name", "version", "content", "rows", "made", "by")
+    # Steps may be built weeks apart with different libraries, so all versions are shown.
     libraries: dict[str, set[str]] = {}
     for version in source.summary.versions.values():
         for name, number in (version.manifest.get("versions") or {}).items():

@@ -1,4 +1,4 @@
-"""Does it get better: M0 to Mk with intervals, beside a coin, the longest reply and the paper where that is comparable."""
+"""M0 to Mk with intervals, next to chance, the longest reply and, where comparable, the paper."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from selfreward.summary.facts import Judge
 from selfreward.summary.paper import SETTINGS, paper_value
 
 _NOTES = "SELECT iteration, {what} FROM dataset_versions WHERE dataset = '{kind}' ORDER BY iteration"
+# The paper's M0 with IFT alone is its SFT baseline.
 _PAPER = {"M0": "SFT"}
-"""The paper's M0 with IFT alone is its SFT baseline."""
 
 
 def better(source: Source) -> list[Panel]:
-    """For M0 to Mk: agreement with people, win rates, length, and what has no score."""
+    """For M0 to Mk: agreement with humans, win rates, length, and unscored judgements."""
     return list(
         _made(source, [
             ("Judge agreement with humans", _agreement, bool(source.summary.judges)),
@@ -46,7 +46,7 @@ def _interval(ends: tuple[float, float] | None) -> str:
 
 
 def _longest(judge: Judge) -> float | None:
-    """Percent of pairs that "the longer reply is better" orders as people do."""
+    """Percent of pairs that "the longer reply is better" orders as humans do."""
     found = ((judge.notes.agreement or {}).get("longest") or {}).get("pairwise_ties_half") or {}
     return None if found.get("value") is None else 100 * float(found["value"])
 
@@ -54,11 +54,13 @@ def _longest(judge: Judge) -> float | None:
 def _agreement(source: Source) -> Panel:
     judges = source.summary.judges
     names = [one.model for one in judges]
+    # Ties count half, so that a judge that gives every reply the same score gets 50.
     half = [_percent(one.notes.figure("pairwise_ties_half")) for one in judges]
     ours = [(float(k), value, ends) for k, (value, ends) in enumerate(half) if value is not None]
     longest = next((value for one in judges if (value := _longest(one)) is not None), None)
     levels = [Level("random: 50", 50.0)]
     levels += [] if longest is None else [Level(f"longest reply: {longest:.1f}", longest)]
+    # The paper states no policy for ties; its figures fit ties left out.
     paper = [paper_value("judge", "pairwise_ties_left_out", _PAPER.get(name, name)) for name in names]
     theirs = [(float(k), value) for k, value in enumerate(paper) if value is not None]
     series = [Series("this run", [p[:2] for p in ours], "line", [p[2] for p in ours])]
@@ -137,10 +139,11 @@ def _win_rates(source: Source) -> Panel:
 
 
 def _comparable(source: Source) -> bool:
-    """Whether the outside judge and the prompts are the paper's."""
+    """Whether the external judge and the prompts are those of the paper."""
     import re
 
     setting = SETTINGS["alpaca"]
+    # A win rate by another judge or on other prompts is another quantity: one chart would mislead.
     return all(
         re.search(setting.judge_pattern or "", (rate.figures.annotator or "").lower()) is not None
         and rate.figures.n_total == setting.n_prompts

@@ -1,4 +1,4 @@
-"""How the judge judges: scores by iteration, scores against length, agreement with itself, attacks on it."""
+"""The judge: scores by iteration, scores against length, self-consistency, injection flags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selfreward.page.svg import Series, chart
 
 
 def judge(source: Source) -> list[Panel]:
-    """Scores by iteration, score against length, agreement of a judge with itself, attacks."""
+    """Scores by iteration, score against length, self-consistency, injection flags."""
     figures = []
     for iteration in source.summary.iterations:
         number = iteration.number
@@ -28,6 +28,7 @@ def judge(source: Source) -> list[Panel]:
 
 def histogram_query(rows: str, column: str, where: str = "true", bins: int = 24) -> str:
     """Lower edge of a bin, width, rows; equal values give one bin."""
+    # A width of at least 1e-9, since equal values would divide by zero.
     return (
         f"WITH v AS (SELECT {column} AS x FROM {rows} WHERE {column} IS NOT NULL AND {where}), "
         f"e AS (SELECT min(x) AS low, greatest((max(x) - min(x)) / {bins}, 1e-9) AS width FROM v) "
@@ -41,7 +42,8 @@ def _scores(source: Source, number: int) -> Panel:
     query = f"SELECT score, count(*) AS n FROM {rows} WHERE score IS NOT NULL GROUP BY ALL ORDER BY ALL"
     found = [(float(score), int(n)) for score, n in source.rows(query)]
     width = 1.0
-    if len(found) > 24:  # scores from token probabilities are all different
+    # Scores from token probabilities are all different: one bar each would be noise.
+    if len(found) > 24:
         query = histogram_query(rows, "score")
         binned = source.rows(query)
         width = binned[0][1]
@@ -55,6 +57,7 @@ def _scores(source: Source, number: int) -> Panel:
                   outdated=source.outdated(f"iter{number}/judgements"))  # fmt: skip
 
 
+# Each dot is an SVG element: more would make the page slow to open.
 _MAX_DOTS = 1500
 
 
@@ -69,6 +72,7 @@ def _score_length(source: Source, number: int) -> Panel:
     )
     dots = [(float(length), float(score)) for length, score in source.rows(query)]
     correlation, n = source.rows(relation)[0] if len(dots) > 1 else (None, len(dots))
+    # DuckDB gives NULL or NaN if all lengths or all scores are equal.
     exists = correlation is not None and correlation == correlation
     note = (
         f"Correlation {correlation:.2f} over {n:,} candidates."

@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One thing drawn; `intervals` are the ends of a bar through each point, None where there is none."""
+    """One thing drawn; `intervals` are the ends of a bar through each point, None for no bar."""
 
     label: str
     points: Sequence[Point]
@@ -40,7 +40,7 @@ class Level:
 
 @dataclass(frozen=True)
 class _Plane:
-    """Where numbers lie on the picture."""
+    """Maps values to places in the picture."""
 
     x0: float
     x1: float
@@ -62,7 +62,9 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
     """
     rough = (high - low) / n or 1.0
     power = 10.0 ** math.floor(math.log10(rough))
+    # 0.999, so that a range that is already round does not jump to the next step.
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    # The margins keep an end that floating point puts just outside.
     first = math.ceil(low / step - 1e-9)
     count = math.floor(high / step + 1e-9) - first + 1
     values = [round((first + k) * step, 10) for k in range(count)]
@@ -70,7 +72,7 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A number for people, short.
+    """A short number for display.
 
     >>> number(12345.0), number(0.25), number(3), number(-1.5)
     ('12,345', '0.25', '3', '-1.5')
@@ -89,7 +91,7 @@ def chart(
     y_range: tuple[float, float] | None = None,
     bar_width: float = 1.0,
 ) -> Markup:
-    """A picture with labelled axes; `names` stand for the places 0, 1, … of the x axis."""
+    """A picture with labelled axes; `names` label the places 0, 1, … of the x axis."""
     plane = _plane(series, names, levels, x_range, y_range, bar_width)
     parts = [_axes(plane, x, y, names)]
     n_bars = sum(one.kind == "bars" for one in series)
@@ -128,9 +130,11 @@ def _plane(
         x0, x1 = x_range
     else:
         x0, x1 = min(xs, default=0.0) - half, max(xs, default=1.0) + half
+    # Bars start at zero, since their length is read as the value; curves may use the full height.
     low, high = y_range or (min([0.0, *ys]) if half or not ys else min(ys), max(ys, default=1.0))
     room = 0.0 if y_range else 0.08 * (high - low) or 0.5
     low = low if y_range or (low == 0 and half) else low - room
+    # A single point has no extent, and any positive one avoids a division by zero.
     return _Plane(x0, x1 if x1 > x0 else x0 + 1, low, high + room if high + room > low else low + 1)
 
 
@@ -160,7 +164,7 @@ def _axes(plane: _Plane, x: str, y: str, names: Sequence[str] | None) -> Markup:
 
 
 def _bars(plane: _Plane, one: Series, color: int, width: float, place: int, n_bars: int) -> Markup:
-    """Bars of several series stand side by side within the width of one."""
+    """Bars of several series are side by side within the width of one."""
     each = 0.86 * width / n_bars
     parts = []
     for value, height in one.points:
@@ -188,6 +192,7 @@ def _curve(plane: _Plane, one: Series, color: int, names: Sequence[str] | None) 
             low, high = plane.y(ends[0]), plane.y(ends[1])
             path = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 5:.1f} {low:.1f}h10M{x - 5:.1f} {high:.1f}h10"
             parts.append(Markup('<path class="s{}" d="{}"/>').format(color, path))
+    # A line over many steps needs no dots; a single point would be invisible without one.
     if one.kind != "line" or names is not None or len(places) == 1:
         radius = 2.2 if one.kind == "dots" else 3.6
         for (x, y), (_, value) in zip(places, one.points, strict=True):
@@ -200,6 +205,7 @@ def _curve(plane: _Plane, one: Series, color: int, names: Sequence[str] | None) 
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> Markup:
+    # `Markup.format` escapes its arguments, here and above: labels may come from rows.
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
         kind, x, y, anchor, text
     )
@@ -210,7 +216,7 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> Mar
 
 @dataclass(frozen=True)
 class Box:
-    """One dataset or model of a line of the flow; `lost` stands under the arrow that leads to it."""
+    """One dataset or model of a line of the flow; `lost` is shown under the arrow to it."""
 
     name: str
     said: str

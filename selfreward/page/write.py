@@ -31,6 +31,7 @@ _MAX_REASONS = 3
 def write_page(report: Report) -> Path:
     """Write `report.html` into the run folder, whole or not at all."""
     path = report.path / PAGE
+    # A lone surrogate in a row must not prevent the whole page.
     durable.replace_file(path, render(report).encode("utf-8", "replace"))
     return path
 
@@ -39,6 +40,7 @@ def render(report: Report) -> str:
     """The page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    # Strict: a misspelled name in the template is an error, not an empty place.
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -48,6 +50,7 @@ def render(report: Report) -> str:
     )
     environment.filters["shown"] = shown
     style = (_HERE / "page.css").read_text("utf-8")
+    # The page's policy admits only this style, by hash: a text from a row cannot bring its own.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     with OpenRun(report.path) as opened:
         source = Source(report, opened)
@@ -74,7 +77,7 @@ def render(report: Report) -> str:
 
 
 def _settings(source: Source) -> tuple[Settings, str]:
-    """How the run was made, or why that cannot be read."""
+    """The settings of the run, or the reason why they cannot be read."""
     try:
         return settings_of(source.report.path, source.summary.versions), ""
     except SelfrewardError as error:
@@ -98,7 +101,7 @@ def _sections(source: Source) -> list[Part]:
 
 
 def two_sentences(source: Source, settings: Settings) -> list[str]:
-    """What this run is, from its facts."""
+    """The run, summarized from its facts."""
     summary, config = source.summary, settings.config
     rows = {kind: sum(v.n_rows for name, v in summary.versions.items() if name.endswith(f"/{kind}"))
             for kind in ("prompts", "candidates", "judgements", "pairs")}  # fmt: skip
@@ -138,6 +141,7 @@ def _flow(source: Source) -> Markup:
                    name in summary.outdated)  # fmt: skip
 
     lines = []
+    # SFT exists only if the judgements to imitate were sampled from it.
     first = "SFT" if "SFT" in summary.versions else "M1"
     if {"seeds", "ift", "eft", first} & summary.versions.keys():
         ift, eft = [box("seeds", "data"), box("ift", "data")], [box("seeds", "data"), box("eft", "data")]
@@ -172,7 +176,7 @@ def _lost(steps: Mapping[str, FunnelStep], *names: str) -> dict[str, int]:
 
 
 def _losses(lost: Mapping[str, int]) -> list[str]:
-    """The greatest losses, and how many rows the others are."""
+    """The largest losses by reason, the others as one sum."""
     sorted_ = sorted(((n, reason) for reason, n in lost.items() if n), reverse=True)
     told = [f"−{n:,} {shown(reason)[:20].replace('_', ' ')}" for n, reason in sorted_[:_MAX_REASONS]]
     more = sum(n for n, _ in sorted_[_MAX_REASONS:])

@@ -14,8 +14,8 @@ from selfreward.reading.opening import explained, kind_of, open_bytes
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Bytes of CSV parsed at a time, and so the maximum length of a row.
 _CSV_BLOCK = 64 << 20
-"""Bytes of CSV parsed at a time, and so the maximum length of a row."""
 _BATCH_ROWS, _BATCH_BYTES = 10_000, 32 << 20
 
 
@@ -47,6 +47,7 @@ def _csv_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
                 file,
                 read_options=arrow_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK),
                 parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                # `""` is an empty text, an empty cell is NULL; all stays text, so that 007 keeps its zeros.
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(header, pa.string()),
                     null_values=[""],
@@ -58,7 +59,8 @@ def _csv_batches(path: Path, where: str) -> Iterator[pa.RecordBatch]:
                 for start in range(0, max(1, block.num_rows), _BATCH_ROWS):
                     yield block.slice(start, _BATCH_ROWS)
     except pa.ArrowInvalid as error:
-        if not bad_rows:  # Arrow counts the header as row 1
+        # Arrow counts the header as row 1.
+        if not bad_rows:
             reason = re.sub(
                 r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", " ".join(str(error).split())
             )

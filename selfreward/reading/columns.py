@@ -20,6 +20,7 @@ from selfreward.reading.messages import as_messages
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# With `3.` and `3.0`, which spreadsheets write for whole numbers.
 _INTEGER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -54,6 +55,7 @@ def to_column(
             return column
         cells = _values(cells, place)
     convert = _converter(kind, from_csv, role)
+    # Most columns have exact types already; comparing the set of types is much faster than converting.
     if set(map(type, cells)) - {type(None)} <= _EXACT.get(str(kind), frozenset()):
         values = cells
     else:
@@ -88,9 +90,10 @@ def extra_column(cells: pa.Array | list[Any], kind: pa.DataType | None, place: P
 
 
 def _bad_cell(values: list[Any], kind: pa.DataType | None, place: Place) -> InputError:
-    """Find the value that Arrow rejects without naming it: the shortest failing prefix ends with it."""
+    """Find the value that Arrow rejects without naming it."""
     import pyarrow as pa
 
+    # Each value alone; if all of them pass, only their mixture fails.
     for index, value in enumerate(values):
         try:
             pa.array([value], kind)
@@ -161,6 +164,7 @@ def _refuse_nan(column: pa.Array, place: Place) -> None:
     import pyarrow.compute as pc
 
     if pa.types.is_floating(column.type):
+        # NaN means missing in pandas, but ranks above every number in DuckDB: only NULL is accepted.
         found = pc.index(pc.is_finite(column), False).as_py()
         if found >= 0:
             shown = column[found].as_py()
@@ -191,6 +195,7 @@ def _integer(cell: Any, from_csv: bool) -> int:
     if from_csv and isinstance(cell, str) and _INTEGER.fullmatch(cell):
         return int(cell.partition(".")[0])
     whole = isinstance(cell, int) or (isinstance(cell, float) and cell.is_integer())
+    # True is an int in Python, but not a number in a user's table.
     if isinstance(cell, bool) or not whole:
         raise ValueError(f"holds {cell!r:.60}, expected a whole number")
     return int(cell)

@@ -83,7 +83,8 @@ def _chunk(rows: list[tuple[int, Row]]) -> Chunk:
     numbers = [number for number, _ in rows]
     names = list(rows[0][1])
     if len(names) > 1 and all(len(row) == len(names) for _, row in rows):
-        with suppress(KeyError):  # rows nearly always have the same keys, and this is three times faster
+        # Rows nearly always have the same keys, and this is three times faster.
+        with suppress(KeyError):
             columns = zip(*map(itemgetter(*names), (row for _, row in rows)), strict=True)
             return Chunk(numbers, dict(zip(names, map(list, columns), strict=True)))
     names = list(dict.fromkeys(name for _, row in rows for name in row))
@@ -94,18 +95,17 @@ def _chunk(rows: list[tuple[int, Row]]) -> Chunk:
 
 
 def _json_rows(path: Path, where: str) -> _SizedRows:
-    """Number, row and size in characters (0 where everything is in memory already).
-
-    An array starts with `[`; if the first line is not a complete object, the file is one object by column.
-    """
+    """Number, row and size in characters (0 if everything is in memory already)."""
     with explained(path, where), open_bytes(path) as file:
         lines = _numbered_lines(file, where)
         first = next(lines, None)
         if first is None:
             return
+        # An array starts with `[`; if the first line is not a complete object, the file is one by column.
         if not first[1].startswith("[") and (record := _object_or_none(first[1])) is not None:
             second = next(lines, None)
             if (
+                # The only line of a `.json` file, with a list under each key, holds columns.
                 second is None
                 and _is_by_column(record)
                 and ".json" in (path.suffix, path.with_suffix("").suffix)
@@ -118,7 +118,8 @@ def _json_rows(path: Path, where: str) -> _SizedRows:
             return
         parts, last = [], 1
         for number, line in itertools.chain([first], lines):
-            parts.append("\n" * (number - last) + line)  # blank lines count in the messages
+            # Blank lines were skipped, but count in the line numbers of messages.
+            parts.append("\n" * (number - last) + line)
             last = number
         whole = _parse("".join(parts), where, 1)
         if isinstance(whole, dict):
@@ -172,6 +173,7 @@ def _is_by_column(value: Row) -> bool:
 
 def _by_column(value: Row, where: str) -> _SizedRows:
     cells = next(iter(value.values()), None)
+    # {"rows": [{…}, …]} wraps an array of rows; it is not a column of objects.
     wrapped = len(value) == 1 and isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells)
     if not _is_by_column(value) or wrapped:
         raise InputError(

@@ -35,6 +35,7 @@ def only_turn(value: Any, role: str) -> str:
 
 
 def _turn(message: Any) -> Turn:
+    # Parquet fills absent keys with NULL, so only keys with a value count.
     keys = {key for key, part in message.items() if part is not None} if isinstance(message, dict) else set()
     for role_key, text_key in (("role", "content"), ("from", "value")):
         if keys == {role_key, text_key}:

@@ -72,7 +72,7 @@ def read_trees(
 def read_messages(
     lines: Iterable[tuple[int, dict[str, Any]]], source: str, lang: str, where: str
 ) -> SeedReading:
-    """First-turn replies of message-per-line records (a reply's parent may come before or after it)."""
+    """First-turn replies of message-per-line records in any order."""
     prompts: dict[str, dict[str, Any]] = {}
     replies: list[tuple[int, dict[str, Any]]] = []
     n_deeper = 0
@@ -85,10 +85,12 @@ def read_messages(
         if _is_missing(message.get("parent_id")):
             prompts[message["message_id"]] = message
         elif message["role"] == "assistant":
+            # Joined after the loop, since a parent may come after its reply.
             replies.append((number, message))
     reading = SeedReading()
     for number, reply in replies:
         prompt = prompts.get(reply["parent_id"])
+        # The parent is itself a reply: a later turn of the conversation.
         if prompt is None:
             n_deeper += 1
         else:

@@ -33,6 +33,7 @@ def read_text(path: Path) -> str:
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked if the first two say gzip or the name ends so."""
     with path.open("rb") as probe:
+        # By content, since downloads often lose the ending; by name, to report a damaged one as gzip.
         packed = probe.read(2) == _GZIP or path.suffix == ".gz"
     with gzip.open(path, "rb") if packed else path.open("rb") as file:
         yield file  # type: ignore[misc]  # GzipFile reads as any binary file does
@@ -53,6 +54,7 @@ def explained(path: Path, where: str) -> Iterator[None]:
         raise InputError(f"{where}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{where}: the gzip file is cut off or damaged ({error})") from error
+    # Last: several of the specific errors above are OSErrors too.
     except (pa.ArrowException, OSError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{where}: cannot be read ({reason})") from error

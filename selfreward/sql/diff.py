@@ -84,11 +84,8 @@ def diff(
     before, after = run.version(name, a), (other_run or run).version(name, b)
     try:
         return _compare(run, other_run or run, before, after, _key(name, before), n_examples)
-    except (
-        duckdb.Error,
-        ArithmeticError,
-        ValueError,
-    ) as error:  # a type that cannot be compared or represented in Python
+    # A type that DuckDB cannot compare or Python cannot represent.
+    except (duckdb.Error, ArithmeticError, ValueError) as error:
         raise InputError(
             f"{name}: versions {before.version} and {after.version} cannot be compared: {one_line(error)}"
         ) from error
@@ -152,6 +149,7 @@ def _key(name: str, version: Version) -> tuple[str, ...]:
     dataset = DatasetName.parse(name).dataset
     if dataset is not None and dataset.key:
         return dataset.key
+    # A user's own dataset: by convention, its first id column is the key.
     ids = [column for column in version.manifest["schema"] if column.endswith("_id")]
     if not ids:
         raise UsageError(f"{name}: has no known key and no column that ends in _id; rows cannot be matched")
@@ -167,6 +165,7 @@ def _connect(before: Version, after: Version, key: Sequence[str]) -> Any:
     for side, version in (("a", before), ("b", after)):
         connection.register(side, version.table())
         columns = ", ".join(quoted(column) for column in key)
+        # A repeated key would match its rows crosswise and count them several times.
         repeated = connection.execute(
             f"SELECT {columns}, count(*) FROM {quoted(side)} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
         ).fetchall()
@@ -217,6 +216,7 @@ def _counts(connection: Any, key: Sequence[str], columns: Sequence[str]) -> _Cou
 
 
 def _match(key: Sequence[str], side: str, other: str) -> str:
+    # For NOT EXISTS, since NOT IN finds nothing once a key is NULL.
     equal = " AND ".join(_is(other, c, side) for c in key)
     return f"SELECT 1 FROM {quoted(other)} WHERE {equal}"
 

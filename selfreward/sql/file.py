@@ -5,8 +5,7 @@
     lineage('pair-…')                  a macro: every row that this one is derived from
     result                             the rows of the query, if one was given
 
-By default DuckDB 2.0 writes a newer storage version, which clients before 1.2 cannot read. The file is written under a
-temporary name and renamed when complete.
+The file is renamed into place when complete.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from selfreward.store import durable
 from selfreward.tables import DatasetName
 from selfreward.text import one_line
 
+# By default DuckDB 2.0 writes a newer storage version, which clients before 1.2 cannot read.
 STORAGE_VERSION = "v1.0.0"
 
 
@@ -40,12 +40,14 @@ def write_audit_file(run: OpenRun | Path, path: Path, query: str | None = None) 
                 f"--out {path}: cannot be written: {one_line(error)} ({durable.free_space(path)})"
             ) from error
         finally:
+            # DuckDB leaves its write-ahead log next to a file that it could not complete.
             durable.remove_file(Path(f"{temporary}.wal"))
 
 
 def _fill(run: OpenRun, path: Path, query: str | None) -> int:
-    """Insert the datasets directly from Arrow, over a separate connection that may write files."""
+    """Insert the datasets directly from Arrow."""
     n_rows = 0
+    # A separate connection: the run's own, on which queries run, must never reach a file.
     with connect(files=True) as connection:
         connection.execute(
             f"ATTACH {_literal(str(path))} AS audit_file (STORAGE_VERSION '{STORAGE_VERSION}')"

@@ -4,10 +4,8 @@
 
 A pair leads to its two candidates, each to its judgements (text and score); to the prompt, its demonstrations (ift rows
 or earlier prompts, and theirs in turn), and their seed rows. Each step reads the version that the manifest of the row's
-dataset names as its input, not the current one; if that version is gone, the current one is read, and the node says so.
-A repeated row is not expanded again (`above`). An id without a row is a node marked `missing`: nothing is left out
-silently. The id of an evaluation prompt (`out-…`) leads to every model's answer to
-it and the verdicts on them.
+dataset names as its input. A repeated row is not expanded again (`above`). The id of an evaluation prompt
+(`out-…`) leads to every model's answer to it and the verdicts on them.
 """
 
 from __future__ import annotations
@@ -62,7 +60,8 @@ def lineage(run: Run, id: str) -> Node:
     tree = _Tree(reader)
     try:
         node = tree.evaluation_prompt(id) if id.startswith(_OUTPUT_PREFIX) else tree.root(id)
-    except (KeyError, TypeError) as error:  # a missing column, or a value that should be a list
+    # A missing column, or a value that should be a list.
+    except (KeyError, TypeError) as error:
         raise InputError(
             f"{run.path}: the rows that {id!r} is derived from are not valid rows of a run ({type(error).__name__}: {error}); "
             "`selfreward audit` lists them"
@@ -89,6 +88,7 @@ class _Reader:
         """Current versions of the datasets that may hold an id, likeliest first."""
         names = [n for n in self.run.names() if not is_model(n) and kind_of(n) in _ID_COLUMNS]
         prefix = id.partition("-")[0]
+        # The prefix is only a hint: imported rows may have ids of any form.
         for name in sorted(names, key=lambda name: BY_KIND[kind_of(name)].prefix != prefix):
             yield self.run.current(name)
 
@@ -117,6 +117,7 @@ class _Reader:
             for found in self.run.versions(entry["name"]):
                 if found.content_sha256 == entry["content_sha256"]:
                     return found, ""
+        # Nothing was recorded (by an import), or that version is gone, which the node must say.
         for name in (str(DatasetName.parse(version.name).sibling(kind)), kind):
             if self.run.has(name):
                 note = "from the current version: the one it was made from is gone" if recorded else ""
@@ -173,7 +174,7 @@ class _Tree:
         return root if root.children else None
 
     def _plain_node(self, version: Version, row: dict[str, Any], id: str, relation: str) -> Node:
-        """A row and what is told of it, without what it was made from."""
+        """A row and its facts, without its sources."""
         facts = {
             name: row[name] for name in BY_KIND[kind_of(version.name)].facts if row.get(name) is not None
         }
@@ -184,6 +185,7 @@ class _Tree:
     def node(self, version: Version, row: dict[str, Any], relation: str, note: str = "") -> Node:
         kind = kind_of(version.name)
         id = str(row[_ID_COLUMNS[kind]])
+        # Prompts share demonstrations: expanded each time, the tree would grow exponentially.
         if id in self._seen:
             return Node(id, relation, f"{version.name}@{version.version}", note="above")
         self._seen.add(id)
@@ -195,7 +197,8 @@ class _Tree:
 
     def _open_pairs(self, version: Version, row: dict[str, Any]) -> list[Node]:
         scores, _ = self._reader.input(version, "scores")
-        if scores is not None:  # this pair's judgements need not be the current ones
+        # This pair's judgements need not be the current ones.
+        if scores is not None:
             self._judgements, _ = self._reader.input(scores, "judgements")
         return [
             *self._follow(version, "prompts", [row["prompt_id"]], "prompt"),
@@ -234,6 +237,7 @@ class _Tree:
             missing = [id for id in ids if id not in found]
             for demonstration in self._reader.rows(place, column, missing) if missing else []:
                 found[str(demonstration[column])] = self.node(place, demonstration, "was shown", note)
+        # An id without a row is a node marked `missing`: nothing is left out silently.
         return [found.get(id) or Node(id, "was shown", "", note="missing") for id in ids]
 
     def _open_ift(self, version: Version, row: dict[str, Any]) -> list[Node]:

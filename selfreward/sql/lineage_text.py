@@ -23,6 +23,7 @@ def format_lineage(node: Node) -> str:
 
 
 def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
+    # Short facts share the line of the id; long texts get a line each below it.
     numbers = {k: v for k, v in node.facts.items() if k not in _TEXTS}
     facts = ", ".join(f"{name} {shorten(value, _FACT)}" for name, value in numbers.items())
     note = f"  ({node.note})" if node.note else ""

@@ -136,7 +136,7 @@ def _explained() -> Iterator[None]:
 
     try:
         yield
-    # ValueError, ArithmeticError: a value that DuckDB can hold and Python cannot, such as an infinite time
+    # ValueError, ArithmeticError: a value that DuckDB can hold and Python cannot, such as an infinite time.
     except (duckdb.Error, pa.ArrowException, ArithmeticError, ValueError) as error:
         raise UsageError(f"query: {one_line(error)}") from error
 
@@ -153,7 +153,8 @@ def _reader(run: OpenRun, query: str) -> Iterator[pa.RecordBatchReader]:
     try:
         yield reader
     finally:
-        reader.close()  # otherwise the connection accepts no other query
+        # Otherwise the connection accepts no other query.
+        reader.close()
 
 
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
@@ -167,6 +168,7 @@ def _without_twins(names: list[str]) -> list[str]:
     seen: list[str] = []
     for name in names:
         number, new = 0, name
+        # A new name must not be that of a later column either.
         while new in seen or (number and new in names):
             number += 1
             new = f"{name}_{number}"
@@ -214,15 +216,16 @@ def _print_jsonl(reader: pa.RecordBatchReader, stream: TextIO) -> int:
 
 
 def _print_csv(reader: pa.RecordBatchReader, stream: TextIO, inert: bool = False) -> int:
-    """By column, several times faster than by value; values are quoted only if needed."""
+    """Write rows as CSV; values are quoted only if needed."""
     writer = csv.writer(stream, lineterminator="\n")
-    # programs get the text unchanged; a terminal gets no control characters
+    # Programs get the text unchanged; a terminal gets no control characters.
     shown = printable if stream.isatty() else str
     names: Iterable[str] = map(shown, reader.schema.names)
     writer.writerow(map(inert_cell, names) if inert else names)
     n_rows = 0
     for batch in reader:
         n_rows += batch.num_rows
+        # By column, which is several times faster than by value.
         columns: Iterable[list[Any]] = map(_csv_cells, batch.columns)
         if stream.isatty():
             columns = ([printable(v) if isinstance(v, str) else v for v in column] for column in columns)
@@ -255,18 +258,20 @@ def _printer(format: str, spreadsheet: bool) -> Callable[[pa.RecordBatchReader, 
 
 
 def _print_table(run: OpenRun, query: str, stream: TextIO, max_rows: int) -> int:
-    """DuckDB counts the rows that are not shown, so that a million rows do not become Python objects."""
+    """Print the first rows; returns how many there are in all."""
     relation = run.sql(query)
     if relation is None:
         stream.write("(0 rows)\n")
         return 0
     names = list(relation.columns)
+    # EXPLAIN returns a drawing of many lines, which a table cell would cut.
     if names == ["explain_key", "explain_value"]:
         plan = relation.fetchall()
         stream.write("".join(f"{printable(text)}\n" for _, text in plan))
         return len(plan)
     rows = list(_rows(read_stream(relation.limit(max_rows + 1))))
     shown = rows[:max_rows]
+    # DuckDB counts the rest, so that a million rows do not become Python objects.
     n_rows = len(rows) if len(rows) <= max_rows else int(relation.count("*").fetchall()[0][0])
     width = shutil.get_terminal_size((120, 40)).columns
     n_columns, cell = _fit(names, shown, width)

@@ -28,6 +28,7 @@ def write_parquet(open_rows: Callable[[], AbstractContextManager[pa.RecordBatchR
 
     doubles: set[int] = set()
     while True:
+        # A stream can be read only once: an overflow in a late batch means running the query again.
         with open_rows() as reader:
             fields = (
                 pa.field(field.name, _without_decimals(field.type, number in doubles))
@@ -51,7 +52,8 @@ def _write_batches(reader: pa.RecordBatchReader, schema: pa.Schema, path: Path) 
             columns = []
             for number, column in enumerate(batch.columns):
                 kind = schema.field(number).type
-                try:  # doubles may be rounded, whole numbers may not
+                # Doubles may be rounded, whole numbers may not.
+                try:
                     columns.append(column.cast(kind, safe=pa.types.is_integer(kind)))
                 except pa.ArrowInvalid as error:
                     raise _DoesNotFitError(number) from error

@@ -21,25 +21,25 @@ from selfreward.text import one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# DuckDB reports a PIVOT as MULTI, since it queries the values first.
 _READING = {"SELECT", "EXPLAIN", "MULTI"}
-"""DuckDB reports a PIVOT as MULTI, since it queries the values first."""
+# A WITH clause can hide a writing statement in what DuckDB reports as SELECT.
 _WRITING_NODE = re.compile(r'"type":"(INSERT|UPDATE|DELETE|MERGE)\w*_NODE"')
 _EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b|\s*\([^)]*\))?", re.IGNORECASE)
 
 
 def connect(settings: dict[str, Any] | None = None, files: bool = False) -> Any:
-    """Open DuckDB: in memory, without files, network and extensions, and no query can change that.
-
-    Only the writer of audit files asks for `files`. The progress bar is off because it would go to stdout, among the
-    results; spilled data goes to the system's temporary folder instead of the current one.
-    """
+    """Open DuckDB in memory, without network, extensions and, except for audit files, files."""
     import duckdb
 
+    # Not the current folder, DuckDB's default, which may be read-only or someone's repository.
     spill = Path(tempfile.gettempdir()) / f"selfreward-sql-{secrets.token_hex(8)}"
     connection = duckdb.connect(config={"temp_directory": str(spill), **(settings or {})})
+    # It would go to stdout, among the results.
     connection.execute("SET enable_progress_bar = false")
     if not files:
         connection.execute("SET enable_external_access = false")
+        # Otherwise a query could change the settings back.
         connection.execute("SET lock_configuration = true")
     return connection
 
@@ -61,10 +61,8 @@ def check_reads(connection: Any, query: str, what: str = "query") -> str:
         statements = [(str(s.query), s.type.name) for s in connection.extract_statements(query)]
     except duckdb.Error as error:
         raise UsageError(f"{what}: {one_line(error)}") from error
-    except (
-        ValueError,
-        TypeError,
-    ) as error:  # an unnamed kind (UPDATE EXTENSIONS), or invalid Unicode
+    # An unnamed kind of statement (UPDATE EXTENSIONS), or invalid Unicode.
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{what}: not a query in valid Unicode; expected one SELECT") from error
     if len(statements) != 1:
         raise UsageError(f"{what}: found {len(statements)} statements, expected one")
@@ -73,6 +71,7 @@ def check_reads(connection: Any, query: str, what: str = "query") -> str:
         check_reads(connection, _EXPLAIN.sub("", text, count=1), what)
     first = re.match(r"\W*(\w*)", text)
     tree = tree_text(connection, text) if kind == "SELECT" else ""
+    # MULTI also covers CREATE, INSERT and COPY over a PIVOT; their first word reveals them.
     hidden = kind == "MULTI" and first is not None and first[1].upper() in ("CREATE", "INSERT", "COPY")
     if kind not in _READING or hidden or _WRITING_NODE.search(tree):
         written = kind if kind not in _READING else "CREATE" if hidden else "data-changing WITH"
@@ -95,6 +94,7 @@ def _bare(statement: str) -> str:
     """A statement without its semicolon and the rest, so that it can be nested in another."""
     import duckdb
 
+    # By token, since `--` and `;` may also occur inside a text.
     tokens = [(place, kind.name) for place, kind in duckdb.tokenize(statement)]
     while tokens and tokens[-1][1] == "comment":
         statement = statement[: tokens.pop()[0]]

@@ -6,8 +6,7 @@
 Views: `ift`, `eft`, `prompts`, `candidates`, `judgements`, `scores`, `pairs`, … over all iterations, each with an
 `iteration` column; `iter1.pairs` for one iteration; `score_versions`, every stored version of the scores with the
 columns `version` and `is_current`, to compare judges; `dataset_versions` and `model_versions` (what is current and where
-it came from) and
-`lineage_edges(child_id, parent_id, relation)`, the links between rows; `lineage('pair-…')` follows them from one row.
+it came from) and `lineage_edges(child_id, parent_id, relation)`, links that `lineage('pair-…')` follows.
 
 Guarantees: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
 datasets a query names are read; rows are memory-mapped Arrow, not copied. Files, the network and Python variables
@@ -42,6 +41,7 @@ MODELS = "model_versions"
 SCORES = "score_versions"
 
 _NAME = re.compile(r'(?:"?\b(iter\d+)"?\s*\.\s*)?"?\b(\w+)"?')
+# Queries of the catalog: they may see any view, so all must exist.
 _LISTS_ALL = re.compile(r"\b(show|information_schema|duckdb_\w+|pragma_\w+|sqlite_\w+|pg_\w+)\b")
 
 
@@ -104,11 +104,7 @@ class OpenRun:
         self._datasets = [name for name in self._datasets if wanted(name)]
 
     def table(self, name: str) -> pa.Table:
-        """The rows of a dataset, verified once; within an iteration, the column `iteration` is that of the name.
-
-        If the rows (imported ones, say) disagree, the name wins, since the run relies on it, and the audit
-        `values_in_range` reports them.
-        """
+        """The rows of a dataset, verified once; the column `iteration` is that of the name, if it has one."""
         import pyarrow as pa
 
         if name not in self._tables:
@@ -118,6 +114,7 @@ class OpenRun:
                 numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])
                 if "iteration" not in table.column_names:
                     table = table.append_column("iteration", numbers)
+                # Imported rows may disagree: the run relies on the name, and `values_in_range` reports them.
                 elif n_other := _n_other(table["iteration"], iteration):
                     self.other_iterations[name] = n_other
                     table = table.set_column(table.column_names.index("iteration"), "iteration", numbers)
@@ -211,6 +208,7 @@ class OpenRun:
             return set(self.views())
         known = set(self.views())
         found = set()
+        # Words, not a parse tree: a view too many costs one hash, one too few fails the query.
         for iteration, word in _NAME.findall(query.lower()):
             qualified = f"{iteration}.{word}"
             found.add(qualified if iteration and qualified in known else EDGES if word == LINEAGE else word)
@@ -220,6 +218,7 @@ class OpenRun:
 
     def _explain(self, query: str, error: Exception) -> str:
         """DuckDB's message in one line, with the nearest names first if a name is unknown."""
+        # DuckDB suggests names of its own catalog, which lacks the views not loaded yet.
         tree = json.loads(tree_text(self._connection, query))
         tables = {str(node["table_name"]).lower(): _dotted(node) for node in _nodes(tree, "BASE_TABLE")}
         defined = {str(entry["key"]).lower() for entry in _entries(tree, "map") if "key" in entry}
@@ -257,6 +256,7 @@ class OpenRun:
 
     def _make_union(self, kind: str) -> None:
         names = [name for name in self._datasets if kind_of(name) == kind]
+        # Never over some of the iterations: the query would be silently wrong.
         if set(names) <= self._sources.keys():
             self._make_view(quoted(kind), [self._sources[name] for name in names])
 

@@ -122,6 +122,7 @@ def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
     current = {name: run.current(name) for name in run.names()}
     versions = current if chosen is None else {version.name: version for version in chosen}
     versions = dict(sorted(versions.items(), key=lambda entry: as_made(entry[0])))
+    # Against everything current, though only the chosen versions are summarized.
     outdated = outdated_versions(current)
     of_kind = {kind: [v for name, v in versions.items() if kind_of(name) == kind] for kind in _ALL_KINDS}
     numbers = sorted({iteration_of(v.name) for kind in ("prompts", "pairs") for v in of_kind[kind]})
@@ -160,6 +161,7 @@ def as_made(name: str) -> tuple[int, int, str]:
     if kind in _KINDS:
         return iteration_of(name), _KINDS.index(kind), name
     if kind in _MEASURES:
+        # After all iterations, of which there are at most 99.
         return 1000 + iteration_of(name), _MEASURES.index(kind), name
     return 10_000, 0, name
 
@@ -177,6 +179,7 @@ def model_label(named: str | None, number: int) -> str:
     """
     if named is None or number == 0:
         return f"M{number}"
+    # Only a content hash is cut: a Hub revision such as `@main` belongs to the name.
     return re.sub(r"@[0-9a-f]{12,}$", "", named)
 
 
@@ -192,6 +195,7 @@ def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
     def values(kind: str, column: str) -> list[Any]:
         return tables[kind][column].drop_null().to_pylist() if kind in tables else []
 
+    # Why a prompt gave no pair is in no row; only the manifest of `pairs` has it.
     no_pair = found["pairs"].manifest["counts"]["dropped"] if "pairs" in found else {}
     chosen, rejected = (
         [sum(len(message["content"]) for message in messages) for messages in values("pairs", side)]

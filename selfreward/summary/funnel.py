@@ -17,9 +17,10 @@ from selfreward.tables import DatasetName
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Kind of dataset (`pairs`) -> its rows in one iteration; missing datasets are absent.
 Tables = Mapping[str, "pa.Table"]
-"""Kind of dataset (`pairs`) -> its rows in one iteration; missing datasets are absent."""
 
+# The columns read from each dataset of an iteration: all others stay on disk.
 COLUMNS = {
     "prompts": ["kept", "reason"],
     "candidates": ["candidate_id", "prompt_id", "finish_reason", "n_chars", "response"],
@@ -27,14 +28,13 @@ COLUMNS = {
     "scores": ["candidate_id", "score"],
     "pairs": ["chosen", "rejected"],
 }
-"""The columns read from each dataset of an iteration."""
 EFT_COLUMNS = ["split", "accepted", "reason"]
 ITERATION_STEPS = (
     "prompts generated", "prompts kept", "candidates", "candidates whole", "judgements", "judgements scored",
     "candidates scored", "prompts comparable", "prompts not tied", "pairs",
 )  # fmt: skip
+# Reasons of `pairs` for a prompt without comparable answers.
 _TOO_FEW = ("all_truncated", "all_unscored", "fewer_than_two_eligible")
-"""Reasons of `pairs` for a prompt without comparable answers."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
     if {"prompts", "candidates", "scores"} <= tables.keys():
         n_comparable, n_differing = _comparable(tables["candidates"], tables["scores"])
         too_few = {reason: no_pair[reason] for reason in _TOO_FEW if reason in no_pair}
-        if sum(too_few.values()) != kept - n_comparable:  # imported pairs, or pairs of earlier scores
+        # Reasons of imported pairs, or of pairs from earlier scores, do not add up to today's scores.
+        if sum(too_few.values()) != kept - n_comparable:
             too_few = {_TOO_FEW[-1]: kept - n_comparable}
         step("scores", "prompts comparable", n_comparable, too_few, "prompts kept")
         tied = {"tied": n_comparable - n_differing}

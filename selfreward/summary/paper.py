@@ -1,8 +1,7 @@
 """What the paper reports (arXiv 2401.10020, v2 and later), as data: one row per figure, in its own units.
 
 Facts only. Models: SFT is M0 with IFT alone, M1 with IFT and EFT, M2 and M3 after one and two iterations, all from
-Llama 2 70B. Percent, except scores (MT-Bench, of 10), correlations, characters and counts. The paper states no policy
-for ties of its judge; with ties left out the figures fit.
+Llama 2 70B. Percent, except scores (MT-Bench, of 10), correlations, characters and counts.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class Setting:
     n_prompts: int | None
 
 
+# GPT-4 and its dated versions and Turbo; neither GPT-4o nor GPT-4.1.
 _GPT_4 = r"gpt-?4(?![o.\d])"
-"""GPT-4 and its dated versions and Turbo; neither GPT-4o nor GPT-4.1."""
 SETTINGS = {
     "alpaca": Setting(
         "GPT-4 Turbo (AlpacaEval 2.0)", "^weighted_alpaca_eval_gpt4_turbo$", "AlpacaEval's 805 prompts", 805
@@ -53,6 +52,7 @@ SETTINGS = {
 }
 
 _BY_MODEL = ("SFT", "M1", "M2", "M3")
+# The paper states no policy for ties of its judge; with ties left out the figures fit.
 _JUDGE = {
     "pairwise_ties_left_out": (65.1, 78.7, 80.4, 81.7),
     "five_best": (39.6, 41.5, 44.3, 43.2),
@@ -73,8 +73,8 @@ _MT_BENCH = {
     "math, coding, reasoning": (3.93, 3.83, 4.05, 4.17),
     "other categories": (8.60, 8.55, 8.79, 9.10),
 }
+# SFT and M3; the others are "mostly kept or slightly lower".
 _NLP = {"ARC-c": (55.97, 53.13), "GSM8K": (50.72, 57.70), "MMLU": (69.76, 69.37)}
-"""SFT and M3; the others are "mostly kept or slightly lower"."""
 
 
 def paper_figures() -> Iterator[PaperFigure]:

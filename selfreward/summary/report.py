@@ -109,6 +109,7 @@ def _next(run: Run, summary: Summary) -> list[str]:
     lines = []
     if summary.outdated and (run.path / "config.yaml").is_file():
         lines.append(f"selfreward run {run.path / 'config.yaml'} --run {run.path}")
+    # Only commands whose data exists: each must work when pasted.
     pairs = summary.versions.get("iter1/pairs")
     if pairs:
         lines.append(
@@ -122,7 +123,7 @@ def _next(run: Run, summary: Summary) -> list[str]:
     return lines
 
 
-# -- for people ----------------------------------------------------------------------------------------------
+# -- text ---------------------------------------------------------------------------------------------------
 
 
 def format_report(report: Report) -> str:
@@ -147,6 +148,7 @@ def format_report(report: Report) -> str:
     parts.append("Next\n" + "\n".join(f"  {line}" for line in report.next))
     took = "" if report.seconds is None else f"{report.seconds:.0f} s in all; "
     parts.append(f"{took}run folder {report.path}, page {report.path / PAGE}")
+    # Names and reasons come from files and servers: no control character may reach the terminal.
     return printable("\n\n".join(parts))
 
 
@@ -183,6 +185,7 @@ def _format_judges(summary: Summary, judges: Iterable[Judge]) -> str:
         lines.append("M0 is the model before any training, M1 after SFT on IFT and EFT.")
     elif not any(is_model(judge.model) for judge in judges):
         lines.append("No model was trained in this run; this is the judge that gave the scores.")
+    # In the table a failing server looks like a bad judge; its first error shows the difference.
     lines += [f"{judge.model}: {judge.notes.failures}" for judge in judges if judge.notes.failures]
     for judge in judges:
         if judge.histogram:

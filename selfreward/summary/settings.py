@@ -1,8 +1,7 @@
 """The configuration that made a run's versions: the one in the run folder, corrected by each manifest.
 
-`config.yaml` is that of the last `selfreward run`, which may have stopped before it built anything. A manifest
-has the actual parameters and model names behind the rows. If iterations differ, the last one counts, and the
-difference is named.
+A manifest has the actual parameters and model names behind the rows. If iterations differ, the last one
+counts, and the difference is named.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from selfreward.store.version import Version
 from selfreward.summary.facts import as_made
 from selfreward.tables import kind_of
 
+# Kind of version and section of its parameters -> section of the configuration.
 _PLACES = {
     ("seeds", "seeds"): "seeds", ("ift", "split"): "split", ("ift", "ift"): "ift", ("eft", "eft"): "eft",
     ("SFT", "sft"): "sft", ("M1", "sft"): "sft", ("prompts", "prompts"): "prompts", ("pairs", "pairs"): "pairs",
@@ -28,7 +28,6 @@ _PLACES = {
     ("judge_eval", "judge_eval"): "evaluate.judge", ("model_outputs", "alpaca"): "evaluate.alpaca",
     ("annotations", "alpaca"): "evaluate.alpaca", ("M", "dpo"): "dpo",
 }  # fmt: skip
-"""Kind of version and section of its parameters -> section of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ def settings_of(run: Path, versions: Mapping[str, Version]) -> Settings:
     path = run / "config.yaml"
     if not path.is_file():
         return Settings(None)
+    # This is the file of the last `selfreward run`, which may have stopped before it built anything.
     config = load_config(path)
     values = config.model_dump(mode="json")
     recorded: dict[str, tuple[str, object]] = {}
@@ -58,16 +58,18 @@ def settings_of(run: Path, versions: Mapping[str, Version]) -> Settings:
             recorded[key] = (name, value)
             section, _, setting = key.rpartition(".")
             place = _section(values, section)
-            if setting in place:  # an unknown key is a setting of another release
+            # An unknown key is a setting of another release, which today's model would reject.
+            if setting in place:
                 place[setting] = value
     try:
         return Settings(RunConfig.model_validate(values), tuple(differences))
-    except ValidationError:  # the versions are of configurations that no single one can be
+    # The versions come from configurations that no single valid one can express.
+    except ValidationError:
         return Settings(config, tuple(differences))
 
 
 def _recorded(name: str, version: Version, config: RunConfig) -> list[tuple[str, object]]:
-    """What a manifest says of the configuration: dotted key, value."""
+    """The configuration values in a manifest: dotted key, value."""
     kind = "M" if is_model(name) and name not in ("M1", "SFT") else kind_of(name) or name
     params, found = version.manifest["params"], []
     for (of, section), place in _PLACES.items():
@@ -82,7 +84,7 @@ def _recorded(name: str, version: Version, config: RunConfig) -> list[tuple[str,
 
 
 def _as_configured(key: str, value: object, config: RunConfig) -> object:
-    """A model or a file as the configuration names it, where that is the same one."""
+    """A model or a file as the configuration names it, if it is the same one."""
     if key in ("judging.judge", "prompts.generator", "model"):
         roles = {"judging.judge": config.judging.judge, "prompts.generator": config.prompts.generator}
         named = roles.get(key, config.model)
@@ -104,7 +106,7 @@ def _shown(model_string: str) -> tuple[str, ...]:
 
 
 def _section(values: JsonObject, dotted: str) -> JsonObject:
-    """A section by its dotted name; an empty one where the configuration has turned it off."""
+    """A section by its dotted name; an empty one if the configuration has turned it off."""
     for name in filter(None, dotted.split(".")):
         values = values.get(name) or {}
     return values

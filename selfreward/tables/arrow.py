@@ -1,4 +1,4 @@
-"""Rows as Arrow tables and back; what a row class says of its columns: type, NULL or not, accepted values."""
+"""Rows as Arrow tables and back, and the columns of a row class: type, NULL or not, accepted values."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def arrow_schema(row_class: type) -> pa.Schema:
 @cache
 def required_columns(row_class: type) -> frozenset[str]:
     """The columns that may not be NULL: those whose annotation does not admit None."""
+    # By annotation, not by Arrow's nullability flag, which `datasets` drops.
     return frozenset(name for name, hint in _hints(row_class).items() if _without_none(hint) is hint)
 
 
@@ -37,11 +38,12 @@ def accepted_values(row_class: type) -> dict[str, tuple[str, ...]]:
 
 
 def to_table(rows: Iterable[Any], row_class: type) -> pa.Table:
-    """Rows of one class as an Arrow table with the class's full schema, also where a column is all NULL."""
+    """Rows of one class as an Arrow table with the class's full schema."""
     import pyarrow as pa
 
     rows = list(rows)
     columns = {field.name: [_plain(getattr(row, field.name)) for row in rows] for field in fields(row_class)}
+    # Without the schema, a column that is all NULL would get the type null.
     return pa.table(columns, schema=arrow_schema(row_class))
 
 
@@ -54,6 +56,7 @@ def from_table(table: pa.Table, row_class: type[Row]) -> list[Row]:
 def _build(row_class: type[Row], values: dict[str, Any]) -> Row:
     hints = _hints(row_class)
     for name, value in values.items():
+        # A list of dictionaries holds nested rows (messages); a list of texts stays as it is.
         if isinstance(value, list) and value and isinstance(value[0], dict):
             (inner,) = typing.get_args(hints[name])
             values[name] = [inner(**item) for item in value]
@@ -74,7 +77,7 @@ def _hints(row_class: Any) -> dict[str, Any]:
 
 
 def _without_none(hint: Any) -> Any:
-    """`T` of `T | None`, and what is no union as it is."""
+    """`T` of `T | None`; other hints unchanged."""
     if typing.get_origin(hint) not in (types.UnionType, typing.Union):
         return hint
     (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]

@@ -1,4 +1,4 @@
-"""Every dataset of a run, said once: its rows, their key, their ids, and which rows they were made from.
+"""Every dataset of a run, defined once: its rows, their key, their ids, and which rows they were made from.
 
 To add one, write its row class in `selfreward.tables.rows` and its entry here: the store, import and export, `diff`,
 `lineage`, `sql`, the audits of the contract and the data card go by this list.
@@ -49,10 +49,11 @@ class Dataset:
 
     @property
     def pattern(self) -> str:
-        """The name for people: `ift`, `iterN/pairs`."""
+        """The name in messages: `ift`, `iterN/pairs`."""
         return f"iterN/{self.kind}" if self.per_iteration else self.kind
 
 
+# In the order in which a run builds them.
 DATASETS = (
     Dataset(
         "seeds",
@@ -114,7 +115,8 @@ DATASETS = (
         "scores",
         rows.Score,
         "an answer's mean score",
-        key=("candidate_id",),  # one judging set-up a version: two set-ups are compared by candidate
+        # Without the judge: a version has one judging setup, and two setups are compared by candidate.
+        key=("candidate_id",),
     ),
     Dataset(
         "pairs",
@@ -148,7 +150,8 @@ DATASETS = (
         "annotations",
         rows.Annotation,
         "a verdict on such an answer, in alpaca-eval's columns",
-        key=("output_id",),  # one judge a version, as for scores
+        # One judge per version, as for scores.
+        key=("output_id",),
         facts=("annotator", "preference", "status", "order"),
         from_zero=True,
     ),
@@ -160,5 +163,4 @@ DATASETS = (
         importable=False,
     ),
 )
-"""In the order in which a run makes them."""
 BY_KIND = {dataset.kind: dataset for dataset in DATASETS}

@@ -1,4 +1,4 @@
-"""What a dataset is called: a kind (`ift`), or a kind of an iteration (`iter1/pairs`, `iter0` to `iter99`)."""
+"""Names of datasets: a kind (`ift`), or a kind of an iteration (`iter1/pairs`, `iter0` to `iter99`)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from selfreward.errors import UsageError
 from selfreward.tables.datasets import BY_KIND, Dataset
 
 MAX_NAME_CHARS = 64
+# Without leading zeros, so that a dataset has only one name.
 _DATASET = re.compile(r"(?:iter(0|[1-9][0-9]?)/)?([a-z][a-z0-9_]*)\Z")
+# Names of views and schemas, which a dataset of that name would hide.
 _RESERVED = re.compile(r"dataset_versions|model_versions|lineage_edges|score_versions|iter[0-9]*")
-"""Names of views and schemas, which a dataset of that name would hide."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class DatasetName:
 
     @classmethod
     def parse(cls, name: str) -> DatasetName:
-        """The parts of a name; UsageError for what is no name of a dataset."""
+        """The parts of a name. Raises UsageError for an invalid one."""
         match = _DATASET.match(name) if len(name) <= MAX_NAME_CHARS else None
         if match is None or _RESERVED.fullmatch(match[2]):
             shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
@@ -38,12 +39,13 @@ class DatasetName:
 
     @property
     def in_place(self) -> bool:
-        """Whether a kind that selfreward makes stands where it makes it; nothing else is published any more."""
+        """Whether a known kind is where selfreward builds it: `ift`, not `iter1/ift`."""
+        # A user's own kind may be anywhere; a known kind elsewhere would be read by nothing.
         return self.dataset is None or self.dataset.is_in_place(self.iteration)
 
     @property
     def dataset(self) -> Dataset | None:
-        """What the registry knows of its kind; None for a kind of the user's own."""
+        """The registry's entry for its kind; None for a user's own kind."""
         return BY_KIND.get(self.kind)
 
     def __str__(self) -> str:
@@ -63,17 +65,16 @@ def is_dataset(name: str) -> bool:
 
 
 def kind_of(name: str) -> str:
-    """`pairs` of `iter1/pairs`; empty for what is no dataset (a model, a file among the inputs)."""
+    """`pairs` of `iter1/pairs`; empty for anything else (a model, an input file)."""
     return DatasetName.parse(name).kind if is_dataset(name) else ""
 
 
 def row_id(prefix: str, *parts: object) -> str:
     """A short deterministic id, e.g. `row_id("c", prompt_id, sample)`; 16 hex digits of a SHA-256.
 
-    Parts are written as JSON, so that ("a", "bc") and ("ab", "c") differ.
-
     >>> row_id("c", "p-1", 0)
     'c-55906bd4cf02bc6f'
     """
+    # As JSON, not joined, so that ("a", "bc") and ("ab", "c") differ.
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

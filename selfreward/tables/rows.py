@@ -3,8 +3,7 @@
 The classes are the contract: dataset and column names are relied on from outside (users' SQL, published
 datasets). A column that may be NULL is written `T | None`; everything else may not be (the store checks it at
 publish, because `datasets` forgets Arrow's own nullability flag). A column with a closed set of values is a
-`Literal`. Unscored is NULL with a `status` or `reason` beside it, never a number and never NaN: DuckDB ranks NaN
-above every number.
+`Literal`.
 
 Ids join: `pairs.chosen_id` -> `candidates.candidate_id` -> `prompts.prompt_id` -> `prompts.demonstration_ids`
 -> `ift.ift_id` -> `ift.source_id`. They are deterministic (`row_id`), so that a rerun names the same thing
@@ -16,12 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Why a judgement has a score (`ok`) or lacks one. Unscored is NULL with a `status` or `reason` next to it,
+# never a number and never NaN, which DuckDB ranks above every number.
 Status = Literal["ok", "no_score", "out_of_range", "truncated", "empty", "engine_error"]
-"""Why a judgement has a score (`ok`) or has none."""
 
+# `length`: cut off at the token limit; such an answer stays as a row, but enters no pair.
 FinishReason = Literal["stop", "length", "error"]
+# `sampled` (the paper's) or `expected` (from token probabilities at the score position).
 JudgeMode = Literal["sampled", "expected"]
-"""`sampled` (the paper's) or `expected` (from token probabilities at the score position)."""
 
 Severity = Literal["fail", "warn"]
 AuditVerdict = Literal["pass", "warn", "fail", "skipped", "error"]

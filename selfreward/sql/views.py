@@ -5,7 +5,7 @@
 
 Views: `ift`, `eft`, `prompts`, `candidates`, `judgements`, `scores`, `pairs`, … over all iterations, each with an
 `iteration` column; `iter1.pairs` for one iteration; `score_versions`, every stored version of the scores with the
-columns `version` and `is_current`, to compare judges; `dataset_versions` and `model_versions` (what is current and where
+columns `version` and `is_current`, to compare judges; `prompts_without_pair`, with the reasons; `dataset_versions` and `model_versions` (what is current and where
 it came from) and `lineage_edges(child_id, parent_id, relation)`, links that `lineage('pair-…')` follows.
 
 Guarantees: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
+from selfreward.sql.pair_outcomes import WITHOUT_PAIR, explained_pairs, without_pair_view
 from selfreward.sql.queries import check_reads, quoted, tree_text
 from selfreward.sql.queries import connect as connect
 from selfreward.sql.queries import read_stream as read_stream
 from selfreward.store.run import Run, is_model
+from selfreward.store.version import Version
 from selfreward.tables import DatasetName, kind_of
 from selfreward.text import one_line
 
@@ -57,6 +59,8 @@ class OpenRun:
         self._loaded: set[str] = set()
         self._sources: dict[str, str] = {}
         """Dataset -> the view of its rows, numbered, so that our own queries contain no name from the run."""
+        self._versions: dict[str, str] = {}
+        """Folder of a version, perhaps no longer current -> the view of its rows."""
         self._tables: dict[str, pa.Table] = {}
         self.other_iterations: dict[str, int] = {}
         """Dataset (of those read so far) -> number of its rows with another iteration."""
@@ -89,7 +93,8 @@ class OpenRun:
         kinds = {kind_of(name) for name in self._datasets}
         single = {name.replace("/", ".") for name in self._datasets if "/" in name}
         scores = [SCORES] if "scores" in kinds else []
-        return sorted(kinds) + sorted(single) + [*scores, VERSIONS, MODELS, EDGES]
+        without = [WITHOUT_PAIR] if explained_pairs(self.run, self._datasets) else []
+        return sorted(kinds) + sorted(single) + [*scores, *without, VERSIONS, MODELS, EDGES]
 
     def datasets(self, view: str) -> list[str]:
         """The datasets behind a view; none for an unknown one."""
@@ -147,6 +152,13 @@ class OpenRun:
                 parts.append(table)
         return pa.concat_tables(parts, promote_options="default")
 
+    def _source(self, version: Version) -> str:
+        """A registered table with the rows of this version."""
+        source = f"_version_{len(self._versions)}"
+        if str(version.folder) not in self._versions:
+            self._connection.register(source, version.table())
+        return self._versions.setdefault(str(version.folder), source)
+
     def load(self, views: Iterable[str]) -> None:
         """Verify the datasets behind these views and make the views; loaded ones are skipped.
 
@@ -174,6 +186,8 @@ class OpenRun:
             self._connection.register(MODELS, self.models_table())
         if SCORES in wanted:
             self._connection.register(SCORES, self.score_versions_table())
+        if WITHOUT_PAIR in wanted:
+            self._connection.execute(without_pair_view(explained_pairs(self.run, self._datasets), self._source))
         if EDGES in wanted:
             for statement in lineage_statements(map(kind_of, self._datasets)):
                 self._connection.execute(statement)

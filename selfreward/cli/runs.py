@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfreward.cli.output import Json, print_json
-from selfreward.text import format_table, printable
+from selfreward.progress import say
+from selfreward.text import format_table
 
 if TYPE_CHECKING:
     from selfreward.config.run import RunConfig
@@ -142,7 +143,7 @@ def show_step(step: StepResult) -> None:
     """One line on stderr for a step that is done."""
     lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
     what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
-    print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
+    say(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)")
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:

@@ -16,7 +16,9 @@ from scripted_run import cli
 
 from selfreward import __version__
 from selfreward.cli import assemble
+from selfreward.cli.runs import show_step
 from selfreward.progress import _Lines, bar
+from selfreward.steps.pipeline import StepResult
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -144,6 +146,28 @@ def test_a_bar_in_a_log_is_lines_not_carriage_returns(capsys, monkeypatch):
     assert all(line.startswith("iter1/candidates") for line in lines)
     _Lines().write("\r\n ")
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_in_a_log_shows_each_minute_once_and_its_end_once(capsys, monkeypatch):
+    """A new loss draws a bar anew, and closing draws it twice."""
+    now = [0.0]
+    monkeypatch.setattr("selfreward.progress.time.monotonic", lambda: now[0])
+    lines = _Lines()
+    for seconds, text in ((1, "1/3"), (30, "1/3, loss 2"), (61, "2/3"), (63, "2/3, loss 1"), (80, "3/3")):
+        now[0] = seconds
+        lines.write(f"\r{text}  ")
+    lines.write("\r3/3  ")
+    lines.write("\n")
+    lines.write("\n")
+    assert capsys.readouterr().err == "2/3\n3/3\n"
+
+
+def test_a_finished_step_is_said_so_that_quiet_and_the_log_file_know_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SELFREWARD_QUIET", "all")
+    monkeypatch.setenv("SELFREWARD_LOG_FILE", str(tmp_path / "run.log"))
+    show_step(StepResult("ift", "built", "v", 3, 2, {"not_best": 1}, 0.5))
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "run.log").read_text().endswith(" ift: built (3 in, 2 out, dropped: not_best 1, 0.5 s)\n")
 
 
 def test_the_help_of_all_commands_imports_nothing_heavy(tmp_path):

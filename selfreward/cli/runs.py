@@ -32,7 +32,8 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="demo, paper, …: `selfreward show config` lists them."),
+        typer.Option(metavar="NAME", help="A configuration that comes with the package: demo, paper, … (`selfreward show config` lists them). "
+            "Default: every setting, with its default."),
     ] = None,
 ) -> None:
     """Write a commented configuration to start from.  Example: selfreward init my-run.yaml --preset demo"""
@@ -49,19 +50,19 @@ def run(
         Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default: `run` of CONFIG.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Stop after this step: ift, M1, iter1/pairs, pairs, …")
+        str | None, typer.Option(metavar="STAGE", help="Stop after this step: ift, M1, iter1/pairs, or pairs (of the last iteration), …")
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate/--no-gate", help="Audit training data first; off is recorded.")
+        bool, typer.Option("--gate/--no-gate", help="Audit the training data first. --no-gate is recorded in the model.")
     ] = True,
     estimate: Annotated[
         bool,
         typer.Option(
-            "--estimate", help="Build nothing; measure briefly and estimate what the run still needs."
+            "--estimate", help="Build nothing; estimate what the run still needs from a few timed batches."
         ),
     ] = False,
     trust: Annotated[
@@ -117,7 +118,7 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Show RUN/report.html in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Funnels, judges, training, win rates; also RUN/report.html.  Example: selfreward report runs/demo --open"""
+    """Show funnels, judges, training and win rates, and write RUN/report.html.  Example: selfreward report runs/demo --open"""
     from selfreward.page.write import write_page
     from selfreward.summary import report as reporting
 
@@ -161,7 +162,7 @@ def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool)
 
 
 def status(run_folder: RunFolder, as_json: Json = False) -> None:
-    """Stages, rows, versions, progress, and the next command.  Example: selfreward status runs/demo"""
+    """Show the steps, their rows, versions and progress, and the next command.  Example: selfreward status runs/demo"""
     from selfreward.steps.status import next_command, run_status
 
     lines = run_status(run_folder)

@@ -138,4 +138,4 @@ def test_the_view_is_there_only_where_it_can_be_and_goes_into_files(run: Run, tm
     write_audit_file(run.path, tmp_path / "run.duckdb")
     with duckdb.connect(str(tmp_path / "run.duckdb")) as client:
         assert client.execute("SELECT count(*) FROM prompts_without_pair").fetchall() == [(len(REASONS),)]
-        assert client.execute("SELECT count(*) FROM score_versions").fetchall() == [(13,)]
+        assert client.execute("SELECT count(*) FROM score_versions").fetchall() == [(15,)]

@@ -42,7 +42,7 @@ def tree(tmp_path_factory):
     """What would be published of the sample run."""
     folder = tmp_path_factory.mktemp("cards")
     run = make_published_run(folder / "run")
-    dry_run(run.path, PublishOptions("ann/x", licence="cc-by-4.0"), folder / "dry")
+    dry_run(run.path, PublishOptions("ann/x", license="cc-by-4.0"), folder / "dry")
     return folder / "dry"
 
 
@@ -127,7 +127,7 @@ def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
     ):  # `created` is the only thing a clock wrote
         assert json.loads(manifest.read_text())["created"]
     other = Run(tree.parent / "run")
-    dry_run(other.path, PublishOptions("ann/x", licence="cc-by-4.0"), tmp_path / "dry")
+    dry_run(other.path, PublishOptions("ann/x", license="cc-by-4.0"), tmp_path / "dry")
     files = {p.relative_to(tree): p.read_bytes() for p in tree.rglob("*") if p.is_file()}
     assert {
         p.relative_to(tmp_path / "dry"): p.read_bytes() for p in (tmp_path / "dry").rglob("*") if p.is_file()

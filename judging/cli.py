@@ -16,10 +16,16 @@ judge = typer.Typer(
 )
 
 ModelString = Annotated[
-    str, typer.Option("--model", metavar="MODEL", help="The judge: hf:NAME_OR_PATH, vllm:…, openai:URL#MODEL, …")
+    str,
+    typer.Option("--model", metavar="MODEL", help="The judge: hf:NAME_OR_PATH, vllm:…, openai:URL#MODEL, …"),
 ]
 Template = Annotated[
-    str, typer.Option("--template", metavar="NAME", help="Judge template: additive, additive-short, multiple-choice, or a file.")
+    str,
+    typer.Option(
+        "--template",
+        metavar="NAME",
+        help="Judge template: additive, additive-short, multiple-choice, or a file.",
+    ),
 ]
 
 
@@ -42,12 +48,17 @@ def parse(
     ],
     field: Annotated[
         str,
-        typer.Option("--field", metavar="COL", help="The column that holds the judges' replies, one or a list in each row."),
+        typer.Option(
+            "--field",
+            metavar="COL",
+            help="The column that holds the judges' replies, one or a list in each row.",
+        ),
     ],
     minimum: Annotated[float, typer.Option(help="Lowest score in range.")] = 0.0,
     maximum: Annotated[float, typer.Option(help="Highest score in range.")] = 5.0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the rows with `score` and `status` to FILE (jsonl).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the rows with `score` and `status` to FILE (jsonl)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -75,10 +86,16 @@ def score(
         ),
     ],
     model: ModelString,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the rows with their judgements to FILE (jsonl).")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Write the rows with their judgements to FILE (jsonl).")
+    ],
     template: Template = "additive",
-    mode: Annotated[str, typer.Option(help="How a score is made: sampled or expected (docs/judging.md).")] = "sampled",
-    justify: Annotated[bool, typer.Option(help="In mode expected: let the judge justify before it scores.")] = True,
+    mode: Annotated[
+        str, typer.Option(help="How a score is made: sampled or expected (docs/judging.md).")
+    ] = "sampled",
+    justify: Annotated[
+        bool, typer.Option(help="In mode expected: let the judge justify before it scores.")
+    ] = True,
     samples: Annotated[int, typer.Option(min=1, help="In mode sampled: judgements of each response.")] = 3,
     temperature: Annotated[float, typer.Option(min=0, help="Temperature of sampled judgements.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(help="Most new tokens of a judgement.")] = 400,
@@ -172,7 +189,9 @@ def audit(
     run_folder: RunFolder,
     check: Annotated[
         list[str] | None,
-        typer.Option("--check", metavar="NAME", help="Run only this check or group of checks; may be repeated."),
+        typer.Option(
+            "--check", metavar="NAME", help="Run only this check or group of checks; may be repeated."
+        ),
     ] = None,
     pack: Annotated[
         Path | None,
@@ -190,7 +209,8 @@ def audit(
         int | None, typer.Option(help="Audit only this iteration, and the datasets without one.")
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Also look for the evaluation prompts in FILE; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Also look for the evaluation prompts in FILE; may be repeated."),
     ] = None,
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Save the offending rows as the dataset `audits`.")

@@ -23,12 +23,18 @@ def sql(
     query: Annotated[
         str | None, typer.Argument(metavar="QUERY", help="One query; without it: an interactive prompt.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="Read the query from FILE.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", metavar="FILE", help="Read the query from FILE.")
+    ] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     spreadsheet: Spreadsheet = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the rows to a file: .parquet, .csv, .json or .jsonl; or the whole run to .duckdb.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the rows to a file: .parquet, .csv, .json or .jsonl; or the whole run to .duckdb.",
+        ),
     ] = None,
     max_rows: Annotated[int, typer.Option(help="Rows to show in the table.")] = 40,
 ) -> None:
@@ -96,7 +102,9 @@ def diff(
         typer.Argument(metavar="A", help="The earlier version: its first digits, `previous` or `current`."),
     ] = "previous",
     b: Annotated[str, typer.Argument(metavar="B", help="The later version, likewise.")] = "current",
-    with_run: Annotated[Path | None, typer.Option(metavar="RUN2", help="Take version B from this run.")] = None,
+    with_run: Annotated[
+        Path | None, typer.Option(metavar="RUN2", help="Take version B from this run.")
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="Examples of each kind.")] = 3,
     as_json: Json = False,
 ) -> None:

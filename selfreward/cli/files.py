@@ -15,7 +15,9 @@ from selfreward.text import format_table
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="ift, eft, iter1/prompts, iter2/pairs, …")
 ]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A dataset or a model: ift, iter1/pairs, M1, …")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A dataset or a model: ift, iter1/pairs, M1, …")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +47,11 @@ def import_rows(
         ),
     ] = None,
     columns: Annotated[
-        bool, typer.Option("--columns", help="Print the columns of DATASET: which your file needs, which are filled in and how.")
+        bool,
+        typer.Option(
+            "--columns",
+            help="Print the columns of DATASET: which your file needs, which are filled in and how.",
+        ),
     ] = False,
     undo: Annotated[
         bool,
@@ -87,7 +93,10 @@ def export(
     run_folder: RunFolder,
     dataset: DatasetArgument,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The file to write; its ending selects the format: .parquet, .jsonl or .csv.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The file to write; its ending selects the format: .parquet, .jsonl or .csv."
+        ),
     ],
     form: Annotated[
         str,

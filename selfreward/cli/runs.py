@@ -32,8 +32,11 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A configuration that comes with the package: demo, paper, … (`selfreward show config` lists them). "
-            "Default: every setting, with its default."),
+        typer.Option(
+            metavar="NAME",
+            help="A configuration that comes with the package: demo, paper, … (`selfreward show config` lists them). "
+            "Default: every setting, with its default.",
+        ),
     ] = None,
 ) -> None:
     """Write a commented configuration to start from.  Example: selfreward init my-run.yaml --preset demo"""
@@ -50,14 +53,21 @@ def run(
         Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default: `run` of CONFIG.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Stop after this step: ift, M1, iter1/pairs, or pairs (of the last iteration), …")
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Stop after this step: ift, M1, iter1/pairs, or pairs (of the last iteration), …",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate/--no-gate", help="Audit the training data first. --no-gate is recorded in the model.")
+        bool,
+        typer.Option(
+            "--gate/--no-gate", help="Audit the training data first. --no-gate is recorded in the model."
+        ),
     ] = True,
     estimate: Annotated[
         bool,

@@ -34,7 +34,14 @@ def known(context: typer.Context, as_json: Json = False) -> None:
         print(format_table(("model", "from", "folder"), [(n, w, f or "not pulled") for n, w, f in rows]))
 
 
-def pull(name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `selfreward models` lists, such as smollm2-135m-instruct.")]) -> None:
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A name that `selfreward models` lists, such as smollm2-135m-instruct."
+        ),
+    ],
+) -> None:
     """Download a known model into the user's cache.  Example: selfreward models pull smollm2-135m-instruct"""
     from selfreward.models.pull import pull as pull_model
 
@@ -55,7 +62,9 @@ def doctor(as_json: Json = False) -> None:
 
 
 def show(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to show: template, rule, audit or config.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="What to show: template, rule, audit or config.")
+    ],
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Without it: list the names, one per line.")
     ] = None,

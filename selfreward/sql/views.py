@@ -187,7 +187,9 @@ class OpenRun:
         if SCORES in wanted:
             self._connection.register(SCORES, self.score_versions_table())
         if WITHOUT_PAIR in wanted:
-            self._connection.execute(without_pair_view(explained_pairs(self.run, self._datasets), self._source))
+            self._connection.execute(
+                without_pair_view(explained_pairs(self.run, self._datasets), self._source)
+            )
         if EDGES in wanted:
             for statement in lineage_statements(map(kind_of, self._datasets)):
                 self._connection.execute(statement)

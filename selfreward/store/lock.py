@@ -76,7 +76,9 @@ def _take_over_or_refuse(path: Path) -> None:
             return  # released, or taken over, since our link failed
         if is_alive(owner):
             raise BusyError(_busy(path, owner))
-        say(f"{path.parent}: taking over from process {owner.get('pid')}, which died at work ({owner.get('doing')})")
+        say(
+            f"{path.parent}: taking over from process {owner.get('pid')}, which died at work ({owner.get('doing')})"
+        )
         durable.remove_file(path)
 
 

@@ -167,7 +167,9 @@ def test_a_finished_step_is_said_so_that_quiet_and_the_log_file_know_it(tmp_path
     monkeypatch.setenv("SELFREWARD_LOG_FILE", str(tmp_path / "run.log"))
     show_step(StepResult("ift", "built", "v", 3, 2, {"not_best": 1}, 0.5))
     assert capsys.readouterr().err == ""
-    assert (tmp_path / "run.log").read_text().endswith(" ift: built (3 in, 2 out, dropped: not_best 1, 0.5 s)\n")
+    assert (
+        (tmp_path / "run.log").read_text().endswith(" ift: built (3 in, 2 out, dropped: not_best 1, 0.5 s)\n")
+    )
 
 
 def test_the_help_of_all_commands_imports_nothing_heavy(tmp_path):

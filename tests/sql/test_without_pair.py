@@ -101,7 +101,9 @@ def test_every_kept_prompt_without_a_pair_is_a_row_with_its_reason_as_counted(ru
 
 def test_the_settings_of_the_version_count(run: Run) -> None:
     """With p-begs allowed, a margin of more than 3 excludes 4 against 1 and 5 against 2 and 4 against 2."""
-    dropped = build_pairs(run, "pairs.allow_injection_suspected=true", "pairs.rule=margin", "pairs.min_margin=3")
+    dropped = build_pairs(
+        run, "pairs.allow_injection_suspected=true", "pairs.rule=margin", "pairs.min_margin=3"
+    )
     assert dropped["rule"] == 3
     assert {p for p, reason in reasons(run).items() if reason == "rule"} == {"p-pair", "p-begs", "p-same"}
 

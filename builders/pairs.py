@@ -9,7 +9,8 @@ A rule is one SELECT over the view `eligible` (one row for each candidate that m
 `rejected_id`; a prompt that it leaves out is dropped. `$min_margin`, `$length_band` and `$positive_score` may
 be used. To add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path in `pairs.rule`.
 
-Ineligible candidates (unscored, truncated, empty, failed) are excluded before any rule sees them and counted;
+Ineligible candidates (unscored, truncated, empty, failed) are excluded before any rule sees them and counted (the
+queries are in `selfreward/sql/pair_outcomes.py`, which the view `prompts_without_pair` shares);
 candidates flagged `injection_suspected` stay eligible as rejected only (unless configured otherwise).
 """
 

@@ -66,7 +66,7 @@ def _fill(run: OpenRun, path: Path, query: str | None) -> int:
         _create_table(connection, [MODELS], run.models_table())
         for view in (SCORES, WITHOUT_PAIR):
             if view in run.views():
-                _create_table(connection, [view], read_stream(run.sql(f"FROM {view}")))
+                _create_table(connection, [view], read_stream(run.sql(f"FROM {quoted(view)}")))
         for kind, tables in kinds.items():
             if tables:
                 connection.execute(f"CREATE VIEW {quoted(kind)} AS {union_query(tables)}")

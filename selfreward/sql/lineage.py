@@ -171,7 +171,7 @@ class _Tree:
             # Imported rows may lack what explains it; where the prompt comes from is still known.
             except InputError as error:
                 return {"no pair": f"unknown: {error}"}
-            query = f"SELECT reason FROM {WITHOUT_PAIR} WHERE prompt_id = $1"
+            query = f"SELECT reason FROM {quoted(WITHOUT_PAIR)} WHERE prompt_id = $1"
             found = opened.bare_connection.execute(query, [prompt_id]).fetchone()
         return {"no pair": str(found[0])} if found else {}
 

@@ -90,34 +90,44 @@ class Explained:
     inputs: dict[str, Version]
 
 
+def explainable(names: Iterable[str]) -> list[DatasetName]:
+    """The pairs among these datasets that have prompts, candidates and scores beside them."""
+    known = set(names)
+    pairs = [
+        name for name in map(DatasetName.parse, known) if name.kind == "pairs" and name.iteration is not None
+    ]
+    beside = [name for name in pairs if {str(name.sibling(kind)) for kind in INPUTS} <= known]
+    return sorted(beside, key=str)
+
+
 def explained_pairs(run: Run, names: Iterable[str]) -> list[Explained]:
-    """The pairs among the datasets `names` whose inputs are all there."""
+    """The current version of each, with the versions it was made from."""
     found = []
-    for name in map(DatasetName.parse, names):
-        if name.kind == "pairs" and name.iteration is not None:
-            pairs = run.current(str(name))
-            inputs = {kind: version for kind in INPUTS if (version := _input(run, pairs, name, kind))}
-            found += [Explained(pairs, name.iteration, inputs)] if len(inputs) == len(INPUTS) else []
+    for name in explainable(names):
+        pairs = run.current(str(name))
+        inputs = {kind: _input(run, pairs, str(name.sibling(kind)), kind) for kind in INPUTS}
+        found.append(Explained(pairs, name.iteration or 0, inputs))
     return found
 
 
-def _input(run: Run, pairs: Version, name: DatasetName, kind: str) -> Version | None:
+def _input(run: Run, pairs: Version, source: str, kind: str) -> Version:
     """The version that the manifest names; the current one if it names none (imported pairs) or that is gone."""
-    source, recorded = str(name.sibling(kind)), pairs.manifest["inputs"].get(kind)
+    recorded = pairs.manifest["inputs"].get(kind)
     for version in run.versions(source) if recorded else []:
         if version.content_sha256 == recorded["content_sha256"]:
             return version
-    return run.current(source) if run.has(source) else None
+    return run.current(source)
 
 
 def without_pair_view(found: Iterable[Explained], table_of: Callable[[Version], str]) -> str:
     """The statement that creates the view; `table_of` registers the rows of a version and names them."""
     parts = " UNION ALL ".join(f"FROM ({_query(one, table_of)})" for one in found)
-    return f"CREATE OR REPLACE VIEW {WITHOUT_PAIR} AS {parts}"
+    return f"CREATE OR REPLACE VIEW {quoted(WITHOUT_PAIR)} AS {parts}"
 
 
 def _query(found: Explained, table_of: Callable[[Version], str]) -> str:
-    allow = bool(found.pairs.manifest["params"].get("pairs", {}).get("allow_injection_suspected", False))
+    settings = found.pairs.manifest["params"].get("pairs")
+    allow = isinstance(settings, dict) and bool(settings.get("allow_injection_suspected"))
     parts = {kind: f"FROM {quoted(table_of(found.inputs[kind]))}" for kind in INPUTS}
     parts |= {"picked": f"SELECT prompt_id, chosen_id, rejected_id FROM {quoted(table_of(found.pairs))}"}
     parts |= {"judged": JUDGED, "eligible": ELIGIBLE.replace("$allow", str(allow)), "outcomes": OUTCOMES}

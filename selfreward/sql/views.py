@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
-from selfreward.sql.pair_outcomes import WITHOUT_PAIR, explained_pairs, without_pair_view
+from selfreward.sql.pair_outcomes import WITHOUT_PAIR, explainable, explained_pairs, without_pair_view
 from selfreward.sql.queries import check_reads, quoted, tree_text
 from selfreward.sql.queries import connect as connect
 from selfreward.sql.queries import read_stream as read_stream
@@ -93,7 +93,7 @@ class OpenRun:
         kinds = {kind_of(name) for name in self._datasets}
         single = {name.replace("/", ".") for name in self._datasets if "/" in name}
         scores = [SCORES] if "scores" in kinds else []
-        without = [WITHOUT_PAIR] if explained_pairs(self.run, self._datasets) else []
+        without = [WITHOUT_PAIR] if explainable(self._datasets) else []
         return sorted(kinds) + sorted(single) + [*scores, *without, VERSIONS, MODELS, EDGES]
 
     def datasets(self, view: str) -> list[str]:

@@ -160,7 +160,7 @@ EXPECTED_CODES = {"selfreward audit": (0, 1), "selfreward evaluate nlp": (0, 1)}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
-def test_the_commands_of_a_page_run(page, folder, capsys):
+def test_the_commands_of_a_page_run(page, folder, capfd):
     if RECORDS in (ROOT / page).read_text("utf-8"):
         return
     if page == "docs/judging.md":
@@ -174,8 +174,8 @@ def test_the_commands_of_a_page_run(page, folder, capsys):
             assert "judging:" in Path("my.yaml").read_text()
             Path("my.yaml").write_text(kept)
         expected = next((codes for start, codes in EXPECTED_CODES.items() if command.startswith(start)), (0,))
-        assert code in expected, f"{page}: {command}: exit code {code}\n{capsys.readouterr().err[-2000:]}"
-    capsys.readouterr()
+        assert code in expected, f"{page}: {command}: exit code {code}\n{capfd.readouterr().err[-2000:]}"
+    capfd.readouterr()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])

@@ -33,7 +33,10 @@ def test_without_an_address_nothing_is_claimed(hook):
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("Name: x\nProject-URL: Source, https://g.example/ann/x\n", "https://g.example/ann/x"), ("Name: x\n", None)],
+    [
+        ("Name: x\nProject-URL: Source, https://g.example/ann/x\n", "https://g.example/ann/x"),
+        ("Name: x\n", None),
+    ],
     ids=["said", "unsaid"],
 )
 def test_an_sdist_says_its_address_itself(hook, tmp_path, monkeypatch, text, found):

@@ -105,6 +105,7 @@ _SAFE_VALUES = {
     # made of `quoted`, of numbers, or of this project's own constants
     "selfreward/sql/diff.py": {"columns", "per_column", "order", "keys", "values", "equal"},
     "selfreward/sql/views.py": {"view", "table"},
+    "selfreward/sql/pair_outcomes.py": {"parts", "_query(one, table_of)"},
     "selfreward/sql/file.py": {"STORAGE_VERSION"},
     "selfreward/sql/lineage_queries.py": {
         "LINEAGE",

@@ -138,6 +138,16 @@ DATASETS = (
         from_zero=True,
     ),
     Dataset(
+        "rule_eval",
+        rows.RuleEval,
+        "the model's answer to a prompt with rules, and whether a program finds them kept",
+        key=("rule_eval_id",),
+        prefix="re",
+        facts=("prompt", "response", "rules", "kept"),
+        from_zero=True,
+        importable=False,
+    ),
+    Dataset(
         "model_outputs",
         rows.ModelOutput,
         "the model's answer to an evaluation prompt, and the reference answer",

@@ -210,6 +210,33 @@ class JudgeEval:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleEval:
+    """The answer of model M_k to a prompt with rules, and which of them a program finds kept."""
+
+    rule_eval_id: str
+    iteration: int
+    prompt_id: str
+    prompt: str
+    rules: list[str]
+    """Each as `kind` or `kind: value`."""
+    sample: int
+    model: str
+    response: str | None
+    """NULL where the engine failed."""
+    kept: bool | None
+    """Whether every rule is kept; NULL with a `reason`."""
+    n_kept: int | None
+    """Rules that are kept."""
+    reason: str | None
+    """Why there is no verdict: `engine_error`, or `unknown_rule` (a rule of IFEval that is not checked here)."""
+    finish_reason: FinishReason
+    n_tokens: int
+    n_chars: int
+    distinct_words: float | None
+    """Share of the words that are different ones; NULL without words."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelOutput:
     """The answer of model M_k to one evaluation prompt, with the reference answer it is compared to."""
 

@@ -12,15 +12,20 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
-
-import numpy as np
 
 from selfreward.config.run import RuleEvalConfig
 from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.judging.rules.files import PromptWithRules
 from selfreward.judging.rules.rules import words
-from selfreward.statistics import Figure, Resampler, Share, drawn, make_figure, share_figures
+from selfreward.statistics import (
+    Figure,
+    Resampler,
+    Share,
+    drawn,
+    paired_difference,
+    rate_by_unit,
+    share_figures,
+)
 from selfreward.tables import Message, RuleEval, row_id
 
 # As many as elsewhere in reports; the seed is fixed, so that a repeated report has the same intervals.
@@ -104,7 +109,7 @@ def _row(
 
 def rule_figures(rows: Sequence[RuleEval]) -> RuleFigures:
     """The figures of one model's answers."""
-    numerator, denominator = _by_prompt(rows, sorted({row.prompt_id for row in rows}))
+    numerator, denominator = rate_by_unit(_verdicts(rows), sorted({row.prompt_id for row in rows}))
     unchecked = Counter(row.reason for row in rows if row.reason)
     shares = {"kept": Share(numerator, denominator, "answers", sum(unchecked.values()))}
     by_rule: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -138,24 +143,9 @@ def reads_like_judgement(answer: str) -> bool:
 
 
 def paired(a: Sequence[RuleEval], b: Sequence[RuleEval]) -> Figure:
-    """The rate of `a` minus that of `b`, with the interval over the prompts that both answered."""
-    prompts = sorted({row.prompt_id for row in a} & {row.prompt_id for row in b})
-    (a_kept, a_n), (b_kept, b_n) = _by_prompt(a, prompts), _by_prompt(b, prompts)
-    sums = np.stack([a_kept, a_n, b_kept, b_n], axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total = sums.sum(axis=0)
-        drawn_sums = Resampler(len(prompts), _RESAMPLER_DRAWS).totals(sums)
-        resampled = drawn_sums[:, 0] / drawn_sums[:, 1] - drawn_sums[:, 2] / drawn_sums[:, 3]
-        value = total[0] / total[1] - total[2] / total[3]
-    return make_figure(value, resampled, n=len(prompts), of="prompts", n_units=len(prompts))
+    """The rate of `a` minus that of `b`, over the prompts that both answered."""
+    return paired_difference(_verdicts(a), _verdicts(b))
 
 
-def _by_prompt(rows: Sequence[RuleEval], prompts: Sequence[str]) -> tuple[Any, Any]:
-    """Answers kept, and answers with a verdict, of each prompt."""
-    place = {prompt: index for index, prompt in enumerate(prompts)}
-    numerator, denominator = np.zeros(len(prompts)), np.zeros(len(prompts))
-    for row in rows:
-        if row.kept is not None and row.prompt_id in place:
-            numerator[place[row.prompt_id]] += row.kept
-            denominator[place[row.prompt_id]] += 1
-    return numerator, denominator
+def _verdicts(rows: Sequence[RuleEval]) -> list[tuple[str, bool | None]]:
+    return [(row.prompt_id, row.kept) for row in rows]

@@ -50,6 +50,7 @@ class Kind:
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _LIST_LINE = re.compile(r"(\d+)[.)]\s+\S")
+_ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|mr|mrs|ms|dr|st|vs|no)\.(?=\s)", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?]+(?=[\"'”’)]*(?:\s|$))")
 
 
@@ -69,7 +70,7 @@ def _is_list(text: str, n: str) -> bool:
 
 
 def _is_one_sentence(text: str, _: str) -> bool:
-    return len(text.splitlines()) == 1 and len(_SENTENCE_END.findall(text)) <= 1
+    return len(text.splitlines()) == 1 and len(_SENTENCE_END.findall(_ABBREVIATION.sub("", text))) <= 1
 
 
 def _has_all(text: str, words_: str) -> bool:

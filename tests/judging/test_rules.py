@@ -103,7 +103,7 @@ def test_rows_of_ifeval() -> None:
     }
     # "Less than 100" allows 99.
     assert read_rules(row, "row 1") == (Rule("ifeval_max_words", "99"), None)
-    with pytest.raises(InputError, match="row 3: has .* and 0 kwargs"):
+    with pytest.raises(InputError, match=r"row 3: has .* and 0 kwargs"):
         read_rules({"instruction_id_list": ["punctuation:no_comma"]}, "row 3")
     with pytest.raises(InputError, match="kwargs of startend:end_checker"):
         read_rules({"instruction_id_list": ["startend:end_checker"], "kwargs": [{}]}, "row 1")
@@ -112,7 +112,7 @@ def test_rows_of_ifeval() -> None:
 def test_a_prompt_without_a_known_rule_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "Describe a kettle. Use no commas."}\n{"prompt": "Describe a kettle."}\n')
-    with pytest.raises(InputError, match="row 2: 'Describe a kettle.' states no rule"):
+    with pytest.raises(InputError, match=r"row 2: 'Describe a kettle\.' states no rule"):
         read_prompts(str(file), file)
 
 

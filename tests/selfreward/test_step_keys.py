@@ -66,8 +66,13 @@ def test_the_starter_configuration_says_of_every_unkeyed_setting_that_it_is_not_
 
 # Values to try, in this order, for the one that a field accepts and does not have.
 _OTHERS = (True, False, 1, 3, 0.5, 0.25, "M1", ["x.json"], {"prompt": "q"}, {"r": 4})
-_NAMED = {"template": ["additive-short"], "rule": ["margin"], "gate_thresholds": [{"tied_prompts": 0.5}]}
-_BASE = {"eft": {"targets": "generated"}, "iterations": 2}
+_NAMED = {
+    "template": ["additive-short"],
+    "replies": ["rules"],
+    "rule": ["margin"],
+    "gate_thresholds": [{"tied_prompts": 0.5}],
+}
+_BASE = {"eft": {"targets": "generated"}, "evaluate": {"rules": {}}, "iterations": 2}
 
 
 def fields(section, path=()):

@@ -17,6 +17,7 @@ from selfreward.notes import JsonObject
 from selfreward.statistics import Figure
 from selfreward.steps.pipeline import StepResult
 from selfreward.store.run import Run, is_model
+from selfreward.summary.advice import advice
 from selfreward.summary.facts import Iteration, Judge, RuleRate, Summary, Trained, WinRate, summarize
 from selfreward.summary.funnel import FunnelStep, format_funnel
 from selfreward.text import format_histogram, format_table, printable
@@ -140,6 +141,8 @@ def format_report(report: Report) -> str:
     if summary.judges:
         parts.append(_format_judges(summary, summary.judges))
     parts += [_format_iteration(summary, iteration) for iteration in summary.iterations]
+    if sentences := advice(summary):
+        parts.append("Is there a signal?\n" + "\n".join(f"  {sentence}" for sentence in sentences))
     if summary.trained:
         parts.append(_format_training(summary, summary.trained))
     if summary.win_rates:

@@ -52,7 +52,9 @@ def _signal(label: str, judge: Judge | None) -> str:
     if judge is not None and judge.judgements and not judge.scored:
         return f"{label} gave none of its {judge.judgements} measured judgements a score: train it on more EFT rows first."
     if figure is None or figure.value is None or figure.low is None or figure.high is None:
-        return f"{label} was not measured against ranks (evaluate.judge), so nothing is known about its signal."
+        return (
+            f"{label} was not measured against ranks (evaluate.judge), so nothing is known about its signal."
+        )
     shown = f"{label} orders {100 * figure.value:.0f} % [{100 * figure.low:.0f}, {100 * figure.high:.0f}] of {figure.n} held-out pairs as their ranks do"
     if figure.low > 0.5:
         return f"{shown}, more than chance: DPO has a signal to learn from."

@@ -32,6 +32,7 @@ _VALUES = {
 
 
 TOPICS = Path(__file__).parent / "topics" / "training.jsonl"
+ITERATION_TOPICS = Path(__file__).parent / "topics" / "iterations.jsonl"
 HELD_OUT_TOPICS = Path(__file__).parent / "topics" / "held-out.jsonl"
 
 
@@ -77,22 +78,39 @@ def held_out_replies() -> list[dict[str, Any]]:
     ]
 
 
+def iteration_prompts() -> list[str]:
+    """Prompts without replies, for the iterations: topics of their own, in a fixed order that mixes the kinds of rules."""
+    topics = map(json.loads, ITERATION_TOPICS.read_text("utf-8").splitlines())
+    prompts = [
+        f"{topic['ask']}. {_stated(topic, kind, False, random.Random(f'{topic}/{kind}'))[1]}"
+        for topic in topics
+        for kind in KINDS
+    ]
+    random.Random(0).shuffle(prompts)
+    return prompts
+
+
+def _stated(topic: dict[str, Any], kind: str, held_out: bool, rng: random.Random) -> tuple[Rule, str]:
+    """A rule of a kind, and the sentence that states it."""
+    values = _VALUES.get(kind)
+    own_word = topic["word"] if kind in ("includes", "avoids") else ""
+    rule = Rule(kind, rng.choice(values[held_out]) if values else own_word)
+    last = len(KINDS[kind].wordings) - 1
+    return rule, rule.sentence(last if held_out else rng.randrange(last))
+
+
 def _prompt(topic: dict[str, Any], kind: str, held_out: bool, seed: int) -> RulePrompt:
     rng = random.Random(f"{seed}/{topic['ask']}/{kind}")
-    values = _VALUES.get(kind)
-    value = (
-        rng.choice(values[held_out]) if values else topic["word"] if kind in ("includes", "avoids") else ""
-    )
-    rule = Rule(kind, value)
-    wording = len(KINDS[kind].wordings) - 1 if held_out else rng.randrange(len(KINDS[kind].wordings) - 1)
+    rule, sentence = _stated(topic, kind, held_out, rng)
     kept, broken = _replies(topic, rule, rng)
     assert (rule.kept_by(kept), rule.kept_by(broken)) == (True, False), (rule, kept, broken)
-    return RulePrompt(f"{topic['ask']}. {rule.sentence(wording)}", rule, topic["ask"], kept, broken)
+    return RulePrompt(f"{topic['ask']}. {sentence}", rule, topic["ask"], kept, broken)
 
 
 def _replies(topic: dict[str, Any], rule: Rule, rng: random.Random) -> tuple[str, str]:
     short, long = topic["short"], topic["long"]
-    text = rng.choice((short, long))
+    # Mostly the short text: a judge learns a rule as well from ten words as from thirty, at half the cost.
+    text = rng.choice((short, short, long))
     value = rule.value
     capital = value[:1].upper() + value[1:]
     match rule.kind:

@@ -18,9 +18,11 @@ from selfreward.unkeyed import Arm, Count, KeyedApart, Section, Share, Unkeyed
 
 # what the paper leaves unstated is our choice: one to three epochs, and TRL's defaults for the rest (no
 # weight decay, clipping at 1.0, no warm-up)
+# Not offered: `discopop`, whose slope at the start (TRL's tau 0.05) widens no margin but narrows it; `aot`, which sorts the
+# pairs that a device has at once, so that the loss would change with `per_device_batch_size`.
 Loss = Literal[
     "sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "exo_pair", "apo_zero", "apo_down", "nca_pair", "bco_pair",
-    "sppo_hard", "discopop", "kto",
+    "sppo_hard", "kto",
 ]  # fmt: skip
 SMOOTHED = ("robust", "exo_pair")
 """The losses that read `label_smoothing`: TRL 1.16 ignores it in all others, `sigmoid` included."""

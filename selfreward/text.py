@@ -120,12 +120,15 @@ def check_pattern(pattern: str) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    wanted = (
+        "expected a regular expression of RE2 with one group, named score, as in Points: (?P<score>[0-9.]+)"
+    )
     try:
         names = [field.name for field in pc.extract_regex(pa.array([""]), pattern).type]
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{pattern!r} is no regular expression of RE2: {one_line(error)}") from error
+        raise ValueError(f"{pattern!r}: {one_line(error)}; {wanted}") from error
     if names != ["score"]:
-        raise ValueError(f"{pattern!r}: expected one group, named score, as in Points: (?P<score>[0-9.]+)")
+        raise ValueError(f"{pattern!r}: found the groups {', '.join(names) or 'none'}; {wanted}")
 
 
 def last_match(pattern: str, text: str) -> tuple[str, int] | None:

@@ -78,7 +78,9 @@ def _figures(folder: Path, arm: str, seed: int) -> dict[str, Any]:
     for rate in summarize(run).rule_rates:
         judged = rate.dataset.replace("rule_eval", "judge_eval")
         agreement = (
-            run.current(judged).notes(JudgeEvalNotes).figure("pairwise_ties_half") if run.has(judged) else None
+            run.current(judged).notes(JudgeEvalNotes).figure("pairwise_ties_half")
+            if run.has(judged)
+            else None
         )
         rates[rate.dataset.split("/")[0].replace("iter", "M")] = {
             "kept": _plain(rate.kept),

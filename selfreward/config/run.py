@@ -101,8 +101,10 @@ class IftConfig(Section):
 class EftConfig(Section):
     """Evaluation fine-tuning rows (paper: 1,630 train and 541 eval)."""
 
-    targets: Literal["written", "generated"] = "generated"
-    """`written`: the seeds' own judgements. `generated`: by the SFT baseline, kept by agreement with people."""
+    targets: Literal["written", "generated", "ranks", "quality"] = "generated"
+    """`written`: the seeds' own judgements. `generated`: by the SFT baseline, kept by agreement with people. `ranks`,
+    `quality`: the score alone that a reply's rank (best: highest, worst of its prompt: lowest) or quality label stands for;
+    no model writes, and no justification is learnt."""
     samples: Count = 4
     """Generated judgements for each response."""
     temperature: float = Field(0.7, ge=0)

@@ -47,7 +47,9 @@ def test_what_the_interval_allows_to_say(summary, ends, words):
 
 
 def test_a_judge_without_a_score_is_not_called_a_coin(summary):
-    assert "none of its 10 measured judgements" in said(summary, judge(summary, notes(None, None, None), scored=0))
+    assert "none of its 10 measured judgements" in said(
+        summary, judge(summary, notes(None, None, None), scored=0)
+    )
 
 
 def test_a_judge_that_was_not_measured(summary):

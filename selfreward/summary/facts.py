@@ -15,7 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfreward.notes import AlpacaFigures, AnnotationsNotes, JudgeEvalNotes, TrainingNotes
+from selfreward.notes import (
+    AlpacaFigures,
+    AnnotationsNotes,
+    JsonObject,
+    JudgeEvalNotes,
+    ScoresNotes,
+    TrainingNotes,
+)
 from selfreward.statistics import Figure
 from selfreward.steps.costs import spent
 from selfreward.steps.status import outdated_versions
@@ -53,6 +60,8 @@ class Iteration:
     scores: Sequence[float] = ()
     """Mean score of each scored candidate."""
     lengths: Lengths = Lengths()
+    agreement: Sequence[JsonObject] = ()
+    """Between each two judges or templates, if several judged the candidates (`ScoresNotes`)."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +217,7 @@ def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
         histogram=sorted(counted(tables.get("judgements"), "score").items()),
         scores=values("scores", "score"),
         lengths=Lengths(values("candidates", "n_chars"), chosen, rejected),
+        agreement=(found["scores"].notes(ScoresNotes).agreement if "scores" in found else None) or (),
     )
 
 

@@ -19,13 +19,7 @@ from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.judge.combine import Setup, setups_in, setups_of
-from selfreward.judging.judge.judge import (
-    EXPECTED_VERSION,
-    Item,
-    Judged,
-    judge_items,
-    planned_requests,
-)
+from selfreward.judging.judge.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.judge.read_again import read_again
 from selfreward.judging.parsing.again import read_alike

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from selfreward.notes import AlpacaFigures, AnnotationsNotes, JudgeEvalNotes, RuleEvalNotes, TrainingNotes
+from selfreward.notes import (
+    AlpacaFigures,
+    AnnotationsNotes,
+    JsonObject,
+    JudgeEvalNotes,
+    RuleEvalNotes,
+    ScoresNotes,
+    TrainingNotes,
+)
 from selfreward.statistics import Figure, paired_difference
 from selfreward.steps.costs import spent
 from selfreward.steps.status import outdated_versions
@@ -60,6 +68,8 @@ class Iteration:
     scores: Sequence[float] = ()
     """Mean score of each scored candidate."""
     lengths: Lengths = Lengths()
+    agreement: Sequence[JsonObject] = ()
+    """Between each two judges or templates, if several judged the candidates (`ScoresNotes`)."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +241,7 @@ def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
         histogram=sorted(counted(tables.get("judgements"), "score").items()),
         scores=values("scores", "score"),
         lengths=Lengths(values("candidates", "n_chars"), chosen, rejected),
+        agreement=(found["scores"].notes(ScoresNotes).agreement if "scores" in found else None) or (),
     )
 
 

@@ -215,7 +215,38 @@ def _format_iteration(summary: Summary, iteration: Iteration) -> str:
     lines = [f"Iteration {iteration.number}", format_funnel(iteration.funnel, summary.outdated)]
     if iteration.histogram:
         lines += ["Scores of its judgements:", format_histogram(iteration.histogram)]
+    if iteration.agreement:
+        lines += ["How its judges agree (pairs of answers to one prompt):", _format_agreement(iteration)]
     return "\n".join(lines)
+
+
+def _format_agreement(iteration: Iteration) -> str:
+    rows = []
+    for found in iteration.agreement:
+        sides = (f"{found[f'{side}_judge']}, {found[f'{side}_template']}" for side in ("first", "second"))
+        n, same, reversed_ = (found[name] or 0 for name in ("comparisons", "same_order", "reversed"))
+        rows.append(
+            (
+                *sides,
+                found["both_scored"],
+                f"{found['mean_difference']:+.2f}",
+                n,
+                same,
+                reversed_,
+                n - same - reversed_,
+            )
+        )
+    head = (
+        "judge, template",
+        "other",
+        "both scored",
+        "difference",
+        "compared",
+        "same order",
+        "reversed",
+        "tied",
+    )
+    return format_table(head, rows)
 
 
 def _format_training(summary: Summary, models: Iterable[Trained]) -> str:

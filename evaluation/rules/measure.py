@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from dataclasses import dataclass as plain_dataclass
+from statistics import fmean
 from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from selfreward.config.run import RuleEvalConfig
+from selfreward.engines.references import trainable
 from selfreward.errors import UsageError
 from selfreward.evaluation.ask.answers import ModelAccess, prompts_sha256
 from selfreward.evaluation.ask.results import Evaluation, Tables
@@ -38,6 +40,14 @@ from selfreward.unkeyed import Count
 
 
 @plain_dataclass(frozen=True, slots=True)
+class ModelAnswers:
+    """One model's answers, and the mean log-probability of each under another model, if asked for."""
+
+    rows: list[RuleEval]
+    log_probs: list[float | None]
+
+
+@plain_dataclass(frozen=True, slots=True)
 class ModelRules:
     """One model's answers and figures; `gain` is its rate minus the first model's."""
 
@@ -45,6 +55,8 @@ class ModelRules:
     rows: list[RuleEval]
     figures: RuleFigures
     gain: Figure | None
+    log_prob: float | None
+    """Of a token of its answers, mean over answers, under the model of --fluency."""
 
 
 @plain_dataclass(frozen=True, slots=True)
@@ -57,7 +69,8 @@ class RulesResult(Result):
     def to_dict(self) -> dict[str, Any]:
         """By model, without the answers."""
         return {
-            one.model: asdict(one.figures) | {"gain": one.gain and asdict(one.gain)} for one in self.models
+            one.model: asdict(one.figures) | {"gain": one.gain and asdict(one.gain), "log_prob": one.log_prob}
+            for one in self.models
         }
 
     def text(self) -> str:
@@ -69,6 +82,7 @@ class RulesResult(Result):
             "gain, points",
             "characters",
             "different words %",
+            "log-prob. of a token",
             "like a judgement",
             "no verdict",
         ]
@@ -79,6 +93,7 @@ class RulesResult(Result):
                 _percent(one.gain) if one.gain else "-",
                 _rounded(one.figures.mean_chars),
                 _rounded(100 * one.figures.distinct_words) if one.figures.distinct_words is not None else "-",
+                "-" if one.log_prob is None else f"{one.log_prob:.2f}",
                 str(one.figures.role_leakage),
                 ", ".join(f"{reason} {n}" for reason, n in one.figures.unchecked.items()) or "0",
             ]
@@ -93,7 +108,7 @@ class RulesResult(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RulesMeasure(WithAnswers[dict[str, list[RuleEval]], RulesResult]):
+class RulesMeasure(WithAnswers[dict[str, ModelAnswers], RulesResult]):
     """How often models keep rules that a program checks."""
 
     name = "rules"
@@ -110,12 +125,14 @@ class RulesMeasure(WithAnswers[dict[str, list[RuleEval]], RulesResult]):
     n_max: NMax | None = None
     seed: RandomSeed = 0
     """Of sampled answers."""
+    fluency: Annotated[str, Field(title="MODEL")] | None = None
+    """Also the mean log-probability of a token under this model (hf: or M0 of --run), to see gains by broken language."""
 
     def __post_init__(self) -> None:
         if len(set(self.model)) < len(self.model):
             raise UsageError(f"--model {', '.join(self.model)}: one of them is given twice")
 
-    def rows(self, ask: ModelAccess) -> dict[str, list[RuleEval]]:
+    def rows(self, ask: ModelAccess) -> dict[str, ModelAnswers]:
         """Answer and check; OUT gets `rules.jsonl`, a row for each answer."""
         source = str(self.prompts) if self.prompts else EMBEDDED
         prompts = limited(read_prompts(source, file_of(source)), self.n_max)
@@ -130,13 +147,28 @@ class RulesMeasure(WithAnswers[dict[str, list[RuleEval]], RulesResult]):
                 completions = generation.complete(requests, f"by {name}")
             found[model] = verdict_rows(prompts, completions, settings, name, place)
         ask.write("rules.jsonl", (asdict(row) for rows in found.values() for row in rows))
-        return found
+        return {model: ModelAnswers(rows, self._log_probs(ask, rows)) for model, rows in found.items()}
 
-    def figures(self, rows: dict[str, list[RuleEval]]) -> RulesResult:
+    def _log_probs(self, ask: ModelAccess, rows: list[RuleEval]) -> list[float | None]:
+        if self.fluency is None:
+            return []
+        from selfreward.evaluation.rules.fluency import mean_log_probs
+
+        return mean_log_probs(
+            trainable(ask.models.ref(self.fluency)), [(row.prompt, row.response or "") for row in rows]
+        )
+
+    def figures(self, rows: dict[str, ModelAnswers]) -> RulesResult:
         """Rates, and differences from the first model."""
         first = next(iter(rows.values()))
         models = tuple(
-            ModelRules(model, own, rule_figures(own), None if own is first else paired(own, first))
+            ModelRules(
+                model,
+                own.rows,
+                rule_figures(own.rows),
+                None if own is first else paired(own.rows, first.rows),
+                _mean([value for value in own.log_probs if value is not None]),
+            )
             for model, own in rows.items()
         )
         return RulesResult(self.prompts.name if self.prompts else "held-out rules", models)
@@ -166,6 +198,8 @@ class RulesMeasure(WithAnswers[dict[str, list[RuleEval]], RulesResult]):
                 evaluation.figure("kept", 100 * kept / n if n else None, part=kind, n=n, of="answers")
                 for kind, (kept, n) in one.figures.by_rule.items()
             ]
+            if one.log_prob is not None:
+                figures.append(evaluation.figure("log_prob", one.log_prob, unit="nats"))
             figures.append(evaluation.figure("avg_length", one.figures.mean_chars, unit="characters"))
             yield Tables(evaluation, figures)
 
@@ -179,6 +213,10 @@ def _percent(figure: Figure) -> str:
         else f" [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
     )
     return f"{100 * figure.value:.1f}{interval}"
+
+
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _rounded(value: float | None) -> str:

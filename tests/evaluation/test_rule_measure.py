@@ -179,3 +179,28 @@ def test_controls_change_the_scores_and_nothing_before_them(config, tmp_path, so
     else:
         # The scripted prompts state no rule in known words.
         assert {row["score"] for row in found} == {None}
+
+
+def test_fluency_is_the_mean_log_probability_of_an_answers_tokens(tmp_path):
+    """Each row alone, summed by hand from the model's own probabilities, against the padded batch."""
+    import torch
+    from tiny_llama import make_tiny_llama
+    from transformers import AutoModelForCausalLM
+
+    from selfreward.evaluation.rules.fluency import mean_log_probs
+    from selfreward.models.tokenizer import chat_ids, load_tokenizer
+
+    folder = make_tiny_llama(tmp_path / "tiny")
+    answers = [("hi", "ok"), ("hi there", "yes indeed, and more of it"), ("hi", "")]
+    found = mean_log_probs(folder, answers)
+    tokenizer, model = load_tokenizer(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    for (prompt, answer), value in zip(answers, found, strict=True):
+        start = chat_ids(tokenizer, [{"role": "user", "content": prompt}], answering=True)
+        tail = tokenizer.encode(answer, add_special_tokens=False)
+        if not tail:
+            assert value is None
+            continue
+        with torch.inference_mode():
+            logits = model(torch.tensor([start + tail])).logits[0].log_softmax(-1)
+        steps = [logits[len(start) + i - 1, token].item() for i, token in enumerate(tail)]
+        assert value == pytest.approx(sum(steps) / len(steps), abs=1e-5)

@@ -24,14 +24,17 @@ INPUTS = ("prompts", "candidates", "scores")
 # DuckDB's `trim` leaves empty, seen at the first character that is no blank.
 # The variance is only compared: rounded, it does not depend on the order in which a judge's scores were added up.
 JUDGED = """
-SELECT c.prompt_id, c.candidate_id, c.n_chars, c.n_tokens, c.sample,
-    s.score, round(s.score_variance, 9) AS score_variance, s.injection_suspected,
+SELECT c.prompt_id, c.candidate_id, c.n_chars, c.n_tokens, c.sample, c.model,
+    m.model_order,
+    s.score, round(s.score_variance, 9) AS score_variance, s.n_scored, s.injection_suspected,
     CASE WHEN c.finish_reason = 'error' THEN 'failed'
          WHEN c.finish_reason = 'length' THEN 'truncated'
          WHEN regexp_full_match(c.response, '\\p{Zs}*') THEN 'empty'
          WHEN s.score IS NULL THEN 'unscored'
+         WHEN s.n_scored < $min_scored THEN 'too_few_scored'
     END AS excluded
 FROM candidates c LEFT JOIN scores s USING (candidate_id)
+JOIN (SELECT model, dense_rank() OVER (ORDER BY min(sample)) - 1 AS model_order FROM candidates GROUP BY model) m USING (model)
 """
 ELIGIBLE = """
 SELECT * EXCLUDE (excluded), ($allow OR NOT injection_suspected) AS may_be_chosen FROM judged WHERE excluded IS NULL
@@ -48,7 +51,8 @@ SELECT p.prompt_id, p.prompt, picked.chosen_id, picked.rejected_id,
          WHEN picked.chosen_id IS NOT NULL THEN NULL
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_truncated, 0) = j.n THEN 'all_truncated'
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_unscored, 0) = j.n THEN 'all_unscored'
-         WHEN coalesce(e.n, 0) < 2 THEN 'fewer_than_two_eligible'
+         WHEN coalesce(e.n, 0) < 2 AND j.n_scored < 2 THEN 'fewer_than_two_eligible'
+         WHEN coalesce(e.n, 0) < 2 OR e.lowest = e.highest AND j.lowest < j.highest THEN 'too_few_scored'
          WHEN e.lowest = e.highest THEN 'tied'
          WHEN NOT e.any_may_be_chosen THEN 'injection_suspected'
          ELSE 'rule'
@@ -63,10 +67,13 @@ LEFT JOIN (SELECT prompt_id, count(*) AS n, min(score) AS lowest, max(score) AS 
                   bool_or(may_be_chosen) AS any_may_be_chosen
            FROM eligible GROUP BY prompt_id) e ON e.prompt_id = p.prompt_id
 LEFT JOIN (SELECT prompt_id, count(*) AS n, count(*) FILTER (excluded = 'truncated') AS n_truncated,
-                  count(*) FILTER (excluded = 'unscored') AS n_unscored
+                  count(*) FILTER (excluded = 'unscored') AS n_unscored,
+                  count(*) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS n_scored,
+                  min(score) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS lowest,
+                  max(score) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS highest
            FROM judged GROUP BY prompt_id) j ON j.prompt_id = p.prompt_id
 WHERE p.kept
-ORDER BY p.prompt_id
+ORDER BY p.prompt_id, chosen.score - rejected.score DESC, chosen.sample, rejected.sample
 """
 
 _WITHOUT_PAIR = """
@@ -74,6 +81,7 @@ SELECT CAST($iteration AS BIGINT) AS iteration, o.prompt_id, if(o.reason = 'rule
     count(c.candidate_id) AS n_candidates,
     count(*) FILTER (c.excluded = 'truncated') AS n_truncated, count(*) FILTER (c.excluded = 'empty') AS n_empty,
     count(*) FILTER (c.excluded = 'failed') AS n_failed, count(*) FILTER (c.excluded = 'unscored') AS n_unscored,
+    count(*) FILTER (c.excluded = 'too_few_scored') AS n_too_few_scored,
     max(c.score) FILTER (c.excluded IS NULL) AS best_score, min(c.score) FILTER (c.excluded IS NULL) AS worst_score,
     o.prompt
 FROM outcomes o LEFT JOIN judged c USING (prompt_id)
@@ -127,10 +135,15 @@ def without_pair_view(found: Iterable[Explained], table_of: Callable[[Version], 
 
 def _query(found: Explained, table_of: Callable[[Version], str]) -> str:
     settings = found.pairs.manifest["params"].get("pairs")
-    allow = isinstance(settings, dict) and bool(settings.get("allow_injection_suspected"))
+    settings = settings if isinstance(settings, dict) else {}
+    allow, least = bool(settings.get("allow_injection_suspected")), int(settings.get("min_scored") or 1)
     parts = {kind: f"FROM {quoted(table_of(found.inputs[kind]))}" for kind in INPUTS}
     parts |= {"picked": f"SELECT prompt_id, chosen_id, rejected_id FROM {quoted(table_of(found.pairs))}"}
-    parts |= {"judged": JUDGED, "eligible": ELIGIBLE.replace("$allow", str(allow)), "outcomes": OUTCOMES}
+    parts |= {
+        "judged": JUDGED.replace("$min_scored", str(least)),
+        "eligible": ELIGIBLE.replace("$allow", str(allow)),
+        "outcomes": OUTCOMES,
+    }
     named = ", ".join(f"{name} AS ({query})" for name, query in parts.items())
     rows = _WITHOUT_PAIR.replace("$iteration", str(found.iteration))
     return f"WITH {named} {rows.replace('$rest', _rest(found.pairs))}"
@@ -138,7 +151,7 @@ def _query(found: Explained, table_of: Callable[[Version], str]) -> str:
 
 def _rest(pairs: Version) -> str:
     """The reason of prompts that could have given a pair by the queries above, as an SQL text."""
-    # What a rule returned is not stored: which of the two it was, the counts of the version say.
+    # What a rule returned is not stored: which of these it was, the counts of the version say.
     dropped = pairs.manifest["counts"]["dropped"]
-    reasons = [reason for reason in ("rule", "identical_text") if dropped.get(reason)]
+    reasons = [reason for reason in ("rule", "identical_text", "near_identical") if dropped.get(reason)]
     return f"'{' or '.join(reasons) or 'not_in_imported_pairs'}'"

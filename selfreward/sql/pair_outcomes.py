@@ -51,7 +51,7 @@ SELECT p.prompt_id, p.prompt, picked.chosen_id, picked.rejected_id,
          WHEN picked.chosen_id IS NOT NULL THEN NULL
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_truncated, 0) = j.n THEN 'all_truncated'
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_unscored, 0) = j.n THEN 'all_unscored'
-         WHEN coalesce(e.n, 0) < 2 AND j.n_scored < 2 THEN 'fewer_than_two_eligible'
+         WHEN coalesce(e.n, 0) < 2 AND coalesce(j.n_scored, 0) < 2 THEN 'fewer_than_two_eligible'
          WHEN coalesce(e.n, 0) < 2 OR e.lowest = e.highest AND j.lowest < j.highest THEN 'too_few_scored'
          WHEN e.lowest = e.highest THEN 'tied'
          WHEN NOT e.any_may_be_chosen THEN 'injection_suspected'

@@ -40,7 +40,7 @@ class Bins:
 def histogram(source: Source, rows: str, column: str) -> Bins:
     """How often which values occur; NULL is not counted."""
     facts = source.rows(
-        f"SELECT count({column}), count(DISTINCT {column}), min({column}), max({column}), "
+        f"SELECT count({column}), count(DISTINCT round({column}, 6)), min({column}), max({column}), "
         f"bool_and({column} = floor({column})) FROM {rows}"
     )[0]
     n, n_distinct, low, high, whole = facts
@@ -62,7 +62,9 @@ def bar_width(n: int, low: float, high: float, whole: bool) -> float:
 
 
 def _by_value(source: Source, rows: str, column: str) -> Bins:
-    query = f"SELECT {column}, count(*) AS n FROM {rows} WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY ALL"
+    # Rounded, since 11/3 - 2 and 5/3 are one margin, but two fractions.
+    value = f"round({column}, 6) AS {column}"
+    query = f"SELECT {value}, count(*) AS n FROM {rows} WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY ALL"
     points = [(float(value), float(n)) for value, n in source.rows(query)]
     gaps = [b[0] - a[0] for a, b in pairwise(points)]
     return Bins(points, min([1.0, *gaps]), query)

@@ -76,7 +76,7 @@ def _agreement(source: Source) -> Panel:
                 ("longest.pairwise_ties_half.value", "longest_reply"),
             )
         )
-        + f", {_number('notes.agreement.judge.pairwise_ties_half.n')} AS pairs "
+        + f", {_number('notes.agreement.judge.pairwise_ties_half.n')} AS n_pairs "
         "FROM dataset_versions WHERE dataset = 'judge_eval' ORDER BY iteration"
     )
     return Panel(

@@ -123,7 +123,7 @@ def _score_length(source: Source, number: int) -> Panel:
 
 def _consistency(source: Source) -> Panel:
     query = (
-        "SELECT iteration, count(*) AS candidates, 100 * avg((low = high)::INT) AS all_equal_percent, avg(v) AS variance, "
+        "SELECT iteration, count(*) AS n_candidates, 100 * avg((low = high)::INT) AS all_equal_percent, avg(v) AS variance, "
         "avg(high - low) AS spread FROM (SELECT iteration, candidate_id, min(score) AS low, max(score) AS high, "
         "var_samp(score) AS v FROM judgements WHERE score IS NOT NULL GROUP BY ALL HAVING count(*) > 1) GROUP BY ALL ORDER BY ALL"
     )
@@ -147,7 +147,7 @@ def _consistency(source: Source) -> Panel:
 def _injection(source: Source) -> Panel:
     query = (
         "SELECT iteration, count(*) AS judgements, count(*) FILTER (injection_suspected) AS flagged, "
-        "count(DISTINCT candidate_id) FILTER (injection_suspected) AS candidates, "
+        "count(DISTINCT candidate_id) FILTER (injection_suspected) AS n_candidates, "
         "avg(score) FILTER (injection_suspected) AS mean_flagged, avg(score) FILTER (NOT injection_suspected) AS mean_others "
         "FROM judgements GROUP BY ALL ORDER BY ALL"
     )
@@ -175,7 +175,7 @@ def _injection(source: Source) -> Panel:
             head += ["flagged, chosen", "flagged, rejected"]
             rows = [(*row, *used.get(row[0], (0, 0))) for row in rows]
     return Panel("injection", "Injection flags", queries, head=head, rows=rows,
-                  note="Answers that seem to speak to the judge, not to the user. `selfreward judge attack` tries such texts on a judge.",
+                  note="Answers that seem to speak to the judge, not to the user. The command “selfreward judge attack” tries such texts on a judge.",
                   outdated=source.outdated(*datasets))  # fmt: skip
 
 

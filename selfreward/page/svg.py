@@ -121,6 +121,9 @@ class Chart:
             x0, x1 = self.x_range
         else:
             x0, x1 = min(xs, default=0.0) - half, max(xs, default=1.0) + half
+            # A dot on the edge would be cut.
+            edge = 0.03 * (x1 - x0) if any(one.kind == "dots" for one in self.series) else 0.0
+            x0, x1 = x0 if x0 == 0 else x0 - edge, x1 + edge
         # Bars start at zero, since their length is read as the value; curves may use the full height.
         low = min([0.0, *ys]) if has_bars or not ys else min(ys)
         high = max([0.0, *ys]) if has_bars else max(ys, default=1.0)
@@ -130,22 +133,24 @@ class Chart:
         high = high if has_bars and high == 0 and low < 0 else high + room
         low, high = self.y_range or (low, high)
         # A single point has no extent, and any positive one avoids a division by zero.
-        return _Plane(x0, x1 if x1 > x0 else x0 + 1, low, high if high > low else low + 1)
+        # Levels are named beside the plot, where no curve crosses their names.
+        names = max((len(level.label) for level in self.levels), default=0)
+        right = _WIDTH - max(_RIGHT, 10 + _CHAR_PX * names if names else 0)
+        return _Plane(x0, x1 if x1 > x0 else x0 + 1, low, high if high > low else low + 1, right)
 
     def _levels(self, plane: _Plane) -> list[Markup]:
-        parts, above = [], 0.0
+        parts, above = [], -math.inf
         for level in sorted(self.levels, key=lambda level: -level.y):
             y = plane.y(level.y)
-            parts.append(Markup('<line class="level" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                _LEFT, _WIDTH - _RIGHT, y, y))  # fmt: skip
-            # Below its line if the label of the one above would be hit.
-            place = y - 4 if y - above > 15 else y + 11
-            parts.append(_text(_WIDTH - _RIGHT, place, level.label, "end"))
-            above = max(y, place)
+            parts.append(Markup('<line class="level" x1="{}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                _LEFT, plane.right, y, y))  # fmt: skip
+            # Moved down where it would touch the name above.
+            above = max(y + 4, above + 13)
+            parts.append(_text(plane.right + 5, above, level.label, "start"))
         return parts
 
     def _axes(self, plane: _Plane) -> Markup:
-        bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+        bottom, right = _HEIGHT - _BOTTOM, plane.right
         parts = []
         for value in ticks(plane.y0, plane.y1):
             parts.append(
@@ -176,9 +181,11 @@ class _Plane:
     x1: float
     y0: float
     y1: float
+    right: float
+    """Where the axes end, in the picture."""
 
     def x(self, value: float) -> float:
-        return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (self.right - _LEFT)
 
     def y(self, value: float) -> float:
         return _HEIGHT - _BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (_HEIGHT - _TOP - _BOTTOM)

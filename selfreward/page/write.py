@@ -130,7 +130,7 @@ def _settings(path: Path, summary: Summary) -> tuple[Settings, str]:
 def _sections(source: Source) -> list[Part]:
     better, judge = measures.better(source), scores.judge(source)
     five = source.shown_rows("rows-pairs", "Pairs", lambda: pairs.five_pairs(source))
-    no_model = "No model was trained in this run."
+    no_model = "No model was trained in this run." if source.told.folder else "No model is part of this copy."
     trained_on = "Of what its models were trained on, the data and the pairs above show five rows each."
     return [
         Part("better", "Does it get better?", "" if better else "Nothing has been measured yet.", better,
@@ -157,7 +157,9 @@ def two_sentences(source: Source) -> list[str]:
         "preference pairs."
     )
     trained = ", ".join(one.model for one in summary.trained)
-    second = f"It trained {trained}" if trained else "It trained no model"
+    untold = source.told.folder is None and config is not None and config.train
+    none = "The models that it trained are not part of this copy" if untold else "It trained no model"
+    second = f"It trained {trained}" if trained else none
     measured = [(j.model, j.accuracy) for j in summary.judges if j.accuracy]
     if measured:
         ordered = ", ".join(

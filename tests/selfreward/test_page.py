@@ -295,7 +295,7 @@ def test_charts_escape_their_words_and_put_numbers_where_they_belong():
                   levels=[Level("<i>", 5)])  # fmt: skip
     for picture in (str(chart.inline()), chart.file("<u>")):
         assert not re.search("<[biu]>", picture)
-        assert 'd="M58.0 206.0L446.0 16.0"' in picture  # the corners of the plane
+        assert 'd="M58.0 206.0L432.0 16.0"' in picture  # the corners of the plane
         assert 'y1="111.0" y2="111.0"' in picture  # the level, half-way
 
 
@@ -438,15 +438,10 @@ def test_a_damaged_dataset_is_named_and_the_others_stay(tmp_path, capsys):
     assert "Scores, iteration 1" in page.text
     assert "Lengths of candidates" not in page.text
     assert "Cannot be shown" not in page.text
-    assert_queries_work_without(page, run.path, "candidates")
-
-
-def assert_queries_work_without(page: Page, run: Path, damaged: str) -> None:
-    with open_run(run) as opened:
+    # None of them touches the damaged one, so each still answers.
+    with open_run(run.path) as opened:
         for query in page.queries:
-            assert damaged not in query or "dataset_versions" in query
-            if "dataset_versions" not in query:
-                opened.sql(query).fetchall()
+            opened.sql(query).fetchall()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

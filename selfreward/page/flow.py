@@ -48,7 +48,7 @@ def flow(source: Source, targets: Mapping[str, str]) -> list[Line]:
             kind, said, targets.get(kind, "training"), _losses(dropped), outdated or name in summary.damaged
         )
 
-    lines = []
+    lines: list[Line] = []
     # SFT exists only if the judgements to imitate were sampled from it.
     first = "SFT" if "SFT" in summary.versions else "M1"
     if {"seeds", "ift", "eft", first} & summary.versions.keys():

@@ -72,19 +72,24 @@ def _changes(source: Source) -> Panel:
         f"SELECT model, {changes}, counts -> '$.notes.effect.rows' AS rows_measured, counts -> '$.notes.metrics.steps' AS steps, "
         "counts -> '$.notes.seconds' AS seconds FROM model_versions ORDER BY ALL"
     )
-    names = [trained.model for trained in source.summary.trained]
-    series = [
-        Series(label, points, "bars")
-        for label, column in (("chosen", 2), ("rejected", 3))
-        if (points := [(float(k), row[column]) for k, row in enumerate(rows) if row[column] is not None])
-    ]
     # Without pairs there is one kind of answer, and the table says it.
-    chart = Chart("model", "mean change (nats)", series, names, bar_width=0.6) if series else None
+    changed = [
+        (t.model, t.notes.change("chosen"), t.notes.change("rejected")) for t in source.summary.trained
+    ]
+    compared = [
+        (model, {"chosen": c, "rejected": r}) for model, c, r in changed if c is not None and r is not None
+    ]
+    series = [
+        Series(label, [(float(k), values[label]) for k, (_, values) in enumerate(compared)], "bars")
+        for label in ("chosen", "rejected")
+    ]
+    names = [model for model, _ in compared]
+    chart = Chart("model", "mean change (nats)", series, names, bar_width=0.6) if compared else None
     return Panel("changes", "Change of log-probability", [query], chart,
                   ("model", "answer", "chosen", "rejected", "rows measured", "steps", "seconds"), rows,
-                  "Mean change in nats of an answer's log-probability, from the start model to the saved weights. Healthy preference "
-                  "training raises chosen above rejected; both falling is common and worth knowing.",
-                  source.outdated(*names))  # fmt: skip
+                  "Mean change in nats of an answer's log-probability, from the start model to the saved weights. Preference "
+                  "training should raise chosen above rejected; often both fall.",
+                  source.outdated(*(t.model for t in source.summary.trained)))  # fmt: skip
 
 
 def _steps(source: Source) -> Panel:

@@ -39,6 +39,9 @@ class Sample:
     """Texts that are shown when asked for."""
 
 
+# Columns whose name says too little on a page.
+_WORDS = {"output_1": "reference answer", "output_2": "the model's answer", "n_chars": "characters", "n_tokens": "tokens",
+          "nearest_rouge_l": "ROUGE-L to the nearest", "preference": "preference (1 reference, 2 model)"}  # fmt: skip
 _PROMPT = Behind("prompts", "prompt_id", "prompt", "the prompt")
 _ANSWER = Behind("candidates", "candidate_id", "response", "the answer that it judges")
 _RANKED = (
@@ -116,11 +119,7 @@ def _rows(source: Source, sample: Sample) -> Rows:
     texts = [_behind(ask, iteration, one, found) for one in sample.behind]
     shown = []
     for row in found:
-        folds = [
-            Fold(name.replace("_", " "), [_text(row[name])])
-            for name in sample.folded
-            if row[name] is not None
-        ]
+        folds = [Fold(_word(name), [_text(row[name])]) for name in sample.folded if row[name] is not None]
         folds += [
             Fold(one.said, [_text(text[row[one.column]])])
             for one, text in zip(sample.behind, texts, strict=True)
@@ -131,14 +130,18 @@ def _rows(source: Source, sample: Sample) -> Rows:
             folds.append(
                 Fold(f"{len(demonstrations)} demonstrations that it was written from", demonstrations)
             )
-        facts = [(name.replace("_", " "), row[name]) for name in sample.facts if row[name] is not None]
+        facts = [(_word(name), row[name]) for name in sample.facts if row[name] is not None]
         shown.append(
-            Row(str(row[sample.key]), facts, [(name, row[name]) for name in sample.texts], folds=folds)
+            Row(str(row[sample.key]), facts, [(_word(name), row[name]) for name in sample.texts], folds=folds)
         )
     where = f", iteration {iteration.removeprefix('iter')}" if iteration else ""
     n = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}.get(len(shown), str(len(shown)))
     title = sample.title.removesuffix("s") if len(shown) == 1 and " " not in sample.title else sample.title
     return Rows(sample.id, f"{n} {title}{where}", shown, queries)
+
+
+def _word(column: str) -> str:
+    return _WORDS.get(column, column.replace("_", " "))
 
 
 def _text(text: object) -> Row:

@@ -152,7 +152,8 @@ class Chart:
     def _axes(self, plane: _Plane) -> Markup:
         bottom, right = _HEIGHT - _BOTTOM, plane.right
         parts = []
-        for value in ticks(plane.y0, plane.y1):
+        counts = all(one.kind == "bars" and all(y == int(y) for _, y in one.points) for one in self.series)
+        for value in ticks(plane.y0, plane.y1, whole=counts):
             parts.append(
                 Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
                     _LEFT, right, plane.y(value), plane.y(value)
@@ -160,7 +161,8 @@ class Chart:
             )
             parts.append(_text(_LEFT - 6, plane.y(value) + 4, formatted(value), "end"))
         if self.names is None:
-            places = [(value, formatted(value)) for value in ticks(plane.x0, plane.x1, 6)]
+            steps = all(x == int(x) for one in self.series for x, _ in one.points)
+            places = [(value, formatted(value)) for value in ticks(plane.x0, plane.x1, 6, whole=steps)]
         else:
             fit = max(4, int((right - _LEFT) / max(1, len(self.names)) / _CHAR_PX) - 1)
             places = [(float(k), shorten(name, fit)) for k, name in enumerate(self.names)]
@@ -191,13 +193,15 @@ class _Plane:
         return _HEIGHT - _BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def ticks(low: float, high: float, n: int = 5) -> list[float]:
-    """About `n` round numbers within the two.
+def ticks(low: float, high: float, n: int = 5, whole: bool = False) -> list[float]:
+    """About `n` round numbers within the two, only whole ones if asked for.
 
     >>> ticks(0, 23), ticks(0.1, 0.35)
     ([0, 5, 10, 15, 20], [0.1, 0.15, 0.2, 0.25, 0.3, 0.35])
     """
     step = round_step((high - low) / n)
+    # 2.5 is a round number, but no whole one.
+    step = max(1.0, 5.0 if step == 2.5 else step) if whole else step
     # The margins keep an end that floating point puts just outside.
     first = math.ceil(low / step - 1e-9)
     count = math.floor(high / step + 1e-9) - first + 1
@@ -251,7 +255,7 @@ def _curve(plane: _Plane, one: Series, color: int, names: Sequence[str] | None) 
             parts.append(Markup('<path class="s{}" d="{}"/>').format(color, path))
     # A line over many steps needs no dots; a single point would be invisible without one.
     if not one.guide and (one.kind != "line" or names is not None or len(places) == 1):
-        radius = 2.2 if one.kind == "dots" else 3.6
+        radius = 2.8 if one.kind == "dots" else 3.6
         for (x, y), (at, value) in zip(places, one.points, strict=True):
             named = formatted(at) if names is None else names[int(at)]
             parts.append(

@@ -6,7 +6,6 @@ import html
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -67,7 +66,7 @@ def test_the_card_says_what_how_how_many_and_how_good(tree):
         "| `iter1_judgements` | one judgement of an answer: its text, `score` or NULL, `status` | `train` 288 | 288 | – |",
         "| prompts kept | 24 | not&#95;novel 6 |",
         "seeds → ift, eft → SFT → M1",
-        "![Iteration 1: scores of single judgements",
+        "![Scores, iteration 1](images/iter1-scores.svg)",
         "| M1 | 10 | 9 | 62.5 % | 50.0 % to 75.0 % | 8 |",
         "| `keys_unique` | contract | pass |",
         "`cc-by-4.0`",
@@ -352,7 +351,7 @@ def test_weaknesses_name_the_figures_that_show_them(tmp_path):
     run = make_sample_run(tmp_path / "run", 1)
     facts = facts_of(run)
     bad = replace(
-        EMPTY,
+        Iteration(1),
         statuses={"ok": 10, "no_score": 2},
         histogram=[(3.0, 9), (4.0, 1)],
         lengths=Lengths([], [9, 9], [1, 1]),

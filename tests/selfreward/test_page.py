@@ -455,3 +455,22 @@ def test_a_secret_across_the_cut_of_a_long_text_shows_no_part_of_itself(monkeypa
     monkeypatch.setenv("CANARY_TOKEN", "canary-0123456789abcdef")
     text = "x" * (MAX_CHARS - 10) + "canary-0123456789abcdef" + "y" * MAX_CHARS
     assert "canary" not in shown(text)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_script_runs_under_the_policy_and_adds_sorting_and_filtering(tmp_path):
+    """A browser's own view of the page: without the script there is neither a button nor a field."""
+    run = make_sample_run(tmp_path / "run", 1)
+    page = write_page(report_run(run.path))
+    assert not {"button", "input"} & {tag for tag, _ in Page(page).tags}
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        f"--user-data-dir={tmp_path}/browser",
+        "--dump-dom",
+        page.as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.count("<button") > 5
+    assert 'type="search"' in done.stdout

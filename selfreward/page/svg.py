@@ -16,7 +16,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from selfreward.text import formatted, shorten
+from selfreward.secrets import mask, mask_values
+from selfreward.text import formatted, printable, shorten
 
 _WIDTH, _HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 16, 44
@@ -69,7 +70,7 @@ class Chart:
 
     def inline(self) -> Markup:
         """For a page that has `plots.css`."""
-        label = f"{self.y} by {self.x}: {', '.join(one.label for one in self.series)}"
+        label = _clean(f"{self.y} by {self.x}: {', '.join(one.label for one in self.series)}")
         return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
             _WIDTH, _HEIGHT, label, self._drawn()
         )
@@ -93,7 +94,9 @@ class Chart:
                 '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img">'
                 '<title>{2}</title><style>{3}</style><rect class="ground" width="{0}" height="{1}" rx="8"/>{4}'
                 '<g transform="translate(0 {5})">{6}</g></svg>\n'
-            ).format(_WIDTH, _HEIGHT + head, title, style, Markup("").join(parts), head, self._drawn())
+            ).format(
+                _WIDTH, _HEIGHT + head, _clean(title), style, Markup("").join(parts), head, self._drawn()
+            )
         )
 
     def _drawn(self) -> Markup:
@@ -234,7 +237,7 @@ def _bars(
         parts.append(
             Markup('<rect class="c{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>').format(
                 color, left, min(top, zero), max(0.5, plane.x(value + each) - plane.x(value) - 0.5), abs(zero - top),
-                f"{one.label}, {at}: {formatted(height)}",
+                _clean(f"{one.label}, {at}: {formatted(height)}"),
             )
         )  # fmt: skip
     return Markup("").join(parts)
@@ -261,13 +264,18 @@ def _curve(plane: _Plane, one: Series, color: int, names: Sequence[str] | None) 
             parts.append(
                 Markup(
                     '<circle class="c{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
-                ).format(color, x, y, radius, f"{one.label}, {named}: {formatted(value)}")
+                ).format(color, x, y, radius, _clean(f"{one.label}, {named}: {formatted(value)}"))
             )
     return Markup("").join(parts)
+
+
+def _clean(text: str) -> str:
+    """A label without secrets and without control characters, which no SVG file may hold."""
+    return printable(mask(mask_values(text)))
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> Markup:
     # `Markup.format` escapes its arguments, here and above: labels may come from rows.
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-        kind, x, y, anchor, text
+        kind, x, y, anchor, _clean(text)
     )

@@ -299,6 +299,16 @@ def test_charts_escape_their_words_and_put_numbers_where_they_belong():
         assert 'y1="111.0" y2="111.0"' in picture  # the level, half-way
 
 
+def test_a_label_from_a_row_breaks_no_picture():
+    """`<` closes nothing, and a control character, which XML forbids, is written out."""
+    chart = Chart("x", "y", [Series(HOSTILE, [(0, 1)], "bars"), Series("b", [(0, 2)])], [HOSTILE])
+    root = ElementTree.fromstring(chart.file(HOSTILE))
+    assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
+        "svg", "title", "style", "rect", "text", "g", "path", "line", "circle",
+    }  # fmt: skip
+    assert "\\u001b[31m" in root.findtext("{http://www.w3.org/2000/svg}title")
+
+
 def test_a_picture_in_a_file_stands_alone():
     chart = Chart(
         "model", "%", [Series("this run", [(0, 1)]), Series("the paper", [(0, 2)], "dashed")], ["M0"]

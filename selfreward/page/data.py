@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from selfreward.page.bins import histogram
-from selfreward.page.figures import Panel, Share, Source
+from selfreward.page.figures import Panel, Percent, Source
 from selfreward.page.svg import Chart, Series
 from selfreward.summary.funnel import FunnelStep
 
@@ -66,7 +66,7 @@ def _funnel(source: Source, id: str, title: str, steps: Sequence[FunnelStep]) ->
         lost = ", ".join(
             f"{reason} {n:,}" for reason, n in sorted(step.lost.items(), key=lambda e: -e[1]) if n
         )
-        share = None if step.share is None else Share(100 * step.share)
+        share = None if step.share is None else Percent(100 * step.share)
         rows.append((step.what, step.n, share, lost, step.paper))
     queries = []
     for dataset in dict.fromkeys(step.dataset for step in present):

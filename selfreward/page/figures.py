@@ -13,6 +13,7 @@ from selfreward.secrets import mask, mask_values
 from selfreward.sql.views import OpenRun
 from selfreward.summary.facts import Summary
 from selfreward.summary.settings import Settings
+from selfreward.tables import DatasetName
 from selfreward.text import formatted, one_line, printable
 
 MAX_CHARS = 4000
@@ -21,7 +22,7 @@ MAX_CHARS = 4000
 _LONGEST_SECRET = 4096
 
 
-class Share(float):
+class Percent(float):
     """A percentage of a table that is drawn as a bar, too."""
 
 
@@ -45,14 +46,14 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Row:
+class RealRow:
     """One real row: its texts, rows shown beside each other below them, and rows behind a fold."""
 
     title: str
     facts: Sequence[tuple[str, Any]] = ()
     texts: Sequence[tuple[str, str | None]] = ()
     """Label, text."""
-    beside: Sequence[Row] = ()
+    beside: Sequence[RealRow] = ()
     folds: Sequence[Fold] = ()
 
 
@@ -61,17 +62,17 @@ class Fold:
     """Rows that are shown when asked for."""
 
     said: str
-    rows: Sequence[Row]
+    rows: Sequence[RealRow]
     opened: bool = False
 
 
 @dataclass(frozen=True)
-class Rows:
+class RealRows:
     """Some real rows of a section, and the queries that give them; without rows, `note` says why."""
 
     id: str
     title: str
-    rows: Sequence[Row] = ()
+    rows: Sequence[RealRow] = ()
     queries: Sequence[str] = ()
     note: str = ""
 
@@ -84,7 +85,7 @@ class Part:
     title: str
     said: str = ""
     figures: Sequence[Panel] = ()
-    rows: Sequence[Rows] = ()
+    rows: Sequence[RealRows] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,10 @@ class Source:
 
     def last(self, kind: str) -> str | None:
         """The dataset of this kind in the last iteration that has rows of it."""
-        names = [n for n, v in self.summary.versions.items() if n.rpartition("/")[2] == kind and v.n_rows]
+        # Parsed, so that the name can stand in a query: a stranger's run may have a dataset of any name.
+        names = [
+            n for n, v in self.summary.versions.items() if DatasetName.parse(n).kind == kind and v.n_rows
+        ]
         return names[-1] if names else None
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -145,13 +149,13 @@ class Source:
         except (SelfrewardError, ValueError, TypeError, KeyError, ArithmeticError) as error:
             return Panel(id, title, note=f"Cannot be shown: {one_line(error)}")
 
-    def shown_rows(self, id: str, title: str, make: Callable[[], Rows]) -> Rows:
+    def shown_rows(self, id: str, title: str, make: Callable[[], RealRows]) -> RealRows:
         """Real rows, or the reason for their absence."""
         try:
             return make()
         # As for figures: imported rows may lack columns or hold odd values.
         except (SelfrewardError, ValueError, TypeError, KeyError, IndexError) as error:
-            return Rows(id, title, note=f"Cannot be shown: {one_line(error)}")
+            return RealRows(id, title, note=f"Cannot be shown: {one_line(error)}")
 
 
 def shown(value: Any) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfreward.page.figures import Fold, Row, Rows, Source, literal
+from selfreward.page.figures import Fold, RealRow, RealRows, Source, literal
 from selfreward.page.rows import N_ROWS, demonstrations_of
 
 _USED = ("chosen", "rejected")
 
 
-def five_pairs(source: Source) -> Rows:
+def five_pairs(source: Source) -> RealRows:
     """Five pairs of the last iteration with pairs."""
     last = source.last("pairs")
     if last is None:
-        return Rows("rows-pairs", "Pairs", note="There are no pairs yet.")
+        return RealRows("rows-pairs", "Pairs", note="There are no pairs yet.")
     iteration = last.partition("/")[0]
     # By hash: a fixed draw that favors neither early prompts nor large margins.
     query = (
@@ -26,10 +26,10 @@ def five_pairs(source: Source) -> Rows:
         pair, asked = _pair(source, iteration, row)
         pairs.append(pair)
         queries += asked
-    return Rows("rows-pairs", f"Five pairs of iteration {iteration.removeprefix('iter')}", pairs, queries)
+    return RealRows("rows-pairs", f"Five pairs of iteration {iteration.removeprefix('iter')}", pairs, queries)
 
 
-def _pair(source: Source, iteration: str, row: tuple[Any, ...]) -> tuple[Row, list[str]]:
+def _pair(source: Source, iteration: str, row: tuple[Any, ...]) -> tuple[RealRow, list[str]]:
     pair_id, prompt_id, prompt, chosen_id, rejected_id, chosen, rejected, margin, rule = row
     queries: list[str] = []
 
@@ -54,20 +54,20 @@ def _pair(source: Source, iteration: str, row: tuple[Any, ...]) -> tuple[Row, li
     scores = {answer[0]: answer[3] for answer in answers}
     roles = {chosen_id: _USED[0], rejected_id: _USED[1]}
 
-    def shown(answer: tuple[Any, ...]) -> Row:
+    def shown(answer: tuple[Any, ...]) -> RealRow:
         id, text, ended, score, flagged = answer
         role = roles.get(id)
         title = role or why_not(
             text, ended, score, flagged, scores.get(chosen_id), scores.get(rejected_id), rule
         )
         judgements = [
-            Row("", (("score", value), ("status", status)), (("", said),))
+            RealRow("", (("score", value), ("status", status)), (("", said),))
             for candidate, value, status, said in judged
             if candidate == id
         ]
         fold = Fold(f"{len(judgements)} judgements of {id}", judgements, opened=role is not None)
         facts = () if score is None else (("mean score", score),)
-        return Row(title, facts, (("", text),), folds=(fold,) if judgements else ())
+        return RealRow(title, facts, (("", text),), folds=(fold,) if judgements else ())
 
     # Imported pairs may come without the candidates that they were made from.
     known = {answer[0] for answer in answers}
@@ -86,7 +86,7 @@ def _pair(source: Source, iteration: str, row: tuple[Any, ...]) -> tuple[Row, li
     facts = (("margin", margin), ("rule", rule))
     # The whole conversation, not its last turn: imported prompts may have several.
     turns = [(str(turn["role"]) if len(prompt) > 1 else "prompt", str(turn["content"])) for turn in prompt]
-    return Row(pair_id, facts, turns, [shown(answer) for answer in used], folds), queries
+    return RealRow(pair_id, facts, turns, [shown(answer) for answer in used], folds), queries
 
 
 def why_not(text: str, ended: str, score: float | None, flagged: bool | None, best: float | None, worst: float | None,

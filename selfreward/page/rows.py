@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from selfreward.page.figures import Fold, Row, Rows, Source, literal
+from selfreward.page.figures import Fold, RealRow, RealRows, Source, literal
 from selfreward.sql.queries import quoted
 
 N_ROWS = 5
@@ -88,7 +88,7 @@ DATA = (
 )  # fmt: skip
 
 
-def real_rows(source: Source, samples: Sequence[Sample]) -> list[Rows]:
+def real_rows(source: Source, samples: Sequence[Sample]) -> list[RealRows]:
     """Rows of the last iteration that has some; kinds without a row are left out."""
     found = [
         source.shown_rows(sample.id, sample.title.capitalize(), partial(_rows, source, sample))
@@ -98,7 +98,7 @@ def real_rows(source: Source, samples: Sequence[Sample]) -> list[Rows]:
     return [rows for rows in found if rows.rows or rows.note]
 
 
-def _rows(source: Source, sample: Sample) -> Rows:
+def _rows(source: Source, sample: Sample) -> RealRows:
     dataset = source.last(sample.kind) or sample.kind
     iteration = dataset.rpartition("/")[0]
     queries: list[str] = []
@@ -132,20 +132,22 @@ def _rows(source: Source, sample: Sample) -> Rows:
             )
         facts = [(_word(name), row[name]) for name in sample.facts if row[name] is not None]
         shown.append(
-            Row(str(row[sample.key]), facts, [(_word(name), row[name]) for name in sample.texts], folds=folds)
+            RealRow(
+                str(row[sample.key]), facts, [(_word(name), row[name]) for name in sample.texts], folds=folds
+            )
         )
     where = f", iteration {iteration.removeprefix('iter')}" if iteration else ""
     n = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}.get(len(shown), str(len(shown)))
     title = sample.title.removesuffix("s") if len(shown) == 1 and " " not in sample.title else sample.title
-    return Rows(sample.id, f"{n} {title}{where}", shown, queries)
+    return RealRows(sample.id, f"{n} {title}{where}", shown, queries)
 
 
 def _word(column: str) -> str:
     return _WORDS.get(column, column.replace("_", " "))
 
 
-def _text(text: object) -> Row:
-    return Row("", texts=(("", str(text)),))
+def _text(text: object) -> RealRow:
+    return RealRow("", texts=(("", str(text)),))
 
 
 def _behind(
@@ -160,7 +162,9 @@ def _behind(
     return dict(ask(query, dataset))
 
 
-def demonstrations_of(ask: Callable[..., list[tuple[Any, ...]]], iteration: str, prompt_id: str) -> list[Row]:
+def demonstrations_of(
+    ask: Callable[..., list[tuple[Any, ...]]], iteration: str, prompt_id: str
+) -> list[RealRow]:
     """What the generator was shown when it wrote a prompt."""
     asked = f"SELECT demonstration_ids FROM {iteration}.prompts WHERE prompt_id = {literal(prompt_id)}"
     found = ask(asked, f"{iteration}/prompts")
@@ -170,4 +174,4 @@ def demonstrations_of(ask: Callable[..., list[tuple[Any, ...]]], iteration: str,
     listed = ", ".join(map(literal, ids))
     texts = dict(ask(f"SELECT ift_id, prompt FROM ift WHERE ift_id IN ({listed})", "ift"))
     texts |= dict(ask(f"SELECT prompt_id, prompt FROM prompts WHERE prompt_id IN ({listed})"))
-    return [Row(id, texts=(("", texts.get(id, "(this row is missing)")),)) for id in ids]
+    return [RealRow(id, texts=(("", texts.get(id, "(this row is missing)")),)) for id in ids]

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from selfreward.errors import SelfrewardError
 from selfreward.page import data, made, measures, pairs, rows, scores
-from selfreward.page.figures import Panel, Part, Share, Source, Told, shown
+from selfreward.page.figures import Panel, Part, Percent, Source, Told, shown
 from selfreward.page.flow import Line, flow
 from selfreward.secrets import mask
 from selfreward.sql.views import OpenRun
@@ -105,7 +105,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = shown
-    environment.tests["share"] = lambda value: isinstance(value, Share)
+    environment.tests["share"] = lambda value: isinstance(value, Percent)
     style = "".join((_HERE / name).read_text("utf-8") for name in ("plots.css", "page.css"))
     script = (_HERE / "page.js").read_text("utf-8")
     # The policy admits only these, by hash: a text from a row cannot bring its own.

@@ -13,7 +13,7 @@ from selfreward.secrets import mask, mask_values
 from selfreward.sql.views import OpenRun
 from selfreward.summary.facts import Summary
 from selfreward.summary.settings import Settings
-from selfreward.tables import DatasetName
+from selfreward.tables import kind_of
 from selfreward.text import formatted, one_line, printable
 
 MAX_CHARS = 4000

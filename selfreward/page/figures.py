@@ -121,9 +121,7 @@ class Source:
     def last(self, kind: str) -> str | None:
         """The dataset of this kind in the last iteration that has rows of it."""
         # Parsed, so that the name can stand in a query: a stranger's run may have a dataset of any name.
-        names = [
-            n for n, v in self.summary.versions.items() if DatasetName.parse(n).kind == kind and v.n_rows
-        ]
+        names = [n for n, v in self.summary.versions.items() if kind_of(n) == kind and v.n_rows]
         return names[-1] if names else None
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:

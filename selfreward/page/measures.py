@@ -29,6 +29,7 @@ def better(source: Source) -> list[Panel]:
     figures: list[tuple[str, str, Callable[[Source], Panel], bool]] = [
         ("judge-agreement", "Judge agreement with humans", _agreement, bool(judges)),
         ("win-rate", "Win rate", _win_rates, bool(rates)),
+        ("rules", "Rules kept", _rules, bool(source.summary.rule_rates)),
         ("answer-lengths", "Length of answers", _lengths, bool(rates or source.last("candidates"))),
         ("unscored", "Judgements without a score", _unscored, bool(judges or source.last("judgements"))),
     ]
@@ -127,6 +128,46 @@ def _win_rates(source: Source) -> Panel:
         source.outdated(*(rate.dataset for rate in rates)),
         change(ours, "points"),
     )  # fmt: skip
+
+
+def _rules(source: Source) -> Panel:
+    rates = source.summary.rule_rates
+    ours = [_percent(rate.kept, rate.model) for rate in rates]
+    gains = [_percent(rate.gain, rate.model) for rate in rates]
+    rows = [
+        (
+            one.model,
+            one.value,
+            interval(one.ends),
+            one.n,
+            gain.value,
+            interval(gain.ends),
+            rate.mean_chars,
+            rate.distinct_words,
+        )
+        for one, gain, rate in zip(ours, gains, rates, strict=True)
+    ]
+    # As the run pairs them: the same prompts, answered by M1 and by a later model.
+    query = (
+        "SELECT r.iteration, 100 * avg(r.kept::INT) AS kept, count(r.kept) AS n, avg(r.n_chars) FILTER (r.response IS NOT NULL) AS "
+        "characters, avg(r.distinct_words) AS distinct_words FROM rule_eval r GROUP BY ALL ORDER BY ALL"
+    )
+    parts = ", ".join(f"100 * {_number(f'notes.kept.{name}')} AS {name}" for name in ("value", "low", "high"))
+    noted = f"SELECT iteration, {parts} FROM dataset_versions WHERE dataset = 'rule_eval' ORDER BY iteration"
+    head = (
+        "model",
+        "kept %",
+        "95 % interval",
+        "answers",
+        "minus M1, points",
+        "95 % interval",
+        "mean characters",
+        "distinct words",
+    )
+    return Panel("rules", "Rules kept", [query, noted], by_model("rules kept (%)", ours, y_range=(0, 100)), head, rows,
+                  "Answers that keep the rule of their prompt, checked by a program. The difference to M1 is over the same prompts, "
+                  "resampled together; no query gives its interval.",
+                  source.outdated(*(rate.dataset for rate in rates)), change(ours, "points"))  # fmt: skip
 
 
 def _paper_of(source: Source, figure: str) -> dict[str, float]:

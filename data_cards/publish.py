@@ -35,7 +35,7 @@ from selfreward.store.run import Run
 from selfreward.store.version import Version
 from selfreward.summary.settings import Settings, settings_of
 
-_PACKED = (".parquet", ".safetensors", ".png")
+_PACKED = (".parquet", ".safetensors")
 """Files without readable text; rows are searched unpacked, in the store."""
 
 

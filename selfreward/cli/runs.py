@@ -140,6 +140,9 @@ def report(
         print_json(reporting.as_plain(made))
     else:
         print(reporting.format_report(made))
+    # A report without some of the rows is not a success, though the rest of it stands.
+    if made.summary.damaged:
+        raise typer.Exit(1)
 
 
 def _open(page: Path) -> None:

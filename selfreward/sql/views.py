@@ -19,7 +19,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -50,9 +50,18 @@ _LISTS_ALL = re.compile(r"\b(show|information_schema|duckdb_\w+|pragma_\w+|sqlit
 class OpenRun:
     """A run as an in-memory DuckDB database of views. Close it, or use it in a `with` statement."""
 
-    def __init__(self, path: Path | str, threads: int | None = None, memory_limit: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+        versions: Mapping[str, Version] | None = None,
+    ) -> None:
+        """`versions` instead of all current ones: a report of what was chosen, or of what is undamaged."""
         self.run = Run(path)
-        self._datasets = [name for name in self.run.names() if not is_model(name)]
+        self._versions = versions
+        self._names = self.run.names() if versions is None else list(versions)
+        self._datasets = [name for name in self._names if not is_model(name)]
         settings: dict[str, Any] = {"threads": threads} if threads else {}
         settings |= {"memory_limit": memory_limit} if memory_limit else {}
         self._connection = connect(settings)
@@ -108,12 +117,15 @@ class OpenRun:
         """Leave other datasets out of every view (before any is loaded)."""
         self._datasets = [name for name in self._datasets if wanted(name)]
 
+    def _version(self, name: str) -> Version:
+        return self.run.current(name) if self._versions is None else self._versions[name]
+
     def table(self, name: str) -> pa.Table:
         """The rows of a dataset, verified once; the column `iteration` is that of the name, if it has one."""
         import pyarrow as pa
 
         if name not in self._tables:
-            table = self.run.current(name).table()
+            table = self._version(name).table()
             iteration = DatasetName.parse(name).iteration
             if iteration is not None:
                 numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])
@@ -128,11 +140,12 @@ class OpenRun:
 
     def versions_table(self) -> pa.Table:
         """The rows of the view `dataset_versions`."""
-        return _versions_table(self.run, self._datasets)
+        return _versions_table(map(self._version, self._datasets))
 
     def models_table(self) -> pa.Table:
         """The rows of the view `model_versions`: the models that the run trained."""
-        table = _versions_table(self.run, filter(is_model, self.run.names())).drop_columns(["iteration"])
+        models = map(self._version, filter(is_model, self._names))
+        table = _versions_table(models).drop_columns(["iteration"])
         return table.rename_columns({"dataset": "model"})
 
     def score_versions_table(self) -> pa.Table:
@@ -141,7 +154,7 @@ class OpenRun:
 
         parts = []
         for name in self.datasets("scores"):
-            current = self.run.current(name).version
+            current = self._version(name).version
             for version in self.run.versions(name):
                 table = version.table()
                 for column, value in (
@@ -300,15 +313,15 @@ def union_query(quoted_tables: Iterable[str]) -> str:
     return " UNION ALL BY NAME ".join(f"SELECT * FROM {table}" for table in quoted_tables)
 
 
-def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
-    """One row per current dataset, from its manifest."""
+def _versions_table(versions: Iterable[Version]) -> pa.Table:
+    """One row per version, from its manifest."""
     import pyarrow as pa
 
     columns = ("dataset", "iteration", "version", "n_rows", "content_sha256", "created", "builder")
     texts = ("params", "inputs", "counts")
     rows = []
-    for name in names:
-        manifest = run.current(name).manifest
+    for version in versions:
+        name, manifest = version.name, version.manifest
         dataset = None if is_model(name) else DatasetName.parse(name)
         plain = {
             "dataset": dataset.kind if dataset else name,

@@ -68,7 +68,7 @@ class OpenRun:
         self._loaded: set[str] = set()
         self._sources: dict[str, str] = {}
         """Dataset -> the view of its rows, numbered, so that our own queries contain no name from the run."""
-        self._versions: dict[str, str] = {}
+        self._older: dict[str, str] = {}
         """Folder of a version, perhaps no longer current -> the view of its rows."""
         self._tables: dict[str, pa.Table] = {}
         self.other_iterations: dict[str, int] = {}
@@ -167,10 +167,10 @@ class OpenRun:
 
     def _source(self, version: Version) -> str:
         """A registered table with the rows of this version."""
-        source = f"_version_{len(self._versions)}"
-        if str(version.folder) not in self._versions:
+        source = f"_version_{len(self._older)}"
+        if str(version.folder) not in self._older:
             self._connection.register(source, version.table())
-        return self._versions.setdefault(str(version.folder), source)
+        return self._older.setdefault(str(version.folder), source)
 
     def load(self, views: Iterable[str]) -> None:
         """Verify the datasets behind these views and make the views; loaded ones are skipped.

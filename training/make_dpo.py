@@ -1,9 +1,13 @@
-"""`M<k+1>`: M_k trained by DPO on iteration k's pairs, with M_k as the reference (paper section 2.3)."""
+"""`M<k+1>`: M_k trained by DPO on iteration k's pairs, with M_k as the reference (paper section 2.3).
+
+With `meta`, the pairs of judgements are trained on in the same step (arXiv 2407.19594).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from selfreward.config.meta import MetaConfig
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.config.training import DpoConfig
 from selfreward.engines.references import trainable
@@ -22,16 +26,18 @@ VERSION = 1
 
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each pairs version, start model and set of parameters."""
+    data = ("pairs", "judge_pairs") if config.meta else ("pairs",)
     return Plan(
         name=f"M{iteration + 1}",
         module=__name__,
-        inputs={"pairs": str(DatasetName("pairs", iteration))},
+        inputs={role: str(DatasetName(role, iteration)) for role in data},
         models={"base": f"M{iteration}"},
         params={
             "iteration": iteration,
             "seed": config.seed,
             "dpo": config.dpo.keyed(),
             "pairs": config.pairs.model_dump(include={"min_pairs"}),
+            **({"meta": config.meta.model_dump(include={"min_pairs"})} if config.meta else {}),
         },
         unkeyed={"dpo": config.dpo.model_dump(mode="json"), **gate_settings(config)},
     )
@@ -47,12 +53,28 @@ def build(job: Job, folder: Path) -> Counts:
             f"{_funnel(job)}\n"
             "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more pairs."
         )
+    _require_judge_pairs(job)
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
     gate = ask_gate(job)
     base = trainable(job.models["base"])
     return training_counts(
-        gate, train(job, "selfreward.training.dpo", folder, base, [job.inputs["pairs"]], settings)
+        gate, train(job, "selfreward.training.dpo", folder, base, list(job.inputs.values()), settings)
     )
+
+
+def _require_judge_pairs(job: Job) -> None:
+    """With `meta`: EmptyResultError if there are too few pairs of judgements."""
+    made = job.inputs.get("judge_pairs")
+    if made is None:
+        return
+    least = job.section("meta", MetaConfig).min_pairs
+    if made.n_rows < least:
+        lost = ", ".join(f"{reason} {n}" for reason, n in made.manifest["counts"]["dropped"].items())
+        raise EmptyResultError(
+            f"{job.name}: found {made.n_rows} pairs of judgements, expected at least {least} (meta.min_pairs); lost: "
+            f"{lost or 'none'}. More judgements (judging.samples) or prompts (meta.share) give more pairs; 0 trains on "
+            "answers alone."
+        )
 
 
 def _funnel(job: Job) -> str:

@@ -123,7 +123,9 @@ UNION ALL SELECT 'eft', NULL, eft_id, 'response', response FROM eft WHERE accept
 UNION ALL SELECT 'eft', NULL, eft_id, 'target', target FROM eft WHERE accepted AND split = 'train'
 UNION ALL SELECT 'pairs', iteration, pair_id, 'prompt', {prompt} FROM pairs
 UNION ALL SELECT 'pairs', iteration, pair_id, 'chosen', {chosen} FROM pairs
-UNION ALL SELECT 'pairs', iteration, pair_id, 'rejected', {rejected} FROM pairs"""
+UNION ALL SELECT 'pairs', iteration, pair_id, 'rejected', {rejected} FROM pairs
+UNION ALL SELECT 'judge_pairs', iteration, judge_pair_id, 'chosen', {chosen} FROM judge_pairs
+UNION ALL SELECT 'judge_pairs', iteration, judge_pair_id, 'rejected', {rejected} FROM judge_pairs"""
 
 
 def _training_texts(data: AuditData) -> None:
@@ -206,7 +208,7 @@ PROVIDED: dict[str, Provided] = {
     "null_cells": Provided((), _null_cells),
     "repeated_keys": Provided(tuple(dataset.kind for dataset in DATASETS if dataset.key), _repeated_keys),
     "other_iterations": Provided((), _other_iterations),
-    "training_texts": Provided(("ift", "eft", "pairs"), _training_texts),
+    "training_texts": Provided(("ift", "eft", "pairs", "judge_pairs"), _training_texts),
     "texts": Provided(("training_texts", "candidates", "prompts"), _texts),
     "judged": Provided(("judgements",), _judged),
     "pair_sides": Provided(("pairs", "candidates", "scores"), _pair_sides),
@@ -214,7 +216,7 @@ PROVIDED: dict[str, Provided] = {
     "contamination": Provided(("training_texts", "eft"), contamination),
     "prompt_words": Provided(("ift", "prompts"), prompt_words),
     "near_duplicates": Provided(("training_texts",), near_duplicates),
-    "token_counts": Provided(("ift", "eft", "pairs"), token_counts),
+    "token_counts": Provided(("ift", "eft", "pairs", "judge_pairs"), token_counts),
     "template_facts": Provided((), template_facts),
     "special_tokens": Provided((), special_tokens),
 }

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from selfreward.config.meta import MetaConfig
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.errors import ConfigError
 from selfreward.text import shorten
@@ -281,6 +282,8 @@ class RunConfig(Section):
     candidates: CandidatesConfig = CandidatesConfig()
     judging: JudgingConfig = JudgingConfig()
     pairs: PairsConfig = PairsConfig()
+    meta: MetaConfig | None = None
+    """Meta-rewarding: judgements compared and trained on as well; `{}` turns it on (docs/meta-rewarding.md)."""
     dpo: DpoConfig = DpoConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
@@ -302,6 +305,11 @@ class RunConfig(Section):
             raise ValueError("train: false makes the datasets of one iteration; set iterations: 1")
         if self.judging.min_score >= self.judging.max_score:
             raise ValueError("judging.min_score must be below judging.max_score")
+        if self.meta is not None and (self.judging.mode != "sampled" or self.judging.samples < 2):
+            raise ValueError(
+                "meta compares the sampled judgements of one answer; set judging.mode: sampled and judging.samples: 2 "
+                f"or more, found {self.judging.mode} and {self.judging.samples}"
+            )
         return self
 
 

@@ -2,6 +2,7 @@
 
 from selfreward.tables.arrow import accepted_values, arrow_schema, from_table, required_columns, to_table
 from selfreward.tables.datasets import BY_KIND, DATASETS, Dataset, Link
+from selfreward.tables.meta_rows import JudgePair, MetaJudgement
 from selfreward.tables.names import DatasetName, is_dataset, kind_of, row_id
 from selfreward.tables.rows import (
     Annotation,
@@ -37,9 +38,11 @@ __all__ = [
     "Ift",
     "JudgeEval",
     "JudgeMode",
+    "JudgePair",
     "Judgement",
     "Link",
     "Message",
+    "MetaJudgement",
     "ModelOutput",
     "OffendingRow",
     "Pair",

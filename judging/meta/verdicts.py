@@ -1,0 +1,44 @@
+"""The winner that a meta-judge names: the last statement of a winner in its answer counts.
+
+    >>> read_winner("B quotes the reply, A invents a fault.\\nWinner: B", "stop")
+    ('second', 'ok')
+
+Read are a labeled line (`Winner: A`, `**Winner:** Judgement B`, `Verdict: tie`) and `[[A]]`; remarks in passing ("A is
+better at first sight") are not, nor is a reasoning block. An answer cut by length before the statement is `truncated`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from selfreward.judging.parsing.scores import own_words
+from selfreward.tables import FinishReason, Status
+
+VERDICT_VERSION = 1
+"""Part of the key of meta-judgements: raise it when any answer would be read differently."""
+
+Winner = Literal["first", "second", "tie"]
+_WINNERS: dict[str, Winner] = {"a": "first", "b": "second", "tie": "tie"}
+# The rest of the line is empty or a remark: "Winner: a close call" and "Winner: A or B" name nobody.
+_NAMED = (
+    r"(?:judge?ment|grading|judge|option)?[ \t*_\"'<\[(]{0,4}(a|b|tie)\b[*_\"'>\])]{0,4}"
+    r"(?=[ \t]*(?:$|[.,;:(—–-]))(?![ \t]*[,/-]?[ \t]*(?:or|and|a|b|tie)\b)"
+)
+_STATEMENT = re.compile(
+    r"^[\s>#*_-]{0,8}(?:the[ ])?(?:final[ ])?(?:winner|verdict|better[ ](?:judge?ment|grading))[*_]{0,3}[ \t]*"
+    rf"(?::|is\b)[ \t*_]{{0,4}}{_NAMED}|\[\[(a|b|tie)\]\]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def read_winner(text: str, finish_reason: FinishReason) -> tuple[Winner | None, Status]:
+    """The winner by place, and the status; the winner is None exactly if the status is not `ok`."""
+    if finish_reason == "error":
+        return None, "engine_error"
+    if not text.strip():
+        return None, "empty"
+    statements = [match[1] or match[2] for match in _STATEMENT.finditer(own_words(text))]
+    if statements:
+        return _WINNERS[statements[-1].lower()], "ok"
+    return None, "truncated" if finish_reason == "length" else "no_score"

@@ -26,7 +26,8 @@ _NAMED = (
     r"(?=[ \t]*(?:$|[.,;:(—–-]))(?![ \t]*[,/-]?[ \t]*(?:or|and|a|b|tie)\b)"
 )
 _STATEMENT = re.compile(
-    r"^[\s>#*_-]{0,8}(?:the[ ])?(?:final[ ])?(?:winner|verdict|better[ ](?:judge?ment|grading))[*_]{0,3}[ \t]*"
+    # After a reasoning block its closing tag is left.
+    r"(?:^|(?<=>)|(?<=\]))[\s>#*_-]{0,8}(?:the[ ])?(?:final[ ])?(?:winner|verdict|better[ ](?:judge?ment|grading))[*_]{0,3}[ \t]*"
     rf"(?::|is\b)[ \t*_]{{0,4}}{_NAMED}|\[\[(a|b|tie)\]\]",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -165,6 +165,10 @@ def _flow(source: Source) -> Markup:
                 _lost(steps, "prompts comparable", "prompts not tied", "pairs"),
             ),
         ]
+        # Meta-rewarding trains the same model on pairs of judgements.
+        for kind, lost in (("meta_judgements", "comparisons with a winner"), ("judge_pairs", "judge pairs")):
+            if f"iter{number}/{kind}" in summary.versions:
+                made_of.append(box(f"iter{number}/{kind}", "judge", _lost(steps, lost)))
         if trained in summary.versions:
             made_of.append(box(trained, "training"))
         lines.append((f"iteration {number}", made_of))

@@ -11,11 +11,22 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from selfreward.config.by_iteration import Lists, problem_with, split_lists, with_lists
 from selfreward.config.meta import MetaConfig
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.errors import ConfigError
@@ -295,6 +306,23 @@ class RunConfig(Section):
     max_cost: Unkeyed[float | None] = Field(None, ge=0)
     """Limit for paid servers over the whole run, in the currency of their prices."""
 
+    _lists: Lists = PrivateAttr(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _with_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return with_lists(handler(self), self._lists)
+
+    def at(self, iteration: int) -> RunConfig:
+        """The configuration of one iteration: of every list by iteration, its entry."""
+        if not self._lists:
+            return self
+        values = with_lists(self.model_dump(mode="json"), self._lists, iteration)
+        return RunConfig.model_validate(values)
+
+    def each_iteration(self) -> list[RunConfig]:
+        """The configurations of all iterations; one if they do not differ."""
+        return [self.at(k) for k in range(1, self.iterations + 1)] if self._lists else [self]
+
     @model_validator(mode="after")
     def _shares_fit(self) -> RunConfig:
         if self.split.eft_train + self.split.eft_eval > 1:
@@ -311,6 +339,22 @@ class RunConfig(Section):
                 f"or more, found {self.judging.mode} and {self.judging.samples}"
             )
         return self
+
+    # After the check above, which so sees the values of each iteration.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_iteration(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take the lists by iteration out, then check the values of every iteration."""
+        if not isinstance(values, dict):
+            return handler(values)
+        first, lists = split_lists(values, cls)
+        config = handler(first)
+        if problem := problem_with(lists, config.iterations):
+            raise ValueError(problem)
+        for iteration in range(2, config.iterations + 1) if lists else ():
+            handler(with_lists(first, lists, iteration))
+        config._lists = lists
+        return config
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

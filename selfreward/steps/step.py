@@ -149,7 +149,7 @@ def plan_run(config: RunConfig) -> Iterator[Plan]:
     """Every step of a run, in order; a step's `plan` may return None for a configuration."""
     yield from _plan(SETUP, config, 0)
     for iteration in range(1, config.iterations + 1):
-        yield from _plan(ITERATION, config, iteration)
+        yield from _plan(ITERATION, config.at(iteration), iteration)
     last_model = config.iterations + 1 if config.train else 1
     measured = [plan for k in range(last_model + 1) for plan in _plan(EVALUATION, config, k)]
     yield from in_order_of_models(measured)

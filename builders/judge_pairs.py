@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfreward.builders.eft import allowed_per_score
+from selfreward.chats import judge_texts
 from selfreward.config.meta import MetaConfig
 from selfreward.config.run import RunConfig
 from selfreward.judging.judgements import template_name
@@ -101,14 +102,16 @@ class _Texts:
 
     def __init__(self, job: Job) -> None:
         self._template = JudgeTemplate.from_text(job.texts["judge_template"])
-        self.judgements = _by_id(job, "judgements", "judgement_id", ["judgement", "score", "sample", "template"])
+        self.judgements = _by_id(
+            job, "judgements", "judgement_id", ["judgement", "score", "sample", "template"]
+        )
         self.candidates = _by_id(job, "candidates", "candidate_id", ["response", "prompt_id"])
-        self._prompts = _by_id(job, "prompts", "prompt_id", ["prompt"])
+        self._prompts = judge_texts(job.table("prompts"))
 
     def judge_prompt(self, candidate_id: str) -> str:
         """The prompt that the judge had."""
         candidate = self.candidates[candidate_id]
-        return self._template.render(self._prompts[candidate["prompt_id"]]["prompt"], candidate["response"])
+        return self._template.render(self._prompts[candidate["prompt_id"]], candidate["response"])
 
 
 def _by_id(job: Job, role: str, id_column: str, columns: list[str]) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from selfreward.builders.self_instruct.filters import filter_prompt, parse_generated_prompt, prompt_request
+from selfreward.builders.self_instruct.words import english, read_words, words_text
+from selfreward.chats import with_system
 from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request
 from selfreward.errors import EmptyResultError
@@ -63,6 +65,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         inputs={"ift": "ift", "eft": "eft", **earlier},
         models={"model": generator},
         files=evaluation_files(settings.evaluation_sets),
+        # English ones are part of the step itself.
+        texts={} if settings.lang == "en" else {"filter_words": words_text(settings.lang)},
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -106,7 +110,10 @@ def build(job: Job) -> Rows:
         rejected=dict(Counter(row.reason for row in rows if row.reason)),
         rounds=round_number + 1,
     )
-    return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes.stored()))
+    return Rows(
+        with_system(to_table(rows, Prompt), builder.settings.system),
+        Counts(len(rows), len(rows), notes=notes.stored()),
+    )
 
 
 def requests_in_round(settings: PromptsConfig, n_kept: float, n_answers: int) -> int:
@@ -164,6 +171,7 @@ class _Builder:
 
         self._job = job
         self.settings = job.section("prompts", PromptsConfig)
+        self._words = read_words(job.texts["filter_words"]) if "filter_words" in job.texts else english()
         self.rows: list[Prompt] = []
         self.n_kept = 0
         self._ift = {
@@ -191,7 +199,9 @@ class _Builder:
         draws = []
         for number in range(requests_in_round(self.settings, self.n_kept, len(self.rows))):
             ids, texts = self._demonstrations(round_number, number)
-            request = prompt_request(f"round{round_number}-{number}", texts, self.settings, seed, prefix)
+            request = prompt_request(
+                f"round{round_number}-{number}", texts, self.settings, seed, prefix, self._words.name
+            )
             draws.append(_Draw(request, ids, round_number))
         return draws
 
@@ -241,7 +251,7 @@ class _Builder:
         reason = (
             "engine_error"
             if completion.finish_reason == "error"
-            else filter_prompt(parsed.text, parsed.finish_reason)
+            else filter_prompt(parsed.text, parsed.finish_reason, self._words)
         )
         overlap = self._evaluation.overlap(parsed.text) if reason is None else None
         return Prompt(

@@ -18,6 +18,7 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from selfreward.chats import judge_texts
 from selfreward.config.meta import MetaConfig
 from selfreward.config.run import RunConfig
 from selfreward.engines.base import Completion, Request, Sampling
@@ -45,14 +46,18 @@ _INPUTS = ("prompts", "candidates", "judgements", "scores")
 
 # Of each prompt the usable answer with the highest variance. Equal variances: the lower sample number.
 _MOST_VARIED = """
-SELECT p.prompt_id, p.prompt, c.candidate_id, c.response, s.score_variance AS variance
+SELECT p.prompt_id, c.candidate_id, c.response, s.score_variance AS variance
 FROM prompts p JOIN candidates c USING (prompt_id) JOIN scores s USING (candidate_id)
 WHERE p.kept AND s.n_scored > 1 AND round(s.score_variance, 9) > 0 AND NOT s.injection_suspected
 QUALIFY row_number() OVER (PARTITION BY p.prompt_id ORDER BY round(s.score_variance, 9) DESC, c.sample) = 1
 ORDER BY round(variance, 9) DESC, p.prompt_id
 """
 _KEPT = "SELECT count(*) FROM prompts WHERE kept"
-_SCORED = "SELECT candidate_id, judgement_id, judgement, sample FROM judgements WHERE status = 'ok' ORDER BY ALL"
+# Of the run's first template alone: judgements of two different questions are not compared.
+_SCORED = """
+SELECT candidate_id, judgement_id, judgement, sample FROM judgements
+WHERE status = 'ok' AND template = $template ORDER BY ALL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def _planned(
     found = {role: known.get(str(DatasetName(role, iteration))) for role in _INPUTS}
     if all(found.values()):
         tables = {role: version.table() for role, version in found.items() if version}
-        pairs, _ = _pairs(tables, settings.share)
+        pairs, _ = _pairs(tables, settings.share, template_name(texts["judge_template"]))
         return [Requests(_requests(pairs, texts, settings, config.seed))]
     n_pairs = math.comb(config.judging.samples, 2) * 2
     most = config.prompts.n * settings.share * n_pairs
@@ -129,7 +134,8 @@ def shortest_request(plan: Plan) -> Request:
 def build(job: Job) -> Rows:
     """Compare; every kept prompt gives comparisons or is counted under its reason."""
     settings = job.section("meta", MetaConfig)
-    pairs, dropped = _pairs({role: job.table(role) for role in _INPUTS}, settings.share)
+    template = template_name(job.texts["judge_template"])
+    pairs, dropped = _pairs({role: job.table(role) for role in _INPUTS}, settings.share, template)
     if not pairs:
         reasons = ", ".join(f"{reason} {n}" for reason, n in dropped.items())
         raise EmptyResultError(
@@ -164,24 +170,30 @@ def build(job: Job) -> Rows:
     return Rows(to_table(rows, MetaJudgement), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
-def _pairs(tables: dict[str, pa.Table], share: float) -> tuple[list[Pair], dict[str, int]]:
+def _pairs(tables: dict[str, pa.Table], share: float, template: str) -> tuple[list[Pair], dict[str, int]]:
     """The comparisons to make, and why the other prompts give none."""
     connection = connect()
     for role, table in tables.items():
         connection.register(role, table)
     ((n_kept,),) = connection.execute(_KEPT).fetchall()
     varied = connection.sql(_MOST_VARIED).to_arrow_table().to_pylist()
+    texts = judge_texts(tables["prompts"])
     taken = varied[: math.ceil(share * len(varied))]
-    judged: dict[str, list[dict[str, Any]]] = {}
-    for row in connection.sql(_SCORED).to_arrow_table().to_pylist():
-        judged.setdefault(row["candidate_id"], []).append(row)
+    judged: dict[str, list[dict[str, Any]]] = {row["candidate_id"]: [] for row in taken}
+    for row in connection.sql(_SCORED, params={"template": template}).to_arrow_table().to_pylist():
+        if row["candidate_id"] in judged:
+            judged[row["candidate_id"]].append(row)
     pairs = [
-        Pair(candidate, *order)
+        Pair({**candidate, "prompt": texts[candidate["prompt_id"]]}, *order)
         for candidate in taken
         for one, other in combinations(sorted(judged[candidate["candidate_id"]], key=_by_sample), 2)
         for order in ((one, other), (other, one))
     ]
-    dropped = {"scores_do_not_vary": n_kept - len(varied), "below_share": len(varied) - len(taken)}
+    dropped = {
+        "scores_do_not_vary": n_kept - len(varied),
+        "below_share": len(varied) - len(taken),
+        "other_template": sum(len(rows) < 2 for rows in judged.values()),
+    }
     return pairs, {reason: n for reason, n in dropped.items() if n}
 
 
@@ -189,9 +201,7 @@ def _by_sample(row: dict[str, Any]) -> tuple[int, str]:
     return row["sample"], row["judgement_id"]
 
 
-def _requests(
-    pairs: Sequence[Pair], texts: dict[str, str], settings: MetaConfig, seed: int
-) -> list[Request]:
+def _requests(pairs: Sequence[Pair], texts: dict[str, str], settings: MetaConfig, seed: int) -> list[Request]:
     template = MetaTemplate(texts["template"])
     judge_template = JudgeTemplate.from_text(texts["judge_template"])
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
@@ -210,7 +220,9 @@ def _row(job: Job, pair: Pair, completion: Completion) -> MetaJudgement:
     judge, template = job.models["model"].name, template_name(job.texts["template"])
     winner, status = read_winner(completion.text, completion.finish_reason)
     return MetaJudgement(
-        meta_judgement_id=row_id("mj", pair.first["judgement_id"], pair.second["judgement_id"], judge, template),
+        meta_judgement_id=row_id(
+            "mj", pair.first["judgement_id"], pair.second["judgement_id"], judge, template
+        ),
         iteration=job.iteration,
         prompt_id=pair.candidate["prompt_id"],
         candidate_id=pair.candidate["candidate_id"],

@@ -177,10 +177,13 @@ def _judged(data: AuditData) -> None:
 
 def _pair_sides(data: AuditData) -> None:
     """Texts are compared by 64-bit hash; the chance of a collision is negligible."""
+    columns = [row[0] for row in data.connection.execute("DESCRIBE candidates").fetchall()]
+    # A pair may have the reasoning before the answer (pairs.reasoning).
+    thought = " AND hash(coalesce(reasoning, '') || response) <> told" if "reasoning" in columns else ""
     data.create(
         "pair_sides",
-        """SELECT iteration, pair_id, side, candidate_id, told_score, s.score, finish_reason,
-            c.prompt_id <> p.prompt_id AS other_prompt, c.prompt_id IS NOT NULL AND hash(response) <> told AS other_text
+        f"""SELECT iteration, pair_id, side, candidate_id, told_score, s.score, finish_reason,
+            c.prompt_id <> p.prompt_id AS other_prompt, c.prompt_id IS NOT NULL AND hash(response) <> told{thought} AS other_text
         FROM (
             SELECT iteration, pair_id, prompt_id, unnest(['chosen', 'rejected']) AS side,
                 unnest([chosen_id, rejected_id]) AS candidate_id, unnest([chosen_score, rejected_score]) AS told_score,

@@ -66,4 +66,6 @@ def load_meta_template(name_or_path: str) -> MetaTemplate:
     try:
         return MetaTemplate(path.read_text("utf-8-sig").rstrip("\n"), path.name)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"meta.template {path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        raise ConfigError(
+            f"meta.template {path}: byte {error.start} is not UTF-8; save the file as UTF-8"
+        ) from None

@@ -63,9 +63,7 @@ def consistent(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Those whose two orders both stand and have the same winner."""
     shown = {(c.first, c.second): c.winner_id for c in comparisons}
     return [
-        c
-        for c in comparisons
-        if c.winner_id is not None and shown.get((c.second, c.first)) == c.winner_id
+        c for c in comparisons if c.winner_id is not None and shown.get((c.second, c.first)) == c.winner_id
     ]
 
 

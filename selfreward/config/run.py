@@ -31,7 +31,7 @@ from selfreward.config.meta import MetaConfig
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.errors import ConfigError
 from selfreward.text import shorten
-from selfreward.unkeyed import MONEY, Count, KeyedApart, Section, Share, Unkeyed
+from selfreward.unkeyed import MONEY, Arm, Count, KeyedApart, Section, Share, Unkeyed
 
 SEED_ROLES = (
     "prompt",
@@ -142,6 +142,10 @@ class PromptsConfig(Section):
     """Share of probability that is sampled from."""
     max_tokens: Count = 256
     """New tokens of a completion."""
+    lang: KeyedApart[str] = "en"
+    """Language of the filters' words: en, de, fr, es, it, or the path of a file of your own (docs/chats.md)."""
+    system: Arm[str | None] = None
+    """A system turn before every generated prompt: candidates, judge and pairs see it."""
     max_rouge_l: Share = 0.7
     """A prompt more like an earlier one than this is dropped (`not_novel`)."""
     evaluation_sets: KeyedApart[list[str]] = Field(default_factory=list)
@@ -161,6 +165,8 @@ class CandidatesConfig(Section):
     """Share of probability that is sampled from."""
     max_tokens: Count = 1024
     """New tokens of a response."""
+    reasoning: Arm[Literal["keep", "apart"]] = "keep"
+    """`apart`: the block that a model thinks in (`<think>`, …) becomes the column `reasoning`, which no judge sees."""
 
 
 class JudgingConfig(Section):
@@ -208,6 +214,8 @@ class PairsConfig(Section):
     """Rule `positive_only`: the mean score a response needs."""
     allow_injection_suspected: bool = False
     """Whether a candidate flagged `injection_suspected` may be chosen."""
+    reasoning: Arm[bool] = False
+    """With `candidates.reasoning: apart`: put the reasoning back before the answers, so that it is trained on."""
     min_pairs: KeyedApart[Count] = 8
     """Fewer pairs than this and the run stops before training, with the funnel."""
 

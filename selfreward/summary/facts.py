@@ -197,7 +197,8 @@ def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
 
     # Why a prompt gave no pair is in no row; only the manifest of `pairs` has it.
     no_pair, no_judge_pair = (
-        found[kind].manifest["counts"]["dropped"] if kind in found else {} for kind in ("pairs", "judge_pairs")
+        found[kind].manifest["counts"]["dropped"] if kind in found else {}
+        for kind in ("pairs", "judge_pairs")
     )
     chosen, rejected = (
         [sum(len(message["content"]) for message in messages) for messages in values("pairs", side)]

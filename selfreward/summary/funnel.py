@@ -128,7 +128,9 @@ def iteration_funnel(
     if "meta_judgements" in tables:
         _meta_steps(tables["meta_judgements"], step)
     if "judge_pairs" in tables:
-        step("judge_pairs", "judge pairs", len(tables["judge_pairs"]), dict(no_judge_pair), "answers compared")
+        step(
+            "judge_pairs", "judge pairs", len(tables["judge_pairs"]), dict(no_judge_pair), "answers compared"
+        )
     plain = tuple(found.get(what, FunnelStep(what, None)) for what in ITERATION_STEPS)
     return plain + tuple(found[what] for what in META_STEPS if what in found)
 

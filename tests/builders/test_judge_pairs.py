@@ -57,7 +57,12 @@ BOTH = [("j1", "j2", "first"), ("j2", "j1", "second")]
 
 def test_the_judgement_that_wins_in_both_orders_is_chosen_with_the_judges_own_prompt():
     (pair,), counts = make(JUDGED, BOTH)
-    assert (pair.chosen_id, pair.rejected_id, pair.chosen_score, pair.rejected_score) == ("j1", "j2", 2.0, 5.0)
+    assert (pair.chosen_id, pair.rejected_id, pair.chosen_score, pair.rejected_score) == (
+        "j1",
+        "j2",
+        2.0,
+        5.0,
+    )
     assert [message.content for message in (*pair.prompt, *pair.chosen, *pair.rejected)] == [
         "Grade Why?: answer c",
         "Brief. Score: 2",
@@ -94,14 +99,25 @@ def test_of_equal_ratings_the_shorter_is_chosen_and_the_longer_rejected():
         "j1": ("c", "Longer text. Score: 2", 2.0), "j2": ("c", "Short. Score: 4", 4.0),
         "j3": ("c", "Bad. Score: 1", 1.0), "j4": ("c", "Bad and long. Score: 1", 1.0),
     }  # fmt: skip
-    shown = [(a, b, w) for x in ("j1", "j2") for y in ("j3", "j4") for a, b, w in ((x, y, "first"), (y, x, "second"))]
+    shown = [
+        (a, b, w)
+        for x in ("j1", "j2")
+        for y in ("j3", "j4")
+        for a, b, w in ((x, y, "first"), (y, x, "second"))
+    ]
     ((pair,), _) = make(judged, shown)
     assert (pair.chosen_id, pair.rejected_id) == ("j2", "j4")
 
 
 def many(n, score):
-    judged = {f"{s}{n_}": (f"c{n_}", f"{s} {n_}", score(n_) if s == "a" else 0.0) for n_ in range(n) for s in "ab"}
-    shown = [(x, y, w) for n_ in range(n) for x, y, w in ((f"a{n_}", f"b{n_}", "first"), (f"b{n_}", f"a{n_}", "second"))]
+    judged = {
+        f"{s}{n_}": (f"c{n_}", f"{s} {n_}", score(n_) if s == "a" else 0.0) for n_ in range(n) for s in "ab"
+    }
+    shown = [
+        (x, y, w)
+        for n_ in range(n)
+        for x, y, w in ((f"a{n_}", f"b{n_}", "first"), (f"b{n_}", f"a{n_}", "second"))
+    ]
     return judged, shown
 
 

@@ -82,7 +82,11 @@ def test_bradley_terry_solves_its_equation():
 def test_bradley_terry_sees_whom_one_beat():
     """a wins one of two against the strong s, b one of two against the weak w: no wins more than losses for either."""
     once = [Comparison("a", "s", "first"), Comparison("s", "a", "first")]
-    shown = [*once, *(Comparison(c.first.translate(B), c.second.translate(B), c.winner) for c in once), *beats("s", "w")]
+    shown = [
+        *once,
+        *(Comparison(c.first.translate(B), c.second.translate(B), c.winner) for c in once),
+        *beats("s", "w"),
+    ]
     rated = ratings(shown, HALF, "bradley_terry")
     assert ratings(shown, HALF, "wins")["a"] == ratings(shown, HALF, "wins")["b"]
     assert rated["a"] > rated["b"]
@@ -151,7 +155,9 @@ def test_a_wrong_template_is_one_sentence(text, said):
 
 
 def test_no_template_of_that_name_is_one_sentence(tmp_path):
-    with pytest.raises(UsageError, match=r"meta\.template 'mine\.txt': no such template; expected meta-judge"):
+    with pytest.raises(
+        UsageError, match=r"meta\.template 'mine\.txt': no such template; expected meta-judge"
+    ):
         load_meta_template("mine.txt")
 
 
@@ -160,7 +166,9 @@ def test_no_template_of_that_name_is_one_sentence(tmp_path):
 
 def tables(scores):
     """One candidate for each name, with these judgement scores; NULL is unscored. `p1a` is an answer to p1."""
-    prompts = [Prompt(p, 1, p, [], "g", True, None, None, None, 0, 0) for p in sorted({n[:2] for n in scores})]
+    prompts = [
+        Prompt(p, 1, p, [], "g", True, None, None, None, 0, 0) for p in sorted({n[:2] for n in scores})
+    ]
     candidates, judgements, means = [], [], []
     for number, (name, given_) in enumerate(scores.items()):
         known = [score for score in given_ if score is not None]
@@ -186,7 +194,7 @@ SCORES = {
 
 
 def test_of_each_prompt_the_answer_whose_scores_vary_most_is_compared_in_both_orders():
-    pairs, dropped = _pairs(tables(SCORES), 1.0)
+    pairs, dropped = _pairs(tables(SCORES), 1.0, "t")
     assert [pair.id for pair in pairs] == [
         "p2a-0/p2a-1", "p2a-1/p2a-0",
         "p1b-0/p1b-1", "p1b-1/p1b-0", "p1b-0/p1b-2", "p1b-2/p1b-0", "p1b-1/p1b-2", "p1b-2/p1b-1",
@@ -195,6 +203,6 @@ def test_of_each_prompt_the_answer_whose_scores_vary_most_is_compared_in_both_or
 
 
 def test_a_share_takes_the_prompts_with_the_highest_variance():
-    pairs, dropped = _pairs(tables(SCORES), 0.5)
+    pairs, dropped = _pairs(tables(SCORES), 0.5, "t")
     assert {pair.candidate["candidate_id"] for pair in pairs} == {"p2a"}
     assert dropped == {"scores_do_not_vary": 1, "below_share": 1}

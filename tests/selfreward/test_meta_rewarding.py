@@ -18,7 +18,12 @@ from selfreward.store.run import Run
 from selfreward.summary.facts import summarize
 from selfreward.tables import DatasetName
 
-COMPARISONS = ["B is right.\nWinner: B", "A is right.\nWinner: A", "Alike.\n**Winner:** tie", "I cannot tell."]
+COMPARISONS = [
+    "B is right.\nWinner: B",
+    "A is right.\nWinner: A",
+    "Alike.\n**Winner:** tie",
+    "I cannot tell.",
+]
 
 
 def write_script(path, comparisons=COMPARISONS):
@@ -49,7 +54,9 @@ def test_every_comparison_is_a_row_in_both_orders_and_every_pair_rests_on_them(m
     with open_run(made) as run:
         one_way = run.sql("""SELECT count(*) FROM meta_judgements a ANTI JOIN meta_judgements b
             ON a.first_id = b.second_id AND a.second_id = b.first_id""").fetchall()[0]
-        statuses = run.sql("SELECT DISTINCT status, winner IS NULL FROM meta_judgements ORDER BY ALL").fetchall()
+        statuses = run.sql(
+            "SELECT DISTINCT status, winner IS NULL FROM meta_judgements ORDER BY ALL"
+        ).fetchall()
         n_compared, n_pairs = run.sql(
             "SELECT (SELECT count(DISTINCT candidate_id) FROM meta_judgements), count(*) FROM judge_pairs"
         ).fetchall()[0]
@@ -147,5 +154,7 @@ def test_a_run_with_one_judgement_an_answer_is_refused_in_one_sentence(tmp_path,
 
 def test_a_meta_judge_that_names_no_winner_ends_the_run_in_one_sentence(tmp_path):
     config = configured(tmp_path, comparisons=["I cannot tell."])
-    with pytest.raises(EmptyResultError, match=r"meta_judgements: no comparison names a winner \(no_score \d+\)"):
+    with pytest.raises(
+        EmptyResultError, match=r"meta_judgements: no comparison names a winner \(no_score \d+\)"
+    ):
         run_pipeline(config, tmp_path / "run", until="judge_pairs")

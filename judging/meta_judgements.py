@@ -22,12 +22,12 @@ from selfreward.chats import judge_texts
 from selfreward.config.meta import MetaConfig
 from selfreward.config.run import RunConfig
 from selfreward.engines.base import Completion, Request, Sampling
-from selfreward.errors import EmptyResultError
+from selfreward.errors import CapabilityError, EmptyResultError
 from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.judging.judgements import template_name
 from selfreward.judging.meta.prompt import MetaTemplate, load_meta_template
 from selfreward.judging.meta.ratings import Comparison, consistent, position_weights
-from selfreward.judging.meta.verdicts import VERDICT_VERSION, read_winner
+from selfreward.judging.meta.verdicts import CHOICES, LABEL, VERDICT_VERSION, likelier, read_winner
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.notes import MetaJudgementsNotes
 from selfreward.sql.queries import connect
@@ -61,7 +61,7 @@ WHERE status = 'ok' AND template = $template ORDER BY ALL
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Compared:
     """Two judgements of one answer, in the order shown."""
 
     candidate: dict[str, Any]
@@ -111,7 +111,7 @@ def _planned(
     most = config.prompts.n * settings.share * n_pairs
     judged = {"judgement_id": "j", "judgement": ""}
     examples = [
-        Pair({"candidate_id": row["ift_id"], **row}, judged, judged)
+        Compared({"candidate_id": row["ift_id"], **row}, judged, judged)
         for row in known["ift"].table(["ift_id", "prompt", "response"]).to_pylist()
     ]
     requests = [
@@ -128,7 +128,7 @@ def shortest_request(plan: Plan) -> Request:
     empty = {"candidate_id": "shortest", "prompt": "", "response": ""}
     judged = {"judgement_id": "shortest", "judgement": ""}
     settings = MetaConfig(max_tokens=plan.params["meta"]["max_tokens"])
-    return _requests([Pair(empty, judged, judged)], plan.texts, settings, 0)[0]
+    return _requests([Compared(empty, judged, judged)], plan.texts, settings, 0)[0]
 
 
 def build(job: Job) -> Rows:
@@ -144,9 +144,15 @@ def build(job: Job) -> Rows:
         )
     requests = _requests(pairs, job.texts, settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
+        able = engine.capabilities
+        if settings.mode == "choice" and not (able.logprobs and able.prefix):
+            raise CapabilityError(
+                f"meta.mode choice needs token probabilities after a given answer prefix, and {engine.name} does not offer "
+                "both; use meta.mode: written, or an hf: or vllm: judge"
+            )
         completions = generation.complete(requests, "comparisons")
         asked = generation.notes()
-    rows = [_row(job, pair, completions[pair.id, 0]) for pair in pairs]
+    rows = [_row(job, pair, completions[pair.id, 0], settings.mode) for pair in pairs]
     if not any(row.winner for row in rows):
         counts = ", ".join(f"{status} {n}" for status, n in Counter(row.status for row in rows).items())
         raise EmptyResultError(
@@ -170,7 +176,7 @@ def build(job: Job) -> Rows:
     return Rows(to_table(rows, MetaJudgement), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
-def _pairs(tables: dict[str, pa.Table], share: float, template: str) -> tuple[list[Pair], dict[str, int]]:
+def _pairs(tables: dict[str, pa.Table], share: float, template: str) -> tuple[list[Compared], dict[str, int]]:
     """The comparisons to make, and why the other prompts give none."""
     connection = connect()
     for role, table in tables.items():
@@ -184,7 +190,7 @@ def _pairs(tables: dict[str, pa.Table], share: float, template: str) -> tuple[li
         if row["candidate_id"] in judged:
             judged[row["candidate_id"]].append(row)
     pairs = [
-        Pair({**candidate, "prompt": texts[candidate["prompt_id"]]}, *order)
+        Compared({**candidate, "prompt": texts[candidate["prompt_id"]]}, *order)
         for candidate in taken
         for one, other in combinations(sorted(judged[candidate["candidate_id"]], key=_by_sample), 2)
         for order in ((one, other), (other, one))
@@ -201,24 +207,33 @@ def _by_sample(row: dict[str, Any]) -> tuple[int, str]:
     return row["sample"], row["judgement_id"]
 
 
-def _requests(pairs: Sequence[Pair], texts: dict[str, str], settings: MetaConfig, seed: int) -> list[Request]:
+def _requests(
+    pairs: Sequence[Compared], texts: dict[str, str], settings: MetaConfig, seed: int
+) -> list[Request]:
     template = MetaTemplate(texts["template"])
     judge_template = JudgeTemplate.from_text(texts["judge_template"])
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    return [
-        Request(pair.id, (Message("user", _prompt(pair, template, judge_template)),), sampling, 1, seed)
-        for pair in pairs
-    ]
+    prefix, choices = "", ()
+    if settings.mode == "choice":
+        sampling, prefix, choices = Sampling(0.0, 1.0, 1), LABEL, CHOICES
+    prompts = ((pair.id, _prompt(pair, template, judge_template)) for pair in pairs)
+    return [Request(id, (Message("user", text),), sampling, 1, seed, prefix, choices) for id, text in prompts]
 
 
-def _prompt(pair: Pair, template: MetaTemplate, judge_template: JudgeTemplate) -> str:
+def _prompt(pair: Compared, template: MetaTemplate, judge_template: JudgeTemplate) -> str:
     shown = (pair.first["judgement"], pair.second["judgement"])
     return template.render(judge_template, pair.candidate["prompt"], pair.candidate["response"], *shown)
 
 
-def _row(job: Job, pair: Pair, completion: Completion) -> MetaJudgement:
+def _row(job: Job, pair: Compared, completion: Completion, mode: str) -> MetaJudgement:
     judge, template = job.models["model"].name, template_name(job.texts["template"])
-    winner, status = read_winner(completion.text, completion.finish_reason)
+    if mode == "choice":
+        winner, status = likelier(completion)
+        # The one token that was sampled; that it ends there is no fault.
+        text, ended = f"{LABEL}{completion.text}", "error" if completion.finish_reason == "error" else "stop"
+    else:
+        winner, status = read_winner(completion.text, completion.finish_reason)
+        text, ended = completion.text, completion.finish_reason
     return MetaJudgement(
         meta_judgement_id=row_id(
             "mj", pair.first["judgement_id"], pair.second["judgement_id"], judge, template
@@ -230,10 +245,10 @@ def _row(job: Job, pair: Pair, completion: Completion) -> MetaJudgement:
         second_id=pair.second["judgement_id"],
         judge=judge,
         template=template,
-        judgement=completion.text,
+        judgement=text,
         winner=winner,
         status=status,
-        finish_reason=completion.finish_reason,
+        finish_reason=ended,
         n_tokens=completion.n_tokens,
         seed=completion.seed,
     )

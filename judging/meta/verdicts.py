@@ -9,9 +9,11 @@ better at first sight") are not, nor is a reasoning block. An answer cut by leng
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal
 
+from selfreward.engines.base import Completion
 from selfreward.judging.parsing.scores import own_words
 from selfreward.tables import FinishReason, Status
 
@@ -31,6 +33,23 @@ _STATEMENT = re.compile(
     rf"(?::|is\b)[ \t*_]{{0,4}}{_NAMED}|\[\[(a|b|tie)\]\]",
     re.IGNORECASE | re.MULTILINE,
 )
+
+
+LABEL = "Winner:"
+CHOICES = (" A", " B")
+# As for scores (`judging/judge/judge.py`): below it the model was about to write something else.
+_MIN_MASS = 0.5
+
+
+def likelier(completion: Completion) -> tuple[Winner | None, Status]:
+    """The likelier of `CHOICES` after `LABEL`; equal ones are a tie."""
+    if completion.finish_reason == "error" or not completion.choice_logprobs:
+        return None, "engine_error"
+    shares = [math.exp(completion.choice_logprobs.get(choice, -math.inf)) for choice in CHOICES]
+    if sum(shares) < _MIN_MASS:
+        return None, "no_score"
+    first, second = shares
+    return ("tie" if first == second else "first" if first > second else "second"), "ok"
 
 
 def read_winner(text: str, finish_reason: FinishReason) -> tuple[Winner | None, Status]:

@@ -23,6 +23,9 @@ class MetaConfig(Section):
     """`current` (M_k, the paper's) or a model string."""
     template: KeyedApart[str] = "meta-judge"
     """`meta-judge`, or the path of a file with its slots."""
+    mode: Literal["written", "choice"] = "written"
+    """`written`: the last winner that the answer names. `choice`: the likelier of A and B right after `Winner:`, without
+    a reason; for models too small to write one (hf:, vllm:)."""
     share: Share = 1.0
     """Share of the prompts whose judgements are compared: those with the highest variance of scores."""
     temperature: float = Field(0.7, ge=0)

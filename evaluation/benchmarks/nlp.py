@@ -125,7 +125,7 @@ class Nlp(Measure[NlpResult, NlpResult]):
                 "n": score.n_questions,
                 "of": "questions",
                 "part": score.label,
-                "unit": score.unit or None,
+                "unit": "percent" if score.unit == "%" else "as reported",
             }
             figures.append(evaluation.figure(score.metric, score.value, **score.interval, **rest))
         yield Tables(evaluation, figures)
@@ -163,13 +163,13 @@ def _check(nlp: Nlp, ref: ModelRef) -> None:
             f"model {nlp.model!r}: the benchmarks need log-probabilities of given answers, which lm-eval computes itself; "
             "expected a local model: hf:NAME_OR_PATH, vllm:NAME_OR_PATH or a model of a run"
         )
-    from lm_eval.tasks import TaskManager
-
     if asked := [task for task in nlp.task if task not in BY_TASK]:
+        from lm_eval.tasks import TaskManager
+
         known = TaskManager(include_path=str(nlp.include) if nlp.include else None).all_tasks
         for task in (task for task in asked if task not in known):
             near = difflib.get_close_matches(task, known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "`lm-eval ls tasks` lists them"
+            hint = f"did you mean {' or '.join(near)}?" if near else "`lm-eval ls tasks` lists them."
             raise UsageError(
                 f"--task {task!r}: lm-eval {metadata.version('lm-eval')} has no such task; {hint} --include DIR adds tasks "
                 "of your own"

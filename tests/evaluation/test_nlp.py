@@ -21,8 +21,8 @@ from selfreward.evaluation.benchmarks.nlp import (
     PRESET,
     Nlp,
     check_datasets,
-    score_of,
 )
+from selfreward.evaluation.benchmarks.nlp_result import score_of
 from selfreward.evaluation.cli import evaluate, register
 from selfreward.evaluation.measure import ask_for_rows
 from selfreward.store.run import Run

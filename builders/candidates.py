@@ -11,25 +11,20 @@ the block a model thinks in is the column `reasoning`, and `response` what comes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from selfreward.chats import chat_of, chats_of, split_reasoning
+from selfreward.builders.answers.chats import reasoning_apart, require_system_turns
+from selfreward.chats import chat_of, kept_rows
 from selfreward.config.run import CandidatesConfig, RunConfig
-from selfreward.engines.base import Engine, Request, Sampling
-from selfreward.errors import InputError
+from selfreward.engines.base import Request, Sampling
 from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.notes import Generated
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.store.version import Version
-from selfreward.tables import Candidate, DatasetName, Message, row_id, to_table
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from selfreward.tables import Candidate, DatasetName, row_id, to_table
 
 NAME = "builders.candidates"
 VERSION = 2
@@ -67,7 +62,7 @@ def build(job: Job) -> Rows:
     settings = job.section("candidates", CandidatesConfig)
     requests = _requests(job.inputs["prompts"], settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
-        _require_system_turns(job.name, engine, requests)
+        require_system_turns(job.name, engine, requests)
         completions = generation.complete(requests, "responses")
         notes = Generated(generation=generation.notes())
     # No row is dropped: what may not become a pair is decided, and counted, in `selfreward.builders.pairs`.
@@ -92,66 +87,17 @@ def build(job: Job) -> Rows:
     table = to_table(rows, Candidate)
     if settings.reasoning == "apart":
         with job.open_engine() as engine:
-            table = _apart(rows, engine)
+            table = reasoning_apart(rows, engine)
     return Rows(table, Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _requests(prompts: Version, settings: CandidatesConfig, seed: int) -> list[Request]:
-    table = prompts.table()
-    rows = table.select(["prompt_id", "kept"]).to_pylist()
-    chats = chats_of(table)
-    return [_asked(row["prompt_id"], chats[row["prompt_id"]], settings, seed) for row in rows if row["kept"]]
+    return [_request(row, settings, seed) for row in kept_rows(prompts.table())]
 
 
 def _request(row: dict[str, Any], settings: CandidatesConfig, seed: int) -> Request:
-    return _asked(row["prompt_id"], chat_of(row), settings, seed)
-
-
-def _asked(prompt_id: str, chat: tuple[Message, ...], settings: CandidatesConfig, seed: int) -> Request:
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    return Request(prompt_id, chat, sampling, settings.n, seed)
-
-
-def _require_system_turns(name: str, engine: Engine, requests: Sequence[Request]) -> None:
-    """InputError if the model's chat template drops a system turn, or refuses one."""
-    asked = next((request for request in requests if request.messages[0].role == "system"), None)
-    if asked is None:
-        return
-    (system, *rest) = asked.messages
-    without = engine.count_tokens(rest)
-    with_text, longer = (
-        engine.count_tokens([Message("system", text), *rest])
-        for text in (system.content, 2 * f"{system.content} ")
-    )
-    # A server does not say what its template does. Some templates put a text of their own where there is no system turn.
-    if without is not None and (with_text is None or with_text == longer):
-        raise InputError(
-            f"{name}: the chat template of {engine.name} {'refuses' if with_text is None else 'drops'} the system turn "
-            f"of prompt {asked.id}; put its text into the user's turn, or take a model whose template has one"
-        )
-
-
-def _apart(rows: Sequence[Candidate], engine: Engine) -> pa.Table:
-    """`candidates` with the reasoning before an answer in columns of its own."""
-    import pyarrow as pa
-
-    parts = [split_reasoning(row.response) for row in rows]
-    answers = [
-        replace(row, response=answer, n_chars=len(answer))
-        for row, (_, answer) in zip(rows, parts, strict=True)
-    ]
-    empty = engine.count_tokens([Message("user", "")])
-    counts = [
-        None if empty is None else _n_tokens(engine, reasoning) - empty if reasoning else 0
-        for reasoning, _ in parts
-    ]
-    table = to_table(answers, Candidate)
-    table = table.append_column("reasoning", pa.array([text or None for text, _ in parts], pa.string()))
-    return table.append_column("n_reasoning_tokens", pa.array(counts, pa.int64()))
-
-
-def _n_tokens(engine: Engine, text: str) -> int:
-    return engine.count_tokens([Message("user", text)]) or 0
+    return Request(row["prompt_id"], chat_of(row), sampling, settings.n, seed)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.chats import chats_of
+from selfreward.builders.answers.chats import fill_in_chats
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.notes import PairsNotes
@@ -121,13 +121,8 @@ def build(job: Job) -> Rows:
     connection = _connect(job, settings)
     _apply_rule(job, connection, job.texts["rule"], settings)
     outcomes = connection.sql(_OUTCOMES).to_arrow_table().to_pylist()
-    chats = chats_of(job.table("prompts"))
-    reasoning = _reasoning(job) if settings.reasoning else {}
-    pairs = [
-        _pair(job, row, settings.rule, chats[row["prompt_id"]], reasoning)
-        for row in outcomes
-        if row["reason"] is None
-    ]
+    fill_in_chats(job, outcomes, settings.reasoning)
+    pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
     dropped: dict[str, int] = {}
     for row in outcomes:
         if row["reason"] is not None:
@@ -218,28 +213,14 @@ _RULE_CONTRACT = {
 }
 
 
-def _reasoning(job: Job) -> dict[str, str]:
-    """candidate_id -> the reasoning before its answer. InputError where the candidates have none."""
-    table = job.table("candidates")
-    if "reasoning" not in table.column_names:
-        raise InputError(
-            f"{job.name}: pairs.reasoning needs candidates with a column `reasoning`, and these have none; set "
-            "candidates.reasoning: apart"
-        )
-    rows = table.select(["candidate_id", "reasoning"]).to_pylist()
-    return {row["candidate_id"]: row["reasoning"] or "" for row in rows}
-
-
-def _pair(
-    job: Job, row: dict[str, Any], rule: str, chat: tuple[Message, ...], reasoning: dict[str, str]
-) -> Pair:
+def _pair(job: Job, row: dict[str, Any], rule: str) -> Pair:
     return Pair(
         pair_id=row_id("pair", row["chosen_id"], row["rejected_id"]),
         iteration=job.iteration,
         prompt_id=row["prompt_id"],
-        prompt=list(chat),
-        chosen=[Message("assistant", reasoning.get(row["chosen_id"], "") + row["chosen"])],
-        rejected=[Message("assistant", reasoning.get(row["rejected_id"], "") + row["rejected"])],
+        prompt=row["chat"],
+        chosen=[Message("assistant", row["chosen"])],
+        rejected=[Message("assistant", row["rejected"])],
         chosen_id=row["chosen_id"],
         rejected_id=row["rejected_id"],
         chosen_score=row["chosen_score"],

@@ -16,10 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from selfreward.builders.self_instruct.filters import filter_prompt, parse_generated_prompt, prompt_request
-from selfreward.builders.self_instruct.words import english, read_words, words_text
+from selfreward.builders.self_instruct.words import keyed_words, words_of
 from selfreward.chats import with_system
 from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request
@@ -35,9 +34,6 @@ from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
 from selfreward.tables import DatasetName, Prompt, row_id, to_table
-
-if TYPE_CHECKING:
-    from selfreward.similarity.overlap import EvaluationIndex
 
 NAME = "builders.prompts"
 VERSION = 2
@@ -65,8 +61,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         inputs={"ift": "ift", "eft": "eft", **earlier},
         models={"model": generator},
         files=evaluation_files(settings.evaluation_sets),
-        # English ones are part of the step itself.
-        texts={} if settings.lang == "en" else {"filter_words": words_text(settings.lang)},
+        texts=keyed_words(settings.lang),
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -110,10 +105,8 @@ def build(job: Job) -> Rows:
         rejected=dict(Counter(row.reason for row in rows if row.reason)),
         rounds=round_number + 1,
     )
-    return Rows(
-        with_system(to_table(rows, Prompt), builder.settings.system),
-        Counts(len(rows), len(rows), notes=notes.stored()),
-    )
+    table = with_system(to_table(rows, Prompt), builder.settings.system)
+    return Rows(table, Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def requests_in_round(settings: PromptsConfig, n_kept: float, n_answers: int) -> int:
@@ -171,7 +164,7 @@ class _Builder:
 
         self._job = job
         self.settings = job.section("prompts", PromptsConfig)
-        self._words = read_words(job.texts["filter_words"]) if "filter_words" in job.texts else english()
+        self._words = words_of(job.texts)
         self.rows: list[Prompt] = []
         self.n_kept = 0
         self._ift = {
@@ -187,11 +180,7 @@ class _Builder:
                 if row["kept"]:
                     self._kept[row["prompt_id"]] = row["prompt"]
                     self._novelty.add(row["prompt_id"], row["prompt"])
-        self._evaluation = self._evaluation_index()
-
-    def _evaluation_index(self) -> EvaluationIndex:
-        held_out = _held_out(self._job.inputs["eft"])
-        return load_evaluation_prompts(self._job.files, held_out.items())
+        self._evaluation = load_evaluation_prompts(job.files, _held_out(job.inputs["eft"]).items())
 
     def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
         """The requests of a round."""

@@ -46,6 +46,12 @@ def chats_of(prompts: pa.Table) -> dict[str, tuple[Message, ...]]:
     return {row["prompt_id"]: chat_of(row) for row in prompts.select(names).to_pylist()}
 
 
+def kept_rows(prompts: pa.Table) -> list[dict[str, Any]]:
+    """`prompt_id`, `prompt` and chat of the kept prompts."""
+    names = [name for name in ("prompt_id", "prompt", "kept", COLUMN) if name in prompts.column_names]
+    return [row for row in prompts.select(names).to_pylist() if row["kept"]]
+
+
 def judge_texts(prompts: pa.Table) -> dict[str, str]:
     """prompt_id -> the request as a judge reads it."""
     return {prompt_id: judge_text(chat) for prompt_id, chat in chats_of(prompts).items()}

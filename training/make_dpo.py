@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfreward.config.meta import MetaConfig
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.config.training import DpoConfig
 from selfreward.engines.references import trainable
@@ -17,7 +16,7 @@ from selfreward.store.run import Counts
 from selfreward.summary.facts import summarize
 from selfreward.summary.funnel import format_funnel
 from selfreward.tables import DatasetName
-from selfreward.training.launch import ask_gate, gate_settings, train
+from selfreward.training.launch import ask_gate, gate_settings, require_judge_pairs, train
 from selfreward.training.make_sft import training_counts
 
 NAME = "training.make_dpo"
@@ -53,28 +52,13 @@ def build(job: Job, folder: Path) -> Counts:
             f"{_funnel(job)}\n"
             "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more pairs."
         )
-    _require_judge_pairs(job)
+    require_judge_pairs(job)
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
     gate = ask_gate(job)
     base = trainable(job.models["base"])
     return training_counts(
         gate, train(job, "selfreward.training.dpo", folder, base, list(job.inputs.values()), settings)
     )
-
-
-def _require_judge_pairs(job: Job) -> None:
-    """With `meta`: EmptyResultError if there are too few pairs of judgements."""
-    made = job.inputs.get("judge_pairs")
-    if made is None:
-        return
-    least = job.section("meta", MetaConfig).min_pairs
-    if made.n_rows < least:
-        lost = ", ".join(f"{reason} {n}" for reason, n in made.manifest["counts"]["dropped"].items())
-        raise EmptyResultError(
-            f"{job.name}: found {made.n_rows} pairs of judgements, expected at least {least} (meta.min_pairs); lost: "
-            f"{lost or 'none'}. More judgements (judging.samples) or prompts (meta.share) give more pairs; 0 trains on "
-            "answers alone."
-        )
 
 
 def _funnel(job: Job) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -59,6 +60,16 @@ def read_words(text: str, where: str = "prompts.lang") -> FilterWords:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"])) or "the file"
         raise ConfigError(f"{where}: {place}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from error
+
+
+def keyed_words(lang: str) -> dict[str, str]:
+    """What enters the key of a step that filters by these words; English ones are part of the step itself."""
+    return {} if lang == "en" else {"filter_words": words_text(lang)}
+
+
+def words_of(texts: Mapping[str, str]) -> FilterWords:
+    """The words in a step's texts, see `keyed_words`."""
+    return read_words(texts["filter_words"]) if "filter_words" in texts else english()
 
 
 def english() -> FilterWords:

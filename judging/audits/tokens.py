@@ -98,7 +98,7 @@ def _tokenizer(data: AuditData) -> Any:
 
 def _folder(data: AuditData) -> Path:
     """M0's folder on this machine."""
-    from selfreward.models.known import resolve_model
+    from selfreward.models.known import hub_name, resolve_model
 
     model = parse_model_string(data.config.model)
     if model.engine in ("openai", "scripted"):
@@ -112,7 +112,8 @@ def _folder(data: AuditData) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(found, local_files_only=True))
+        name, revision = hub_name(found)
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
     except (OSError, ValueError) as error:
         raise Unavailable(f"the tokenizer of {data.config.model} is not on this machine") from error
 

@@ -36,12 +36,11 @@ VERSION = 1
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """One version for each model of the run, unless `evaluate.judge` is null; without training, the configured judge."""
-    if config.evaluate.judge is None or (iteration == 0 and not config.train):
+    """One version for each model of the run, unless `evaluate.judge` or EFT is null; without training, the configured judge."""
+    if config.evaluate.judge is None or config.eft is None or (iteration == 0 and not config.train):
         return None
-    # without training there is one judge, the configured one
-    is_own = config.train or config.judging.judge == "current"
-    judge = f"M{iteration}" if is_own else config.judging.judge
+    # without training there is one judge, the configured one (of several the first)
+    (judge, *_) = config.named_models(["current"] if config.train else config.judging.judges, iteration)
     # one attempt: asking again until a score can be read would hide how often the judge gives none
     settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
     template = load_for_range(settings.template, settings.min_score).text

@@ -5,12 +5,14 @@
 
 Every judgement is a row with its raw text: unscored ones keep score NULL and a `status` that says why. A candidate that
 failed in the engine is not sent to the judge; its rows say `engine_error`, so that counts stay prompts x N x samples.
+With several judges or templates each of them judges every candidate, one after the other (`judging.judge.combine`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +20,24 @@ from selfreward.chats import judge_texts
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
-from selfreward.judging.judge.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
+from selfreward.judging.judge.combine import setups_of
+from selfreward.judging.judge.judge import (
+    EXPECTED_VERSION,
+    Item,
+    Judged,
+    judge_items,
+    planned_requests,
+    read_score,
+)
 from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.parsing.again import read_alike
-from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
+from selfreward.judging.parsing.scores import PARSER_VERSION
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
-from selfreward.notes import JudgementsNotes
+from selfreward.notes import GenerationNotes, JudgementsNotes
 from selfreward.progress import say
 from selfreward.steps.generation import Generation
-from selfreward.steps.step import Job, Plan, Rows
+from selfreward.steps.step import Job, Plan, Rows, numbered
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
@@ -43,8 +53,10 @@ VERSION = 2
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each candidates version, judge, template and judging parameters."""
     settings = config.judging
-    judge = f"M{iteration}" if settings.judge == "current" else settings.judge
-    template = load_for_range(settings.template, settings.min_score).text
+    setups = setups_of(config, iteration)
+    judges = list(dict.fromkeys(judge for judge, _ in setups))
+    templates = [load_for_range(name, settings.min_score).text for name in settings.templates]
+    several = {"setups": len(setups)} if len(setups) > 1 else {}
     return Plan(
         name=str(DatasetName("judgements", iteration)),
         module=__name__,
@@ -52,8 +64,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "prompts": str(DatasetName("prompts", iteration)),
             "candidates": str(DatasetName("candidates", iteration)),
         },
-        models={"model": judge},
-        texts={"template": template},
+        models=numbered("model", judges),
+        texts=numbered("template", templates),
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -61,14 +73,28 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
+            **several,
         },
-        requests=partial(_planned, config, iteration, template),
+        requests=partial(_planned, config, iteration, templates, len(judges)),
     )
 
 
-def _planned(config: RunConfig, iteration: int, template_text: str, known: Known) -> list[Requests]:
+def _planned(
+    config: RunConfig, iteration: int, templates: list[str], n_judges: int, known: Known
+) -> list[Requests]:
+    """The requests of all judges and templates; timed is the first judge, as if the others were as fast."""
+    found = [
+        one
+        for text in templates
+        for one in _planned_of_one(config, iteration, JudgeTemplate.from_text(text), known)
+    ]
+    return [one.times(n_judges, "judges") for one in found]
+
+
+def _planned_of_one(
+    config: RunConfig, iteration: int, template: JudgeTemplate, known: Known
+) -> list[Requests]:
     """One request per candidate; before candidates exist, the configured number, sized like IFT's rows."""
-    template = JudgeTemplate.from_text(template_text)
     prompts, candidates = (
         known.get(str(DatasetName("prompts", iteration))),
         known.get(str(DatasetName("candidates", iteration))),
@@ -78,15 +104,15 @@ def _planned(config: RunConfig, iteration: int, template_text: str, known: Known
         return planned_requests(items, template, config.judging, config.seed)
     n_prompts = sum(prompts.table(["kept"])["kept"].to_pylist()) if prompts else config.prompts.n
     items = [Item(row["ift_id"], row["prompt"], row["response"]) for row in known["ift"].table().to_pylist()]
-    n_items = n_prompts * config.candidates.n
+    n_items = n_prompts * config.candidates.n * (1 + len(config.candidates.also))
     assumed = "candidates are like IFT's responses" + ("" if prompts else ", all of prompts.n are kept")
     return planned_requests(items, template, config.judging, config.seed, n_items, assumed)
 
 
 def shortest_request(plan: Plan) -> Request:
     """The shortest request that the judge must have room for."""
-    template = JudgeTemplate.from_text(plan.texts["template"])
-    return judge_request(template, plan.params["judging"]["max_tokens"])
+    longest = max((text for role, text in plan.texts.items() if role.startswith("template")), key=len)
+    return judge_request(JudgeTemplate.from_text(longest), plan.params["judging"]["max_tokens"])
 
 
 def judging_params(settings: JudgingConfig) -> dict[str, Any]:
@@ -112,26 +138,24 @@ def reusable(run: Run, recipe: Recipe) -> Version | None:
 def build(job: Job) -> Rows:
     """Judge all candidates of all kept prompts."""
     settings = job.section("judging", JudgingConfig)
-    template = JudgeTemplate.from_text(job.texts["template"])
     candidates = job.table("candidates").to_pylist()
     items = _items(job.table("prompts"), candidates)
     again = _read_again(job, settings)
-    if again is not None:
-        judged, source = again
-        asked = source.notes(JudgementsNotes).generation
-    else:
-        with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
-            judged = judge_items(generation, engine, items, template, settings, job.seed)
-            asked = generation.notes()
-    by_candidate: dict[str, list[Judged]] = {}
-    for judgement in judged:
-        by_candidate.setdefault(judgement.item_id, []).append(judgement)
-    n_samples = settings.samples if settings.mode == "sampled" else 1
-    rows = [
-        _row(job, candidate, judgement, settings.mode)
-        for candidate in candidates
-        for judgement in by_candidate.get(candidate["candidate_id"], _failed(candidate, n_samples))
-    ]
+    parts: list[GenerationNotes] = []
+    rows: list[Judgement] = []
+    for number, setup in enumerate(_setups(job)):
+        if again is not None:
+            judged = again[0][setup]
+        else:
+            with (
+                job.open_engine(setup.judge) as engine,
+                Generation(job.name, job.work, engine, number) as generation,
+            ):
+                template = JudgeTemplate.from_text(job.texts[setup.template])
+                judged = judge_items(generation, engine, items, template, settings, job.seed)
+                parts.append(generation.notes())
+        rows += _rows(job, setup, candidates, judged, settings)
+    asked = again[1].notes(JudgementsNotes).generation if again else GenerationNotes.together(parts)
     notes = JudgementsNotes(
         generation=asked,
         by_status=dict(Counter(row.status for row in rows)),
@@ -141,6 +165,39 @@ def build(job: Job) -> Rows:
         read_again_from=again[1].version if again else None,
     )
     return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes.stored()))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A judge with a template, by their roles in the job."""
+
+    judge: str
+    template: str
+
+
+def _setups(job: Job) -> list[Setup]:
+    """All of them, in the order of the configuration."""
+    templates = [role for role in job.texts if role.startswith("template")]
+    return [Setup(judge, template) for judge in job.models for template in templates]
+
+
+def _rows(
+    job: Job,
+    setup: Setup,
+    candidates: list[dict[str, Any]],
+    judged: list[Judged],
+    settings: JudgingConfig,
+) -> list[Judgement]:
+    """The rows of one setup, in the order of the candidates."""
+    by_candidate: dict[str, list[Judged]] = {}
+    for judgement in judged:
+        by_candidate.setdefault(judgement.item_id, []).append(judgement)
+    n_samples = settings.samples if settings.mode == "sampled" else 1
+    return [
+        _row(job, setup, candidate, judgement, settings.mode)
+        for candidate in candidates
+        for judgement in by_candidate.get(candidate["candidate_id"], _failed(candidate, n_samples))
+    ]
 
 
 def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
@@ -153,7 +210,7 @@ def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
     ]
 
 
-def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged], Version] | None:
+def _read_again(job: Job, settings: JudgingConfig) -> tuple[dict[Setup, list[Judged]], Version] | None:
     """The judgements of an earlier version that differs in parser or range alone, parsed again, and that version."""
     # An expected score comes from probabilities, which are not stored: there is no text to parse.
     if settings.mode != "sampled":
@@ -168,18 +225,31 @@ def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged], Versio
             # 0 attempts: the candidate failed and was never judged; `build` adds such rows itself.
             # Of resampled judgements only the last attempt is stored: a score in an earlier one is lost.
             rows = [row for row in version.table().to_pylist() if row["attempts"] > 0]
-            return [_parsed_again(row, settings) for row in rows], version
+            found = _by_setup(_setups(job), rows)
+            return {s: [_parsed_again(row, settings) for row in part] for s, part in found.items()}, version
     return None
+
+
+def _by_setup(setups: list[Setup], rows: list[dict[str, Any]]) -> dict[Setup, list[dict[str, Any]]]:
+    """The rows of each setup: they lie one setup after the other, in the order that the key names."""
+    # By place rather than by name: a model that was moved has another name and the same content.
+    names = list(dict.fromkeys((row["judge"], row["template"]) for row in rows))
+    found: dict[Setup, list[dict[str, Any]]] = {setup: [] for setup in setups}
+    for row in rows:
+        found[setups[names.index((row["judge"], row["template"]))]].append(row)
+    return found
 
 
 def _without_reading(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters without those that only affect how a score is read."""
-    judging = {k: v for k, v in params["judging"].items() if k not in ("min_score", "max_score")}
+    judging = {
+        k: v for k, v in params["judging"].items() if k not in ("min_score", "max_score", "score_pattern")
+    }
     return {**{k: v for k, v in params.items() if k != "parser"}, "judging": judging}
 
 
 def _parsed_again(row: dict[str, Any], settings: JudgingConfig) -> Judged:
-    parsed = parse_score(row["judgement"], row["finish_reason"], settings.min_score, settings.max_score)
+    parsed = read_score(row["judgement"], row["finish_reason"], settings)
     return Judged(
         item_id=row["candidate_id"],
         sample=row["sample"],
@@ -201,9 +271,9 @@ def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:
     ]
 
 
-def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: JudgeMode) -> Judgement:
-    judge = job.models["model"].name
-    template = template_name(job.texts["template"])
+def _row(job: Job, setup: Setup, candidate: dict[str, Any], judged: Judged, mode: JudgeMode) -> Judgement:
+    judge = job.models[setup.judge].name
+    template = template_name(job.texts[setup.template])
     return Judgement(
         judgement_id=row_id("j", judged.item_id, judge, template, mode, judged.sample),
         iteration=job.iteration,

@@ -4,13 +4,15 @@
      "iteration": 1, "prompt_id": "p-…", "score": 3.67, "score_variance": 0.22, "n_judgements": 3, "n_scored": 3}
 
 The mean keeps its fraction. A candidate none of whose judgements has a score is kept with score NULL. One version
-holds one judging set-up (judge, template, mode); two are compared by `selfreward diff` and SQL, never mixed.
+holds one judging set-up (judge, template, mode); two are compared by `selfreward diff` and SQL, never mixed. Several
+judges or templates of one version are combined by the rule `judging.combine`, which the column `judge` then names.
 """
 
 from __future__ import annotations
 
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.judging.judge.combine import agreement_between, combined_scores, setups_of
 from selfreward.notes import JudgementsNotes, ScoresNotes
 from selfreward.sql.queries import connect
 from selfreward.steps.step import Job, Plan, Rows
@@ -39,6 +41,7 @@ SELECT count(*) FILTER (lowest = highest), count(*) FROM (
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration and judging set-up."""
     settings = config.judging
+    several = {"combine": settings.combine} if len(setups_of(config, iteration)) > 1 else {}
     return Plan(
         name=str(DatasetName("scores", iteration)),
         module=__name__,
@@ -46,7 +49,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         params={
             "iteration": iteration,
             "seed": config.seed,
-            "judging": settings.model_dump(include={"collapse_share", "collapse_tied_share"}),
+            "judging": {**settings.model_dump(include={"collapse_share", "collapse_tied_share"}), **several},
         },
     )
 
@@ -54,8 +57,11 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def build(job: Job) -> Rows:
     """Average the judgements, then stop the run if the judge no longer distinguishes responses."""
     connection = connect()
-    connection.register("judgements", job.table("judgements"))
-    scores = connection.sql(_SCORES).to_arrow_table().cast(arrow_schema(Score))
+    judgements = job.table("judgements")
+    connection.register("judgements", judgements)
+    combine = job.recipe.params["judging"].get("combine")
+    found = combined_scores(judgements, combine) if combine else connection.sql(_SCORES).to_arrow_table()
+    scores = found.cast(arrow_schema(Score))
     connection.register("scores", scores)
     histogram = connection.execute(_HISTOGRAM).fetchall()
     tied, comparable = connection.execute(_TIED).fetchall()[0]
@@ -69,6 +75,7 @@ def build(job: Job) -> Rows:
         prompts_all_tied=tied,
         prompts_comparable=comparable,
         unscored_candidates=scores["score"].null_count,
+        agreement=agreement_between(judgements) if combine else None,
     )
     return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes.stored()))
 

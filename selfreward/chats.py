@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMN = "messages"
+Chat = tuple[Message, ...]
 
 REASONING_TAGS = (
     *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")),
@@ -32,7 +33,7 @@ REASONING_TAGS = (
 parser (`judging/parsing/quotations.py`) too."""
 
 
-def chat_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
+def chat_of(row: Mapping[str, Any]) -> Chat:
     """The chat of a row of `prompts`."""
     turns = row.get(COLUMN)
     if not turns:
@@ -40,7 +41,7 @@ def chat_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
     return tuple(Message(turn["role"], turn["content"]) for turn in turns)
 
 
-def chats_of(prompts: pa.Table) -> dict[str, tuple[Message, ...]]:
+def chats_of(prompts: pa.Table) -> dict[str, Chat]:
     """prompt_id -> its chat."""
     names = [name for name in ("prompt_id", "prompt", COLUMN) if name in prompts.column_names]
     return {row["prompt_id"]: chat_of(row) for row in prompts.select(names).to_pylist()}
@@ -89,17 +90,21 @@ def problem_with(turns: Sequence[Mapping[str, str]]) -> str | None:
     return None
 
 
-def with_system(prompts: pa.Table, system: str | None) -> pa.Table:
-    """`prompts` with a chat for each row that begins with this system turn; unchanged without one."""
+def with_chats(prompts: pa.Table, chats: Sequence[Chat]) -> pa.Table:
+    """`prompts` with the chat of each row; unchanged if all of them are one user turn."""
     import pyarrow as pa
 
-    if system is None:
+    if all(len(chat) == 1 for chat in chats):
         return prompts
-    chats = [
-        [{"role": "system", "content": system}, {"role": "user", "content": text}]
-        for text in prompts["prompt"].to_pylist()
-    ]
-    return prompts.append_column(COLUMN, pa.array(chats, messages_type()))
+    turns = [[{"role": turn.role, "content": turn.content} for turn in chat] for chat in chats]
+    return prompts.append_column(COLUMN, pa.array(turns, messages_type()))
+
+
+def with_system(prompts: pa.Table, system: str | None) -> pa.Table:
+    """`prompts` with a chat for each row that begins with this system turn; unchanged without one."""
+    before = () if system is None else (Message("system", system),)
+    texts = prompts["prompt"].to_pylist()
+    return with_chats(prompts, [(*before, Message("user", text)) for text in texts])
 
 
 def messages_type() -> pa.DataType:

@@ -1,5 +1,7 @@
 """`M<k+1>`: M_k trained by DPO on iteration k's pairs, with M_k as the reference (paper section 2.3).
 
+By configuration: on earlier pairs too (`pairs.use`), from M1 (`dpo.start`), against M1 (`dpo.reference`), with another
+loss (`dpo.loss`); docs/arms.md.
 With `meta`, the pairs of judgements are trained on in the same step (arXiv 2407.19594).
 """
 
@@ -23,14 +25,20 @@ NAME = "training.make_dpo"
 VERSION = 1
 
 
-def plan(config: RunConfig, iteration: int) -> Plan:
-    """One version for each pairs version, start model and set of parameters."""
-    data = ("pairs", "judge_pairs") if config.meta else ("pairs",)
+def plan(config: RunConfig, iteration: int) -> Plan | None:
+    """One version for each pairs version, start model and set of parameters; None if `update` is not `dpo`."""
+    if config.update != "dpo":
+        return None
+    base, reference = (
+        "M1" if which == "first" else f"M{iteration}" for which in (config.dpo.start, config.dpo.reference)
+    )
+    judged = {"judge_pairs": str(DatasetName("judge_pairs", iteration))} if config.meta else {}
     return Plan(
         name=f"M{iteration + 1}",
         module=__name__,
-        inputs={role: str(DatasetName(role, iteration)) for role in data},
-        models={"base": f"M{iteration}"},
+        inputs={**pairs_used(config, iteration), **judged},
+        # A reference that is the start model needs no second model in memory.
+        models={"base": base} if base == reference else {"base": base, "reference": reference},
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -44,21 +52,34 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 def build(job: Job, folder: Path) -> Counts:
     """Train, unless there are too few pairs to train on."""
-    least = job.section("pairs", PairsConfig).min_pairs
-    found = job.inputs["pairs"].n_rows
+    require_pairs(job, job.section("pairs", PairsConfig).min_pairs)
+    require_judge_pairs(job)
+    settings = DpoConfig.model_validate(job.unkeyed["dpo"])
+    gate = ask_gate(job)
+    base = trainable(job.models["base"])
+    reference = trainable(job.models["reference"]) if "reference" in job.models else None
+    data = list(job.inputs.values())
+    return training_counts(
+        gate, train(job, "selfreward.training.dpo", folder, base, data, settings, reference)
+    )
+
+
+def pairs_used(config: RunConfig, iteration: int) -> dict[str, str]:
+    """Role -> the pairs to train on: this iteration's, and by `pairs.use` earlier ones, latest first."""
+    n = config.pairs.n_used(iteration)
+    earlier = {f"pairs{k}": str(DatasetName("pairs", k)) for k in range(iteration - 1, iteration - n, -1)}
+    return {"pairs": str(DatasetName("pairs", iteration)), **earlier}
+
+
+def require_pairs(job: Job, least: int) -> None:
+    """EmptyResultError if there are too few pairs, of all iterations that are used."""
+    found = sum(version.n_rows for role, version in job.inputs.items() if role.startswith("pairs"))
     if found < least:
         raise EmptyResultError(
             f"{job.name}: found {found} pairs, too few to train on; expected at least {least} (pairs.min_pairs).\n"
             f"{_funnel(job)}\n"
             "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more pairs."
         )
-    require_judge_pairs(job)
-    settings = DpoConfig.model_validate(job.unkeyed["dpo"])
-    gate = ask_gate(job)
-    base = trainable(job.models["base"])
-    return training_counts(
-        gate, train(job, "selfreward.training.dpo", folder, base, list(job.inputs.values()), settings)
-    )
 
 
 def _funnel(job: Job) -> str:

@@ -9,6 +9,7 @@ Runs in its own process, so that its memory is freed. Parameters: `selfreward.co
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from selfreward.config.training import SftConfig, TrainingConfig
@@ -28,13 +29,16 @@ def method() -> Method:
     return Method("sft", _encode, sft_rows, ("completion",), "row", _trainer)
 
 
-def _encode(checked: Checked) -> Row:
+def _encode(kept: Sequence[Checked], config: TrainingConfig) -> list[Row]:
     # The preflight's tokens, which TRL takes as they are: tokenizing again could split a row differently.
-    (side,) = checked.sides
-    return {
-        "input_ids": side.prompt + side.answer,
-        "completion_mask": [0] * len(side.prompt) + [1] * len(side.answer),
-    }
+    return [
+        {
+            "input_ids": side.prompt + side.answer,
+            "completion_mask": [0] * len(side.prompt) + [1] * len(side.answer),
+        }
+        for checked in kept
+        for side in checked.sides
+    ]
 
 
 def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,19 @@ def require_system_turns(name: str, engine: Engine, requests: Sequence[Request])
         )
 
 
-def reasoning_apart(rows: Sequence[Candidate], engine: Engine) -> pa.Table:
+def reasoning_tokens(rows: Sequence[Candidate], engine: Engine) -> dict[str, int | None]:
+    """candidate_id -> tokens of the reasoning before its answer; None where the engine does not count."""
+    # Counted as a turn, less the tokens of an empty turn.
+    empty = engine.count_tokens([Message("user", "")])
+    counts: dict[str, int | None] = {}
+    for row in rows:
+        reasoning, _ = split_reasoning(row.response)
+        found = engine.count_tokens([Message("user", reasoning)]) if reasoning else empty
+        counts[row.candidate_id] = None if empty is None or found is None else found - empty
+    return counts
+
+
+def reasoning_apart(rows: Sequence[Candidate], n_tokens: Mapping[str, int | None]) -> pa.Table:
     """`candidates` with the reasoning before an answer, and its tokens, in columns of their own."""
     import pyarrow as pa
 
@@ -43,10 +55,7 @@ def reasoning_apart(rows: Sequence[Candidate], engine: Engine) -> pa.Table:
         replace(row, response=answer, n_chars=len(answer))
         for row, (_, answer) in zip(rows, parts, strict=True)
     ]
-    # Counted as a turn, less the tokens of an empty turn; NULL where the engine does not count.
-    empty = engine.count_tokens([Message("user", "")])
-    counted = (engine.count_tokens([Message("user", text)]) if text else empty for text, _ in parts)
-    counts = [None if empty is None or n is None else n - empty for n in counted]
+    counts = [n_tokens[row.candidate_id] for row in rows]
     table = to_table(answers, Candidate)
     table = table.append_column("reasoning", pa.array([text or None for text, _ in parts], pa.string()))
     return table.append_column("n_reasoning_tokens", pa.array(counts, pa.int64()))

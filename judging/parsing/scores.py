@@ -28,6 +28,7 @@ without any label other than `4/5`, `[[4]]` or `\\boxed{4}` alone on its line.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ from selfreward.judging.parsing.statements import (
 )
 from selfreward.judging.parsing.words import SCORE_WORDS, WEAK_WORDS
 from selfreward.tables import Status
+from selfreward.text import last_match
 
 PARSER_VERSION = 2
 """Part of the key of every dataset with scores: raise it when any text would be read differently."""
@@ -80,11 +82,13 @@ def parse_score(
     maximum: float = 5.0,
     *,
     bracketed: bool = False,
+    pattern: str | None = None,
 ) -> ParsedScore:
     """The judge's score in `completion`, in points between `minimum` and `maximum` (both included).
 
     `finish_reason` is the engine's: `stop`, `length` (cut off; other servers' names for that are known) or `error`.
-    `bracketed`: only `[[4]]` is a score, as MT-Bench's prompts ask. An assistant prefix that the engine was given
+    `bracketed`: only `[[4]]` is a score, as MT-Bench's prompts ask. `pattern`: only the last match of this regular
+    expression (`judging.score_pattern`) in the judge's own words. An assistant prefix that the engine was given
     (such as `Score:`) is not part of a completion: put it in front before parsing.
 
     >>> parse_score("Relevant, but shallow.\\n\\n**Score:** 3/5")
@@ -97,12 +101,28 @@ def parse_score(
     if not completion or completion.isspace():
         return ParsedScore(None, "empty")
     cut_off = FINISH_REASONS.get(finish_reason.lower()) == "length"
+    if pattern is not None:
+        return _matched(pattern, own_words(completion), minimum, maximum, cut_off)
     text = unfolded(_without_gaps(_lowered(completion)))
     statement = _verdict(_statements(text, Scale(minimum, maximum), cut_off=cut_off, bracketed=bracketed))
     status = statement.status if statement else "no_score"
     if status == "no_score" and cut_off:
         status = "truncated"
     return ParsedScore(statement.value if statement and status == "ok" else None, status)
+
+
+def _matched(pattern: str, text: str, minimum: float, maximum: float, cut_off: bool) -> ParsedScore:
+    found = last_match(pattern, text)
+    # A figure at the very end of a reply that was cut off may have gone on.
+    if cut_off and (found is None or found[1] == len(text)):
+        return ParsedScore(None, "truncated")
+    try:
+        score = float(found[0].replace(",", ".")) if found else None
+    except ValueError:
+        score = None
+    if score is None or not math.isfinite(score):
+        return ParsedScore(None, "no_score")
+    return ParsedScore(score, "ok") if minimum <= score <= maximum else ParsedScore(None, "out_of_range")
 
 
 def own_words(completion: str) -> str:

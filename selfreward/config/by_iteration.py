@@ -54,7 +54,8 @@ def _is_by_iteration(value: list[Any], section: type[BaseModel], name: str) -> b
 
 def _takes_a_list(section: type[BaseModel], name: str) -> bool:
     hint = get_type_hints(section)[name]
-    return any(option in (list, tuple) for option in map(get_origin, [hint, *get_args(hint)]))
+    origins: list[Any] = [get_origin(option) for option in (hint, *get_args(hint))]
+    return list in origins or tuple in origins
 
 
 def _section(parent: type[BaseModel], name: str) -> type[BaseModel] | None:

@@ -10,6 +10,7 @@ dataset's key cannot change its rows. The type of a field marks those outside th
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -30,7 +31,7 @@ from selfreward.config.by_iteration import Lists, problem_with, split_lists, wit
 from selfreward.config.meta import MetaConfig
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.errors import ConfigError
-from selfreward.text import shorten
+from selfreward.text import check_pattern, shorten
 from selfreward.unkeyed import MONEY, Arm, Count, KeyedApart, Section, Share, Unkeyed
 
 SEED_ROLES = (
@@ -124,6 +125,15 @@ class PromptsConfig(Section):
 
     n: Count = 5000
     """Prompts to keep in each iteration."""
+    source: KeyedApart[str | None] = None
+    """Null: the generator writes the prompts. A file (json, jsonl, csv, parquet; .gz is fine) or the name of a Hub dataset:
+    each iteration takes its next `n` prompts, none is used twice."""
+    column: KeyedApart[str | None] = None
+    """With `source`: the column of the prompts; null takes `prompt`, `instruction` (with `input`), `question` or `messages`."""
+    hub_split: KeyedApart[str] = "train"
+    """With `source`: split of a Hub dataset."""
+    revision: KeyedApart[str | None] = None
+    """With `source`: Hub revision; the commit that it stood for is in the notes of the manifest of `prompts`."""
     generator: KeyedApart[str] = "fixed"
     """`fixed` (the configured `model`, as the paper's fixed chat model), `current` (M_k), or a model string."""
     n_demonstrations_ift: Count = 6
@@ -167,15 +177,24 @@ class CandidatesConfig(Section):
     """New tokens of a response."""
     reasoning: Arm[Literal["keep", "apart"]] = "keep"
     """`apart`: the block that a model thinks in (`<think>`, …) becomes the column `reasoning`, which no judge sees."""
+    also: KeyedApart[list[str]] = Field(default_factory=list)
+    """Further models that answer each prompt `n` times: `previous` (M_k-1), `first` (M1), `M0` or a model string. For the
+    rule `past_future`."""
 
 
 class JudgingConfig(Section):
     """LLM-as-a-Judge (paper: three sampled judgements, averaged)."""
 
-    judge: KeyedApart[str] = "current"
-    """`current` (M_k, the paper's) or a model string."""
+    judge: KeyedApart[str | list[str]] = "current"
+    """`current` (M_k, the paper's), `previous` (M_k-1), `first` (M1) or a model string; a list: each of them judges every
+    candidate."""
     template: KeyedApart[str] = "additive"
     """`additive`, `additive-short`, `multiple-choice`, or the path of a template file."""
+    more_templates: KeyedApart[list[str]] = Field(default_factory=list)
+    """Further templates that each judge uses on the same candidates."""
+    combine: KeyedApart[Literal["mean", "median", "majority", "worst", "first"]] = "mean"
+    """With several judges or templates: a candidate's score from theirs. `majority`: the whole score nearest to most;
+    `first`: the first judge's with the first template, the others are for rules and SQL."""
     mode: Literal["sampled", "expected"] = "sampled"
     """`sampled`: mean of sampled judgements. `expected`: mean score under the token probabilities at the score
     position, after a greedy justification (`justify: true`) or none."""
@@ -191,6 +210,9 @@ class JudgingConfig(Section):
     """New tokens of a judgement."""
     max_attempts: Count = 2
     """Completions asked for until a judgement has a score; the last one stands, scored or not."""
+    score_pattern: Arm[str | None] = None
+    """Regular expression (RE2) for a rubric with another ending, such as `Points: (?P<score>[0-9.]+)`; its last match in a
+    judgement is the score. Null: the forms in docs/judging.md."""
     min_score: float = 0.0
     """Lowest score in range; what is below is `out_of_range`."""
     max_score: float = 5.0
@@ -200,14 +222,46 @@ class JudgingConfig(Section):
     collapse_tied_share: KeyedApart[Share] = 0.98
     """Likewise if more than this share of the prompts with two or more scored candidates is tied."""
 
+    @field_validator("judge")
+    @classmethod
+    def _some_judge(cls, judge: str | list[str]) -> str | list[str]:
+        if not judge:
+            raise ValueError("is an empty list; name at least one judge, such as current")
+        return judge
+
+    @field_validator("score_pattern")
+    @classmethod
+    def _readable_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            check_pattern(pattern)
+        return pattern
+
+    @model_validator(mode="after")
+    def _pattern_is_read(self) -> JudgingConfig:
+        if self.score_pattern and self.mode == "expected":
+            raise ValueError("score_pattern: mode expected reads no text; leave it out, or use mode: sampled")
+        return self
+
+    @property
+    def judges(self) -> list[str]:
+        """All of them."""
+        return [self.judge] if isinstance(self.judge, str) else self.judge
+
+    @property
+    def templates(self) -> list[str]:
+        """All of them, each once."""
+        return list(dict.fromkeys([self.template, *self.more_templates]))
+
 
 class PairsConfig(Section):
     """Preference pairs (paper: highest against lowest mean score; equal scores drop the prompt)."""
 
     rule: KeyedApart[str] = "max_min"
-    """`max_min`, `margin`, `length_controlled`, `positive_only`, or the path of an .sql file over `scores`."""
+    """`max_min` (the paper's), `margin`, `margin_in_errors`, `near_ties`, `length_controlled`, `positive_only`, `all_pairs`,
+    `consistent`, `past_future` (docs/arms.md), or the path of an .sql file over `scores`."""
     min_margin: float = Field(0.0, ge=0)
-    """Rule `margin`: chosen beats rejected by more than this."""
+    """Rules `margin`, `all_pairs`: chosen beats rejected by more points than this; `margin_in_errors`: by more standard
+    errors of the judge."""
     length_band: float = Field(0.5, ge=0)
     """Rule `length_controlled`: scores this close to the top (bottom) count as near it."""
     positive_score: float = 5.0
@@ -218,6 +272,31 @@ class PairsConfig(Section):
     """With `candidates.reasoning: apart`: put the reasoning back before the answers, so that it is trained on."""
     min_pairs: KeyedApart[Count] = 8
     """Fewer pairs than this and the run stops before training, with the funnel."""
+    use: KeyedApart[str] = "current"
+    """Pairs that M_k is trained on: of the `current` iteration (the paper's), `all` so far, or of the `last 2` (3, …)."""
+    min_scored: Arm[Count] = 1
+    """A candidate with fewer scored judgements than this enters no pair (`too_few_scored`)."""
+    max_similarity: Arm[Share] = 1.0
+    """A pair whose answers are more alike than this is dropped (`near_identical`): Jaccard index of their runs of five
+    words, as in the audit `near_duplicates`, which warns from 0.8."""
+    per_prompt: Arm[Count] = 1
+    """Pairs of a prompt at most. The rule `all_pairs` makes several."""
+    level: Arm[float] = Field(0.05, gt=0, lt=1)
+    """Rule `near_ties`: level of the test whether a prompt's scores differ by more than the judge's sampling error."""
+    min_consistency: Arm[float] = Field(0.0, ge=-1, le=1)
+    """Rule `consistent`: least rank correlation between the scores of the first two judges of a prompt's answers."""
+
+    @field_validator("use")
+    @classmethod
+    def _known_use(cls, use: str) -> str:
+        if not re.fullmatch(r"current|all|last [1-9]\d?", use):
+            raise ValueError(f"found {use!r}; expected current, all, or last N, such as last 2")
+        return use
+
+    def n_used(self, iteration: int) -> int:
+        """Iterations whose pairs are trained on, this one included."""
+        wanted = {"current": 1, "all": iteration}.get(self.use) or int(self.use.removeprefix("last "))
+        return min(wanted, iteration)
 
 
 class AlpacaConfig(Section):
@@ -290,12 +369,16 @@ class RunConfig(Section):
     """Each gives prompts, candidates, judgements, scores, pairs and the next model: 1 ends with M2, 2 with M3."""
     model: str = "hf:smollm2-135m-instruct"
     """M0: the model everything starts from. Training needs a local folder or a known name behind `hf:`/`vllm:`."""
+    update: Literal["dpo", "sft"] = "dpo"
+    """How iteration k makes the next model from its pairs: `dpo`, or `sft` on the chosen answers alone."""
     train: bool = True
     """Off: datasets only. No model is trained, and M1 is `model` itself (a server, say); one iteration."""
     seeds: SeedsConfig = SeedsConfig()
     split: SplitConfig = SplitConfig()
     ift: IftConfig = IftConfig()
-    eft: EftConfig = EftConfig()
+    eft: EftConfig | None = EftConfig()
+    """Null: no evaluation fine-tuning, and nothing is measured on its eval split; the judge is another model, or M_k as
+    it is."""
     sft: SftConfig = SftConfig()
     prompts: PromptsConfig = PromptsConfig()
     candidates: CandidatesConfig = CandidatesConfig()
@@ -327,9 +410,24 @@ class RunConfig(Section):
         values = with_lists(self.model_dump(mode="json"), self._lists, iteration)
         return RunConfig.model_validate(values)
 
+    def named_models(self, names: list[str], iteration: int) -> list[str]:
+        """`current`, `previous` and `first` as models of an iteration (`M2`); each model once."""
+        called = {"current": f"M{iteration}", "previous": f"M{iteration - 1}", "first": "M1"}
+        found: dict[str, str] = {}
+        for model in (called.get(name, name) for name in names):
+            # Without training, every M_k is the configured model.
+            found.setdefault("M0" if not self.train and model in called.values() else model, model)
+        return list(found.values())
+
     def each_iteration(self) -> list[RunConfig]:
         """The configurations of all iterations; one if they do not differ."""
         return [self.at(k) for k in range(1, self.iterations + 1)] if self._lists else [self]
+
+    @property
+    def alpaca(self) -> AlpacaConfig | None:
+        """What alpaca-eval measures; None if it is off, or if its prompts were those of an EFT that is off."""
+        alpaca = self.evaluate.alpaca
+        return None if alpaca and alpaca.prompts == "eft_eval" and self.eft is None else alpaca
 
     @model_validator(mode="after")
     def _shares_fit(self) -> RunConfig:
@@ -345,6 +443,10 @@ class RunConfig(Section):
             raise ValueError(
                 "meta compares the sampled judgements of one answer; set judging.mode: sampled and judging.samples: 2 "
                 f"or more, found {self.judging.mode} and {self.judging.samples}"
+            )
+        if self.meta is not None and self.update != "dpo":
+            raise ValueError(
+                f"meta: pairs of judgements are for DPO; found update: {self.update}, expected dpo"
             )
         return self
 

@@ -43,6 +43,7 @@ SETUP = (
 )
 ITERATION = (
     "selfreward.builders.prompts",
+    "selfreward.builders.given_prompts",
     "selfreward.builders.candidates",
     "selfreward.judging.judgements",
     "selfreward.judging.scores",
@@ -50,6 +51,7 @@ ITERATION = (
     "selfreward.builders.pairs",
     "selfreward.builders.judge_pairs",
     "selfreward.training.make_dpo",
+    "selfreward.training.arms.make_positive",
 )
 EVALUATION = (
     "selfreward.evaluation.judge_eval",
@@ -85,6 +87,15 @@ class Plan:
         roles = [*self.inputs, *self.models, *self.files, *self.texts]
         if len(set(roles)) != len(roles):
             raise StoreError(f"{self.name}: two inputs have the same role in {roles}")
+
+
+def numbered(role: str, values: list[str]) -> dict[str, str]:
+    """Roles for several values.
+
+    >>> numbered("model", ["M2", "M1"])
+    {'model': 'M2', 'model2': 'M1'}
+    """
+    return {f"{role}{i}" if i > 1 else role: value for i, value in enumerate(values, 1)}
 
 
 SectionT = TypeVar("SectionT", bound=BaseModel)

@@ -216,7 +216,7 @@ def test_sft_gives_trl_the_tokens_that_trl_would_make_itself(tiny, tmp_path):
     texts = trainer_for(SftConfig(), tiny, rows, tmp_path / "texts").train_dataset
     kept, _ = check_rows(rows, ["completion"], AutoTokenizer.from_pretrained(tiny), None)
     ours = trainer_for(
-        SftConfig(), tiny, [sft.method().encode(row) for row in kept], tmp_path / "tokens"
+        SftConfig(), tiny, sft.method().encode(kept, SftConfig()), tmp_path / "tokens"
     ).train_dataset
     assert [(row["input_ids"], row["labels"]) for row in ours] == [
         (row["input_ids"], row["labels"]) for row in texts

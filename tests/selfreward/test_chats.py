@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scripted_run import ANSWERS, JUDGEMENTS, PROMPTS, config_for
 
 from selfreward.chats import chat_of, judge_text, problem_with, split_reasoning
+from selfreward.engines.base import Request, Sampling
 from selfreward.errors import InputError, UsageError
 from selfreward.exchange.importing import import_file
 from selfreward.judging.audits.runner import run_audits
@@ -144,6 +145,62 @@ def test_a_system_turn_goes_to_candidates_judge_and_pairs(tmp_path):
     assert pairs
     assert {pair["prompt"][0]["content"] for pair in pairs} == {"Be kind."}
     assert [turn["role"] for turn in pairs[0]["prompt"]] == ["system", "user"]
+
+
+def test_chats_of_a_source_keep_their_turns_and_get_the_system_turn_they_lack(tmp_path):
+    source = tmp_path / "given.jsonl"
+    chats = [{"messages": TURNS}, {"messages": TURNS[1:]}, {"prompt": PROMPTS[0]}]
+    source.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    prompts = {"n": 3, "source": str(source), "system": "Be kind.", "max_rouge_l": 1.0}
+    run_pipeline(config_for(script(tmp_path), prompts=prompts), tmp_path / "run", until="pairs")
+    found = [[turn["content"] for turn in row["messages"]] for row in rows(tmp_path / "run", "iter1/prompts")]
+    assert sorted(found) == sorted(
+        [
+            ["Answer in one word.", "Name a river.", "Nile", "Another one?"],
+            ["Be kind.", "Name a river.", "Nile", "Another one?"],
+            ["Be kind.", PROMPTS[0]],
+        ]
+    )
+
+
+def test_a_broken_chat_of_a_source_is_refused_with_its_row(tmp_path):
+    source = tmp_path / "given.jsonl"
+    source.write_text(json.dumps({"messages": TURNS[:3]}) + "\n")
+    config = config_for(script(tmp_path), prompts={"n": 1, "source": str(source)})
+    with pytest.raises(
+        InputError, match=r"row 1: column 'messages': holds the turns system, user, assistant"
+    ):
+        run_pipeline(config, tmp_path / "run", until="pairs")
+
+
+class Template:
+    """An engine that counts words, and whose chat template keeps, drops or refuses system turns."""
+
+    name = "hf:model"
+
+    def __init__(self, does):
+        self.does = does
+
+    def count_tokens(self, messages):
+        if messages[0].role == "system" and self.does == "refuses":
+            return None
+        return sum(len(m.content.split()) for m in messages if self.does == "keeps" or m.role != "system")
+
+
+@pytest.mark.parametrize("does", ["keeps", "drops", "refuses"])
+def test_a_template_without_a_system_turn_is_refused_in_one_sentence(does):
+    from selfreward.builders.answers.chats import require_system_turns
+
+    asked = Request("p-1", (Message("system", "Be kind."), Message("user", "Why?")), Sampling())
+    plain = Request("p-0", (Message("user", "Why?"),), Sampling())
+    require_system_turns("iter1/candidates", Template(does), [plain])
+    if does == "keeps":
+        require_system_turns("iter1/candidates", Template(does), [plain, asked])
+        return
+    with pytest.raises(
+        InputError, match=f"the chat template of hf:model {does} the system turn of prompt p-1"
+    ):
+        require_system_turns("iter1/candidates", Template(does), [plain, asked])
 
 
 def test_reasoning_is_kept_apart_hidden_from_the_judge_and_left_out_of_pairs(tmp_path):

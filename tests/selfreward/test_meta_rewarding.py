@@ -143,6 +143,24 @@ def test_dpo_trains_on_both_tables_where_there_is_meta(tmp_path):
     assert dpo.inputs == {"pairs": "iter1/pairs", "judge_pairs": "iter1/judge_pairs"}
 
 
+def test_the_trainers_rows_are_of_both_tables_each_named_after_its_own(made):
+    from selfreward.training.data import dpo_rows, load_table
+
+    run = Run(made)
+    tables = [run.current(f"iter1/{kind}") for kind in ("pairs", "judge_pairs")]
+    collected = dpo_rows(load_table(version.folder) for version in tables)
+    sources = [row["source"] for row in collected.rows]
+    assert sources == ["pairs"] * tables[0].n_rows + ["judge_pairs"] * tables[1].n_rows
+    assert (collected.n_in, collected.dropped) == (len(sources), {})
+
+
+def test_meta_beside_another_update_than_dpo_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(
+        ConfigError, match="meta: pairs of judgements are for DPO; found update: sft, expected dpo"
+    ):
+        config_for(write_script(tmp_path / "s.yaml"), meta={}, update="sft")
+
+
 @pytest.mark.parametrize(
     ("judging", "found"),
     [({"samples": 1}, "sampled and 1"), ({"mode": "expected"}, "expected and 3")],

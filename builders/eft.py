@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from selfreward.builders.seeds.split import split_prompts
 from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
@@ -35,6 +35,8 @@ from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
 from selfreward.tables import Eft, Message, Seed, from_table, row_id, to_table
+
+ScoreT = TypeVar("ScoreT", float, float | None)
 
 NAME = "builders.eft"
 VERSION = 1
@@ -286,7 +288,7 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
     return [replace(r, accepted=False, reason="down_sampled") if r.eft_id in dropped else r for r in rows]
 
 
-def allowed_per_score(counts: Mapping[float | None, int], max_share: float) -> dict[float | None, int]:
+def allowed_per_score(counts: Mapping[ScoreT, int], max_share: float) -> dict[ScoreT, int]:
     """How many rows of each score may stay so that none has more than `max_share` of the rows.
 
     >>> allowed_per_score({4.0: 8, 3.0: 2, 1.0: 4}, 0.4)

@@ -213,7 +213,7 @@ def _requests(
     template = MetaTemplate(texts["template"])
     judge_template = JudgeTemplate.from_text(texts["judge_template"])
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    prefix, choices = "", ()
+    prefix, choices = "", tuple[str, ...]()
     if settings.mode == "choice":
         sampling, prefix, choices = Sampling(0.0, 1.0, 1), LABEL, CHOICES
     prompts = ((pair.id, _prompt(pair, template, judge_template)) for pair in pairs)
@@ -227,13 +227,14 @@ def _prompt(pair: Compared, template: MetaTemplate, judge_template: JudgeTemplat
 
 def _row(job: Job, pair: Compared, completion: Completion, mode: str) -> MetaJudgement:
     judge, template = job.models["model"].name, template_name(job.texts["template"])
+    ended = completion.finish_reason
     if mode == "choice":
         winner, status = likelier(completion)
-        # The one token that was sampled; that it ends there is no fault.
-        text, ended = f"{LABEL}{completion.text}", "error" if completion.finish_reason == "error" else "stop"
+        # One token was asked for; that it ends there is no fault.
+        text, ended = f"{LABEL}{completion.text}", "stop" if ended == "length" else ended
     else:
-        winner, status = read_winner(completion.text, completion.finish_reason)
-        text, ended = completion.text, completion.finish_reason
+        winner, status = read_winner(completion.text, ended)
+        text = completion.text
     return MetaJudgement(
         meta_judgement_id=row_id(
             "mj", pair.first["judgement_id"], pair.second["judgement_id"], judge, template

@@ -150,7 +150,7 @@ def _score(
         # Two filters of one metric are two scores.
         metric=metric if benchmark.metric or filtered in ("none", "") else key,
         n_shots=shots,
-        value=None if reason else scale * value,
+        value=scale * value if isinstance(value, int | float) else None,
         standard_error=scale * error if isinstance(error, int | float) else None,
         # the questions of a group such as MMLU are those of its subtasks
         n_questions=sum(int(counts["effective"]) for counts in results["n-samples"].values()),

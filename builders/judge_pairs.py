@@ -22,7 +22,7 @@ from selfreward.config.meta import MetaConfig
 from selfreward.config.run import RunConfig
 from selfreward.judging.judgements import template_name
 from selfreward.judging.meta.ratings import (
-    Comparison,
+    Contest,
     PositionWeights,
     consistent,
     position_weights,
@@ -63,7 +63,7 @@ def build(job: Job) -> Rows:
     settings = job.section("meta", MetaConfig)
     found = from_table(job.table("meta_judgements"), MetaJudgement)
     compared = {
-        candidate: [Comparison(row.first_id, row.second_id, row.winner) for row in rows if row.winner]
+        candidate: [Contest(row.first_id, row.second_id, row.winner) for row in rows if row.winner]
         for candidate, rows in _by_candidate(found).items()
     }
     weights = position_weights(one for comparisons in compared.values() for one in comparisons)
@@ -124,7 +124,7 @@ def _pick(
     settings: MetaConfig,
     weights: PositionWeights,
     candidate_id: str,
-    comparisons: list[Comparison],
+    comparisons: list[Contest],
 ) -> JudgePair | str:
     """The pair of one answer, or the reason why there is none."""
     if not comparisons:

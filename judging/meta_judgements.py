@@ -26,7 +26,7 @@ from selfreward.errors import CapabilityError, EmptyResultError
 from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.judging.judgements import template_name
 from selfreward.judging.meta.prompt import MetaTemplate, load_meta_template
-from selfreward.judging.meta.ratings import Comparison, consistent, position_weights
+from selfreward.judging.meta.ratings import Contest, consistent, position_weights
 from selfreward.judging.meta.verdicts import CHOICES, LABEL, VERDICT_VERSION, likelier, read_winner
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.notes import MetaJudgementsNotes
@@ -61,7 +61,7 @@ WHERE status = 'ok' AND template = $template ORDER BY ALL
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class TwoJudgements:
     """Two judgements of one answer, in the order shown."""
 
     candidate: dict[str, Any]
@@ -111,7 +111,7 @@ def _planned(
     most = config.prompts.n * settings.share * n_pairs
     judged = {"judgement_id": "j", "judgement": ""}
     examples = [
-        Compared({"candidate_id": row["ift_id"], **row}, judged, judged)
+        TwoJudgements({"candidate_id": row["ift_id"], **row}, judged, judged)
         for row in known["ift"].table(["ift_id", "prompt", "response"]).to_pylist()
     ]
     requests = [
@@ -128,7 +128,7 @@ def shortest_request(plan: Plan) -> Request:
     empty = {"candidate_id": "shortest", "prompt": "", "response": ""}
     judged = {"judgement_id": "shortest", "judgement": ""}
     settings = MetaConfig(max_tokens=plan.params["meta"]["max_tokens"])
-    return _requests([Compared(empty, judged, judged)], plan.texts, settings, 0)[0]
+    return _requests([TwoJudgements(empty, judged, judged)], plan.texts, settings, 0)[0]
 
 
 def build(job: Job) -> Rows:
@@ -159,7 +159,7 @@ def build(job: Job) -> Rows:
             f"{job.name}: no comparison names a winner ({counts}); take another meta.judge or meta.template, or raise "
             "meta.max_tokens"
         )
-    compared = [Comparison(row.first_id, row.second_id, row.winner) for row in rows if row.winner]
+    compared = [Contest(row.first_id, row.second_id, row.winner) for row in rows if row.winner]
     weights = position_weights(compared)
     both = {(c.first, c.second) for c in compared}
     notes = MetaJudgementsNotes(
@@ -176,7 +176,9 @@ def build(job: Job) -> Rows:
     return Rows(to_table(rows, MetaJudgement), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
-def _pairs(tables: dict[str, pa.Table], share: float, template: str) -> tuple[list[Compared], dict[str, int]]:
+def _pairs(
+    tables: dict[str, pa.Table], share: float, template: str
+) -> tuple[list[TwoJudgements], dict[str, int]]:
     """The comparisons to make, and why the other prompts give none."""
     connection = connect()
     for role, table in tables.items():
@@ -190,7 +192,7 @@ def _pairs(tables: dict[str, pa.Table], share: float, template: str) -> tuple[li
         if row["candidate_id"] in judged:
             judged[row["candidate_id"]].append(row)
     pairs = [
-        Compared({**candidate, "prompt": texts[candidate["prompt_id"]]}, *order)
+        TwoJudgements({**candidate, "prompt": texts[candidate["prompt_id"]]}, *order)
         for candidate in taken
         for one, other in combinations(sorted(judged[candidate["candidate_id"]], key=_by_sample), 2)
         for order in ((one, other), (other, one))
@@ -208,7 +210,7 @@ def _by_sample(row: dict[str, Any]) -> tuple[int, str]:
 
 
 def _requests(
-    pairs: Sequence[Compared], texts: dict[str, str], settings: MetaConfig, seed: int
+    pairs: Sequence[TwoJudgements], texts: dict[str, str], settings: MetaConfig, seed: int
 ) -> list[Request]:
     template = MetaTemplate(texts["template"])
     judge_template = JudgeTemplate.from_text(texts["judge_template"])
@@ -220,12 +222,12 @@ def _requests(
     return [Request(id, (Message("user", text),), sampling, 1, seed, prefix, choices) for id, text in prompts]
 
 
-def _prompt(pair: Compared, template: MetaTemplate, judge_template: JudgeTemplate) -> str:
+def _prompt(pair: TwoJudgements, template: MetaTemplate, judge_template: JudgeTemplate) -> str:
     shown = (pair.first["judgement"], pair.second["judgement"])
     return template.render(judge_template, pair.candidate["prompt"], pair.candidate["response"], *shown)
 
 
-def _row(job: Job, pair: Compared, completion: Completion, mode: str) -> MetaJudgement:
+def _row(job: Job, pair: TwoJudgements, completion: Completion, mode: str) -> MetaJudgement:
     judge, template = job.models["model"].name, template_name(job.texts["template"])
     ended = completion.finish_reason
     if mode == "choice":

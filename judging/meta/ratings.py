@@ -1,6 +1,6 @@
 """Ratings of judgements from comparisons of two, each in both orders (arXiv 2407.19594, section 2.3).
 
-    >>> wins = [Comparison("j1", "j2", "first"), Comparison("j2", "j1", "second")]
+    >>> wins = [Contest("j1", "j2", "first"), Contest("j2", "j1", "second")]
     >>> ratings(wins, position_weights(wins), "wins")
     {'j1': 1.0, 'j2': -1.0}
 
@@ -24,7 +24,7 @@ _STEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Contest:
     """Two judgements in the order shown, and who won."""
 
     first: str
@@ -45,10 +45,10 @@ class PositionWeights:
     second: float
 
 
-def position_weights(comparisons: Iterable[Comparison]) -> PositionWeights:
+def position_weights(comparisons: Iterable[Contest]) -> PositionWeights:
     """The share of wins in the other place; a half each without any win.
 
-    >>> wins = [Comparison("a", "b", "first")] * 3 + [Comparison("a", "b", "second")]
+    >>> wins = [Contest("a", "b", "first")] * 3 + [Contest("a", "b", "second")]
     >>> position_weights(wins)
     PositionWeights(first=0.25, second=0.75)
     """
@@ -59,7 +59,7 @@ def position_weights(comparisons: Iterable[Comparison]) -> PositionWeights:
     return PositionWeights(second / (first + second), first / (first + second))
 
 
-def consistent(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def consistent(comparisons: Sequence[Contest]) -> list[Contest]:
     """Those whose two orders both stand and have the same winner."""
     shown = {(c.first, c.second): c.winner_id for c in comparisons}
     return [
@@ -68,7 +68,7 @@ def consistent(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def ratings(
-    comparisons: Sequence[Comparison], weights: PositionWeights, rule: Literal["bradley_terry", "wins"]
+    comparisons: Sequence[Contest], weights: PositionWeights, rule: Literal["bradley_terry", "wins"]
 ) -> dict[str, float]:
     """The rating of every judgement that was compared; ties count for neither side.
 

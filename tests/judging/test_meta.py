@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from selfreward.errors import ConfigError, UsageError
 from selfreward.judging.meta.prompt import MetaTemplate, load_meta_template
 from selfreward.judging.meta.ratings import (
-    Comparison,
+    Contest,
     PositionWeights,
     consistent,
     position_weights,
@@ -54,19 +54,19 @@ def test_the_last_statement_of_a_winner_counts_and_nothing_else(text, finish_rea
 
 def beats(winner, loser):
     """`winner` wins in both orders."""
-    return [Comparison(winner, loser, "first"), Comparison(loser, winner, "second")]
+    return [Contest(winner, loser, "first"), Contest(loser, winner, "second")]
 
 
 def test_a_win_is_worth_the_share_of_wins_of_the_other_place():
     """3 wins in the first place and 1 in the second: 1/4 and 3/4. A tie is no win."""
-    shown = [Comparison("a", "b", winner) for winner in ("first", "first", "first", "second", "tie")]
+    shown = [Contest("a", "b", winner) for winner in ("first", "first", "first", "second", "tie")]
     assert position_weights(shown) == PositionWeights(0.25, 0.75)
     assert position_weights([]) == HALF
 
 
 def test_wins_less_losses_by_hand():
     """a wins one place of a/b (0.25) and loses the other order (0.75); b beats c in both (1)."""
-    shown = [Comparison("a", "b", "first"), Comparison("a", "b", "second"), *beats("b", "c")]
+    shown = [Contest("a", "b", "first"), Contest("a", "b", "second"), *beats("b", "c")]
     assert ratings(shown, PositionWeights(0.25, 0.75), "wins") == {"a": -0.5, "b": 1.5, "c": -1.0}
 
 
@@ -81,10 +81,10 @@ def test_bradley_terry_solves_its_equation():
 
 def test_bradley_terry_sees_whom_one_beat():
     """a wins one of two against the strong s, b one of two against the weak w: no wins more than losses for either."""
-    once = [Comparison("a", "s", "first"), Comparison("s", "a", "first")]
+    once = [Contest("a", "s", "first"), Contest("s", "a", "first")]
     shown = [
         *once,
-        *(Comparison(c.first.translate(B), c.second.translate(B), c.winner) for c in once),
+        *(Contest(c.first.translate(B), c.second.translate(B), c.winner) for c in once),
         *beats("s", "w"),
     ]
     rated = ratings(shown, HALF, "bradley_terry")
@@ -93,22 +93,22 @@ def test_bradley_terry_sees_whom_one_beat():
 
 
 def test_a_judge_that_always_names_the_first_rates_nothing():
-    shown = [Comparison("a", "b", "first"), Comparison("b", "a", "first")]
+    shown = [Contest("a", "b", "first"), Contest("b", "a", "first")]
     assert position_weights(shown) == PositionWeights(0.0, 1.0)
     assert set(ratings(shown, position_weights(shown), "bradley_terry").values()) == {0.0}
 
 
 def test_consistent_are_those_with_the_same_winner_in_both_orders():
-    same, turned = beats("a", "b"), [Comparison("a", "c", "first"), Comparison("c", "a", "first")]
-    tied = [Comparison("b", "c", "tie"), Comparison("c", "b", "tie")]
-    once = [Comparison("b", "d", "first")]
+    same, turned = beats("a", "b"), [Contest("a", "c", "first"), Contest("c", "a", "first")]
+    tied = [Contest("b", "c", "tie"), Contest("c", "b", "tie")]
+    once = [Contest("b", "d", "first")]
     assert consistent([*same, *turned, *tied, *once]) == same
 
 
 _WINNER = st.sampled_from(["first", "second", "tie"])
 _ID = st.sampled_from("abcd")
 _SHOWN = st.lists(
-    st.builds(Comparison, _ID, _ID, _WINNER).filter(lambda c: c.first != c.second), min_size=1, max_size=12
+    st.builds(Contest, _ID, _ID, _WINNER).filter(lambda c: c.first != c.second), min_size=1, max_size=12
 )
 
 
@@ -117,7 +117,7 @@ _SHOWN = st.lists(
 def test_ratings_depend_neither_on_the_order_of_the_comparisons_nor_on_names(shown, random, rule):
     shuffled = random.sample(shown, len(shown))
     assert ratings(shuffled, HALF, rule) == ratings(shown, HALF, rule)
-    renamed = [Comparison(c.first.upper(), c.second.upper(), c.winner) for c in shown]
+    renamed = [Contest(c.first.upper(), c.second.upper(), c.winner) for c in shown]
     assert ratings(renamed, HALF, rule) == {k.upper(): v for k, v in ratings(shown, HALF, rule).items()}
 
 

@@ -45,22 +45,19 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "engine": config.engine.keyed(),
             **({"models": len(models)} if len(models) > 1 else {}),
         },
-        requests=partial(_planned_of_all, config, iteration, len(models)),
+        requests=partial(_planned, config, iteration, len(models)),
     )
 
 
-def _planned_of_all(config: RunConfig, iteration: int, n_models: int, known: Known) -> list[Requests]:
-    return [one.times(n_models, "models") for one in _planned(config, iteration, known)]
-
-
-def _planned(config: RunConfig, iteration: int, known: Known) -> list[Requests]:
+def _planned(config: RunConfig, iteration: int, n_models: int, known: Known) -> list[Requests]:
     """One request per kept prompt; before any exist, `prompts.n` of them, represented by IFT's prompts."""
     if prompts := known.get(str(DatasetName("prompts", iteration))):
-        return [Requests(_requests(prompts, config.candidates, config.seed))]
+        return [Requests(_requests(prompts, config.candidates, config.seed)).times(n_models, "models")]
     rows = known["ift"].table(["ift_id", "prompt"]).rename_columns(["prompt_id", "prompt"]).to_pylist()
     examples = [_request(row, config.candidates, config.seed) for row in rows]
     wanted = Range.exactly(config.prompts.n)
-    return [Requests(examples, wanted, "all of prompts.n are kept, and are like IFT's")]
+    assumed = "all of prompts.n are kept, and are like IFT's"
+    return [Requests(examples, wanted, assumed).times(n_models, "models")]
 
 
 def build(job: Job) -> Rows:

@@ -3,7 +3,7 @@
     {"eft_id": "eft-…", "split": "train", "prompt_id": "e0cf…", "response_id": "7d05…", "human_rank": 1,
      "judge_prompt": "Review …", "target": "The answer … \\nScore: 3", "target_score": 3.0, "accepted": True, …}
 
-Targets are the seeds' written judgements, or samples of the SFT baseline whose scores agree with the human
+Targets are the seeds' written judgements, the scores that ranks or quality labels stand for, or samples of the SFT baseline whose scores agree with the human
 ranking by the rule `eft.agreement`; then the most common score is down-sampled. Rows that are not trained on
 stay, with `accepted = false` and a reason.
 """
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from selfreward.builders.seeds.split import split_prompts
+from selfreward.builders.seeds.targets import score_of_quality, score_of_rank, worst_ranks
 from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
 from selfreward.estimate.requests import Known, Requests
-from selfreward.judging.judge.judge import read_score
+from selfreward.judging.judge.judge import SCORE_LABEL, read_score
 from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION
@@ -116,6 +117,9 @@ def build(job: Job) -> Rows:
     generation: GenerationNotes | None = None
     if settings.targets == "written":
         rows = [_with_target(row, _written(job, row, seeds_by_id(seeds)[row.response_id])) for row in rows]
+    elif settings.targets in ("ranks", "quality"):
+        ranked = _ranked(job, rows, seeds, settings.targets)
+        rows = [_with_target(row, ranked[row.eft_id]) for row in rows]
     else:
         targets, generation = _generated(job, rows, settings)
         rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
@@ -195,6 +199,25 @@ def _written(job: Job, row: Eft, seed: Seed) -> Target:
             f"{seed.judgement[-60:]!r}, expected `{form}`"
         )
     return Target(seed.judgement, parsed.score, None)
+
+
+def _ranked(job: Job, rows: Sequence[Eft], seeds: Sequence[Seed], by: str) -> dict[str, Target]:
+    """The scores that ranks or quality labels stand for; a reply without a label has none."""
+    limits, worst, known = job.section("judging", JudgingConfig), worst_ranks(seeds), seeds_by_id(seeds)
+    low, high = limits.min_score, limits.max_score
+    targets = {}
+    for row in rows:
+        quality = known[row.response_id].quality
+        if by == "quality" and quality is None:
+            targets[row.eft_id] = Target(None, None, "no_quality")
+            continue
+        if by == "quality":
+            assert quality is not None
+            score = score_of_quality(quality, low, high)
+        else:
+            score = score_of_rank(row.human_rank, worst[row.prompt_id], low, high)
+        targets[row.eft_id] = Target(f"{SCORE_LABEL} {score:g}", score, None)
+    return targets
 
 
 def _generated(

@@ -22,6 +22,8 @@ from selfreward.builders.self_instruct.words import FilterWords, keyed_words, wo
 from selfreward.chats import Chat, judge_text, judge_texts, problem_with, with_chats
 from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.errors import EmptyResultError, InputError
+from selfreward.judging.rules.files import EMBEDDED as RULES
+from selfreward.judging.rules.prompts import ITERATION_TOPICS, iteration_prompts
 from selfreward.notes import PromptsNotes
 from selfreward.progress import say
 from selfreward.reading.files import read_rows
@@ -45,8 +47,11 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     settings = config.prompts
     if settings.source is None:
         return None
-    local = is_local(settings.source)
-    used = {"n", "max_rouge_l", "column", *(() if local else ("source", "hub_split", "revision"))}
+    embedded = settings.source == RULES
+    local = embedded or is_local(settings.source)
+    used = {"n", "max_rouge_l", "column", *(() if local else ("source", "hub_split", "revision"))} | (
+        {"source"} if embedded else set()
+    )
     used |= {"system"} if settings.system is not None else set()
     return Plan(
         name=str(DatasetName("prompts", iteration)),
@@ -59,7 +64,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         # A file counts by its content, a Hub dataset by its name and revision.
         files={
             **evaluation_files(settings.evaluation_sets),
-            **({"source": Path(settings.source)} if local else {}),
+            **({"source": ITERATION_TOPICS if embedded else Path(settings.source)} if local else {}),
         },
         texts=keyed_words(settings.lang),
         params={
@@ -113,6 +118,8 @@ def build(job: Job) -> Rows:
 
 def _source(job: Job, settings: PromptsConfig) -> tuple[list[tuple[int, dict[str, Any]]], str, str | None]:
     """The rows, what `generator` calls the source, and the commit of a Hub dataset."""
+    if settings.source == RULES:
+        return [(n, {"prompt": text}) for n, text in enumerate(iteration_prompts(), 1)], RULES, None
     if "source" in job.files:
         path = job.files["source"]
         return list(read_rows(path)), f"{path.name.split('.')[0]}@{file_sha256(path)[:12]}", None

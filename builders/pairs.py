@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.builders.answers.chats import fill_in_chats
-from selfreward.builders.pair_rules import check_needs, further_inputs, further_views, rule_text
+from selfreward.builders.pair_rules import (
+    check_needs,
+    further_inputs,
+    further_views,
+    mark_near_identical,
+    rule_text,
+)
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.notes import PairsNotes
@@ -120,7 +126,7 @@ def build(job: Job) -> Rows:
     connection = _connect(job, settings)
     _apply_rule(job, connection, job.texts["rule"], settings)
     outcomes = connection.sql(_OUTCOMES).to_arrow_table().to_pylist()
-    _mark_near_identical(outcomes, settings.max_similarity)
+    mark_near_identical(outcomes, settings.max_similarity)
     fill_in_chats(job, outcomes, settings.reasoning)
     pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
     dropped = dict(Counter(row["reason"] for row in outcomes if row["reason"] is not None))
@@ -210,18 +216,6 @@ _RULE_CONTRACT = {
         JOIN eligible c ON c.candidate_id = chosen_id JOIN eligible r ON r.candidate_id = rejected_id
         WHERE c.score <= r.score ORDER BY ALL LIMIT 1""",
 }
-
-
-def _mark_near_identical(outcomes: list[dict[str, Any]], most: float) -> None:
-    """Drop the pairs whose answers are more alike than `most`, as the audit `near_duplicates` compares texts."""
-    if most == 1:
-        return
-    from selfreward.similarity.near import similarities
-
-    paired = [row for row in outcomes if row["reason"] is None]
-    found = similarities([row["chosen"] for row in paired], [row["rejected"] for row in paired])
-    for row, similarity in zip(paired, found, strict=True):
-        row["reason"] = "near_identical" if similarity > most else None
 
 
 def _pair(job: Job, row: dict[str, Any], rule: str) -> Pair:

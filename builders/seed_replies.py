@@ -15,6 +15,7 @@ from typing import Any
 from selfreward.builders.seeds.tables import looks_like_table, read_table
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError, UsageError
+from selfreward.judging.rules.prompts import TOPICS, ranked_replies
 from selfreward.notes import SeedsNotes
 from selfreward.progress import say
 from selfreward.reading.files import read_rows
@@ -33,6 +34,8 @@ from selfreward.tables import Seed, to_table
 
 NAME = "builders.seed_replies"
 VERSION = 1
+RULES = "rules"
+"""The source of the control experiment: prompts with one rule each, ranked by a program."""
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
@@ -44,6 +47,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     files: dict[str, Path] = {}
     if settings.source == "embedded":
         files = {path.stem: path for path in sorted(EMBEDDED.glob("*.jsonl"))}
+    elif settings.source == RULES:
+        files = {"topics": TOPICS}
     elif is_local(settings.source):
         if Path(settings.source).is_dir():
             raise UsageError(f"seeds.source {settings.source}: is a folder; give one of the files in it")
@@ -82,6 +87,8 @@ def _read(
     if "seed_file" in files:
         path = files["seed_file"]
         return _read_lines(list(read_rows(path)), settings, str(path), needs_ranks)
+    if settings.source == RULES:
+        return read_table(ranked_replies(), {}, RULES, settings.lang, RULES)
     if files:
         lines = [line for path in files.values() for line in read_rows(path)]
         return read_trees(lines, "embedded", settings.lang, "builders/seeds")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +19,15 @@ from selfreward.chats import judge_texts
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
-from selfreward.judging.judge.combine import setups_of
-from selfreward.judging.judge.judge import (
-    EXPECTED_VERSION,
-    Item,
-    Judged,
-    judge_items,
-    planned_requests,
-    read_score,
-)
+from selfreward.judging.judge.combine import Setup, setups_in, setups_of
+from selfreward.judging.judge.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge.judge import shortest_request as judge_request
+from selfreward.judging.judge.read_again import read_again
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.parsing.scores import PARSER_VERSION
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.notes import GenerationNotes, JudgementsNotes
-from selfreward.progress import say
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows, numbered
 from selfreward.store.recipe import Recipe
@@ -140,10 +132,10 @@ def build(job: Job) -> Rows:
     settings = job.section("judging", JudgingConfig)
     candidates = job.table("candidates").to_pylist()
     items = _items(job.table("prompts"), candidates)
-    again = _read_again(job, settings)
+    again = read_again(job, settings)
     parts: list[GenerationNotes] = []
     rows: list[Judgement] = []
-    for number, setup in enumerate(_setups(job)):
+    for number, setup in enumerate(setups_in(job)):
         if again is not None:
             judged = again[0][setup]
         else:
@@ -165,20 +157,6 @@ def build(job: Job) -> Rows:
         read_again_from=again[1].version if again else None,
     )
     return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes.stored()))
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A judge with a template, by their roles in the job."""
-
-    judge: str
-    template: str
-
-
-def _setups(job: Job) -> list[Setup]:
-    """All of them, in the order of the configuration."""
-    templates = [role for role in job.texts if role.startswith("template")]
-    return [Setup(judge, template) for judge in job.models for template in templates]
 
 
 def _rows(
@@ -208,59 +186,6 @@ def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
         for row in candidates
         if row["finish_reason"] != "error"
     ]
-
-
-def _read_again(job: Job, settings: JudgingConfig) -> tuple[dict[Setup, list[Judged]], Version] | None:
-    """The judgements of an earlier version that differs in parser or range alone, parsed again, and that version."""
-    # An expected score comes from probabilities, which are not stored: there is no text to parse.
-    if settings.mode != "sampled":
-        return None
-    for version in reversed(job.run.versions(job.name)):
-        manifest = version.manifest
-        same_inputs = {role: entry["content_sha256"] for role, entry in manifest["inputs"].items()} == {
-            role: entry["content_sha256"] for role, entry in job.recipe.inputs.items()
-        }
-        if same_inputs and _without_reading(manifest["params"]) == _without_reading(job.recipe.params):
-            say(f"{job.name}: reading the scores of version {version.version} again, nothing is generated")
-            # 0 attempts: the candidate failed and was never judged; `build` adds such rows itself.
-            # Of resampled judgements only the last attempt is stored: a score in an earlier one is lost.
-            rows = [row for row in version.table().to_pylist() if row["attempts"] > 0]
-            found = _by_setup(_setups(job), rows)
-            return {s: [_parsed_again(row, settings) for row in part] for s, part in found.items()}, version
-    return None
-
-
-def _by_setup(setups: list[Setup], rows: list[dict[str, Any]]) -> dict[Setup, list[dict[str, Any]]]:
-    """The rows of each setup: they lie one setup after the other, in the order that the key names."""
-    # By place rather than by name: a model that was moved has another name and the same content.
-    names = list(dict.fromkeys((row["judge"], row["template"]) for row in rows))
-    found: dict[Setup, list[dict[str, Any]]] = {setup: [] for setup in setups}
-    for row in rows:
-        found[setups[names.index((row["judge"], row["template"]))]].append(row)
-    return found
-
-
-def _without_reading(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters without those that only affect how a score is read."""
-    judging = {
-        k: v for k, v in params["judging"].items() if k not in ("min_score", "max_score", "score_pattern")
-    }
-    return {**{k: v for k, v in params.items() if k != "parser"}, "judging": judging}
-
-
-def _parsed_again(row: dict[str, Any], settings: JudgingConfig) -> Judged:
-    parsed = read_score(row["judgement"], row["finish_reason"], settings)
-    return Judged(
-        item_id=row["candidate_id"],
-        sample=row["sample"],
-        text=row["judgement"],
-        score=parsed.score,
-        status=parsed.status,
-        finish_reason=row["finish_reason"],
-        n_tokens=row["n_tokens"],
-        attempts=row["attempts"],
-        seed=row["seed"],
-    )
 
 
 def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:

@@ -240,6 +240,21 @@ class JudgeEvalNotes(Generated):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RuleEvalNotes(Generated):
+    """Of `rule_eval`."""
+
+    prompts: int | None
+    prompts_left_out: int | None
+    """By `n_max`."""
+    kept: JsonObject | None
+    """The share of answers that keep every rule, with its interval over prompts: a `Figure`."""
+    by_rule: JsonObject | None
+    """Kind of rule -> [answers that keep it, answers with a verdict]."""
+    unchecked: dict[str, int] | None
+    """Reason -> answers without a verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputsNotes(Generated):
     """Of `model_outputs`."""
 

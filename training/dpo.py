@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.config.training import DpoConfig, TrainingConfig
 from selfreward.training.arms import kto
+from selfreward.training.arms.losses import begins_at_ln_2, loss_arguments
 from selfreward.training.process import main
 
 if TYPE_CHECKING:
@@ -34,12 +35,8 @@ def method() -> Method:
 def _encode(kept: Sequence[Checked], config: TrainingConfig) -> list[Row]:
     # Messages, because TRL 1.16 takes no token ids for pairs. A test asserts that it splits them as the preflight does.
     rows = [checked.row for checked in kept]
-    return kto.taken_apart(rows) if _is_kto(config) else rows
-
-
-def _is_kto(config: TrainingConfig) -> bool:
     assert isinstance(config, DpoConfig)
-    return config.loss == "kto"
+    return kto.taken_apart(rows) if config.loss == "kto" else rows
 
 
 def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str, Any]) -> Any:
@@ -48,27 +45,17 @@ def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str
     from selfreward.training.callbacks import WarnOfFirstLoss
 
     assert isinstance(config, DpoConfig)
-    if _is_kto(config):
+    if config.loss == "kto":
         return kto.trainer(config, arguments, others)
-    # Only this loss of a policy that is its own reference begins at ln 2.
-    warned = [WarnOfFirstLoss()] if config.loss == "sigmoid" and not _is_changed(config, others) else []
+    warned = [WarnOfFirstLoss()] if begins_at_ln_2(config, others) else []
     callbacks = [*others.get("callbacks", ()), *warned]
-    own = {"beta": config.beta, "disable_dropout": False, "precompute_ref_log_probs": True, **_loss(config)}
+    own = {
+        "beta": config.beta,
+        "disable_dropout": False,
+        "precompute_ref_log_probs": True,
+        **loss_arguments(config),
+    }
     return DPOTrainer(args=DPOConfig(**own, **arguments), **{**others, "callbacks": callbacks})
-
-
-def _is_changed(config: DpoConfig, others: dict[str, Any]) -> bool:
-    """Whether the loss has a further term, or another reference than the start model."""
-    return bool(config.sft_weight) or "ref_model" in others
-
-
-def _loss(config: DpoConfig) -> dict[str, Any]:
-    """TRL's arguments for another loss than the paper's."""
-    told: dict[str, Any] = {"loss_type": [config.loss]}
-    if config.sft_weight:
-        # TRL's successor of `rpo_alpha`: a second loss with a weight.
-        told = {"loss_type": [config.loss, "sft"], "loss_weights": [1.0, config.sft_weight]}
-    return told | ({"label_smoothing": config.label_smoothing} if config.label_smoothing else {})
 
 
 if __name__ == "__main__":

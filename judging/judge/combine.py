@@ -10,6 +10,7 @@ single setup's judgements around their mean, averaged over the setups.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selfreward.notes import JsonObject
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from selfreward.config.run import RunConfig
+    from selfreward.steps.step import Job
 
 # The setups are numbered as they first occur: judgements lie in the order of the configuration.
 JUDGE_SCORES = """
@@ -80,6 +82,20 @@ def setups_of(config: RunConfig, iteration: int) -> list[tuple[str, str]]:
     """Judge and template of each setup of an iteration."""
     judges = config.named_models(config.judging.judges, iteration)
     return [(judge, template) for judge in judges for template in config.judging.templates]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A judge with a template, by their roles in the job."""
+
+    judge: str
+    template: str
+
+
+def setups_in(job: Job) -> list[Setup]:
+    """All of them, in the order of the configuration."""
+    templates = [role for role in job.texts if role.startswith("template")]
+    return [Setup(judge, template) for judge in job.models for template in templates]
 
 
 def judge_scores(judgements: pa.Table) -> pa.Table:

@@ -28,13 +28,13 @@ without any label other than `4/5`, `[[4]]` or `\\boxed{4}` alone on its line.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from selfreward.engines.base import FINISH_REASONS
 from selfreward.judging.parsing.json_scores import unfolded
+from selfreward.judging.parsing.patterns import read_pattern
 from selfreward.judging.parsing.quotations import HiddenSpans, is_quoted
 from selfreward.judging.parsing.statements import (
     Rank,
@@ -49,7 +49,6 @@ from selfreward.judging.parsing.statements import (
 )
 from selfreward.judging.parsing.words import SCORE_WORDS, WEAK_WORDS
 from selfreward.tables import Status
-from selfreward.text import last_match
 
 PARSER_VERSION = 2
 """Part of the key of every dataset with scores: raise it when any text would be read differently."""
@@ -102,27 +101,13 @@ def parse_score(
         return ParsedScore(None, "empty")
     cut_off = FINISH_REASONS.get(finish_reason.lower()) == "length"
     if pattern is not None:
-        return _matched(pattern, own_words(completion), minimum, maximum, cut_off)
+        return ParsedScore(*read_pattern(pattern, own_words(completion), minimum, maximum, cut_off))
     text = unfolded(_without_gaps(_lowered(completion)))
     statement = _verdict(_statements(text, Scale(minimum, maximum), cut_off=cut_off, bracketed=bracketed))
     status = statement.status if statement else "no_score"
     if status == "no_score" and cut_off:
         status = "truncated"
     return ParsedScore(statement.value if statement and status == "ok" else None, status)
-
-
-def _matched(pattern: str, text: str, minimum: float, maximum: float, cut_off: bool) -> ParsedScore:
-    found = last_match(pattern, text)
-    # A figure at the very end of a reply that was cut off may have gone on.
-    if cut_off and (found is None or found[1] == len(text)):
-        return ParsedScore(None, "truncated")
-    try:
-        score = float(found[0].replace(",", ".")) if found else None
-    except ValueError:
-        score = None
-    if score is None or not math.isfinite(score):
-        return ParsedScore(None, "no_score")
-    return ParsedScore(score, "ok") if minimum <= score <= maximum else ParsedScore(None, "out_of_range")
 
 
 def own_words(completion: str) -> str:

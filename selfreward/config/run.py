@@ -51,7 +51,7 @@ class SeedsConfig(Section):
     """Where the human-ranked seed replies come from (paper section 3.1.1: Open Assistant)."""
 
     source: str = "embedded"
-    """`embedded`, a local file (message-per-line, tree-per-line or a ranked table; plain or .gz), or the name of a
+    """`embedded`, `rules` (the control experiment's prompts, each with one rule that a program checks), a local file (message-per-line, tree-per-line or a ranked table; plain or .gz), or the name of a
     Hub dataset such as `OpenAssistant/oasst1`."""
     format: Literal["auto", "messages", "trees", "table"] = "auto"
     """What the file holds; `auto` goes by the columns of its first row."""
@@ -102,8 +102,10 @@ class IftConfig(Section):
 class EftConfig(Section):
     """Evaluation fine-tuning rows (paper: 1,630 train and 541 eval)."""
 
-    targets: Literal["written", "generated"] = "generated"
-    """`written`: the seeds' own judgements. `generated`: by the SFT baseline, kept by agreement with people."""
+    targets: Literal["written", "generated", "ranks", "quality"] = "generated"
+    """`written`: the seeds' own judgements. `generated`: by the SFT baseline, kept by agreement with people. `ranks`,
+    `quality`: the score alone that a reply's rank (best: highest, worst of its prompt: lowest) or quality label stands for;
+    no model writes, and no justification is learnt."""
     samples: Count = 4
     """Generated judgements for each response."""
     temperature: float = Field(0.7, ge=0)
@@ -126,7 +128,7 @@ class PromptsConfig(Section):
     n: Count = 5000
     """Prompts to keep in each iteration."""
     source: KeyedApart[str | None] = None
-    """Null: the generator writes the prompts. A file (json, jsonl, csv, parquet; .gz is fine) or the name of a Hub dataset:
+    """Null: the generator writes the prompts. `rules`: the control experiment's, each with one rule. A file (json, jsonl, csv, parquet; .gz is fine) or the name of a Hub dataset:
     each iteration takes its next `n` prompts, none is used twice."""
     column: KeyedApart[str | None] = None
     """With `source`: the column of the prompts; null takes `prompt`, `instruction` (with `input`), `question` or `messages`."""
@@ -253,6 +255,15 @@ class JudgingConfig(Section):
         return list(dict.fromkeys([self.template, *self.more_templates]))
 
 
+class ScoresConfig(Section):
+    """What a candidate's score is; anything but the default is a control, to show what the judge's signal is worth."""
+
+    source: Literal["judge", "shuffled", "rules"] = "judge"
+    """`judge`: the mean of its judgements (the paper's). `shuffled`: the same scores, exchanged at random among the
+    candidates of a prompt (negative control). `rules`: the highest score if a program finds the prompt's rules kept, else the
+    lowest, NULL for a prompt without a rule it knows (gold control)."""
+
+
 class PairsConfig(Section):
     """Preference pairs (paper: highest against lowest mean score; equal scores drop the prompt)."""
 
@@ -317,12 +328,33 @@ class AlpacaConfig(Section):
 
 
 class JudgeEvalConfig(Section):
-    """How well each model judges: the EFT eval split scored by M0, M1, M2… against the human ranks."""
+    """How well each model judges: ranked replies scored by M0, M1, M2… against their ranks."""
 
+    replies: KeyedApart[str] = "eft_eval"
+    """`eft_eval` (the EFT eval split), `rules` (the control experiment's held-out replies), or a file as for
+    `seeds.source`."""
     samples: Count = 1
     """Judgements of each reply."""
     n_max: int | None = None
     """Rows of the eval split, whole prompts in hash order; all of them by default."""
+
+
+class RuleEvalConfig(Section):
+    """How often each model keeps rules that a program checks, on prompts with rules."""
+
+    prompts: KeyedApart[str] = "rules"
+    """`rules` (the control experiment's held-out prompts), or a file: IFEval's form, or prompts that state a rule in the
+    words of `selfreward.judging.rules`."""
+    samples: Count = 1
+    """Answers to each prompt."""
+    temperature: float = Field(0.7, ge=0)
+    """Of the answers; 0 is greedy."""
+    top_p: float = Field(0.9, gt=0, le=1)
+    """Share of probability that is sampled from."""
+    max_tokens: Count = 512
+    """New tokens of an answer."""
+    n_max: int | None = None
+    """Prompts at most; all of them by default."""
 
 
 class EvaluateConfig(Section):
@@ -330,6 +362,7 @@ class EvaluateConfig(Section):
 
     alpaca: AlpacaConfig | None = AlpacaConfig()
     judge: JudgeEvalConfig | None = JudgeEvalConfig()
+    rules: RuleEvalConfig | None = None
 
 
 class EngineConfig(Section):
@@ -383,6 +416,7 @@ class RunConfig(Section):
     prompts: PromptsConfig = PromptsConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     judging: JudgingConfig = JudgingConfig()
+    scores: ScoresConfig = ScoresConfig()
     pairs: PairsConfig = PairsConfig()
     meta: MetaConfig | None = None
     """Meta-rewarding: judgements compared and trained on as well; `{}` turns it on (docs/meta-rewarding.md)."""

@@ -114,6 +114,16 @@ class SftConfig(TrainingConfig):
     """At the end of the last step."""
     epochs: float = Field(3, gt=0)
     """Passes over the rows; unstated in the paper."""
+    order: Arm[Literal["random", "by_prompt"]] = "random"
+    """`random`: drawn anew in each epoch. `by_prompt`: the replies to one prompt come one after the other, the prompts in a
+    random order that each epoch repeats. A small judge learns from the contrast what it does not learn from the rows apart
+    (docs/control.md)."""
+
+    @model_validator(mode="after")
+    def _one_order(self) -> SftConfig:
+        if self.order == "by_prompt" and self.length_grouped:
+            raise ValueError("length_grouped and order: by_prompt exclude each other; leave one out")
+        return self
 
 
 class DpoConfig(TrainingConfig):

@@ -55,6 +55,7 @@ ITERATION = (
 )
 EVALUATION = (
     "selfreward.evaluation.judge_eval",
+    "selfreward.evaluation.rule_eval",
     "selfreward.evaluation.model_outputs",
     "selfreward.evaluation.annotations",
 )

@@ -70,7 +70,7 @@ _NAMED = {
     "template": ["additive-short"], "rule": ["margin"], "gate_thresholds": [{"tied_prompts": 0.5}], "lang": ["de"],
     "meta.template": [str(ROOT / "tests/data/meta-judge-bare.txt")], "meta.rule": ["wins"],
     "more_templates": [["additive-short"]], "score_pattern": ["P: (?P<score>[0-9])"], "use": ["all"],
-    "label_smoothing": [0.25],
+    "label_smoothing": [0.25], "replies": ["rules"],
 }  # fmt: skip
 # What a setting needs beside it to have a meaning.
 _BESIDE = {
@@ -80,7 +80,7 @@ _BESIDE = {
     ("judging", "combine"): {"judging": {"judge": ["current", "previous"]}},
     ("dpo", "label_smoothing"): {"dpo": {"loss": "robust"}},
 }
-_BASE = {"eft": {"targets": "generated"}, "iterations": 2}
+_BASE = {"eft": {"targets": "generated"}, "evaluate": {"rules": {}}, "iterations": 2}
 _META = {**_BASE, "meta": {}}
 
 

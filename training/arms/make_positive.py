@@ -13,8 +13,8 @@ from selfreward.config.training import SftConfig
 from selfreward.engines.references import trainable
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
+from selfreward.training.arms.training_pairs import pairs_used, require_pairs
 from selfreward.training.launch import ask_gate, gate_settings, train
-from selfreward.training.make_dpo import pairs_used, require_pairs
 from selfreward.training.make_sft import seed_data, training_counts
 
 NAME = "training.make_positive"

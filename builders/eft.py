@@ -11,11 +11,11 @@ stay, with `accepted = false` and a reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from selfreward.builders.seeds.split import split_prompts
 from selfreward.builders.seeds.targets import score_of_quality, score_of_rank, worst_ranks
@@ -36,6 +36,8 @@ from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
 from selfreward.tables import Eft, Message, Seed, from_table, row_id, to_table
+
+ScoreT = TypeVar("ScoreT", float, float | None)
 
 NAME = "builders.eft"
 VERSION = 1
@@ -298,17 +300,7 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
     """Mark rows of the most common score `down_sampled` until none exceeds `max_share` of the accepted."""
     accepted = [row for row in rows if row.split == "train" and row.accepted]
     counts = Counter(row.target_score for row in accepted)
-    # With fewer than 1 / max_share scores the share cannot be reached, and nothing is dropped.
-    if not counts or len(counts) * max_share < 1:
-        return list(rows)
-    allowed = dict(counts)
-    while True:
-        # Ties go to the higher score: a fixed choice, whatever the order of the rows.
-        score, n = max(allowed.items(), key=lambda entry: (entry[1], entry[0]))
-        rest = sum(allowed.values()) - n
-        if n <= max_share * (n + rest):
-            break
-        allowed[score] = min(n - 1, int(max_share * rest / (1 - max_share)))
+    allowed = allowed_per_score(counts, max_share)
     dropped: set[str] = set()
     for score in counts:
         # Drawn by a hash of the id, so that the choice does not depend on the order of the rows.
@@ -317,6 +309,24 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
         )
         dropped |= set(same[allowed[score] :])
     return [replace(r, accepted=False, reason="down_sampled") if r.eft_id in dropped else r for r in rows]
+
+
+def allowed_per_score(counts: Mapping[ScoreT, int], max_share: float) -> dict[ScoreT, int]:
+    """How many rows of each score may stay so that none has more than `max_share` of the rows.
+
+    >>> allowed_per_score({4.0: 8, 3.0: 2, 1.0: 4}, 0.4)
+    {4.0: 4, 3.0: 2, 1.0: 4}
+    """
+    allowed = dict(counts)
+    # With fewer than 1 / max_share scores the share cannot be reached, and nothing is dropped.
+    while allowed and len(allowed) * max_share >= 1:
+        # Ties go to the higher score: a fixed choice, whatever the order of the rows.
+        score, n = max(allowed.items(), key=lambda entry: (entry[1], entry[0]))
+        rest = sum(allowed.values()) - n
+        if n <= max_share * (n + rest):
+            break
+        allowed[score] = min(n - 1, int(max_share * rest / (1 - max_share)))
+    return allowed
 
 
 def _notes(rows: Sequence[Eft], generation: GenerationNotes | None) -> EftNotes:

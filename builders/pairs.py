@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward.builders.answers.chats import fill_in_chats
 from selfreward.builders.pair_rules import (
     check_needs,
     further_inputs,
@@ -72,6 +73,7 @@ def build(job: Job) -> Rows:
     _apply_rule(job, connection, job.texts["rule"], settings)
     outcomes = connection.sql(OUTCOMES).to_arrow_table().to_pylist()
     mark_near_identical(outcomes, settings.max_similarity)
+    fill_in_chats(job, outcomes, settings.reasoning)
     pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
     dropped = dict(Counter(row["reason"] for row in outcomes if row["reason"] is not None))
     excluded = connection.execute(
@@ -167,7 +169,7 @@ def _pair(job: Job, row: dict[str, Any], rule: str) -> Pair:
         pair_id=row_id("pair", row["chosen_id"], row["rejected_id"]),
         iteration=job.iteration,
         prompt_id=row["prompt_id"],
-        prompt=[Message("user", row["prompt"])],
+        prompt=row["chat"],
         chosen=[Message("assistant", row["chosen"])],
         rejected=[Message("assistant", row["rejected"])],
         chosen_id=row["chosen_id"],

@@ -37,6 +37,11 @@ MEASURES = {
         "Compare two models on the same prompts, judged in both orders.",
         "--run runs/x --a M2 --b M1 --judge openai:… --out h",
     ),
+    "arena": (
+        "pairwise.arena.Arena",
+        "A model against a baseline in five grades, as Arena-Hard does.",
+        "--run runs/x --model M2 --baseline M1 --judge openai:… --out arena",
+    ),
     "mt-bench": (
         "benchmarks.mt_bench.MtBench",
         "Run MT-Bench: two turns, each graded by itself.",
@@ -45,7 +50,7 @@ MEASURES = {
     ),
     "nlp": (
         "benchmarks.nlp.Nlp",
-        "Run the paper's nine NLP benchmarks through lm-eval.",
+        "Run benchmarks through lm-eval: the paper's nine, or any of its tasks (ifeval).",
         "--run runs/x --model M2 --out nlp",
     ),
     "checkpoints": (

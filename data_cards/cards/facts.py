@@ -187,7 +187,12 @@ def _dataset(version: Version) -> DatasetFacts:
 
 
 def _generators(versions: Sequence[Version]) -> list[str]:
-    columns = {"prompts": "generator", "candidates": "model", "judgements": "judge"}
+    columns = {
+        "prompts": "generator",
+        "candidates": "model",
+        "judgements": "judge",
+        "meta_judgements": "judge",
+    }
     found: set[str] = set()
     # a name in a card is a claim about who wrote the text, so it comes from the rows, not from the settings
     for kind, column in columns.items():

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward import chats
 from selfreward.errors import InputError
 from selfreward.exchange.own_rows import FillState, rules_of
 from selfreward.reading.columns import Place, extra_column, to_column
@@ -32,10 +33,14 @@ class Incoming:
     """A file whose rows are all valid rows of a dataset. Raises InputError for the first that is not."""
 
     def __init__(self, run: Run, name: DatasetName, dataset: Dataset, path: Path) -> None:
+        import pyarrow as pa
+
         self.run, self.name, self.path = run, name, path
         self._key, self._rules = dataset.key, rules_of(dataset)
         self._schema, self._required = arrow_schema(dataset.row), required_columns(dataset.row)
         self._accepted = accepted_values(dataset.row)
+        if name.kind == "prompts" and self._has(chats.COLUMN):
+            self._schema = self._schema.append(pa.field(chats.COLUMN, chats.messages_type()))
         self._extras: dict[str, pa.DataType | None] = {}
         self._present: frozenset[str] | None = None
         self.n_rows = self._check()
@@ -153,6 +158,8 @@ class Incoming:
         }
         if self.name.kind == "pairs":
             known |= _one_turn_answers(known, self._place("chosen", chunk))
+        if self.name.kind == "prompts" and chats.COLUMN in known:
+            known |= _last_turns(known, self._place(chats.COLUMN, chunk))
         self._fill(known, extra, chunk, rows)
         for column, values in known.items():
             self._check_column(values, self._place(column, chunk))
@@ -174,7 +181,8 @@ class Incoming:
         filled = {rule.column for rule in self._rules}
         read = {c for rule in self._rules if rule.column not in cells for c in rule.needs}
         needed = (self._required | read) - filled
-        absent = sorted(needed - cells.keys() - ({"prompt"} if self.name.kind == "pairs" else set()))
+        in_chats = self.name.kind == "pairs" or (self.name.kind == "prompts" and chats.COLUMN in cells)
+        absent = sorted(needed - cells.keys() - ({"prompt"} if in_chats else set()))
         if absent:
             raise InputError(
                 f"{self.path}: has no column {absent[0]!r}, but {', '.join(map(repr, cells)) or 'none'}; {self.name} needs "
@@ -272,6 +280,30 @@ class Incoming:
         version = self.run.current(str(self.name.sibling("prompts")))
         entry = {"name": version.name, "version": version.version, "content_sha256": version.content_sha256}
         return {"prompts": entry}
+
+
+def _last_turns(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:
+    """The prompts of chats: the text of the last turn, which a column `prompt` may say as well."""
+    import pyarrow as pa
+
+    turns = known[chats.COLUMN].to_pylist()
+    said = known["prompt"].to_pylist() if "prompt" in known else [None] * len(turns)
+    texts = []
+    for index, (chat, text) in enumerate(zip(turns, said, strict=True)):
+        if chat is None and text is None:
+            raise place.refuse(
+                index, "is NULL, and there is no prompt either; write each row as messages, or as a prompt"
+            )
+        problem = chats.problem_with(chat) if chat else None
+        if problem:
+            raise place.refuse(index, problem)
+        if chat and text is not None and text != chat[-1]["content"]:
+            raise place.refuse(
+                index,
+                f"ends with {chat[-1]['content']!r:.40}, but prompt says {text!r:.40}; leave one of them out",
+            )
+        texts.append(chat[-1]["content"] if chat else text)
+    return {"prompt": pa.array(texts, pa.string())}
 
 
 def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:

@@ -66,6 +66,10 @@ def flow(source: Source, targets: Mapping[str, str]) -> list[Line]:
             box(f"iter{number}/scores", _lost(steps, "judgements scored")),
             box(f"iter{number}/pairs", _lost(steps, "prompts comparable", "prompts not tied", "pairs")),
         ]
+        # Meta-rewarding trains the same model on pairs of judgements.
+        for kind, lost in (("meta_judgements", "comparisons with a winner"), ("judge_pairs", "judge pairs")):
+            if f"iter{number}/{kind}" in summary.versions:
+                made_of.append(box(f"iter{number}/{kind}", _lost(steps, lost)))
         made_of += [box(next_model)] * (next_model in summary.versions)
         lines.append((f"iteration {number}", made_of))
     return lines

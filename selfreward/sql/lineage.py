@@ -3,7 +3,8 @@
     tree = lineage(Run("runs/demo"), "pair-3f0c…")       # lineage_text.format_lineage prints it
 
 A pair leads to its two candidates, each to its judgements (text and score); to the prompt, its demonstrations (ift rows
-or earlier prompts, and theirs in turn), and their seed rows. Each step reads the version that the manifest of the row's
+or earlier prompts, and theirs in turn), and their seed rows; a pair of judgements to both and to every comparison of the
+answer's judgements. Each step reads the version that the manifest of the row's
 dataset names as its input. A repeated row is not expanded again (`above`). The id of an evaluation prompt
 (`out-…`) leads to every model's answer to it and the verdicts on them.
 """
@@ -223,6 +224,25 @@ class _Tree:
             *self._follow(version, "prompts", [row["prompt_id"]], "prompt"),
             *self._follow(version, "candidates", [row["chosen_id"]], "chosen"),
             *self._follow(version, "candidates", [row["rejected_id"]], "rejected"),
+        ]
+
+    def _open_judge_pairs(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        self._judgements, _ = self._reader.input(version, "judgements")
+        sides = [
+            *self._follow(version, "judgements", [row["chosen_id"]], "chosen"),
+            *self._follow(version, "judgements", [row["rejected_id"]], "rejected"),
+        ]
+        compared, note = self._reader.input(version, "meta_judgements")
+        if compared is None:
+            return sides
+        rows = self._reader.rows(compared, "candidate_id", [row["candidate_id"]])
+        rows = sorted(rows, key=lambda row: str(row["meta_judgement_id"]))
+        return [*sides, *(self.node(compared, row, "rests on", note) for row in rows)]
+
+    def _open_meta_judgements(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        return [
+            *self._follow(version, "judgements", [row["first_id"]], "shown first"),
+            *self._follow(version, "judgements", [row["second_id"]], "shown second"),
         ]
 
     def _open_candidates(self, version: Version, row: dict[str, Any]) -> list[Node]:

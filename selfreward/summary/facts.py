@@ -249,14 +249,17 @@ def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
         return tables[kind][column].drop_null().to_pylist() if kind in tables else []
 
     # Why a prompt gave no pair is in no row; only the manifest of `pairs` has it.
-    no_pair = found["pairs"].manifest["counts"]["dropped"] if "pairs" in found else {}
+    no_pair, no_judge_pair = (
+        found[kind].manifest["counts"]["dropped"] if kind in found else {}
+        for kind in ("pairs", "judge_pairs")
+    )
     chosen, rejected = (
         [sum(len(message["content"]) for message in messages) for messages in values("pairs", side)]
         for side in ("chosen", "rejected")
     )
     return Iteration(
         number=number,
-        funnel=iteration_funnel(tables, number, no_pair),
+        funnel=iteration_funnel(tables, number, no_pair, no_judge_pair),
         statuses=counted(tables.get("judgements"), "status"),
         histogram=sorted(counted(tables.get("judgements"), "score").items()),
         scores=values("scores", "score"),

@@ -27,7 +27,9 @@ from selfreward.tables import (
     Annotation,
     DatasetName,
     JudgeEval,
+    JudgePair,
     Message,
+    MetaJudgement,
     ModelOutput,
     Pair,
     Seed,
@@ -68,6 +70,25 @@ def sample(tmp_path_factory):
             for sample, text in enumerate(AWKWARD)
         ],
     )
+    publish_rows(
+        run,
+        "iter1/meta_judgements",
+        MetaJudgement,
+        [
+            MetaJudgement(f"mj{i}", 1, "p", "c", "j1", "j2", "M1", "t", text, None, "empty", "stop", 0, 0)
+            for i, text in enumerate(AWKWARD)
+        ],
+    )
+    publish_rows(
+        run,
+        "iter1/judge_pairs",
+        JudgePair,
+        [
+            JudgePair(f"jpair{i}", 1, "p", "c", [Message("user", "q")], [Message("assistant", text)],
+                      [Message("assistant", "r")], "j1", "j2", 1 / 3, -1e-30, 0.5, 4.0, 1.0, "wins")
+            for i, text in enumerate(AWKWARD)
+        ],
+    )  # fmt: skip
     publish_rows(
         run,
         "iter1/model_outputs",

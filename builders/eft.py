@@ -29,6 +29,7 @@ from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, 
 from selfreward.notes import EftNotes, GenerationNotes
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Generation
+from selfreward.steps.kept_answers import kept_answers
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
@@ -191,7 +192,11 @@ def _generated(
     """Judgements sampled from the SFT baseline, accepted if a prompt's scores agree with its human ranks."""
     train = [row for row in rows if row.split == "train"]
     requests = _requests(rows, settings, job.seed)
-    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
+    with (
+        kept_answers(job, requests),
+        job.open_engine() as engine,
+        Generation(job.name, job.work, engine) as generation,
+    ):
         completions = generation.complete(requests, "judgements")
         notes = generation.notes()
     limits = job.section("judging", JudgingConfig)

@@ -1,8 +1,8 @@
 """A file being imported: every cell is checked, missing columns are filled in, then the rows are streamed.
 
-A file is read twice. First every row is checked against the dataset's class (columns, types, NULLs, accepted values,
-unique ids, the iteration), and an error is one sentence with file, row and column; then the same rows go into the
-store batch by batch. Memory grows by only 8 bytes per row, used to find repeated ids.
+Every row is checked against the dataset's class (columns, types, NULLs, accepted values, unique ids, the iteration), and
+an error is one sentence with file, row and column. Checked rows wait in a spool; once the last one is checked, they go
+into the store batch by batch. Memory grows by only 8 bytes per row, used to find repeated ids.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError
-from selfreward.exchange.own_rows import FillState, rules_of
+from selfreward.exchange.own_rows import FillState, Row, rules_of
+from selfreward.exchange.spool import Spool
 from selfreward.reading.columns import Place, extra_column, to_column
 from selfreward.reading.files import Chunk, read_chunks
 from selfreward.reading.opening import kind_of
@@ -38,6 +39,8 @@ class Incoming:
         self._accepted = accepted_values(dataset.row)
         self._extras: dict[str, pa.DataType | None] = {}
         self._present: frozenset[str] | None = None
+        self._spool = Spool(run.path)
+        self._one_kind = True  # no extra column has changed its type on the way
         self.n_rows = self._check()
 
     @property
@@ -48,17 +51,22 @@ class Incoming:
         return pa.schema([*self._schema, *(pa.field(n, t or pa.null()) for n, t in self._extras.items())])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The second pass: the rows in batches."""
+        """The rows, checked, in batches."""
         import pyarrow as pa
 
         schema = self.schema
+        if self._one_kind:
+            yield from self._spool.batches(schema)
+            return
+        # The type of an extra column is known only now: the values are read anew rather than cast.
         for known, extra in self._columns(self._extras):
             columns = {**known, **extra}
             yield pa.record_batch([columns[column] for column in schema.names], schema=schema)
 
     def _check(self) -> int:
-        """The first pass: check every cell, find the types of extra columns, and hash the ids."""
+        """Check and spool every row, find the types of extra columns, and hash the ids."""
         import numpy as np
+        import pyarrow as pa
 
         n_rows = 0
         hashes = [np.empty(0, np.int64)]
@@ -66,7 +74,10 @@ class Incoming:
             n = len(next(iter(known.values())))
             n_rows += n
             for column, values in extra.items():
-                self._extras[column] = self._one_type(column, self._extras.get(column), values.type)
+                before = self._extras.get(column)
+                self._extras[column] = self._one_type(column, before, values.type)
+                self._one_kind &= before in (None, pa.null(), self._extras[column])
+            self._spool.add({**known, **extra})
             # Hashes instead of the ids: 8 bytes per row, however long the ids are.
             hashes.append(np.fromiter(map(hash, self._keys(known)), np.int64, n))
         if not n_rows:
@@ -212,10 +223,10 @@ class Incoming:
         for column in (needs | self._required) & read.keys():
             self._refuse_null(read[column], self._place(column, chunk))
         made: dict[str, list[Any]] = {rule.column: [] for rule in rules}
-        lists = {column: values.to_pylist() for column, values in read.items()}
+        cells = _Cells(read)
         for index, number in enumerate(chunk.numbers):
             rows.number = number
-            row = {column: values[index] for column, values in lists.items()}
+            row = _Row(cells, index)
             for rule in rules:
                 row[rule.column] = rule.make(row, rows)
                 made[rule.column].append(row[rule.column])
@@ -272,6 +283,27 @@ class Incoming:
         version = self.run.current(str(self.name.sibling("prompts")))
         entry = {"name": version.name, "version": version.version, "content_sha256": version.content_sha256}
         return {"prompts": entry}
+
+
+class _Cells(dict[str, list[Any]]):
+    """Columns as Python values, converted when one is read: most rules read none."""
+
+    def __init__(self, columns: Mapping[str, pa.Array]) -> None:
+        self._columns = columns
+
+    def __missing__(self, column: str) -> list[Any]:
+        self[column] = values = self._columns[column].to_pylist()
+        return values
+
+
+class _Row(Row):
+    """One row of them."""
+
+    def __init__(self, cells: _Cells, index: int) -> None:
+        self._cells, self._index = cells, index
+
+    def __missing__(self, column: str) -> Any:
+        return self._cells[column][self._index]
 
 
 def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:

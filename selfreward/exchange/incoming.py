@@ -292,7 +292,8 @@ class _Cells(dict[str, list[Any]]):
         self._columns = columns
 
     def __missing__(self, column: str) -> list[Any]:
-        self[column] = values = self._columns[column].to_pylist()
+        values: list[Any] = self._columns[column].to_pylist()
+        self[column] = values
         return values
 
 

@@ -46,7 +46,8 @@ def write_pairs(path: Path, n_rows: int) -> Path:
         for i in range(n_rows):
             prompt = message("user", f"Question {i}: how is it done?")
             chosen, rejected = (
-                message("assistant", text) for text in (f"Good answer {i}, with a reason.", f"Bad answer {i}.")
+                message("assistant", text)
+                for text in (f"Good answer {i}, with a reason.", f"Bad answer {i}.")
             )
             file.write(
                 f'{{"pair_id": "pair-{i}", "prompt_id": "p-{i}", "prompt": {prompt}, "chosen": {chosen}, '

@@ -76,6 +76,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         files=files,
         texts={"template": template},
         params=params,
+        unkeyed={"train": config.train},
         requests=partial(_planned, config, template, files) if generated else None,
     )
 
@@ -110,7 +111,9 @@ def build(job: Job) -> Rows:
         targets, generation = _generated(job, rows, settings)
         rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
     rows = down_sample(rows, settings.max_share_per_score, job.seed)
-    _require_training_rows(rows, len(seeds), dropped)
+    # Without training nobody reads the rows of the train split: a run that only judges needs none.
+    if job.unkeyed.get("train", True):
+        _require_training_rows(rows, len(seeds), dropped)
     return Rows(
         to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), _notes(rows, generation).stored())
     )

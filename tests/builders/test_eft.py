@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from scripted_run import config_for, write_script
 
 from selfreward.builders.eft import agreeing_targets, agrees_with_ranks, down_sample

@@ -5,7 +5,7 @@
 # make dist   wheel and sdist, built, checked and tried outside the clone
 # make docs   the pages of docs/ as a site in build/docs, every warning and broken link an error
 # make docs-settings   write docs/settings.md anew from the configuration's classes
-# make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions (needs uv)
+# make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions
 # make bench-engines   what the engines cost, in ratios
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -58,16 +58,21 @@ test-faults: environment
 
 # The oldest versions that pyproject.toml allows and the newest ones, each in an environment of its own, with the tests that
 # need no model. docs/reliability.md says what was seen.
-UV ?= uv
+UV := .venv-uv/bin/uv
 FAST_TESTS := tests/store tests/reading tests/sql tests/builders tests/selfreward/test_formats.py tests/selfreward/test_pipeline.py
 test-lowest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
-test-lowest test-newest:
+test-lowest test-newest: $(UV)
 	$(UV) pip compile -q --no-header --only-binary :all: --python-version 3.11 --resolution $(RESOLUTION) pyproject.toml -o .venv-$@.txt
 	$(UV) venv -q --clear -p $(PYTHON) .venv-$@
 	$(UV) pip install -q -p .venv-$@ -r .venv-$@.txt pytest hypothesis tensorboard
 	$(UV) pip install -q -p .venv-$@ --no-deps -e .
 	.venv-$@/bin/python -m pytest $(FAST_TESTS)
+
+# uv, since pip cannot resolve to the oldest versions.
+$(UV):
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install -q uv
 
 test-vllm: environment-vllm
 	$(VLLM_BIN)/python -m pytest $(IN_TWO) -m vllm $(shell grep -rl "pytest\.mark\.vllm" tests --include='*.py')

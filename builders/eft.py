@@ -31,6 +31,7 @@ from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, 
 from selfreward.notes import EftNotes, GenerationNotes
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Generation
+from selfreward.steps.kept_answers import kept_answers
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
@@ -85,6 +86,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         files=files,
         texts={"template": template},
         params=params,
+        unkeyed={"train": config.train},
         requests=partial(_planned, config, config.eft, template, files) if generated else None,
     )
 
@@ -124,7 +126,9 @@ def build(job: Job) -> Rows:
         targets, generation = _generated(job, rows, settings)
         rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
     rows = down_sample(rows, settings.max_share_per_score, job.seed)
-    _require_training_rows(rows, len(seeds), dropped)
+    # Without training nobody reads the rows of the train split: a run that only judges needs none.
+    if job.unkeyed.get("train", True):
+        _require_training_rows(rows, len(seeds), dropped)
     return Rows(
         to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), _notes(rows, generation).stored())
     )
@@ -226,7 +230,11 @@ def _generated(
     """Judgements sampled from the SFT baseline, accepted if a prompt's scores agree with its human ranks."""
     train = [row for row in rows if row.split == "train"]
     requests = _requests(rows, settings, job.seed)
-    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
+    with (
+        kept_answers(job, requests),
+        job.open_engine() as engine,
+        Generation(job.name, job.work, engine) as generation,
+    ):
         completions = generation.complete(requests, "judgements")
         notes = generation.notes()
     limits = job.section("judging", JudgingConfig)

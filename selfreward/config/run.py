@@ -70,9 +70,9 @@ class SeedsConfig(Section):
     def _known_roles(cls, columns: dict[str, str]) -> dict[str, str]:
         for role in sorted(columns.keys() - set(SEED_ROLES)):
             near = difflib.get_close_matches(role, SEED_ROLES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else "."
             raise ValueError(
-                f"{role!r} is no role{hint}. Write `role: column in the file`; the roles are {', '.join(SEED_ROLES)}"
+                f"{role!r} is no role{hint} Write `role: column in the file`; the roles are {', '.join(SEED_ROLES)}"
             )
         return columns
 

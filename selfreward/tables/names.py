@@ -71,6 +71,10 @@ def kind_of(name: str) -> str:
     return DatasetName.parse(name).kind if is_dataset(name) else ""
 
 
+# Made once: `json.dumps` would make an encoder for every id.
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def row_id(prefix: str, *parts: object) -> str:
     """A short deterministic id, e.g. `row_id("c", prompt_id, sample)`; 16 hex digits of a SHA-256.
 
@@ -78,5 +82,4 @@ def row_id(prefix: str, *parts: object) -> str:
     'c-55906bd4cf02bc6f'
     """
     # As JSON, not joined, so that ("a", "bc") and ("ab", "c") differ.
-    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-    return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{prefix}-{hashlib.sha256(_as_json(parts).encode()).hexdigest()[:16]}"

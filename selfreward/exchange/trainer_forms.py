@@ -1,11 +1,13 @@
 """Rows in the forms that trainers read, made batch by batch for `selfreward export --as FORM`.
 
     conversational  prompt, chosen, rejected as message lists; the score difference is `score_margin` (TRL)
+    implicit        chosen, rejected as whole conversations (torchtune, rewardbench, Axolotl, TRL)
     plain           prompt, chosen, rejected as texts (TRL, OpenRLHF, ms-swift with a column mapping)
     alpaca          instruction, input, chosen, rejected, system, history (LLaMA-Factory 0.8 and later)
     sharegpt        conversations, chosen, rejected as from/value turns (LLaMA-Factory, Axolotl)
     swift           messages that end with the chosen answer, rejected_response (ms-swift)
     unpaired        prompt, completion, label: two rows a pair (TRL's KTO)
+    labeled         messages that end with an answer, label: the same rows (KTO in LLaMA-Factory and ms-swift)
 
 and `ift` and `eft` as `messages` (TRL's SFTTrainer; of `eft` the accepted training rows). No form drops a turn: a row
 that does not fit is refused, naming the forms that can hold it.
@@ -36,7 +38,8 @@ def forms_of(kind: str) -> dict[str, Form]:
     """The forms of a kind of dataset, by the value of `--as`."""
     if kind == "pairs":
         made = {form: partial(_mapped, form) for form in _ROWS}
-        return {"rows": _stored, "conversational": _conversational, **made, "unpaired": _unpaired}
+        unpaired = {form: partial(_unpaired, form) for form in ("unpaired", "labeled")}
+        return {"rows": _stored, "conversational": _conversational, **made, **unpaired}
     return {"rows": _stored, "messages": _messages} if kind in ("ift", "eft") else {"rows": _stored}
 
 
@@ -80,7 +83,9 @@ def _schema(form: str) -> pa.Schema:
         ],
         "sharegpt": [("conversations", pa.list_(turn)), ("chosen", turn), ("rejected", turn)],
         "swift": [("messages", turns), ("rejected_response", text)],
+        "implicit": [("chosen", turns), ("rejected", turns)],
         "unpaired": [("prompt", turns), ("completion", turns), ("label", pa.bool_())],
+        "labeled": [("messages", turns), ("label", pa.bool_())],
         "messages": [("messages", turns)],
     }
     return pa.schema(columns[form])
@@ -103,9 +108,14 @@ class _Pair:
         self.prompt: list[Row] = row["prompt"]
         self._form, self._number, self._row = form, number, row
 
+    def turns(self, side: str) -> list[Row]:
+        """The answer's turns."""
+        turns: list[Row] = self._row[side]
+        return turns
+
     def answer(self, side: str) -> str:
         """The answer's only turn."""
-        turns = self._row[side]
+        turns = self.turns(side)
         if len(turns) != 1:
             raise self.refuse(f"{side} of {len(turns)} turns", "conversational")
         return str(turns[0]["content"])
@@ -163,7 +173,12 @@ def _swift(pair: _Pair) -> Row:
     return {"messages": [*pair.prompt, chosen], "rejected_response": pair.answer("rejected")}
 
 
+def _implicit(pair: _Pair) -> Row:
+    return {side: [*pair.prompt, *pair.turns(side)] for side in ("chosen", "rejected")}
+
+
 _ROWS: dict[str, Callable[[_Pair], Row]] = {
+    "implicit": _implicit,
     "plain": _plain,
     "alpaca": _alpaca,
     "sharegpt": _sharegpt,
@@ -171,9 +186,9 @@ _ROWS: dict[str, Callable[[_Pair], Row]] = {
 }
 
 
-def _unpaired(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+def _unpaired(form: str, table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     """Chosen of one pair, then rejected of a pair far away."""
-    schema = _schema("unpaired")
+    schema = _schema(form)
     # KTO compares a prompt with the answer of the row before it in the batch, and does not shuffle: no two
     # neighbors may have the same prompt, the first and the last row of a batch included, and each batch needs
     # both labels.
@@ -194,6 +209,10 @@ def _unpaired(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
                 for label, column in ((True, "chosen"), (False, "rejected"))
             }
             rows = [{**next(answers[label]), "label": label} for label in labels[part].tolist()]
+            if form == "labeled":
+                rows = [
+                    {"messages": [*row["prompt"], *row["completion"]], "label": row["label"]} for row in rows
+                ]
             yield _record_batch(rows, schema)
 
     return schema, batches()

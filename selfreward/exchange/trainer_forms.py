@@ -120,6 +120,15 @@ class _Pair:
             raise self.refuse(f"{side} of {len(turns)} turns", "conversational")
         return str(turns[0]["content"])
 
+    def alternating(self) -> tuple[str, list[Row]]:
+        """The system text ("" without one) and the other turns, which are user and assistant in turn."""
+        has_system = self.prompt[0]["role"] == "system"
+        turns = self.prompt[has_system:]
+        roles = [turn["role"] for turn in turns]
+        if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+            raise self.refuse(f"a prompt of the turns {', '.join(roles)}", "conversational or implicit")
+        return str(self.prompt[0]["content"]) if has_system else "", turns
+
     def refuse(self, what: str, others: str) -> InputError:
         """The error about a row that does not fit."""
         pair_id = self._row.get("pair_id")
@@ -141,18 +150,14 @@ def _plain(pair: _Pair) -> Row:
 
 def _alpaca(pair: _Pair) -> Row:
     """The last user turn is the instruction; what comes before is the system text and pairs of turns."""
-    has_system = pair.prompt[0]["role"] == "system"
-    turns = pair.prompt[has_system:]
-    roles = [turn["role"] for turn in turns]
-    if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-        raise pair.refuse(f"a prompt of the turns {', '.join(roles)}", "conversational or sharegpt")
+    system, turns = pair.alternating()
     texts = [turn["content"] for turn in turns]
     return {
         "instruction": texts[-1],
         "input": "",
         "chosen": pair.answer("chosen"),
         "rejected": pair.answer("rejected"),
-        "system": pair.prompt[0]["content"] if has_system else "",
+        "system": system,
         "history": [texts[i : i + 2] for i in range(0, len(texts) - 1, 2)],
     }
 
@@ -161,6 +166,7 @@ _FROM = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
 def _sharegpt(pair: _Pair) -> Row:
+    pair.alternating()  # LLaMA-Factory leaves other rows out, with a warning
     return {
         "conversations": [{"from": _FROM[turn["role"]], "value": turn["content"]} for turn in pair.prompt],
         "chosen": {"from": "gpt", "value": pair.answer("chosen")},

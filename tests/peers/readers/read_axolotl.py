@@ -11,7 +11,7 @@ def read(file, tokenizer, settings):
     cfg = DictDefault(
         {
             "rl": settings["rl"], "datasets": datasets, "tokenizer_config": tokenizer, "base_model": tokenizer,
-            "sequence_len": 2048, "chat_template": "tokenizer_default", "dataset_prepared_path": str(file.parent / f"axolotl-{settings['rl']}-{file.name}"),
+            "sequence_len": 4096, "chat_template": "tokenizer_default", "dataset_prepared_path": str(file.parent / "prepared"),
             "num_epochs": 1, "micro_batch_size": 1, "batch_size": 1, "world_size": 1, "shuffle_merged_datasets": False, "seed": 1,
         }
     )  # fmt: skip

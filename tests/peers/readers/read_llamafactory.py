@@ -1,4 +1,4 @@
-"""LLaMA-Factory: `get_dataset` with the arguments of a training configuration; `settings` is a dataset_info.json."""
+"""LLaMA-Factory: `get_dataset` with the arguments of a training configuration; `settings` has an entry of dataset_info.json."""
 
 import json
 
@@ -13,12 +13,12 @@ from transformers import AutoTokenizer
 
 
 def read(file, tokenizer, settings):
-    (entry,) = settings["dataset_info"].values()
-    folder = file.parent / f"llamafactory-{settings['stage']}-{file.name}"
+    entry = settings["entry"]
+    folder = file.parent / "data"
     folder.mkdir()
     (folder / "dataset_info.json").write_text(json.dumps({"x": {**entry, "file_name": str(file)}}))
     arguments = {
-        "stage": settings["stage"], "do_train": True, "model_name_or_path": tokenizer, "template": "chatml", "dataset": "x",
+        "stage": settings["stage"], "cutoff_len": 4096, "do_train": True, "model_name_or_path": tokenizer, "template": "chatml", "dataset": "x",
         "dataset_dir": str(folder), "output_dir": str(folder / "out"), "use_cpu": True, "report_to": "none",
     }  # fmt: skip
     model_args, data_args, training_args, _, _ = get_train_args(arguments)

@@ -15,9 +15,9 @@ def read(file, tokenizer, settings):
     kind, template = settings.pop("kind"), settings.pop("input_template", None)
     strategy = SimpleNamespace(args=SimpleNamespace(data=SimpleNamespace(**settings)))
     if kind == "sft":
-        made = SFTDataset(rows, tokenizer, 2048, strategy, num_processors=1)
+        made = SFTDataset(rows, tokenizer, 4096, strategy, num_processors=1)
         return [{"prompt": p, "completion": c} for p, c in zip(made.prompts, made.responses, strict=True)]
-    made = RewardDataset(rows, tokenizer, 2048, strategy, template, is_dpo=kind == "dpo", num_processors=1)
+    made = RewardDataset(rows, tokenizer, 4096, strategy, template, is_dpo=kind == "dpo", num_processors=1)
     texts = zip(made.prompts, made.chosens, made.rejects, strict=True)
     return [{"prompt": p, "chosen": c, "rejected": r} for p, c, r in texts]
 

@@ -86,7 +86,7 @@ class TrainingConfig(Section):
     """Rows on which the change of log-probability is measured after training."""
     report_to: Unkeyed[tuple[str, ...]] = ()
     """Trackers, as transformers names them: `tensorboard`, `trackio`, `wandb`, …; the first two write into the run folder's
-    `trackers/` (docs/experiments.md)."""
+    `trackers/` (docs/report.md)."""
 
     @model_validator(mode="after")
     def _rate_falls(self) -> TrainingConfig:

@@ -101,7 +101,9 @@ def read(chatml: Path, tmp_path: Path) -> Any:
         found = json.loads(out.read_text())
         errors = {name: rows["error"] for name, rows in found.items() if "error" in rows}
         # A template may end an answer's turn with a line feed.
-        rows = {name: [_without_end(row) for row in found[name]["rows"]] for name in found if name not in errors}
+        rows = {
+            name: [_without_end(row) for row in found[name]["rows"]] for name in found if name not in errors
+        }
         return rows | errors
 
     return ask

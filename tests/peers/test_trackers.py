@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 from sample_run import make_sample_run
 from tiny_llama import make_tiny_llama
 
@@ -38,7 +37,9 @@ def trained(tmp_path_factory):
         "out.mkdir()\n"
         "train(job, 'selfreward.training.dpo', out, Path(sys.argv[2]), [run.current('iter1/pairs')], config)\n"
     )
-    environment = {key: os.environ[key] for key in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ}
+    environment = {
+        key: os.environ[key] for key in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ
+    }
     done = subprocess.run(
         [sys.executable, "-c", code, folder / "run", model], capture_output=True, text=True, timeout=900,
         env=environment | {"HOME": str(folder), "HF_HUB_OFFLINE": "1"},
@@ -59,9 +60,13 @@ def test_tensorboard_reads_the_loss_of_every_step(trained):
 def test_trackio_keeps_the_loss_of_every_step(trained):
     """In its own database; nothing is sent anywhere."""
     (database,) = (trained / "trackio").glob("selfreward*.db")
+    import orjson
+
     with sqlite3.connect(database) as connection:
         rows = connection.execute("SELECT run_name, metrics FROM metrics ORDER BY step").fetchall()
     assert {name for name, _ in rows} == {"M2-0123"}
-    assert [yaml.safe_load(metrics)["train/loss"] for _, metrics in rows if "train/loss" in metrics][0] == pytest.approx(
-        0.6931, abs=1e-3
-    )
+    losses = [
+        row["train/loss"] for row in (orjson.loads(metrics) for _, metrics in rows) if "train/loss" in row
+    ]
+    assert len(losses) == 2
+    assert losses[0] == pytest.approx(0.6931, abs=1e-3)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from peer_rows import TURNS, block, labeled_as_text, pairs_as_text
 
-from selfreward.exchange.trainer_forms import kto_order
+from selfreward.exchange.kto_order import kto_order
 
 pytestmark = pytest.mark.peers
 PAIRS = "iter1/pairs"
@@ -116,9 +116,13 @@ def test_torchtune(read, run):
 def test_rewardbench_reads_conversations_and_stops_at_a_system_turn(read, run, only):
     """It gives roles by position, so a system turn would be the user's; its own check stops it."""
     names = ("one", "history")
-    found = read("rewardbench", {"two": (only(*names), PAIRS, "implicit", {}), "all": (run, PAIRS, "implicit", {})})
+    found = read(
+        "rewardbench", {"two": (only(*names), PAIRS, "implicit", {}), "all": (run, PAIRS, "implicit", {})}
+    )
     rows = pairs_as_text(*names)
-    assert found["two"] == [{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in rows]
+    assert found["two"] == [
+        {side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in rows
+    ]
     assert found["all"].startswith("AssertionError")
 
 

@@ -6,7 +6,7 @@ import pytest
 from peer_rows import labeled_as_text, pairs_as_text
 
 from selfreward.exchange.exporting import export_file
-from selfreward.exchange.trainer_forms import kto_order
+from selfreward.exchange.kto_order import kto_order
 
 pytestmark = pytest.mark.peers
 
@@ -40,7 +40,8 @@ def prepared(chatml, tmp_path):
 def test_dpo(prepared, run, form, ending):
     rows, tokenizer = prepared("DPO", run, "iter1/pairs", form, ending)
     assert [
-        {side: tokenizer.decode(row[f"{side}_ids"]).rstrip("\n") for side in ("chosen", "rejected")} for row in rows
+        {side: tokenizer.decode(row[f"{side}_ids"]).rstrip("\n") for side in ("chosen", "rejected")}
+        for row in rows
     ] == [{side: row[side] for side in ("chosen", "rejected")} for row in pairs_as_text()]
     assert [tokenizer.decode(row["prompt_ids"]) for row in rows] == [row["prompt"] for row in pairs_as_text()]
 
@@ -77,7 +78,10 @@ def test_kto_compares_each_row_with_an_answer_to_another_prompt(prepared, run):
     ] == expected
     for row, one in zip(rows, expected, strict=True):
         other = tokenizer.decode(row["KL_completion_ids"])
-        assert other.split("<|im_end|>")[0].split()[-1] != one["completion"].removesuffix("<|im_end|>").split()[-1]
+        assert (
+            other.split("<|im_end|>")[0].split()[-1]
+            != one["completion"].removesuffix("<|im_end|>").split()[-1]
+        )
 
 
 @pytest.mark.parametrize("dataset", ["ift", "eft"])
@@ -85,7 +89,11 @@ def test_sft_trains_on_all_of_ift_and_the_accepted_training_rows_of_eft(prepared
     rows, tokenizer = prepared("SFT", sample, dataset, "messages")
     stored = sample.current(dataset).table().to_pylist()
     if dataset == "eft":
-        kept = [(row["judge_prompt"], row["target"]) for row in stored if row["split"] == "train" and row["accepted"]]
+        kept = [
+            (row["judge_prompt"], row["target"])
+            for row in stored
+            if row["split"] == "train" and row["accepted"]
+        ]
         assert 0 < len(kept) < len(stored)
     else:
         kept = [(row["prompt"], row["response"]) for row in stored]

@@ -19,7 +19,7 @@ from sample_run import make_sample_run, publish_rows
 from selfreward.errors import InputError, UsageError
 from selfreward.exchange.exporting import export_file
 from selfreward.exchange.importing import column_table, import_file
-from selfreward.exchange.trainer_forms import kto_order
+from selfreward.exchange.kto_order import kto_order
 from selfreward.store.run import Run
 from selfreward.tables import (
     BY_KIND,
@@ -450,9 +450,13 @@ def test_no_form_loses_a_turn(sample, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
-def test_turns_that_do_not_alternate_are_refused_where_a_trainer_would_leave_the_row_out(sample, tmp_path, form):
+def test_turns_that_do_not_alternate_are_refused_where_a_trainer_would_leave_the_row_out(
+    sample, tmp_path, form
+):
     run = pairs_run(tmp_path, sample, 1, [*QUESTION, *QUESTION])
-    with pytest.raises(InputError, match="cannot hold a prompt of the turns user, user; use --as conversational"):
+    with pytest.raises(
+        InputError, match="cannot hold a prompt of the turns user, user; use --as conversational"
+    ):
         export_file(run, "iter1/pairs", tmp_path / "x.jsonl", form)
 
 

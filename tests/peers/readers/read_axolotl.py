@@ -1,13 +1,17 @@
 """Axolotl: `prepare_preference_datasets` (dpo, kto) or `prepare_datasets` (sft); `settings` is a piece of its YAML."""
 
-from axolotl.utils.data import prepare_datasets, prepare_preference_datasets
-from axolotl.utils.dict import DictDefault
 from reader import main, trained_part
-from transformers import AutoTokenizer
 
 
 def read(file, tokenizer, settings):
-    datasets = [{**entry, "path": str(file), "ds_type": "json", "split": "train"} for entry in settings["datasets"]]
+    # Here, since the processes that Axolotl starts import this file.
+    from axolotl.utils.data import prepare_datasets, prepare_preference_datasets
+    from axolotl.utils.dict import DictDefault
+    from transformers import AutoTokenizer
+
+    datasets = [
+        {**entry, "path": str(file), "ds_type": "json", "split": "train"} for entry in settings["datasets"]
+    ]
     cfg = DictDefault(
         {
             "rl": settings["rl"], "datasets": datasets, "tokenizer_config": tokenizer, "base_model": tokenizer,
@@ -17,7 +21,10 @@ def read(file, tokenizer, settings):
     )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     if not settings["rl"]:
-        parts = (trained_part(tokenizer, row["input_ids"], row["labels"]) for row in prepare_datasets(cfg, tokenizer)[0])
+        parts = (
+            trained_part(tokenizer, row["input_ids"], row["labels"])
+            for row in prepare_datasets(cfg, tokenizer)[0]
+        )
         return [{"prompt": prompt, "completion": completion} for prompt, completion in parts]
     made, _ = prepare_preference_datasets(cfg, tokenizer)
     columns = ("prompt", "chosen", "rejected", "completion", "label")

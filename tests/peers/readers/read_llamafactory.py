@@ -2,17 +2,15 @@
 
 import json
 
-from reader import absent
-
-absent("torchaudio")  # its wheels want CUDA, and only sound needs it
-
-from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
-from llamafactory.hparams import get_train_args
-from reader import main, trained_part
-from transformers import AutoTokenizer
+from reader import absent, main, trained_part
 
 
 def read(file, tokenizer, settings):
+    absent("torchaudio")  # its wheels want CUDA, and only sound needs it
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from transformers import AutoTokenizer
+
     entry = settings["entry"]
     folder = file.parent / "data"
     folder.mkdir()
@@ -25,7 +23,9 @@ def read(file, tokenizer, settings):
     inner = AutoTokenizer.from_pretrained(tokenizer)  # `llamafactory.model` needs an older trl
     template = get_template_and_fix_tokenizer(inner, data_args)
     stage = {"dpo": "rm"}.get(settings["stage"], settings["stage"])
-    dataset = get_dataset(template, model_args, data_args, training_args, stage=stage, tokenizer=inner)["train_dataset"]
+    dataset = get_dataset(template, model_args, data_args, training_args, stage=stage, tokenizer=inner)[
+        "train_dataset"
+    ]
     return [ROWS[stage](row, inner) for row in dataset]
 
 
@@ -43,5 +43,5 @@ def example(row, tokenizer):
 
 ROWS = {"rm": pair, "kto": example, "sft": example}
 
-if __name__ == "__main__":  # some tools start processes that import this file
+if __name__ == "__main__":
     main(read)

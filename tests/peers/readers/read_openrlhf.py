@@ -22,5 +22,5 @@ def read(file, tokenizer, settings):
     return [{"prompt": p, "chosen": c, "rejected": r} for p, c, r in texts]
 
 
-if __name__ == "__main__":  # some tools start processes that import this file
+if __name__ == "__main__":
     main(read)

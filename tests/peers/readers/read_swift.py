@@ -7,7 +7,9 @@ from swift.template import get_template
 
 
 def read(file, tokenizer, settings):
-    made, _ = load_dataset([str(file)], strict=True, num_proc=1, load_from_cache_file=False, columns=settings.get("columns"))
+    made, _ = load_dataset(
+        [str(file)], strict=True, num_proc=1, load_from_cache_file=False, columns=settings.get("columns")
+    )
     processor = get_processor(tokenizer, model_type="llama")
     template = get_template(processor, template_type="chatml")
     template.set_mode(settings["mode"])
@@ -21,11 +23,15 @@ def read(file, tokenizer, settings):
             assert prompt == other
             rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
         else:
-            names = ("chosen_input_ids", "chosen_labels") if settings["mode"] == "kto" else ("input_ids", "labels")
+            names = (
+                ("chosen_input_ids", "chosen_labels")
+                if settings["mode"] == "kto"
+                else ("input_ids", "labels")
+            )
             prompt, completion = trained_part(inner, *(encoded[name] for name in names))
             rows.append({"prompt": prompt, "completion": completion, "label": encoded.get("label")})
     return rows
 
 
-if __name__ == "__main__":  # some tools start processes that import this file
+if __name__ == "__main__":
     main(read)

@@ -14,7 +14,10 @@ class Tokenizer:
     def tokenize_messages(self, messages, **_):
         ids, masks = [], []
         for message in messages:
-            for text, masked in ((f"<|im_start|>{message.role}\n", True), (f"{message.text_content}<|im_end|>\n", message.masked)):
+            for text, masked in (
+                (f"<|im_start|>{message.role}\n", True),
+                (f"{message.text_content}<|im_end|>\n", message.masked),
+            ):
                 piece = self.inner(text, add_special_tokens=False)["input_ids"]
                 ids += piece
                 masks += [masked] * len(piece)
@@ -33,5 +36,5 @@ def read(file, tokenizer, settings):
     return rows
 
 
-if __name__ == "__main__":  # some tools start processes that import this file
+if __name__ == "__main__":
     main(read)

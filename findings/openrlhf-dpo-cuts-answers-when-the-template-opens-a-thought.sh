@@ -32,6 +32,7 @@ for name in ("torch", "torch.utils", "torch.utils.data", "openrlhf", "openrlhf.d
              "openrlhf.utils", "openrlhf.utils.utils"):
     stub = mock.MagicMock()
     stub.Dataset = object
+    stub.exist_and_not_none = lambda row, key: row.get(key) is not None
     stub.__spec__ = None
     sys.modules[name] = stub
 found = next(Path(folder, "openrlhf/datasets/reward_dataset.py") for folder in sys.path if Path(folder, "openrlhf").is_dir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from peer_rows import TURNS, block
+from peer_rows import ROOT, TURNS, block
 from published_run import make_published_run
 from sample_run import publish_rows
 
@@ -35,6 +36,20 @@ def published(tmp_path_factory):
     publish_rows(run, OUTPUTS, ModelOutput, rows)
     dry_run(run.path, PublishOptions("ann/x", licence="cc-by-4.0"), folder / "tree")
     return run, folder / "tree"
+
+
+def test_the_table_of_docs_has_the_versions_that_are_tested():
+    section = (
+        (ROOT / "docs" / "formats.md").read_text("utf-8").split("## What was tested")[1].split("\n## ")[0]
+    )
+    rows = [
+        [cell.strip() for cell in line.split("|")[2:4]]
+        for line in section.splitlines()
+        if line.startswith("| `")
+    ]
+    assert len(rows) > 15
+    for tool, version in rows:
+        assert importlib.metadata.version(tool.split(",")[0]) == version
 
 
 def test_mlcroissant_validates_and_loads_every_published_dataset(published):
@@ -93,7 +108,7 @@ def test_duckdb_opens_the_database_of_a_run(published, tmp_path):
     """In a process of its own, with the package's own client."""
     run, _ = published
     write_audit_file(run.path, tmp_path / "x.duckdb")
-    code = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).sql('SELECT count(*) FROM pairs').fetchone()[0])"
+    code = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute('SELECT count(*) FROM pairs').fetchone()[0])"
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "x.duckdb"], capture_output=True, text=True, check=False
     )

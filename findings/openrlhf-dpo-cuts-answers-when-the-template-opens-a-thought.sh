@@ -7,7 +7,7 @@
 # Seen: the prompt is rendered with `add_generation_prompt`, the conversation without, and the answer is taken as
 # `conversation[len(prompt):]`, without a look at whether one begins with the other. Templates of reasoning models end the
 # generation prompt with "<think>\n" and render finished answers without it, so eight characters of each answer are
-# missing: "The capital is Paris." becomes "ital is Paris.", and "4" becomes what is left of the end mark. No warning.
+# missing: "The capital is Paris." becomes "tal is Paris.", and "4" becomes what is left of the end mark. No warning.
 # Why it matters: the template is that of the model that is trained (DeepSeek-R1's distilled models, for one). Short
 # answers ("4", "No.") vanish, so that chosen and rejected are equal; the loss sits at ln 2 for these rows.
 # Where: openrlhf/datasets/reward_dataset.py (`preprocess_data`); sft_dataset.py slices alike. Only the module that prepares
@@ -59,7 +59,7 @@ def pair(chosen, rejected):
     return made[1:3]
 
 
-assert pair("The capital is Paris.", "I do not know.") == ("ital is Paris.<|end|>", "t know.<|end|>")
-assert pair("Paris", "Lyons") == ("end|>", "end|>"), "chosen and rejected differ again"
+assert pair("The capital is Paris.", "I do not know.") == ("tal is Paris.<|end|>", " know.<|end|>")
+assert pair("Paris", "Lyons") == ("nd|>", "nd|>"), "chosen and rejected differ again"
 PY
 "$work/venv/bin/python" show.py

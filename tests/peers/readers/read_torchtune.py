@@ -26,7 +26,7 @@ class Tokenizer:
 
 def read(file, tokenizer, settings):
     tokenizer = Tokenizer(tokenizer)
-    made = preference_dataset(tokenizer, source="json", data_files=str(file), **settings)
+    made = preference_dataset(tokenizer, data_files=str(file), **settings)
     rows = []
     for row in made:
         prompt, chosen = trained_part(tokenizer.inner, row["chosen_input_ids"], row["chosen_labels"])

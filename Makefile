@@ -4,6 +4,7 @@
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
 # make test-peers   the tests with the tools that read our files (trainers, evaluators), in an environment of their own
 # make dist   wheel and sdist, built, checked and tried outside the clone
+# make docs   the pages of docs/ as a site in build/docs, every warning and broken link an error
 # make docs-settings   write docs/settings.md anew from the configuration's classes
 # make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions (needs uv)
 # make bench-engines   what the engines cost, in ratios
@@ -19,11 +20,13 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 PEERS_VENV ?= .venv-peers
 PEERS_BIN := $(PEERS_VENV)/bin
 PEERS_STAMP := $(PEERS_VENV)/.installed
+DOCS_VENV ?= .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
 # Two processes share the test files. Each has one thread for torch: two each would wait for one another on two cores.
 IN_TWO := -n 2 --dist loadfile
 test test-vllm test-peers test-lowest test-newest: export OMP_NUM_THREADS = 1
 
-.PHONY: demo control dist docs-settings test test-faults test-vllm test-peers test-lowest test-newest bench-engines lint types format environment environment-vllm environment-peers model
+.PHONY: demo control dist docs docs-settings test test-faults test-vllm test-peers test-lowest test-newest bench-engines lint types format environment environment-vllm environment-peers environment-docs model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -47,6 +50,9 @@ format: environment
 
 dist: environment
 	PYTHON=$(BIN)/python .ci/dist
+
+docs: environment-docs
+	$(DOCS_VENV)/bin/sphinx-build -W --keep-going -n -q -b html docs build/docs
 
 docs-settings: environment
 	$(BIN)/python docs/make_settings.py > docs/settings.md
@@ -87,6 +93,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
+
+environment-docs: $(DOCS_STAMP)
+
+$(DOCS_STAMP): docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install -q -r docs/requirements.txt
+	touch $(DOCS_STAMP)
 
 environment-vllm: $(VLLM_STAMP)
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import InputError, UsageError
+from selfreward.sql.pair_outcomes import WITHOUT_PAIR
 from selfreward.sql.queries import connect, quoted
+from selfreward.sql.views import OpenRun
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
 from selfreward.tables import BY_KIND, DATASETS, DatasetName, kind_of
@@ -153,8 +155,25 @@ class _Tree:
         for version in self._reader.candidates_for(id):
             rows = self._reader.rows(version, _ID_COLUMNS[kind_of(version.name)], [id])
             if rows:
-                return self.node(version, rows[0], "")
+                node = self.node(version, rows[0], "")
+                if kind_of(version.name) == "prompts":
+                    node.facts |= self._why_no_pair(id)
+                return node
         return None
+
+    def _why_no_pair(self, prompt_id: str) -> dict[str, str]:
+        """The fact `no pair` of a kept prompt that has none."""
+        with OpenRun(self._reader.run.path) as opened:
+            if WITHOUT_PAIR not in opened.views():
+                return {}
+            try:
+                opened.load([WITHOUT_PAIR])
+            # Imported rows may lack what explains it; where the prompt comes from is still known.
+            except InputError as error:
+                return {"no pair": f"unknown: {error}"}
+            query = f"SELECT reason FROM {quoted(WITHOUT_PAIR)} WHERE prompt_id = $1"
+            found = opened.bare_connection.execute(query, [prompt_id]).fetchone()
+        return {"no pair": str(found[0])} if found else {}
 
     def evaluation_prompt(self, id: str) -> Node | None:
         """The answers of all models to an evaluation prompt, which share its id, each with the verdicts on it."""

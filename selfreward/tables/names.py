@@ -14,7 +14,9 @@ MAX_NAME_CHARS = 64
 # Without leading zeros, so that a dataset has only one name.
 _DATASET = re.compile(r"(?:iter(0|[1-9][0-9]?)/)?([a-z][a-z0-9_]*)\Z")
 # Names of views and schemas, which a dataset of that name would hide.
-_RESERVED = re.compile(r"dataset_versions|model_versions|lineage_edges|score_versions|iter[0-9]*")
+_RESERVED = re.compile(
+    r"dataset_versions|model_versions|lineage_edges|score_versions|prompts_without_pair|iter[0-9]*"
+)
 
 
 @dataclass(frozen=True)

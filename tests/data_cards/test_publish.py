@@ -60,7 +60,7 @@ def _audited_once(run, gated=True):
 
 
 def options(hub=None, **changes):
-    given = PublishOptions("ann/x", licence=LICENCE, model_licence=LICENCE, endpoint=hub.url if hub else None)
+    given = PublishOptions("ann/x", license=LICENCE, model_license=LICENCE, endpoint=hub.url if hub else None)
     return replace(given, **changes)
 
 
@@ -354,12 +354,12 @@ def test_a_name_that_the_hub_would_refuse_is_wrong_use(name, run_path):
 
 REFUSED = [
     pytest.param({"repo": "other/x"}, HubError, "you are ann, who may publish to ann, lab", id="someone else's namespace"),
-    pytest.param({"licence": "apache2"}, UsageError, "did you mean apache-2.0", id="no licence identifier"),
-    pytest.param({"licence": None}, UsageError, "of the seeds from 'sample' is unknown", id="unknown licence"),
+    pytest.param({"license": "apache2"}, UsageError, "did you mean apache-2.0", id="no licence identifier"),
+    pytest.param({"license": None}, UsageError, "of the seeds from 'sample' is unknown", id="unknown licence"),
     pytest.param({"only": ("iter1/pairz",)}, UsageError, "did you mean iter1/pairs", id="unknown dataset"),
     pytest.param({"only": ("M1",)}, UsageError, "names no dataset", id="only a model"),
     pytest.param({"endpoint": "nonsense"}, UsageError, "expected an address", id="no address"),
-    pytest.param({"models": True, "model_licence": None}, UsageError, "--model-license", id="unknown base licence"),
+    pytest.param({"models": True, "model_license": None}, UsageError, "--model-license", id="unknown base licence"),
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ def read(file, tokenizer, settings):
         {
             "rl": settings["rl"], "datasets": datasets, "tokenizer_config": tokenizer, "base_model": tokenizer,
             "sequence_len": 4096, "chat_template": "tokenizer_default", "dataset_prepared_path": str(file.parent / "prepared"),
-            "num_epochs": 1, "micro_batch_size": 1, "batch_size": 1, "world_size": 1, "shuffle_merged_datasets": False, "seed": 1,
+            "num_epochs": 1, "micro_batch_size": 1, "batch_size": 1, "world_size": 1, "shuffle_merged_datasets": False, "seed": 1, "val_set_size": 0.0,
         }
     )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(tokenizer)

@@ -2,6 +2,7 @@
 # make control   the control experiment: does the loop learn what a program can check? (docs/control.md)
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
+# make test-peers   the tests with the tools that read our files (trainers, evaluators), in an environment of their own
 # make dist   wheel and sdist, built, checked and tried outside the clone
 # make docs   the pages of docs/ as a site in build/docs, every warning and broken link an error
 # make docs-settings   write docs/settings.md anew from the configuration's classes
@@ -16,13 +17,16 @@ STAMP := $(VENV)/.installed
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
+PEERS_VENV ?= .venv-peers
+PEERS_BIN := $(PEERS_VENV)/bin
+PEERS_STAMP := $(PEERS_VENV)/.installed
 DOCS_VENV ?= .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 # Two processes share the test files. Each has one thread for torch: two each would wait for one another on two cores.
 IN_TWO := -n 2 --dist loadfile
-test test-vllm test-lowest test-newest: export OMP_NUM_THREADS = 1
+test test-vllm test-peers test-lowest test-newest: export OMP_NUM_THREADS = 1
 
-.PHONY: demo control dist docs docs-settings test test-faults test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm environment-docs model
+.PHONY: demo control dist docs docs-settings test test-faults test-vllm test-peers test-lowest test-newest bench-engines lint types format environment environment-vllm environment-peers environment-docs model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -77,6 +81,9 @@ $(UV):
 test-vllm: environment-vllm
 	$(VLLM_BIN)/python -m pytest $(IN_TWO) -m vllm $(shell grep -rl "pytest\.mark\.vllm" tests --include='*.py')
 
+test-peers: environment-peers
+	$(PEERS_BIN)/python -m pytest $(IN_TWO) -m peers tests/peers
+
 bench-engines: environment-vllm
 	$(VLLM_BIN)/python benchmarks/engines.py
 
@@ -107,3 +114,13 @@ $(VLLM_STAMP): pyproject.toml requirements-vllm.txt
 	$(VLLM_BIN)/python -m pip install -q --no-deps -r requirements-vllm.txt
 	$(VLLM_BIN)/python -m pip install -q --no-deps -e .
 	touch $(VLLM_STAMP)
+
+environment-peers: environment $(PEERS_STAMP)
+
+# Installed before the project's environment is shown to it: pip would take the packages there for its own.
+$(PEERS_STAMP): $(STAMP) requirements-peers.txt
+	$(PYTHON) -m venv --clear --without-pip $(PEERS_VENV)
+	$(BIN)/python -m pip --python $(PEERS_BIN)/python install -q --no-deps -r requirements-peers.txt
+	echo "import site; site.addsitedir('$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")')" \
+		> $$($(PEERS_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/environment.pth
+	touch $(PEERS_STAMP)

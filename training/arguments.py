@@ -34,6 +34,7 @@ def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None
     # The environment variable of an `accelerate launch` file would take precedence over `bf16` below.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bf16 else "no"
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(work / "tensorboard"))
+    os.environ.setdefault("TRACKIO_DIR", str(work / "trackio"))
     per_device, accumulated = split_batch(config, state.num_processes)
     keeps = config.resume == "checkpoint"
     return {
@@ -54,6 +55,8 @@ def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None
         "save_total_limit": 2,  # the older one is used until the newer one is complete
         "seed": config.seed,
         "report_to": list(config.report_to),
+        "project": "selfreward",
+        "run_name": work.name,
         "logging_steps": 1,
         # Filtering would log the last finite loss in place of NaN, and `StopOnNan` would never see it.
         "logging_nan_inf_filter": False,

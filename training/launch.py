@@ -59,7 +59,7 @@ def train(
         command += ["--reference", str(reference)]
     for version in data:
         command += ["--data", str(version.folder.resolve())]
-    _run(command, job.name)
+    _run(command, job)
     report = folder / "training.json"
     if not report.is_file():
         raise TrainingError(f"{job.name}: the training process ended without writing {report.name}")
@@ -118,8 +118,12 @@ def require_judge_pairs(job: Job) -> None:
         )
 
 
-def _run(command: list[str], name: str) -> None:
+def _run(command: list[str], job: Job) -> None:
+    # What trackers write is kept; the work folder goes when the step is done.
+    trackers = job.run.path.resolve() / "trackers"
     environment = {
+        "TENSORBOARD_LOGGING_DIR": str(trackers / "tensorboard" / job.work.name),
+        "TRACKIO_DIR": str(trackers / "trackio"),
         **as_the_user_set(os.environ),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -132,7 +136,7 @@ def _run(command: list[str], name: str) -> None:
         _stop(child)
         raise
     if code != 0:
-        raise TrainingError(f"{name}: the training process {_end_of(code)}")
+        raise TrainingError(f"{job.name}: the training process {_end_of(code)}")
 
 
 def _end_of(code: int) -> str:

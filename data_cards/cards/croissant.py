@@ -1,4 +1,4 @@
-"""Croissant metadata (MLCommons, version 1.0) of a published dataset: its files by hash, its fields by type.
+"""Croissant metadata (MLCommons, version 1.1) of a published dataset: its files by hash, its fields by type, what joins what.
 
 The Hub derives its own Croissant description from its viewer's conversion; this one lists the published files
 themselves with their SHA-256, and exists immediately, with `--dry-run` too.
@@ -7,26 +7,30 @@ themselves with their SHA-256, and exists immediately, with `--dry-run` too.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
 from selfreward.data_cards.tree.layout import config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
 from selfreward.notes import JsonObject
+from selfreward.tables import BY_KIND, DatasetName
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# copied from the specification, version 1.0
+# copied from the specification, version 1.1
 _CONTEXT: JsonObject = {
     "@language": "en",
     "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "description": {"@container": "@language"},
     "equivalentProperty": "cr:equivalentProperty",
     "samplingRate": "cr:samplingRate",
     "rai": "http://mlcommons.org/croissant/RAI/",
@@ -39,10 +43,12 @@ _CONTEXT: JsonObject = {
     "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
+    "isArray": "cr:isArray",
     "isLiveDataset": "cr:isLiveDataset",
     "jsonPath": "cr:jsonPath",
     "key": "cr:key",
     "md5": "cr:md5",
+    "name": {"@container": "@language"},
     "parentField": "cr:parentField",
     "path": "cr:path",
     "recordSet": "cr:recordSet",
@@ -75,14 +81,17 @@ def croissant(
         "@type": "sc:Dataset",
         "name": title,
         "description": description,
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
         "url": url,
         "license": _licence_url(licence),
         "version": f"1.0.0+{tag}",  # the specification requires three numbers; the run version is the build
         "datePublished": published,
         "citeAs": "Yuan et al., Self-Rewarding Language Models, arXiv:2401.10020",
         "distribution": [_repository(url), *files, *sets],
-        "recordSet": [_record_set(data, schema) for data, schema in datasets],
+        "recordSet": [
+            _splits([data for data, _ in datasets]),
+            *(_record_set(data, schema, {other.name for other, _ in datasets}) for data, schema in datasets),
+        ],
     }
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
@@ -129,14 +138,59 @@ def _file_set(data: DatasetFiles) -> JsonObject:
     }
 
 
-def _record_set(data: DatasetFiles, schema: pa.Schema) -> JsonObject:
-    config = config_name(data.name)
+def _splits(datasets: Sequence[DatasetFiles]) -> JsonObject:
+    """The names of all splits, which the datasets' fields `split` refer to."""
+    names = dict.fromkeys(split for data in datasets for split in data.splits)
+    field = {"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "splits",
+        "name": "splits",
+        "description": "The splits of the datasets.",
+        "dataType": "cr:Split",
+        "key": {"@id": "splits/name"},
+        "field": [field],
+        "data": [{"splits/name": name} for name in names],
+    }
+
+
+def _record_set(data: DatasetFiles, schema: pa.Schema, published: Set[str]) -> JsonObject:
+    config, name = config_name(data.name), DatasetName.parse(data.name)
+    fields = [_field(config, f"files-{config}", field.name, field.type, field.name) for field in schema]
+    dataset = BY_KIND.get(name.kind)
+    for link in dataset.links if dataset else ():
+        parent = BY_KIND[link.parent]
+        of = str(DatasetName(link.parent, name.iteration if parent.per_iteration else None))
+        field = next(field for field in fields if field["name"] == link.column)
+        # mlcroissant joins what is referred to, and fails on a list of ids.
+        if of in published and "isArray" not in field:
+            field["references"] = {"field": {"@id": f"{config_name(of)}/{parent.key[0]}"}}
+    keys = [{"@id": f"{config}/{column}"} for column in dataset.key] if dataset else []
     return {
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
         "description": f"{data.name}: {data.n_rows:,} rows",
-        "field": [_field(config, f"files-{config}", field.name, field.type, field.name) for field in schema],
+        **({"key": keys[0] if len(keys) == 1 else keys} if keys else {}),
+        "field": [*fields, _split_field(config, data)],
+    }
+
+
+def _split_field(config: str, data: DatasetFiles) -> JsonObject:
+    """The split of a row, which the name of its file begins with."""
+    source = {
+        "fileSet": {"@id": f"files-{config}"},
+        "extract": {"fileProperty": "filename"},
+        # mlcroissant applies this to the name of the file, then to the split that it found.
+        "transform": {"regex": f"^({'|'.join(data.splits)})(?:-.*)?$"},
+    }
+    return {
+        "@type": "cr:Field",
+        "@id": f"{config}/published_split",  # `eft` has a column `split`
+        "name": "published_split",
+        "dataType": "sc:Text",
+        "references": {"field": {"@id": "splits/name"}},
+        "source": source,
     }
 
 
@@ -147,7 +201,7 @@ def _field(parent: str, files: str, name: str, kind: pa.DataType, column: str) -
     inner = kind.value_type if repeated else kind
     field: JsonObject = {"@type": "cr:Field", "@id": f"{parent}/{name}", "name": name}
     if repeated:
-        field["repeated"] = True
+        field |= {"isArray": True, "arrayShape": "-1"}
     # a struct becomes sub-fields, each read from the column by a JSON path
     if pa.types.is_struct(inner):
         field["subField"] = [

@@ -102,9 +102,9 @@ def export(
         str,
         typer.Option(
             "--as",
-            help="rows (as stored; import reads them back); pairs: conversational (TRL), plain, alpaca (LLaMA-Factory >= 0.8), "
-            "sharegpt, swift, unpaired (TRL's KTO, in an order in which no row follows one of its own prompt); ift, eft: "
-            "messages (TRL's SFT).",
+            help="rows (as stored; import reads them back); pairs: conversational (TRL), implicit (whole conversations), plain, "
+            "alpaca (LLaMA-Factory >= 0.8), sharegpt, swift, unpaired (TRL's KTO, in an order in which no row follows one of "
+            "its own prompt), labeled (KTO elsewhere); ift, eft: messages (SFT). docs/formats.md has the settings of each tool.",
         ),
     ] = "rows",
     spreadsheet: Spreadsheet = False,

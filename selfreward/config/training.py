@@ -94,7 +94,8 @@ class TrainingConfig(Section):
     effect_rows: Unkeyed[Count] = 64
     """Rows on which the change of log-probability is measured after training."""
     report_to: Unkeyed[tuple[str, ...]] = ()
-    """Trackers, as transformers names them: `tensorboard`, `wandb`, …"""
+    """Trackers, as transformers names them: `tensorboard`, `trackio`, `wandb`, …; the first two write into the run folder's
+    `trackers/` (docs/report.md)."""
 
     @model_validator(mode="after")
     def _rate_falls(self) -> TrainingConfig:

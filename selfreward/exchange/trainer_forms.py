@@ -1,11 +1,13 @@
 """Rows in the forms that trainers read, made batch by batch for `selfreward export --as FORM`.
 
     conversational  prompt, chosen, rejected as message lists; the score difference is `score_margin` (TRL)
+    implicit        chosen, rejected as whole conversations (torchtune, rewardbench, Axolotl, TRL)
     plain           prompt, chosen, rejected as texts (TRL, OpenRLHF, ms-swift with a column mapping)
     alpaca          instruction, input, chosen, rejected, system, history (LLaMA-Factory 0.8 and later)
     sharegpt        conversations, chosen, rejected as from/value turns (LLaMA-Factory, Axolotl)
     swift           messages that end with the chosen answer, rejected_response (ms-swift)
     unpaired        prompt, completion, label: two rows a pair (TRL's KTO)
+    labeled         messages that end with an answer, label: the same rows (KTO in LLaMA-Factory and ms-swift)
 
 and `ift` and `eft` as `messages` (TRL's SFTTrainer; of `eft` the accepted training rows). No form drops a turn: a row
 that does not fit is refused, naming the forms that can hold it.
@@ -21,6 +23,7 @@ import numpy as np
 
 from selfreward import tables
 from selfreward.errors import InputError
+from selfreward.exchange.kto_order import kto_order
 from selfreward.progress import say
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ def forms_of(kind: str) -> dict[str, Form]:
     """The forms of a kind of dataset, by the value of `--as`."""
     if kind in ("pairs", "judge_pairs"):
         made = {form: partial(_mapped, form) for form in _ROWS}
-        return {"rows": _stored, "conversational": _conversational, **made, "unpaired": _unpaired}
+        unpaired = {form: partial(_unpaired, form) for form in ("unpaired", "labeled")}
+        return {"rows": _stored, "conversational": _conversational, **made, **unpaired}
     return {"rows": _stored, "messages": _messages} if kind in ("ift", "eft") else {"rows": _stored}
 
 
@@ -80,7 +84,9 @@ def _schema(form: str) -> pa.Schema:
         ],
         "sharegpt": [("conversations", pa.list_(turn)), ("chosen", turn), ("rejected", turn)],
         "swift": [("messages", turns), ("rejected_response", text)],
+        "implicit": [("chosen", turns), ("rejected", turns)],
         "unpaired": [("prompt", turns), ("completion", turns), ("label", pa.bool_())],
+        "labeled": [("messages", turns), ("label", pa.bool_())],
         "messages": [("messages", turns)],
     }
     return pa.schema(columns[form])
@@ -103,12 +109,26 @@ class _Pair:
         self.prompt: list[Row] = row["prompt"]
         self._form, self._number, self._row = form, number, row
 
+    def turns(self, side: str) -> list[Row]:
+        """The answer's turns."""
+        turns: list[Row] = self._row[side]
+        return turns
+
     def answer(self, side: str) -> str:
         """The answer's only turn."""
-        turns = self._row[side]
+        turns = self.turns(side)
         if len(turns) != 1:
             raise self.refuse(f"{side} of {len(turns)} turns", "conversational")
         return str(turns[0]["content"])
+
+    def alternating(self) -> tuple[str, list[Row]]:
+        """The system text ("" without one) and the other turns, which are user and assistant in turn."""
+        has_system = self.prompt[0]["role"] == "system"
+        turns = self.prompt[has_system:]
+        roles = [turn["role"] for turn in turns]
+        if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+            raise self.refuse(f"a prompt of the turns {', '.join(roles)}", "conversational or implicit")
+        return str(self.prompt[0]["content"]) if has_system else "", turns
 
     def refuse(self, what: str, others: str) -> InputError:
         """The error about a row that does not fit."""
@@ -131,18 +151,14 @@ def _plain(pair: _Pair) -> Row:
 
 def _alpaca(pair: _Pair) -> Row:
     """The last user turn is the instruction; what comes before is the system text and pairs of turns."""
-    has_system = pair.prompt[0]["role"] == "system"
-    turns = pair.prompt[has_system:]
-    roles = [turn["role"] for turn in turns]
-    if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-        raise pair.refuse(f"a prompt of the turns {', '.join(roles)}", "conversational or sharegpt")
+    system, turns = pair.alternating()
     texts = [turn["content"] for turn in turns]
     return {
         "instruction": texts[-1],
         "input": "",
         "chosen": pair.answer("chosen"),
         "rejected": pair.answer("rejected"),
-        "system": pair.prompt[0]["content"] if has_system else "",
+        "system": system,
         "history": [texts[i : i + 2] for i in range(0, len(texts) - 1, 2)],
     }
 
@@ -151,6 +167,7 @@ _FROM = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
 def _sharegpt(pair: _Pair) -> Row:
+    pair.alternating()  # LLaMA-Factory leaves other rows out, with a warning
     return {
         "conversations": [{"from": _FROM[turn["role"]], "value": turn["content"]} for turn in pair.prompt],
         "chosen": {"from": "gpt", "value": pair.answer("chosen")},
@@ -163,7 +180,12 @@ def _swift(pair: _Pair) -> Row:
     return {"messages": [*pair.prompt, chosen], "rejected_response": pair.answer("rejected")}
 
 
+def _implicit(pair: _Pair) -> Row:
+    return {side: [*pair.prompt, *pair.turns(side)] for side in ("chosen", "rejected")}
+
+
 _ROWS: dict[str, Callable[[_Pair], Row]] = {
+    "implicit": _implicit,
     "plain": _plain,
     "alpaca": _alpaca,
     "sharegpt": _sharegpt,
@@ -171,12 +193,9 @@ _ROWS: dict[str, Callable[[_Pair], Row]] = {
 }
 
 
-def _unpaired(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+def _unpaired(form: str, table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     """Chosen of one pair, then rejected of a pair far away."""
-    schema = _schema("unpaired")
-    # KTO compares a prompt with the answer of the row before it in the batch, and does not shuffle: no two
-    # neighbors may have the same prompt, the first and the last row of a batch included, and each batch needs
-    # both labels.
+    schema = _schema(form)
     pairs, labels, good = kto_order(
         table["prompt_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     )
@@ -194,38 +213,13 @@ def _unpaired(table: pa.Table) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
                 for label, column in ((True, "chosen"), (False, "rejected"))
             }
             rows = [{**next(answers[label]), "label": label} for label in labels[part].tolist()]
+            if form == "labeled":
+                rows = [
+                    {"messages": [*row["prompt"], *row["completion"]], "label": row["label"]} for row in rows
+                ]
             yield _record_batch(rows, schema)
 
     return schema, batches()
-
-
-def kto_order(prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The pair and the label (true: its chosen answer) of each row, and whether the order is good in batches of 2, 4, 8.
-
-    >>> pairs, labels, _ = kto_order(np.arange(4))
-    >>> pairs.tolist(), labels.tolist()
-    ([0, 2, 1, 3, 2, 0, 3, 1], [True, False, True, False, True, False, True, False])
-    """
-    n = len(prompts)
-    labels = np.tile([True, False], n)
-    for shift in sorted(range(2, n), key=lambda shift: abs(shift - n // 2))[:20]:
-        pairs = np.column_stack([np.arange(n), (np.arange(n) + shift) % n]).ravel()
-        if _fits_kto(prompts[pairs]):
-            return pairs, labels, True
-    # Three pairs have no such shift, so their order is given explicitly.
-    pairs, by_hand = np.array([0, 1, 0, 2, 1, 2]), np.array([True, False, False, True, True, False])
-    if n == 3 and _fits_kto(prompts[pairs]):
-        return pairs, by_hand, True
-    return np.tile(np.arange(n), 2), np.repeat([True, False], n), False
-
-
-def _fits_kto(prompts: np.ndarray) -> bool:
-    for size in (2, 4, 8):
-        n_whole = len(prompts) // size * size
-        for batches in (prompts[:n_whole].reshape(-1, size), prompts[n_whole:].reshape(1, -1)):
-            if (batches == np.roll(batches, 1, axis=1)).any():
-                return False
-    return True
 
 
 def _completions(table: pa.Table, column: str, pairs: np.ndarray) -> list[Row]:

@@ -115,8 +115,11 @@ def test_croissant_names_every_file_by_hash_and_every_column_by_type(tree):
     pairs = next(r for r in meta["recordSet"] if r["@id"] == "iter1_pairs")
     fields = {field["name"]: field for field in pairs["field"]}
     assert fields["margin"]["dataType"] == "sc:Float"
-    assert fields["prompt"]["repeated"] is True
+    assert fields["prompt"]["isArray"] is True
     assert [part["name"] for part in fields["prompt"]["subField"]] == ["role", "content"]
+    assert pairs["key"] == {"@id": "iter1_pairs/pair_id"}
+    assert fields["chosen_id"]["references"] == {"field": {"@id": "iter1_candidates/candidate_id"}}
+    assert meta["conformsTo"].endswith("/1.1")
 
 
 def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):

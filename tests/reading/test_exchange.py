@@ -19,7 +19,7 @@ from sample_run import make_sample_run, publish_rows
 from selfreward.errors import InputError, UsageError
 from selfreward.exchange.exporting import export_file
 from selfreward.exchange.importing import column_table, import_file
-from selfreward.exchange.trainer_forms import kto_order
+from selfreward.exchange.kto_order import kto_order
 from selfreward.store.run import Run
 from selfreward.tables import (
     BY_KIND,
@@ -490,6 +490,8 @@ def test_no_form_loses_a_turn(sample, tmp_path):
     }  # fmt: skip
     (swift,) = exported(run, tmp_path, "swift")
     assert swift == {"messages": [*LONG, pair["chosen"][0]], "rejected_response": rejected}
+    (implicit,) = exported(run, tmp_path, "implicit")
+    assert implicit == {side: [*LONG, pair[side][0]] for side in ("chosen", "rejected")}
     with pytest.raises(
         InputError,
         match=r"row 1 \(pair-0\): --as plain cannot hold .*system, user, assistant, user; use --as",
@@ -497,7 +499,28 @@ def test_no_form_loses_a_turn(sample, tmp_path):
         export_file(run, "iter1/pairs", tmp_path / "x.jsonl", "plain")
 
 
-@pytest.mark.parametrize("form", ["conversational", "sharegpt", "alpaca", "swift", "unpaired"])
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
+def test_turns_that_do_not_alternate_are_refused_where_a_trainer_would_leave_the_row_out(
+    sample, tmp_path, form
+):
+    run = pairs_run(tmp_path, sample, 1, [*QUESTION, *QUESTION])
+    with pytest.raises(
+        InputError, match="cannot hold a prompt of the turns user, user; use --as conversational"
+    ):
+        export_file(run, "iter1/pairs", tmp_path / "x.jsonl", form)
+
+
+def test_labeled_rows_are_the_unpaired_ones_in_one_list(sample, tmp_path):
+    run = pairs_run(tmp_path, sample, 4, LONG)
+    labeled, unpaired = (exported(run, tmp_path, form) for form in ("labeled", "unpaired"))
+    assert labeled == [
+        {"messages": row["prompt"] + row["completion"], "label": row["label"]} for row in unpaired
+    ]
+
+
+@pytest.mark.parametrize(
+    "form", ["conversational", "implicit", "sharegpt", "alpaca", "swift", "unpaired", "labeled"]
+)
 def test_lists_do_not_go_into_a_csv_that_a_trainer_would_read_as_text(sample, tmp_path, form):
     with pytest.raises(UsageError, match=r"write .jsonl or .parquet, or --as plain"):
         export_file(sample, "iter1/pairs", tmp_path / "x.csv", form)

@@ -20,7 +20,7 @@ def taken_apart(pairs: Sequence[Row]) -> list[Row]:
     """Two rows for each pair, with the label of the answer. TrainingError if too few prompts differ."""
     import numpy as np
 
-    from selfreward.exchange.trainer_forms import kto_order
+    from selfreward.exchange.kto_order import kto_order
 
     numbers: dict[str, int] = {}
     prompts = [numbers.setdefault(str(pair["prompt"]), len(numbers)) for pair in pairs]

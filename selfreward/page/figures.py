@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import SelfrewardError
 from selfreward.secrets import mask, mask_values
-from selfreward.sql.views import OpenRun
-from selfreward.summary.facts import Summary
-from selfreward.summary.report import Report
 from selfreward.text import one_line, printable
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from selfreward.sql.views import OpenRun
+    from selfreward.summary.facts import Summary
+    from selfreward.summary.report import Report
 
 MAX_CHARS = 4000
 """Of one text on the page; what is cut says how long it is."""

@@ -30,12 +30,14 @@ from selfreward.sql.queries import check_reads, quoted, tree_text
 from selfreward.sql.queries import connect as connect
 from selfreward.sql.queries import read_stream as read_stream
 from selfreward.store.run import Run, is_model
+from selfreward.store.version import Version
 from selfreward.tables import DatasetName, kind_of
 from selfreward.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Read = Callable[[Version], "pa.Table"]
 VERSIONS = "dataset_versions"
 MODELS = "model_versions"
 SCORES = "score_versions"
@@ -48,8 +50,15 @@ _LISTS_ALL = re.compile(r"\b(show|information_schema|duckdb_\w+|pragma_\w+|sqlit
 class OpenRun:
     """A run as an in-memory DuckDB database of views. Close it, or use it in a `with` statement."""
 
-    def __init__(self, path: Path | str, threads: int | None = None, memory_limit: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+        read: Read = Version.table,
+    ) -> None:
         self.run = Run(path)
+        self._read = read
         self._datasets = [name for name in self.run.names() if not is_model(name)]
         settings: dict[str, Any] = {"threads": threads} if threads else {}
         settings |= {"memory_limit": memory_limit} if memory_limit else {}
@@ -108,7 +117,7 @@ class OpenRun:
         import pyarrow as pa
 
         if name not in self._tables:
-            table = self.run.current(name).table()
+            table = self._read(self.run.current(name))
             iteration = DatasetName.parse(name).iteration
             if iteration is not None:
                 numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])
@@ -138,7 +147,7 @@ class OpenRun:
         for name in self.datasets("scores"):
             current = self.run.current(name).version
             for version in self.run.versions(name):
-                table = version.table()
+                table = self._read(version)
                 for column, value in (
                     ("version", version.version),
                     ("is_current", version.version == current),

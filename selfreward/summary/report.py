@@ -16,11 +16,10 @@ from selfreward.exchange.importing import is_imported
 from selfreward.notes import JsonObject
 from selfreward.steps.pipeline import StepResult
 from selfreward.store.run import Run, is_model
+from selfreward.summary import PAGE as PAGE
 from selfreward.summary.facts import Iteration, Judge, Summary, Trained, WinRate, summarize
 from selfreward.summary.funnel import FunnelStep, format_funnel
 from selfreward.text import format_histogram, format_table, printable
-
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from selfreward.tables.arrow import accepted_values, arrow_schema, from_table, required_columns, to_table
 from selfreward.tables.datasets import BY_KIND, DATASETS, Dataset, Link
 from selfreward.tables.names import DatasetName, is_dataset, kind_of, row_id
+from selfreward.tables.reviews import Review, ReviewVerdict
 from selfreward.tables.rows import (
     Annotation,
     AuditVerdict,
@@ -44,6 +45,8 @@ __all__ = [
     "OffendingRow",
     "Pair",
     "Prompt",
+    "Review",
+    "ReviewVerdict",
     "Score",
     "Seed",
     "Severity",

@@ -6,19 +6,13 @@ page's policy allows is ours. Who may ask is decided in `guard`.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import (
     FileResponse,
-    HTMLResponse,
     JSONResponse,
     PlainTextResponse,
     RedirectResponse,
@@ -26,15 +20,15 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from selfreward.errors import SelfrewardError, UsageError
+from selfreward.errors import UsageError
 from selfreward.summary import PAGE
 from selfreward.tables import BY_KIND, kind_of
 from selfreward.view import pages, questions
 from selfreward.view.filters import OPERATIONS, selection
 from selfreward.view.guard import Guard
-from selfreward.view.rendering import Rendering
+from selfreward.view.rendering import Answering, Rendering
 from selfreward.view.reviews import Reviews
-from selfreward.view.shelf import Shelf, StillReading, closed_columns
+from selfreward.view.shelf import Shelf, closed_columns
 
 if TYPE_CHECKING:
     from selfreward.view.orders import RowOrders
@@ -48,57 +42,38 @@ _REPORT_POLICY = (
 
 def make_app(shelf: Shelf, reviewer: str, token: str, port: int) -> Guard:
     """The whole application, guarded."""
-    views = _Views(shelf, Reviews(shelf, reviewer), Rendering(shelf.run.path, token))
+    rendering = Rendering(shelf.run.path, questions.EXAMPLES)
+    views, asked = _Views(shelf, Reviews(shelf, reviewer), rendering), questions.Questions(shelf, rendering)
     routes = [
         Route("/", views.home),
         Route("/table/{name:path}", views.table),
         Route("/row/{name:path}", views.row),
         Route("/id/{id:path}", views.by_id),
-        Route("/sql", views.sql),
-        Route("/sql/rows.{ending}", views.download),
-        Route("/compare", views.compare),
+        Route("/sql", asked.sql),
+        Route("/sql/rows.{ending}", asked.download),
+        Route("/compare", asked.compare),
         Route("/report", views.report),
         Route("/state", views.state),
         Route("/review", views.review, methods=["POST"]),
         Route("/view.{ending}", views.asset),
     ]
-    return Guard(Starlette(routes=[*routes], exception_handlers={404: views.not_found}), token, port)
+    return Guard(Starlette(routes=routes, exception_handlers={404: views.not_found}), token, port)
 
 
-class _Views:
+class _Views(Answering):
     def __init__(self, shelf: Shelf, reviews: Reviews, rendering: Rendering) -> None:
-        self._shelf = shelf
+        super().__init__(shelf, rendering)
         self._reviews = reviews
-        self._rendering = rendering
-
-    async def _answer(self, request: Request, make: Callable[[], Response]) -> Response:
-        """What `make` makes in a thread of its own, or the page that says in one sentence why there is nothing."""
-        try:
-            return await run_in_threadpool(make)
-        except StillReading as error:
-            return self._page(request, "message", status=202, message=str(error), again=True)
-        except UsageError as error:
-            return self._page(request, "message", status=400, message=str(error), again=False)
-        except SelfrewardError as error:
-            return self._page(request, "message", status=409, message=str(error), again=False)
-
-    def _page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        nonce = str(request.scope.get("nonce", ""))
-        html = self._rendering.html(
-            template, nonce=nonce, generation=self._shelf.generation, here=request.url.path, **values
-        )
-        # A lone surrogate in a row must not prevent the whole page.
-        return HTMLResponse(html.encode("utf-8", "replace"), status)
 
     # -- the run ---------------------------------------------------------------------------------------------
 
     async def home(self, request: Request) -> Response:
         def make() -> Response:
-            self._shelf.refresh()
-            entries = self._shelf.entries()
-            at_work, report = self._shelf.at_work(), (self._shelf.run.path / PAGE).is_file()
+            self.shelf.refresh()
+            entries = self.shelf.entries()
+            at_work, report = self.shelf.at_work(), (self.shelf.run.path / PAGE).is_file()
             said = {kind: dataset.each_row for kind, dataset in BY_KIND.items()}
-            return self._page(
+            return self.page(
                 request,
                 "home",
                 entries=entries,
@@ -108,24 +83,24 @@ class _Views:
                 kind_of=kind_of,
             )
 
-        return await self._answer(request, make)
+        return await self.answer(request, make)
 
     async def state(self, request: Request) -> Response:
         def make() -> Response:
             return JSONResponse(
-                {"generation": self._shelf.run.state().generation, "at_work": self._shelf.at_work()}
+                {"generation": self.shelf.run.state().generation, "at_work": self.shelf.at_work()}
             )
 
-        return await self._answer(request, make)
+        return await self.answer(request, make)
 
     async def report(self, request: Request) -> Response:
-        path = self._shelf.run.path / PAGE
+        path = self.shelf.run.path / PAGE
         if not path.is_file() or path.is_symlink():
-            return self._page(
+            return self.page(
                 request,
                 "message",
                 404,
-                message=f"There is no {PAGE} yet: selfreward report {self._shelf.run.path}",
+                message=f"There is no {PAGE} yet: selfreward report {self.shelf.run.path}",
                 again=False,
             )
         return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
@@ -136,14 +111,14 @@ class _Views:
         name, values = request.path_params["name"], request.query_params.multi_items()
 
         def make() -> Response:
-            self._shelf.refresh()
-            wanted, orders = selection(values), self._shelf.orders(name)
+            self.shelf.refresh()
+            wanted, orders = selection(values), self.shelf.orders(name)
             numbers = orders.rows(wanted)
             n_pages = max(1, -(-len(numbers) // PAGE_ROWS))
             page = min(max(1, _whole(dict(values).get("page"), 1)), n_pages)
             start = (page - 1) * PAGE_ROWS
             rows = orders.fetch(numbers[start : start + PAGE_ROWS].tolist())
-            return self._page(
+            return self.page(
                 request,
                 "table",
                 name=name,
@@ -159,14 +134,14 @@ class _Views:
                 each_row=BY_KIND[kind_of(name)].each_row if kind_of(name) in BY_KIND else "",
             )
 
-        return await self._answer(request, make)
+        return await self.answer(request, make)
 
     async def row(self, request: Request) -> Response:
         name, values = request.path_params["name"], request.query_params.multi_items()
 
         def make() -> Response:
-            self._shelf.refresh()
-            wanted, orders = selection(values), self._shelf.orders(name)
+            self.shelf.refresh()
+            wanted, orders = selection(values), self.shelf.orders(name)
             numbers = orders.rows(wanted)
             at = _whole(dict(values).get("at"), 0)
             if not 0 <= at < len(numbers):
@@ -175,26 +150,26 @@ class _Views:
             place = {"wanted": wanted, "at": at, "n": len(numbers), "page": at // PAGE_ROWS + 1}
             return self._row(request, name, row, f"/row/{quote(name)}{wanted.query(at=at)}", **place)
 
-        return await self._answer(request, make)
+        return await self.answer(request, make)
 
     async def by_id(self, request: Request) -> Response:
         id = request.path_params["id"]
 
         def make() -> Response:
-            self._shelf.refresh()
-            found = self._shelf.place(id)
+            self.shelf.refresh()
+            found = self.shelf.place(id)
             if found is None:
                 raise UsageError(f"no current row has the id {id!r}")
             return self._row(request, *found, f"/id/{quote(id)}", wanted=None, at=None, n=None, page=None)
 
-        return await self._answer(request, make)
+        return await self.answer(request, make)
 
     def _row(self, request: Request, name: str, row: dict[str, Any], here: str, **place: Any) -> Response:
-        page = pages.row_page(self._shelf, name, row)
+        page = pages.row_page(self.shelf, name, row)
         full = request.query_params.get("full") == "1"
         reviews = self._reviews.of(page.id) if page.id else []
         own = next((one for one in reviews if one["reviewer"] == self._reviews.reviewer), None)
-        return self._page(
+        return self.page(
             request,
             "row",
             row=page,
@@ -210,11 +185,11 @@ class _Views:
         given = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
 
         def make() -> Response:
-            if given.get("form") != self._rendering.form_token:
+            if given.get("form") != self.rendering.form_token:
                 raise UsageError("this form is not from this page; load the page again")
             name, id = given.get("dataset", ""), given.get("id", "")
             dataset = BY_KIND.get(kind_of(name))
-            rows = self._shelf.find(name, dataset.key[0], id) if dataset and dataset.prefix else []
+            rows = self.shelf.find(name, dataset.key[0], id) if dataset and dataset.prefix else []
             if not rows:
                 raise UsageError(f"{name or 'no dataset'}: has no row {id!r}")
             score = given.get("human_score", "").strip()
@@ -228,89 +203,18 @@ class _Views:
                 back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/", 303
             )
 
-        return await self._answer(request, make)
-
-    # -- questions -------------------------------------------------------------------------------------------
-
-    async def sql(self, request: Request) -> Response:
-        given = dict(request.query_params)
-
-        def make() -> Response:
-            self._shelf.refresh()
-            query, problem, answer, drawn = given.get("query", "").strip(), "", None, None
-            kind = given.get("picture", "table")
-            if query:
-                try:
-                    answer = questions.ask(self._shelf, query)
-                    if kind != "table":
-                        x, y = given.get("x") or answer.columns[0], given.get("y") or answer.columns[-1]
-                        drawn = questions.picture(answer, kind, x, y)
-                except SelfrewardError as error:
-                    problem = str(error)
-            return self._page(
-                request,
-                "sql",
-                query=query,
-                answer=answer,
-                problem=problem,
-                drawn=drawn,
-                kind=kind,
-                given=given,
-                pictures=questions.PICTURES,
-                views=questions.columns_of(self._shelf),
-                files=urlencode({"query": query}),
-            )
-
-        return await self._answer(request, make)
-
-    async def download(self, request: Request) -> Response:
-        ending, query = request.path_params["ending"], request.query_params.get("query", "")
-        spreadsheet = request.query_params.get("spreadsheet") == "1"
-
-        def make() -> Response:
-            if ending not in ("csv", "parquet"):
-                raise UsageError(f"rows.{ending}: expected rows.csv or rows.parquet")
-            folder = tempfile.TemporaryDirectory(prefix="selfreward-rows-")
-            path = Path(folder.name, f"rows.{ending}")
-            try:
-                questions.save(self._shelf, query, path, spreadsheet and ending == "csv")
-            except BaseException:
-                folder.cleanup()
-                raise
-            kind = "text/csv; charset=utf-8" if ending == "csv" else "application/vnd.apache.parquet"
-            return FileResponse(
-                path, media_type=kind, filename=path.name, background=BackgroundTask(folder.cleanup)
-            )
-
-        return await self._answer(request, make)
-
-    async def compare(self, request: Request) -> Response:
-        given = dict(request.query_params)
-
-        def make() -> Response:
-            found, problem = None, ""
-            names = self._shelf.names()
-            if given.get("name"):
-                try:
-                    a, b, other = given.get("a", ""), given.get("b", ""), given.get("other", "").strip()
-                    found = questions.compare(self._shelf, given["name"], a, b, other)
-                except SelfrewardError as error:
-                    problem = str(error)
-            versions = {name: [v.version for v in self._shelf.run.versions(name)] for name in names}
-            return self._page(request, "compare", given=given, diff=found, problem=problem, versions=versions)
-
-        return await self._answer(request, make)
+        return await self.answer(request, make)
 
     # -- the rest --------------------------------------------------------------------------------------------
 
     async def asset(self, request: Request) -> Response:
-        found = self._rendering.asset(request.path_params["ending"])
+        found = self.rendering.asset(request.path_params["ending"])
         return (
             PlainTextResponse("not found", 404) if found is None else Response(found[0], media_type=found[1])
         )
 
     async def not_found(self, request: Request, error: Exception) -> Response:
-        return self._page(
+        return self.page(
             request, "message", 404, message=f"{request.url.path}: there is no such page", again=False
         )
 

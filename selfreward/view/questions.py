@@ -7,14 +7,20 @@ a minute is stopped.
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from selfreward.errors import UsageError
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from selfreward.errors import SelfrewardError, UsageError
 from selfreward.page.svg import Series, chart
 from selfreward.sql.diff import Diff, diff
 from selfreward.sql.output import write_file
@@ -22,6 +28,7 @@ from selfreward.sql.views import OpenRun
 from selfreward.store.run import Run
 from selfreward.tables import kind_of
 from selfreward.text import one_line, shorten
+from selfreward.view.rendering import Answering
 from selfreward.view.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ SHOWN = 200
 LIMIT_S = 60.0
 PICTURES = ("table", "bars", "line", "dots")
 _MAX_POINTS = 2000
-_EXAMPLES = 20
+EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def ask(shelf: Shelf, query: str, at_most: int = SHOWN) -> Answer:
         if relation is None:
             return Answer([], [], False)
         columns = [str(column) for column in relation.columns]
-        rows = [tuple(map(_plain, row)) for row in relation.fetchmany(at_most + 1)]
+        rows = [tuple(map(_plain, row)) for row in relation.limit(at_most + 1).fetchall()]
     return Answer(columns, rows[:at_most], len(rows) > at_most)
 
 
@@ -138,7 +145,7 @@ def compare(shelf: Shelf, name: str, a: str, b: str, other: str) -> Diff:
         a or "previous",
         b or "current",
         Run(Path(other).expanduser()) if other else None,
-        _EXAMPLES,
+        EXAMPLES,
     )
 
 
@@ -153,3 +160,76 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+
+
+class Questions(Answering):
+    """The pages that ask."""
+
+    async def sql(self, request: Request) -> Response:
+        given = dict(request.query_params)
+
+        def make() -> Response:
+            self.shelf.refresh()
+            query, problem, answer, drawn = given.get("query", "").strip(), "", None, None
+            kind = given.get("picture", "table")
+            if query:
+                try:
+                    answer = ask(self.shelf, query)
+                    if kind != "table":
+                        x, y = given.get("x") or answer.columns[0], given.get("y") or answer.columns[-1]
+                        drawn = picture(answer, kind, x, y)
+                except SelfrewardError as error:
+                    problem = str(error)
+            return self.page(
+                request,
+                "sql",
+                query=query,
+                answer=answer,
+                problem=problem,
+                drawn=drawn,
+                kind=kind,
+                given=given,
+                pictures=PICTURES,
+                views=columns_of(self.shelf),
+                files=urlencode({"query": query}),
+            )
+
+        return await self.answer(request, make)
+
+    async def download(self, request: Request) -> Response:
+        ending, query = request.path_params["ending"], request.query_params.get("query", "")
+        spreadsheet = request.query_params.get("spreadsheet") == "1"
+
+        def make() -> Response:
+            if ending not in ("csv", "parquet"):
+                raise UsageError(f"rows.{ending}: expected rows.csv or rows.parquet")
+            folder = tempfile.TemporaryDirectory(prefix="selfreward-rows-")
+            path = Path(folder.name, f"rows.{ending}")
+            try:
+                save(self.shelf, query, path, spreadsheet and ending == "csv")
+            except BaseException:
+                folder.cleanup()
+                raise
+            kind = "text/csv; charset=utf-8" if ending == "csv" else "application/vnd.apache.parquet"
+            return FileResponse(
+                path, media_type=kind, filename=path.name, background=BackgroundTask(folder.cleanup)
+            )
+
+        return await self.answer(request, make)
+
+    async def compare(self, request: Request) -> Response:
+        given = dict(request.query_params)
+
+        def make() -> Response:
+            found, problem = None, ""
+            names = self.shelf.names()
+            if given.get("name"):
+                try:
+                    a, b, other = given.get("a", ""), given.get("b", ""), given.get("other", "").strip()
+                    found = compare(self.shelf, given["name"], a, b, other)
+                except SelfrewardError as error:
+                    problem = str(error)
+            versions = {name: [v.version for v in self.shelf.run.versions(name)] for name in names}
+            return self.page(request, "compare", given=given, diff=found, problem=problem, versions=versions)
+
+        return await self.answer(request, make)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
+from selfreward.errors import SelfrewardError, UsageError
 from selfreward.page.figures import MAX_CHARS, shown
 from selfreward.secrets import mask, mask_values
 from selfreward.text import printable, shorten
-from selfreward.view.questions import _EXAMPLES
+from selfreward.view.shelf import Shelf, StillReading
 
 _HERE = Path(__file__).parent
 _CELL = 90
@@ -26,7 +31,7 @@ _KINDS = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 class Rendering:
     """The templates of one run."""
 
-    def __init__(self, run: Path, token: str) -> None:
+    def __init__(self, run: Path, n_examples: int) -> None:
         # Strict: a misspelled name in a template is an error, not an empty place.
         self._environment = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
@@ -46,7 +51,7 @@ class Rendering:
             "run": run.resolve().name,
             "folder": str(run),
             "max_chars": MAX_CHARS,
-            "n_examples": _EXAMPLES,
+            "n_examples": n_examples,
         }
         self.form_token = secrets.token_urlsafe(16)
         self._assets = {
@@ -65,6 +70,34 @@ class Rendering:
     def asset(self, ending: str) -> tuple[str, str] | None:
         """The style or the script, and its media type."""
         return (self._assets[ending], _KINDS[ending]) if ending in _KINDS else None
+
+
+class Answering:
+    """What all groups of pages share: the run, the templates, and what a reader sees of an error."""
+
+    def __init__(self, shelf: Shelf, rendering: Rendering) -> None:
+        self.shelf = shelf
+        self.rendering = rendering
+
+    async def answer(self, request: Request, make: Callable[[], Response]) -> Response:
+        """What `make` makes in a thread of its own, or the page that says in one sentence why there is nothing."""
+        try:
+            return await run_in_threadpool(make)
+        except StillReading as error:
+            return self.page(request, "message", status=202, message=str(error), again=True)
+        except UsageError as error:
+            return self.page(request, "message", status=400, message=str(error), again=False)
+        except SelfrewardError as error:
+            return self.page(request, "message", status=409, message=str(error), again=False)
+
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page from a template."""
+        nonce = str(request.scope.get("nonce", ""))
+        html = self.rendering.html(
+            template, nonce=nonce, generation=self.shelf.generation, here=request.url.path, **values
+        )
+        # A lone surrogate in a row must not prevent the whole page.
+        return HTMLResponse(html.encode("utf-8", "replace"), status)
 
 
 def cell(value: Any) -> str:

@@ -70,7 +70,7 @@ class Shelf:
         self._preparer = ThreadPoolExecutor(1, "prepare")
         self._reading: dict[Path, Future[Any]] = {}
         self._orders: dict[Path, RowOrders] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sql_lock = threading.Lock()
         self._closed = False
         self._opened = self._open()

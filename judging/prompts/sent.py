@@ -31,6 +31,8 @@ def sent_prompt(run: Run, judgement_id: str, read: Read = Version.table) -> str:
             f"{judgement_id}: the judge was never asked, because the candidate failed in the engine"
         )
     rendered = version.manifest["params"].get("render")
+    if rendered is None:
+        raise InputError(f"{version.name}@{version.version}: its rows were not made by a judge of this project")
     if rendered != RENDER_VERSION:
         raise InputError(
             f"{judgement_id}: its prompt was made by version {rendered} of the rendering, and this is version "

@@ -200,7 +200,8 @@ def _words(chunk: pa.Array, at: int) -> NDArray[np.uint64]:
     # Shifted twice: a shift by 64 is undefined.
     half = unused // np.uint64(2)
     mask = unused - half
-    return ((words >> half) >> mask) << half << mask
+    kept: NDArray[np.uint64] = ((words >> half) >> mask) << half << mask
+    return kept
 
 
 def _offsets(chunk: pa.Array) -> NDArray[np.int32]:

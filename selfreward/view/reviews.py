@@ -64,20 +64,15 @@ class Reviews:
         review = self._review(name, row, verdict, note, human_score)
         run = self._shelf.run
         with self._lock:
-            base = run.current(DATASET) if run.has(DATASET) else None
+            base, ours = run.current(DATASET) if run.has(DATASET) else None, set[str]()
             while True:
-                _publish(run, _merged(base, review, verdict == WITHDRAWN))
-                entry = run.state().current[DATASET]
-                # Saving the same verdict again makes the same version, which follows nothing.
-                before = (
-                    (base.version,)
-                    if base is not None and entry.version == base.version
-                    else entry.previous[:1]
-                )
-                if before == (() if base is None else (base.version,)):
+                made = _publish(run, _merged(base, review, verdict == WITHDRAWN)).version
+                entry, ours = run.state().current[DATASET], ours | {made}
+                others = [version for version in (entry.version, *entry.previous) if version not in ours]
+                if base is not None and made == base.version or others[:1] == ([base.version] if base else []):
                     break
                 # Another process published its own verdicts since `base` was read: ours goes on top of them.
-                base = run.version(DATASET, before[0])
+                base = run.version(DATASET, others[0])
         self._shelf.refresh()
 
     def _review(self, name: str, row: dict[str, Any], verdict: str, note: str, score: float | None) -> Review:
@@ -120,13 +115,13 @@ def _merged(base: Version | None, review: Review, withdrawn: bool) -> pa.Table:
     return pa.concat_tables([others, own], promote_options="default")
 
 
-def _publish(run: Run, table: pa.Table) -> None:
+def _publish(run: Run, table: pa.Table) -> Version:
     # The rows themselves are the input: the same verdicts are the same version.
     content = {"rows": {"name": "verdicts", "content_sha256": digest(table.to_pylist())}}
     recipe = Recipe(DATASET, BUILDER, content)
     found = run.find(recipe)
     if found is not None:
         run.make_current(found)
-        return
+        return found
     rules = Rules(required_columns(Review), unique="review_id")
-    run.publish_table(recipe, table, Counts(table.num_rows, table.num_rows), rules)
+    return run.publish_table(recipe, table, Counts(table.num_rows, table.num_rows), rules)

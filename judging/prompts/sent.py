@@ -32,7 +32,9 @@ def sent_prompt(run: Run, judgement_id: str, read: Read = Version.table) -> str:
         )
     rendered = version.manifest["params"].get("render")
     if rendered is None:
-        raise InputError(f"{version.name}@{version.version}: its rows were not made by a judge of this project")
+        raise InputError(
+            f"{version.name}@{version.version}: its rows were not made by a judge of this project"
+        )
     if rendered != RENDER_VERSION:
         raise InputError(
             f"{judgement_id}: its prompt was made by version {rendered} of the rendering, and this is version "

@@ -1,6 +1,8 @@
 # make demo   everything to run the main job on the embedded model: environment, model, one iteration
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
+# make test-view   the pages of `selfreward view` and the report in a real browser (needs Chromium)
+# make screenshots   the pictures of README and docs, taken anew
 # make dist   wheel and sdist, built, checked and tried outside the clone
 # make docs-settings   write docs/settings.md anew from the configuration's classes
 # make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions (needs uv)
@@ -16,9 +18,9 @@ VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
 # Two processes share the test files. Each has one thread for torch: two each would wait for one another on two cores.
 IN_TWO := -n 2 --dist loadfile
-test test-vllm test-lowest test-newest: export OMP_NUM_THREADS = 1
+test test-view test-vllm test-lowest test-newest: export OMP_NUM_THREADS = 1
 
-.PHONY: demo dist docs-settings test test-faults test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm model
+.PHONY: demo dist docs-settings screenshots test test-faults test-view test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -42,6 +44,13 @@ dist: environment
 
 docs-settings: environment
 	$(BIN)/python docs/make_settings.py > docs/settings.md
+
+# The program is looked for here, before anything starts, so that a machine without one says what to install.
+CHROMIUM = $(or $(SELFREWARD_BROWSER),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
+test-view screenshots: export SELFREWARD_BROWSER = $(CHROMIUM)
+test-view screenshots: environment
+	@[ -n "$(CHROMIUM)" ] || { echo "$@: no Chromium; install it (Debian: apt-get install chromium) or name it in SELFREWARD_BROWSER" >&2; exit 1; }
+	$(BIN)/python $(if $(filter screenshots,$@),docs/make_pictures.py $(RUN),-m pytest -m browser tests/view)
 
 test-faults: environment
 	$(BIN)/python -m pytest -m faults -s

@@ -49,7 +49,9 @@ class RowOrders:
         self._threads = threads
         self._sorted: dict[str, tuple[Numbers, int]] = {}
         self._made: OrderedDict[Selection, Numbers] = OrderedDict()
-        self._lock = threading.Lock()
+        self._by_length: dict[str, bool] = {}
+        self._lock, self._sorting = threading.Lock(), threading.Lock()
+        self._sorted[""] = self._stored(np.arange(table.num_rows, dtype=np.uint32), 0)
 
     def rows(self, wanted: Selection) -> Numbers:
         """The numbers of the rows that are wanted, in their order. UsageError for a column that cannot be used."""
@@ -101,28 +103,35 @@ class RowOrders:
 
     def by_length(self, column: str) -> bool:
         """Whether a column sorts by the length of its texts."""
-        return _is_text(self.table[column]) and _longest(self.table[column]) > _SHORT
+        # Kept: it looks at every text of a column, and each page asks for every column.
+        if column not in self._by_length:
+            self._by_length[column] = _is_text(self.table[column]) and _longest(self.table[column]) > _SHORT
+        return self._by_length[column]
 
     def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Sort every column, so that no reader of a large table waits for it."""
         for column in self.table.column_names:
             if not stopped() and self.sortable(column):
                 self._order_of(column)
+                self.by_length(column)
 
     def _order_of(self, column: str) -> tuple[Numbers, int]:
         """All rows by one column, ascending, and how many at the end are NULL; without a column, as they are stored."""
-        # One sort at a time: each needs some hundred megabytes for a table of many million rows.
-        with self._lock:
-            if column not in self._sorted:
-                n_rows = self.table.num_rows
-                order, n_null = (
-                    _sort(self.table[column]) if column else (np.arange(n_rows, dtype=np.uint32), 0)
-                )
-                path = self._folder / f"order-{len(self._sorted)}.u32"
-                order.tofile(path)
-                mapped = np.memmap(path, np.uint32, "r") if len(order) else order
-                self._sorted[column] = mapped, n_null
-            return self._sorted[column]
+        if column not in self._sorted:
+            # One sort at a time: each needs some hundred megabytes for a table of many million rows. Not the lock of
+            # the pages: one in an order that is there already must not wait for the sort of another column.
+            with self._sorting:
+                if column not in self._sorted:
+                    self._sorted[column] = self._stored(*_sort(self.table[column]))
+        return self._sorted[column]
+
+    def _stored(self, order: Numbers, n_null: int) -> tuple[Numbers, int]:
+        """An order as a mapped file."""
+        if not len(order):
+            return order, n_null
+        path = self._folder / f"order-{len(self._sorted)}.u32"
+        order.tofile(path)
+        return np.memmap(path, np.uint32, "r"), n_null
 
     def _kept(self, wanted: Selection) -> NDArray[np.bool_]:
         """For each row, whether it passes the filters."""

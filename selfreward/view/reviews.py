@@ -69,7 +69,9 @@ class Reviews:
                 made = _publish(run, _merged(base, review, verdict == WITHDRAWN)).version
                 entry, ours = run.state().current[DATASET], ours | {made}
                 others = [version for version in (entry.version, *entry.previous) if version not in ours]
-                if (base is not None and made == base.version) or others[:1] == ([base.version] if base else []):
+                if (base is not None and made == base.version) or others[:1] == (
+                    [base.version] if base else []
+                ):
                     break
                 # Another process published its own verdicts since `base` was read: ours goes on top of them.
                 base = run.version(DATASET, others[0])

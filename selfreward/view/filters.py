@@ -61,7 +61,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Selection:
+class RowsWanted:
     """Which rows of a table, in which order."""
 
     filters: tuple[Filter, ...] = ()
@@ -81,7 +81,7 @@ class Selection:
         return "?" + urlencode(parts)
 
 
-def selection(values: Sequence[tuple[str, str]]) -> Selection:
+def selection(values: Sequence[tuple[str, str]]) -> RowsWanted:
     """The selection in an address, or in the form that adds a filter (`column`, `operation`, `value`)."""
     given = dict(values)
     filters = [Filter.parse(value) for name, value in values if name == "f" and value]
@@ -90,7 +90,7 @@ def selection(values: Sequence[tuple[str, str]]) -> Selection:
             Filter.parse(f"{given['column']}:{given.get('operation', 'is')}:{given.get('value', '')}")
         )
     sort = given.get("sort", "")
-    return Selection(
+    return RowsWanted(
         tuple(dict.fromkeys(filters)),
         given.get("q", "").strip(),
         sort.removeprefix("-"),
@@ -99,7 +99,7 @@ def selection(values: Sequence[tuple[str, str]]) -> Selection:
 
 
 def condition(
-    wanted: Selection, schema: pa.Schema, closed: Sequence[str]
+    wanted: RowsWanted, schema: pa.Schema, closed: Sequence[str]
 ) -> tuple[str, list[Any], list[str]]:
     """The rows that are wanted as an SQL condition, its parameters, and the columns it reads.
 

@@ -1,7 +1,7 @@
 """Any page of a table in any order: the numbers of its rows, sorted once for each column and kept outside the memory.
 
     orders = RowOrders(table, folder)
-    rows = orders.rows(Selection(sort="score", descending=True))     # row numbers; any slice of them is a page
+    rows = orders.rows(RowsWanted(sort="score", descending=True))     # row numbers; any slice of them is a page
 
 A sorted column is a file of row numbers (4 bytes each) in a temporary folder, mapped; a filter is one pass of DuckDB over
 the columns that it names. A page deep in a large table then costs what the first costs, unlike OFFSET, which sorts all
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from selfreward.errors import UsageError
 from selfreward.sql.queries import connect, quoted, read_stream
 from selfreward.text import one_line
-from selfreward.view.filters import Selection, condition
+from selfreward.view.filters import RowsWanted, condition
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,12 +48,12 @@ class RowOrders:
         self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
         self._threads = threads
         self._sorted: dict[str, tuple[Numbers, int]] = {}
-        self._made: OrderedDict[Selection, Numbers] = OrderedDict()
+        self._made: OrderedDict[RowsWanted, Numbers] = OrderedDict()
         self._by_length: dict[str, bool] = {}
         self._lock, self._sorting = threading.Lock(), threading.Lock()
         self._sorted[""] = self._stored(np.arange(table.num_rows, dtype=np.uint32), 0)
 
-    def rows(self, wanted: Selection) -> Numbers:
+    def rows(self, wanted: RowsWanted) -> Numbers:
         """The numbers of the rows that are wanted, in their order. UsageError for a column that cannot be used."""
         if wanted.sort and not self.sortable(wanted.sort):
             raise UsageError(f"sort: {wanted.sort!r} is no column that can be sorted")
@@ -133,7 +133,7 @@ class RowOrders:
         order.tofile(path)
         return np.memmap(path, np.uint32, "r"), n_null
 
-    def _kept(self, wanted: Selection) -> NDArray[np.bool_]:
+    def _kept(self, wanted: RowsWanted) -> NDArray[np.bool_]:
         """For each row, whether it passes the filters."""
         import duckdb
 

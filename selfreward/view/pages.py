@@ -18,6 +18,7 @@ from selfreward.text import one_line
 from selfreward.view.shelf import Shelf
 
 _LONG = 60
+_TEXTS = ("prompt", "instruction", "response", "output", "judgement", "target", "note")
 _SCORED = ("candidates", "candidate_id")
 """Scores have no id of their own: they are known by the answer that they are of."""
 
@@ -70,18 +71,21 @@ def row_page(shelf: Shelf, name: str, row: dict[str, Any]) -> RowPage:
     """The page of a row of a dataset."""
     dataset = BY_KIND.get(kind_of(name))
     id = str(row.get(dataset.key[0], "")) if dataset and dataset.key else ""
-    long = {column for column, value in row.items() if _is_long(value)}
+    long = [column for column in _TEXTS if row.get(column)]
+    long += [column for column, value in row.items() if column not in long and _is_long(value)]
     page = RowPage(
         name,
         id,
         {column: value for column, value in row.items() if column not in long},
-        {column: value for column, value in row.items() if column in long},
+        {column: row[column] for column in long},
     )
     if dataset is None or not id:
         return page
     if dataset.prefix:
         with _said(page):
             page.tree = lineage(shelf.run, id, shelf.read)
+            if dataset.kind == "judgements":
+                page.texts = {**_judged_texts(page.tree), **page.texts}
         page.made_from_it = list(_made_from(shelf, page, dataset.kind, id))
     if dataset.kind == "judgements":
         try:
@@ -97,6 +101,16 @@ def row_page(shelf: Shelf, name: str, row: dict[str, Any]) -> RowPage:
     if dataset.kind == "candidates" and row.get("response"):
         page.same_answers = list(_same_answers(shelf, page, str(row["response"]), id))
     return page
+
+
+def _judged_texts(node: Node) -> dict[str, Any]:
+    """What a judgement is about, for who is asked to agree: the prompt and the answer."""
+    found: dict[str, Any] = {}
+    for answer in (child for child in node.children if child.relation == "judges"):
+        for prompt in (child for child in answer.children if child.relation == "prompt"):
+            found["prompt"] = prompt.facts.get("prompt", "")
+        found["response"] = answer.facts.get("response", "")
+    return {name: text for name, text in found.items() if text}
 
 
 def _is_long(value: Any) -> bool:

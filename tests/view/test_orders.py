@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from selfreward.errors import UsageError
 from selfreward.sql.queries import connect
-from selfreward.view.filters import Filter, Selection, selection
+from selfreward.view.filters import Filter, RowsWanted, selection
 from selfreward.view.orders import RowOrders
 
 TEXTS = st.one_of(
@@ -56,7 +56,7 @@ def test_a_sorted_table_is_the_one_that_duckdb_sorts(rows, descending):
     with tempfile.TemporaryDirectory() as folder:
         orders = RowOrders(table, Path(folder))
         for column in ("n", "score", "kept", "id"):
-            found = orders.rows(Selection(sort=column, descending=descending)).tolist()
+            found = orders.rows(RowsWanted(sort=column, descending=descending)).tolist()
             if column == "id" and any("\x00" in (row[0] or "") for row in rows):
                 # NUL pads the words that are compared: such texts may stand among those they begin with.
                 assert sorted(found) == list(range(len(rows)))
@@ -115,13 +115,13 @@ def test_long_texts_sort_by_their_length_and_lists_not_at_all(tmp_path):
     table = pa.table({"text": ["x" * 200, "z", "y" * 150], "many": [[1], [2], [3]]})
     orders = RowOrders(table, tmp_path)
     assert orders.by_length("text")
-    assert orders.rows(Selection(sort="text")).tolist() == [1, 2, 0]
+    assert orders.rows(RowsWanted(sort="text")).tolist() == [1, 2, 0]
     assert not orders.sortable("many")
     assert orders.fetch([2, 0], ["many"]) == [{"many": [3]}, {"many": [1]}]
 
 
 def test_an_address_says_what_is_wanted_and_back():
-    wanted = Selection((Filter("reason", "has", "a:b&c"),), "two words", "score", True)
+    wanted = RowsWanted((Filter("reason", "has", "a:b&c"),), "two words", "score", True)
     address = wanted.query(7)
     assert selection(parse_qsl(address[1:])) == wanted
     assert dict(parse_qsl(address[1:]))["page"] == "7"

@@ -1,4 +1,5 @@
 # make demo   everything to run the main job on the embedded model: environment, model, one iteration
+# make control   the control experiment: does the loop learn what a program can check? (docs/control.md)
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
 # make test-view   the pages of `selfreward view` and the report in a real browser (needs Chromium)
@@ -20,10 +21,13 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 IN_TWO := -n 2 --dist loadfile
 test test-view test-vllm test-lowest test-newest: export OMP_NUM_THREADS = 1
 
-.PHONY: demo dist docs-settings screenshots test test-faults test-view test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm model
+.PHONY: demo control dist docs-settings screenshots test test-faults test-view test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
+
+control: environment model
+	$(BIN)/selfreward run configs/control.yaml
 
 test: environment model lint types
 	$(BIN)/python -m pytest $(IN_TWO)

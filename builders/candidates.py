@@ -15,9 +15,9 @@ from typing import Any
 from selfreward.config.run import CandidatesConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.estimate.requests import Known, Range, Requests
-from selfreward.notes import Generated
-from selfreward.steps.generation import Generation
-from selfreward.steps.step import Job, Plan, Rows
+from selfreward.notes import Generated, GenerationNotes
+from selfreward.steps.generation import Completions, Generation
+from selfreward.steps.step import Job, Plan, Rows, numbered
 from selfreward.store.run import Counts
 from selfreward.store.version import Version
 from selfreward.tables import Candidate, DatasetName, Message, row_id, to_table
@@ -27,59 +27,76 @@ VERSION = 2
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
-    """One version for each iteration, made by model M_k."""
+    """One version for each iteration, made by model M_k, and by those of `candidates.also`."""
+    models = config.named_models(["current", *config.candidates.also], iteration)
     return Plan(
         name=str(DatasetName("candidates", iteration)),
         module=__name__,
         inputs={"prompts": str(DatasetName("prompts", iteration))},
-        models={"model": f"M{iteration}"},
+        models=numbered("model", models),
         params={
             "iteration": iteration,
             "seed": config.seed,
             "candidates": config.candidates.keyed(),
             "engine": config.engine.keyed(),
+            **({"models": len(models)} if len(models) > 1 else {}),
         },
-        requests=partial(_planned, config, iteration),
+        requests=partial(_planned, config, iteration, len(models)),
     )
 
 
-def _planned(config: RunConfig, iteration: int, known: Known) -> list[Requests]:
+def _planned(config: RunConfig, iteration: int, n_models: int, known: Known) -> list[Requests]:
     """One request per kept prompt; before any exist, `prompts.n` of them, represented by IFT's prompts."""
     if prompts := known.get(str(DatasetName("prompts", iteration))):
-        return [Requests(_requests(prompts, config.candidates, config.seed))]
+        return [Requests(_requests(prompts, config.candidates, config.seed)).times(n_models, "models")]
     rows = known["ift"].table(["ift_id", "prompt"]).rename_columns(["prompt_id", "prompt"]).to_pylist()
     examples = [_request(row, config.candidates, config.seed) for row in rows]
     wanted = Range.exactly(config.prompts.n)
-    return [Requests(examples, wanted, "all of prompts.n are kept, and are like IFT's")]
+    assumed = "all of prompts.n are kept, and are like IFT's"
+    return [Requests(examples, wanted, assumed).times(n_models, "models")]
 
 
 def build(job: Job) -> Rows:
     """Sample `n` responses for each kept prompt."""
     settings = job.section("candidates", CandidatesConfig)
     requests = _requests(job.inputs["prompts"], settings, job.seed)
-    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
-        completions = generation.complete(requests, "responses")
-        notes = Generated(generation=generation.notes())
+    rows: list[Candidate] = []
+    parts: list[GenerationNotes] = []
     # No row is dropped: what may not become a pair is decided, and counted, in `selfreward.builders.pairs`.
-    rows = [
+    for number, role in enumerate(job.models):
+        with job.open_engine(role) as engine, Generation(job.name, job.work, engine, number) as generation:
+            completions = generation.complete(requests, "responses")
+            parts.append(generation.notes())
+        rows += _rows(job, role, requests, completions, number * settings.n)
+    # Answers to one prompt lie together, whoever wrote them; the sort keeps the order of the rest.
+    places = {request.id: place for place, request in enumerate(requests)}
+    rows.sort(key=lambda row: places[row.prompt_id])
+    notes = Generated(generation=GenerationNotes.together(parts))
+    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes.stored()))
+
+
+def _rows(
+    job: Job, role: str, requests: list[Request], completions: Completions, first_sample: int
+) -> list[Candidate]:
+    """The answers of one model; `first_sample` keeps the sample numbers of a prompt different."""
+    return [
         Candidate(
             # The model is part of the id: answers of two models to one prompt are different rows.
-            candidate_id=row_id("c", request.id, job.models["model"].name, sample),
+            candidate_id=row_id("c", request.id, job.models[role].name, sample),
             iteration=job.iteration,
             prompt_id=request.id,
-            sample=sample,
+            sample=first_sample + sample,
             response=completions[request.id, sample].text,
             finish_reason=completions[request.id, sample].finish_reason,
             n_tokens=completions[request.id, sample].n_tokens,
             n_chars=len(completions[request.id, sample].text),
-            model=job.models["model"].name,
+            model=job.models[role].name,
             seed=completions[request.id, sample].seed,
             error=completions[request.id, sample].error,
         )
         for request in requests
         for sample in range(request.n)
     ]
-    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _requests(prompts: Version, settings: CandidatesConfig, seed: int) -> list[Request]:

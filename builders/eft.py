@@ -3,7 +3,7 @@
     {"eft_id": "eft-…", "split": "train", "prompt_id": "e0cf…", "response_id": "7d05…", "human_rank": 1,
      "judge_prompt": "Review …", "target": "The answer … \\nScore: 3", "target_score": 3.0, "accepted": True, …}
 
-Targets are the seeds' written judgements, or samples of the SFT baseline whose scores agree with the human
+Targets are the seeds' written judgements, the scores that ranks or quality labels stand for, or samples of the SFT baseline whose scores agree with the human
 ranking by the rule `eft.agreement`; then the most common score is down-sampled. Rows that are not trained on
 stay, with `accepted = false` and a reason.
 """
@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selfreward.builders.seeds.split import split_prompts
+from selfreward.builders.seeds.targets import score_of_quality, score_of_rank, worst_ranks
 from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
 from selfreward.estimate.requests import Known, Requests
+from selfreward.judging.judge.judge import SCORE_LABEL, read_score
 from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.parsing.again import read_alike
-from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
+from selfreward.judging.parsing.scores import PARSER_VERSION
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
 from selfreward.notes import EftNotes, GenerationNotes
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
@@ -48,8 +50,10 @@ class Target:
     reason: str | None
 
 
-def plan(config: RunConfig, iteration: int) -> Plan:
-    """One version for each seeds version, split, template, target mode and rule."""
+def plan(config: RunConfig, iteration: int) -> Plan | None:
+    """One version for each seeds version, split, template, target mode and rule; None for `eft: null`."""
+    if config.eft is None:
+        return None
     generated = config.eft.targets == "generated"
     judging = config.judging
     template = load_for_range(judging.template, judging.min_score).text
@@ -61,7 +65,11 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         "eft": config.eft.keyed()
         if generated
         else config.eft.model_dump(include={"targets", "max_share_per_score"}),
-        "judging": {"min_score": judging.min_score, "max_score": judging.max_score},
+        "judging": {
+            "min_score": judging.min_score,
+            "max_score": judging.max_score,
+            **({"score_pattern": judging.score_pattern} if judging.score_pattern else {}),
+        },
         "parser": PARSER_VERSION,
         "render": RENDER_VERSION,
     }
@@ -75,14 +83,16 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         files=files,
         texts={"template": template},
         params=params,
-        requests=partial(_planned, config, template, files) if generated else None,
+        requests=partial(_planned, config, config.eft, template, files) if generated else None,
     )
 
 
-def _planned(config: RunConfig, template: str, files: dict[str, Path], known: Known) -> list[Requests]:
+def _planned(
+    config: RunConfig, settings: EftConfig, template: str, files: dict[str, Path], known: Known
+) -> list[Requests]:
     seeds = from_table(known["seeds"].table(), Seed)
     rows, _ = _rows(seeds, config.split, config.seed, JudgeTemplate.from_text(template), files)
-    return [Requests(_requests(rows, config.eft, config.seed))]
+    return [Requests(_requests(rows, settings, config.seed))]
 
 
 def shortest_request(plan: Plan) -> Request:
@@ -105,6 +115,9 @@ def build(job: Job) -> Rows:
     generation: GenerationNotes | None = None
     if settings.targets == "written":
         rows = [_with_target(row, _written(job, row, seeds_by_id(seeds)[row.response_id])) for row in rows]
+    elif settings.targets in ("ranks", "quality"):
+        ranked = _ranked(job, rows, seeds, settings.targets)
+        rows = [_with_target(row, ranked[row.eft_id]) for row in rows]
     else:
         targets, generation = _generated(job, rows, settings)
         rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
@@ -175,14 +188,34 @@ def _written(job: Job, row: Eft, seed: Seed) -> Target:
     if seed.judgement is None:
         return Target(None, None, "no_judgement")
     limits = job.section("judging", JudgingConfig)
-    parsed = parse_score(seed.judgement, "stop", limits.min_score, limits.max_score)
+    parsed = read_score(seed.judgement, "stop", limits)
     # Refused rather than skipped: training on it would teach the judge to omit the score.
     if parsed.score is None:
+        form = limits.score_pattern or f"Score: <{limits.min_score:g} to {limits.max_score:g}>"
         raise InputError(
             f"eft: the written judgement of seed {seed.seed_id!r} has no usable score ({parsed.status}): it ends "
-            f"{seed.judgement[-60:]!r}, expected `Score: <{limits.min_score:g} to {limits.max_score:g}>`"
+            f"{seed.judgement[-60:]!r}, expected `{form}`"
         )
     return Target(seed.judgement, parsed.score, None)
+
+
+def _ranked(job: Job, rows: Sequence[Eft], seeds: Sequence[Seed], by: str) -> dict[str, Target]:
+    """The scores that ranks or quality labels stand for; a reply without a label has none."""
+    limits, worst, known = job.section("judging", JudgingConfig), worst_ranks(seeds), seeds_by_id(seeds)
+    low, high = limits.min_score, limits.max_score
+    targets = {}
+    for row in rows:
+        quality = known[row.response_id].quality
+        if by == "quality" and quality is None:
+            targets[row.eft_id] = Target(None, None, "no_quality")
+            continue
+        if by == "quality":
+            assert quality is not None
+            score = score_of_quality(quality, low, high)
+        else:
+            score = score_of_rank(row.human_rank, worst[row.prompt_id], low, high)
+        targets[row.eft_id] = Target(f"{SCORE_LABEL} {score:g}", score, None)
+    return targets
 
 
 def _generated(
@@ -199,9 +232,7 @@ def _generated(
     for row in train:
         for sample in range(settings.samples):
             completion = completions[row.eft_id, sample]
-            parsed = parse_score(
-                completion.text, completion.finish_reason, limits.min_score, limits.max_score
-            )
+            parsed = read_score(completion.text, completion.finish_reason, limits)
             if parsed.score is not None:
                 scored.setdefault(row.eft_id, []).append((parsed.score, completion.text))
     return agreeing_targets(train, scored, settings.agreement), notes

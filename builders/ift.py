@@ -38,7 +38,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
         files=evaluation_files(config.prompts.evaluation_sets),
         params={
             "seed": config.seed,
-            "split": config.split.keyed(),
+            "split": (config.split if config.eft else SplitConfig(eft_train=0, eft_eval=0)).keyed(),
             "ift": config.ift.keyed(),
         },
     )

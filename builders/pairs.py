@@ -5,20 +5,29 @@
      "chosen_score": 4.33, "rejected_score": 1.0, "margin": 3.33, "rule": "max_min"}
 
 A rule is one SELECT over the view `eligible` (one row for each candidate that may enter a pair: `prompt_id`,
-`candidate_id`, `score`, `score_variance`, `n_chars`, `n_tokens`, `sample`) that returns `prompt_id`, `chosen_id`,
-`rejected_id`; a prompt that it leaves out is dropped. `$min_margin`, `$length_band` and `$positive_score` may
-be used. To add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path in `pairs.rule`.
+`candidate_id`, `score`, `score_variance`, `n_scored`, `n_chars`, `n_tokens`, `sample`, `model`, `model_order`) that
+returns `prompt_id`, `chosen_id`, `rejected_id`; a prompt that it leaves out is dropped. The parameters are `$min_margin`,
+`$length_band`, `$positive_score`, `$per_prompt` and `$min_consistency`; further views are in `pair_rules/views.py`. To
+add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path in `pairs.rule`.
 
-Ineligible candidates (unscored, truncated, empty, failed) are excluded before any rule sees them and counted;
-candidates flagged `injection_suspected` stay eligible as rejected only (unless configured otherwise).
+Ineligible candidates (unscored, truncated, empty, failed, too few scored judgements) are excluded before any rule sees
+them and counted; those flagged `injection_suspected` stay eligible as rejected only (unless configured otherwise).
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward.builders.pair_rules import (
+    check_needs,
+    further_inputs,
+    further_views,
+    mark_near_identical,
+    rule_text,
+)
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.notes import PairsNotes
@@ -33,20 +42,23 @@ if TYPE_CHECKING:
 
 NAME = "builders.pairs"
 VERSION = 1
-_RULES = Path(__file__).parent / "pair_rules"
+_PARAMETERS = ("min_margin", "length_band", "positive_score", "per_prompt", "min_consistency")
 
 # Texts stay where they are: copied, they are most of the memory and time of a selection among millions. Empty is what
 # DuckDB's `trim` leaves empty, seen at the first character that is no blank.
 # The variance is only compared: rounded, it does not depend on the order in which a judge's scores were added up.
 _JUDGED = """
-SELECT c.prompt_id, c.candidate_id, c.n_chars, c.n_tokens, c.sample,
-    s.score, round(s.score_variance, 9) AS score_variance, s.injection_suspected,
+SELECT c.prompt_id, c.candidate_id, c.n_chars, c.n_tokens, c.sample, c.model,
+    m.model_order,
+    s.score, round(s.score_variance, 9) AS score_variance, s.n_scored, s.injection_suspected,
     CASE WHEN c.finish_reason = 'error' THEN 'failed'
          WHEN c.finish_reason = 'length' THEN 'truncated'
          WHEN regexp_full_match(c.response, '\\p{Zs}*') THEN 'empty'
          WHEN s.score IS NULL THEN 'unscored'
+         WHEN s.n_scored < $min_scored THEN 'too_few_scored'
     END AS excluded
 FROM candidates c LEFT JOIN scores s USING (candidate_id)
+JOIN (SELECT model, dense_rank() OVER (ORDER BY min(sample)) - 1 AS model_order FROM candidates GROUP BY model) m USING (model)
 """
 _ELIGIBLE = """
 SELECT * EXCLUDE (excluded), ($allow OR NOT injection_suspected) AS may_be_chosen FROM judged WHERE excluded IS NULL
@@ -63,7 +75,8 @@ SELECT p.prompt_id, p.prompt, picked.chosen_id, picked.rejected_id,
          WHEN picked.chosen_id IS NOT NULL THEN NULL
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_truncated, 0) = j.n THEN 'all_truncated'
          WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_unscored, 0) = j.n THEN 'all_unscored'
-         WHEN coalesce(e.n, 0) < 2 THEN 'fewer_than_two_eligible'
+         WHEN coalesce(e.n, 0) < 2 AND j.n_scored < 2 THEN 'fewer_than_two_eligible'
+         WHEN coalesce(e.n, 0) < 2 OR e.lowest = e.highest AND j.lowest < j.highest THEN 'too_few_scored'
          WHEN e.lowest = e.highest THEN 'tied'
          WHEN NOT e.any_may_be_chosen THEN 'injection_suspected'
          ELSE 'rule'
@@ -78,20 +91,26 @@ LEFT JOIN (SELECT prompt_id, count(*) AS n, min(score) AS lowest, max(score) AS 
                   bool_or(may_be_chosen) AS any_may_be_chosen
            FROM eligible GROUP BY prompt_id) e ON e.prompt_id = p.prompt_id
 LEFT JOIN (SELECT prompt_id, count(*) AS n, count(*) FILTER (excluded = 'truncated') AS n_truncated,
-                  count(*) FILTER (excluded = 'unscored') AS n_unscored
+                  count(*) FILTER (excluded = 'unscored') AS n_unscored,
+                  count(*) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS n_scored,
+                  min(score) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS lowest,
+                  max(score) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS highest
            FROM judged GROUP BY prompt_id) j ON j.prompt_id = p.prompt_id
 WHERE p.kept
-ORDER BY p.prompt_id
+ORDER BY p.prompt_id, chosen.score - rejected.score DESC, chosen.sample, rejected.sample
 """
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration and rule."""
+    rule = rule_text(config.pairs.rule)
+    check_needs(rule, config, iteration)
+    inputs = {role: str(DatasetName(role, iteration)) for role in ("prompts", "candidates", "scores")}
     return Plan(
         name=str(DatasetName("pairs", iteration)),
         module=__name__,
-        inputs={role: str(DatasetName(role, iteration)) for role in ("prompts", "candidates", "scores")},
-        texts={"rule": rule_text(config.pairs.rule)},
+        inputs={**inputs, **further_inputs(rule, iteration)},
+        texts={"rule": rule},
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -100,31 +119,15 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     )
 
 
-def rule_text(rule: str) -> str:
-    """The SQL of a rule, by name or path."""
-    path = Path(rule) if rule.endswith(".sql") else _RULES / f"{rule}.sql"
-    try:
-        return path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise UsageError(f"pairs.rule {path}: is no text file; expected one SELECT in UTF-8") from error
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in _RULES.glob("*.sql")))
-        raise UsageError(
-            f"pairs.rule {rule!r}: no such rule; known: {known}, or the path of an .sql file"
-        ) from error
-
-
 def build(job: Job) -> Rows:
-    """Apply the rule; every kept prompt gives a pair or is counted under its reason."""
+    """Apply the rule; every kept prompt gives its pairs or is counted under its reason."""
     settings = job.section("pairs", PairsConfig)
     connection = _connect(job, settings)
     _apply_rule(job, connection, job.texts["rule"], settings)
     outcomes = connection.sql(_OUTCOMES).to_arrow_table().to_pylist()
+    mark_near_identical(outcomes, settings.max_similarity)
     pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
-    dropped: dict[str, int] = {}
-    for row in outcomes:
-        if row["reason"] is not None:
-            dropped[row["reason"]] = dropped.get(row["reason"], 0) + 1
+    dropped = dict(Counter(row["reason"] for row in outcomes if row["reason"] is not None))
     excluded = connection.execute(
         "SELECT excluded, count(*) FROM judged WHERE excluded IS NOT NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
@@ -141,7 +144,8 @@ def _connect(job: Job, settings: PairsConfig) -> Any:
     connection = connect()
     for role in ("prompts", "candidates", "scores"):
         connection.register(role, job.table(role))
-    connection.register("judged", connection.sql(_JUDGED).to_arrow_table())
+    least = {"min_scored": settings.min_scored}
+    connection.register("judged", connection.sql(_JUDGED, params=least).to_arrow_table())
     allow = {"allow": settings.allow_injection_suspected}
     connection.register("eligible", connection.sql(_ELIGIBLE, params=allow).to_arrow_table())
     return connection
@@ -152,9 +156,10 @@ def _apply_rule(job: Job, connection: Any, rule: str, settings: PairsConfig) -> 
     picked = _picked(job, connection, rule, settings)
     connection.register("picked", picked)
     for problem, query in _RULE_CONTRACT.items():
-        offender = connection.execute(query).fetchall()
+        offender = connection.execute(query.format(per_prompt=settings.per_prompt)).fetchall()
         if offender:
-            raise InputError(f"pair rule {settings.rule}: {problem}, first for prompt {offender[0][0]!r}")
+            told = problem.format(per_prompt=settings.per_prompt)
+            raise InputError(f"pair rule {settings.rule}: {told}, first for prompt {offender[0][0]!r}")
 
 
 def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.Table:
@@ -164,15 +169,13 @@ def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.T
 
     what = f"pair rule {settings.rule}"
     # DuckDB refuses parameters that a query does not use.
-    values = {
-        name: getattr(settings, name)
-        for name in ("min_margin", "length_band", "positive_score")
-        if re.search(rf"\${name}\b", rule)
-    }
+    values = {name: getattr(settings, name) for name in _PARAMETERS if re.search(rf"\${name}\b", rule)}
     # A separate connection over the same Arrow tables: the rule sees what counts and cannot alter it.
     with connect() as own:
         for role in ("prompts", "candidates", "scores"):
             own.register(role, job.table(role))
+        for name, table in further_views(job, rule, settings).items():
+            own.register(name, table)
         for view in ("judged", "eligible"):
             own.register(view, connection.sql(f"SELECT * FROM {quoted(view)}").to_arrow_table())
         try:
@@ -197,8 +200,10 @@ def _picked(job: Job, connection: Any, rule: str, settings: PairsConfig) -> pa.T
 
 # Users write rules of their own, so the result is checked before any of it is stored.
 _RULE_CONTRACT = {
-    "returns more than one pair for a prompt": """
-        SELECT prompt_id FROM picked GROUP BY prompt_id HAVING count(*) > 1 ORDER BY ALL LIMIT 1""",
+    "returns more pairs for a prompt than pairs.per_prompt {per_prompt}": """
+        SELECT prompt_id FROM picked GROUP BY prompt_id HAVING count(*) > {per_prompt} ORDER BY ALL LIMIT 1""",
+    "returns a pair twice": """
+        SELECT prompt_id FROM picked GROUP BY prompt_id, chosen_id, rejected_id HAVING count(*) > 1 ORDER BY ALL LIMIT 1""",
     "picks a candidate that is not eligible or belongs to another prompt": """
         SELECT prompt_id FROM picked
         WHERE (prompt_id, chosen_id) NOT IN (SELECT (prompt_id, candidate_id) FROM eligible WHERE may_be_chosen)

@@ -14,18 +14,18 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from selfreward.builders.self_instruct.filters import filter_prompt, parse_generated_prompt, prompt_request
+from selfreward.builders.self_instruct.screening import Screen, held_out
 from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.notes import PromptsNotes
 from selfreward.progress import say
-from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
+from selfreward.similarity.evaluation_sets import evaluation_files
 from selfreward.steps.generation import Completions, Generation
 from selfreward.steps.reuse import differs_only_unused
 from selfreward.steps.step import Job, Plan, Rows
@@ -33,9 +33,6 @@ from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
 from selfreward.tables import DatasetName, Prompt, row_id, to_table
-
-if TYPE_CHECKING:
-    from selfreward.similarity.overlap import EvaluationIndex
 
 NAME = "builders.prompts"
 VERSION = 2
@@ -52,15 +49,17 @@ class _Draw:
     round: int
 
 
-def plan(config: RunConfig, iteration: int) -> Plan:
-    """One version for each iteration; earlier iterations' prompts count as earlier texts."""
+def plan(config: RunConfig, iteration: int) -> Plan | None:
+    """One version for each iteration; earlier iterations' prompts count as earlier texts. None if prompts are given."""
     settings = config.prompts
+    if settings.source is not None:
+        return None
     generator = {"fixed": "M0", "current": f"M{iteration}"}.get(settings.generator, settings.generator)
     earlier = {f"prompts{k}": str(DatasetName("prompts", k)) for k in range(1, iteration)}
     return Plan(
         name=str(DatasetName("prompts", iteration)),
         module=__name__,
-        inputs={"ift": "ift", "eft": "eft", **earlier},
+        inputs={"ift": "ift", **({"eft": "eft"} if config.eft else {}), **earlier},
         models={"model": generator},
         files=evaluation_files(settings.evaluation_sets),
         params={
@@ -75,13 +74,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 def reusable(run: Run, recipe: Recipe) -> Version | None:
     """A version whose EFT differs only in its targets, not in its held-out prompts."""
-    return differs_only_unused(run, recipe, "eft", _held_out)
-
-
-def _held_out(eft: Version) -> dict[str, str]:
-    """Prompts of the eval split, in their order: generated ones must not repeat them."""
-    rows = eft.table(["prompt_id", "prompt", "split"]).to_pylist()
-    return {row["prompt_id"]: row["prompt"] for row in rows if row["split"] == "eval"}
+    return differs_only_unused(run, recipe, "eft", held_out)
 
 
 def build(job: Job) -> Rows:
@@ -160,30 +153,16 @@ class _Builder:
     """The growing table and the texts that count as earlier."""
 
     def __init__(self, job: Job) -> None:
-        from selfreward.similarity.rouge import NoveltyIndex
-
         self._job = job
         self.settings = job.section("prompts", PromptsConfig)
         self.rows: list[Prompt] = []
-        self.n_kept = 0
-        self._ift = {
-            row["ift_id"]: row["prompt"] for row in job.table("ift", ["ift_id", "prompt"]).to_pylist()
-        }
-        _n_shown(self.settings, len(self._ift))
-        self._kept: dict[str, str] = {}
-        self._novelty = NoveltyIndex()
-        for ift_id, text in self._ift.items():
-            self._novelty.add(ift_id, text)
-        for role in sorted(name for name in job.inputs if name.startswith("prompts")):
-            for row in job.table(role, ["prompt_id", "prompt", "kept"]).to_pylist():
-                if row["kept"]:
-                    self._kept[row["prompt_id"]] = row["prompt"]
-                    self._novelty.add(row["prompt_id"], row["prompt"])
-        self._evaluation = self._evaluation_index()
+        self.screen = Screen(job, self.settings.max_rouge_l, self.settings.n)
+        _n_shown(self.settings, len(self.screen.ift))
 
-    def _evaluation_index(self) -> EvaluationIndex:
-        held_out = _held_out(self._job.inputs["eft"])
-        return load_evaluation_prompts(self._job.files, held_out.items())
+    @property
+    def n_kept(self) -> int:
+        """Prompts kept so far."""
+        return self.screen.n_kept
 
     def draw(self, round_number: int, engine: Engine) -> list[_Draw]:
         """The requests of a round."""
@@ -200,38 +179,16 @@ class _Builder:
         # Seeded by place, not by a shared stream: a resumed run draws the same demonstrations.
         rng = random.Random(f"{self._job.seed}/{self._job.iteration}/{round_number}/{number}")
         # IFT fills the places that kept prompts cannot fill yet, so that all requests show equally many.
-        n_generated = min(settings.n_demonstrations_generated, len(self._kept))
+        n_generated = min(settings.n_demonstrations_generated, len(self.screen.kept))
         n_ift = settings.n_demonstrations_ift + settings.n_demonstrations_generated - n_generated
-        ids = rng.sample(sorted(self._ift), n_ift) + rng.sample(sorted(self._kept), n_generated)
+        ids = rng.sample(sorted(self.screen.ift), n_ift) + rng.sample(sorted(self.screen.kept), n_generated)
         rng.shuffle(ids)
-        return ids, [self._ift.get(i) or self._kept[i] for i in ids]
+        return ids, [self.screen.ift.get(i) or self.screen.kept[i] for i in ids]
 
     def add(self, draws: Sequence[_Draw], completions: Completions) -> None:
         """Read, filter and screen a round's completions; kept ones can be demonstrations from the next round on."""
         rows = [self._read(draw, sample, completions) for draw in draws for sample in range(draw.request.n)]
-        screened = self._novelty.screen(
-            [(row.prompt_id, row.prompt) for row in rows if row.reason is None],
-            threshold=self.settings.max_rouge_l,
-            against="kept",
-        )
-        verdicts = {verdict.id: verdict for verdict in screened}
-        for row in rows:
-            if row.reason is None:
-                verdict = verdicts[row.prompt_id]
-                row = replace(
-                    row,
-                    reason=None if verdict.novel else "not_novel",
-                    nearest_id=verdict.nearest.id if verdict.nearest else None,
-                    nearest_rouge_l=verdict.nearest.rouge_l if verdict.nearest else None,
-                )
-                # A last round may yield more than wanted; the rest stays as rows, marked as surplus.
-                if row.reason is None and self.n_kept == self.settings.n:
-                    row = replace(row, reason="surplus")
-            if row.reason is None:
-                row = replace(row, kept=True)
-                self._kept[row.prompt_id] = row.prompt
-                self.n_kept += 1
-            self.rows.append(row)
+        self.rows += self.screen.take(rows)
 
     def _read(self, draw: _Draw, sample: int, completions: Completions) -> Prompt:
         completion = completions[draw.request.id, sample]
@@ -243,7 +200,7 @@ class _Builder:
             if completion.finish_reason == "error"
             else filter_prompt(parsed.text, parsed.finish_reason)
         )
-        overlap = self._evaluation.overlap(parsed.text) if reason is None else None
+        overlap = self.screen.overlap(parsed.text) if reason is None else None
         return Prompt(
             prompt_id=row_id("p", self._job.iteration, draw.request.id, sample),
             iteration=self._job.iteration,

@@ -15,9 +15,11 @@ from typing import Any
 from selfreward.builders.seeds.tables import looks_like_table, read_table
 from selfreward.config.run import RunConfig, SeedsConfig
 from selfreward.errors import EmptyResultError, InputError, UsageError
+from selfreward.judging.rules.prompts import TOPICS, ranked_replies
 from selfreward.notes import SeedsNotes
 from selfreward.progress import say
 from selfreward.reading.files import read_rows
+from selfreward.reading.hub import hub_commit, hub_rows, is_local
 from selfreward.reading.oasst import (
     EMBEDDED,
     SeedReading,
@@ -32,17 +34,22 @@ from selfreward.tables import Seed, to_table
 
 NAME = "builders.seed_replies"
 VERSION = 1
-_ENDINGS = (".json", ".jsonl", ".csv", ".parquet", ".gz")
+RULES = "rules"
+"""The source of the control experiment: prompts with one rule each, ranked by a program."""
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each source; a local file counts by content, a Hub dataset by name and revision."""
     settings = config.seeds
     params: dict[str, Any] = {"seeds": settings.keyed(), "seed": 0}
+    if config.eft is None:
+        params["ranks"] = "not needed"
     files: dict[str, Path] = {}
     if settings.source == "embedded":
         files = {path.stem: path for path in sorted(EMBEDDED.glob("*.jsonl"))}
-    elif _is_local(settings.source):
+    elif settings.source == RULES:
+        files = {"topics": TOPICS}
+    elif is_local(settings.source):
         if Path(settings.source).is_dir():
             raise UsageError(f"seeds.source {settings.source}: is a folder; give one of the files in it")
         files = {"seed_file": Path(settings.source)}
@@ -54,8 +61,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 def build(job: Job) -> Rows:
     """Read, then drop a prompt's repeated replies."""
     settings = job.section("seeds", SeedsConfig)
-    commit = None if job.files else _hub_commit(settings)
-    reading = _read(settings, job.files, commit)
+    commit = None if job.files else hub_commit(settings.source, settings.revision)
+    reading = _read(settings, job.files, commit, needs_ranks="ranks" not in job.recipe.params)
     rows = _without_duplicates(reading)
     if not rows:
         raise EmptyResultError(
@@ -70,27 +77,28 @@ def build(job: Job) -> Rows:
     return Rows(to_table(rows, Seed), Counts(reading.n_in, len(rows), dict(reading.dropped), notes.stored()))
 
 
-def _is_local(source: str) -> bool:
-    """Whether a source is a file rather than a Hub dataset."""
-    # A name such as `OpenAssistant/oasst1` is the Hub's, unless a file of that path exists.
-    return Path(source).exists() or source.count("/") != 1 or source.endswith(_ENDINGS)
-
-
 def _source_name(source: str) -> str:
     return Path(source).name.split(".")[0]
 
 
-def _read(settings: SeedsConfig, files: dict[str, Path], commit: str | None) -> SeedReading:
+def _read(
+    settings: SeedsConfig, files: dict[str, Path], commit: str | None, needs_ranks: bool
+) -> SeedReading:
     if "seed_file" in files:
         path = files["seed_file"]
-        return _read_lines(list(read_rows(path)), settings, str(path))
+        return _read_lines(list(read_rows(path)), settings, str(path), needs_ranks)
+    if settings.source == RULES:
+        return read_table(ranked_replies(), {}, RULES, settings.lang, RULES)
     if files:
         lines = [line for path in files.values() for line in read_rows(path)]
         return read_trees(lines, "embedded", settings.lang, "builders/seeds")
-    return _read_hub(settings, commit)
+    lines = hub_rows(settings.source, settings.hub_split, commit or settings.revision, "seeds.source")
+    return _read_lines(lines, settings, settings.source, needs_ranks)
 
 
-def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, where: str) -> SeedReading:
+def _read_lines(
+    lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, where: str, needs_ranks: bool
+) -> SeedReading:
     """Trees, messages or a table: as the configuration says, or by the first row's columns."""
     if not lines:
         raise InputError(
@@ -107,6 +115,9 @@ def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, 
         # The first that fits, most specific first: a tree or a message could pass for a table.
         kind = next((name for name, looks in found if looks), "auto")
     if kind == "table":
+        if not needs_ranks and not _is_ranked(lines, settings):
+            say(f"seeds: {where} ranks no replies; with eft: null each counts as the best of its prompt")
+            lines = [(number, {**row, settings.columns.get("rank", "rank"): 0}) for number, row in lines]
         return read_table(lines, settings.columns, settings.source, settings.lang, where)
     if kind == "auto":
         raise InputError(
@@ -118,32 +129,9 @@ def _read_lines(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig, 
     return read(lines, settings.source, settings.lang, where)
 
 
-def _hub_commit(settings: SeedsConfig) -> str | None:
-    """The commit that `revision` (a branch, a tag or nothing) points to; None if unknown, such as offline."""
-    from huggingface_hub import HfApi
-
-    try:
-        commit: str | None = HfApi().dataset_info(settings.source, revision=settings.revision, timeout=30).sha
-        return commit
-    # The Hub client raises many unrelated classes; `load_dataset` may still have the rows cached
-    except Exception:
-        return None
-
-
-def _read_hub(settings: SeedsConfig, commit: str | None) -> SeedReading:
-    import datasets
-
-    try:
-        loaded = datasets.load_dataset(
-            settings.source, split=settings.hub_split, revision=commit or settings.revision
-        )
-    # The Hub client raises many unrelated classes; all mean that the dataset cannot be loaded.
-    except Exception as error:
-        raise InputError(
-            f"seeds.source {settings.source!r}: is no local file, and the Hub did not give it "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"
-        ) from error
-    return _read_lines(list(enumerate(map(dict, loaded), 1)), settings, settings.source)
+def _is_ranked(lines: list[tuple[int, dict[str, Any]]], settings: SeedsConfig) -> bool:
+    ranking = {settings.columns.get(role, role) for role in ("rank", "score")} | {"chosen"}
+    return any(ranking & row.keys() for _, row in lines)
 
 
 def _without_duplicates(reading: SeedReading) -> list[Seed]:

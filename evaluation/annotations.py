@@ -35,7 +35,7 @@ _ANNOTATORS = {"logprobs": "selfreward_weighted", "text": "selfreward_pairwise"}
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
     """One version for each trained model, unless `evaluate.alpaca` is null."""
-    alpaca = config.evaluate.alpaca
+    alpaca = config.alpaca
     if alpaca is None or iteration == 0:
         return None
     # one judge for all models of a run, or their win rates could not be compared

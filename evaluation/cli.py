@@ -27,6 +27,11 @@ MEASURES = {
         "Run a judge over human-ranked replies and measure it.",
         "--model hf:M1 --data v.jsonl.gz --out j",
     ),
+    "rules": (
+        "rules.measure.RulesMeasure",
+        "How often models keep rules that a program checks; no judge.",
+        "--run runs/control --model M1 --model M3 --max-tokens 64 --out rules",
+    ),
     "head-to-head": (
         "pairwise.head_to_head.HeadToHead",
         "Two models on the same prompts, judged in both orders.",

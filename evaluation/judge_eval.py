@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.config.run import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.engines.base import Request
+from selfreward.errors import InputError
 from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.judge.judge import Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
 from selfreward.judging.parsing.again import read_alike
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
+from selfreward.judging.rules.files import EMBEDDED as RULES
+from selfreward.judging.rules.files import file_of
+from selfreward.judging.rules.prompts import held_out_replies
 from selfreward.notes import JsonObject, JudgeEvalNotes
 from selfreward.steps.generation import Generation
 from selfreward.steps.step import Job, Plan, Rows
@@ -33,29 +38,30 @@ if TYPE_CHECKING:
 
 NAME = "evaluation.judge_eval"
 VERSION = 1
+EFT_EVAL = "eft_eval"
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """One version for each model of the run, unless `evaluate.judge` is null; without training, the configured judge."""
-    if config.evaluate.judge is None or (iteration == 0 and not config.train):
+    """One version for each model of the run, unless `evaluate.judge` or EFT is null; without training, the configured judge."""
+    if config.evaluate.judge is None or config.eft is None or (iteration == 0 and not config.train):
         return None
-    # without training there is one judge, the configured one
-    is_own = config.train or config.judging.judge == "current"
-    judge = f"M{iteration}" if is_own else config.judging.judge
+    # without training there is one judge, the configured one (of several the first)
+    (judge, *_) = config.named_models(["current"] if config.train else config.judging.judges, iteration)
     # one attempt: asking again until a score can be read would hide how often the judge gives none
     settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
     template = load_for_range(settings.template, settings.min_score).text
     return Plan(
         name=str(DatasetName("judge_eval", iteration)),
         module=__name__,
-        inputs={"eft": "eft"},
+        inputs={"eft": "eft"} if config.evaluate.judge.replies == EFT_EVAL else {},
+        files=_reply_files(config.evaluate.judge.replies),
         models={"model": judge},
         texts={"template": template},
         params={
             "iteration": iteration,
             "seed": config.seed,
             "judging": judging_params(settings),
-            "judge_eval": config.evaluate.judge.keyed(),
+            "judge_eval": _keyed(config.evaluate.judge),
             "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
@@ -64,12 +70,22 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     )
 
 
+def _keyed(settings: JudgeEvalConfig) -> dict[str, Any]:
+    """The held-out replies by name, a file by its content alone; the EFT eval split as ever."""
+    replies = settings.replies
+    return settings.keyed() | (
+        {} if replies == EFT_EVAL else {"replies": replies if replies == RULES else "file"}
+    )
+
+
 def _planned(
     settings: JudgingConfig, limits: JudgeEvalConfig, template: str, seed: int, known: Known
 ) -> list[Requests] | None:
-    if "eft" not in known:
+    files = _reply_files(limits.replies)
+    if not files and "eft" not in known:
         return None
-    items = _items(_whole_prompts(_eval_rows(known["eft"].table()), limits.n_max))
+    rows = _file_rows(limits.replies, files["replies"]) if files else _eval_rows(known["eft"].table())
+    items = _items(_whole_prompts(rows, limits.n_max))
     return planned_requests(items, JudgeTemplate.from_text(template), settings, seed)
 
 
@@ -87,7 +103,10 @@ def reusable(run: Run, recipe: Recipe) -> Version | None:
 def build(job: Job) -> Rows:
     """Judge the eval split and measure agreement with the human ranks."""
     settings = job.section("judging", JudgingConfig)
-    eval_rows = _eval_rows(job.table("eft"))
+    if "replies" in job.files:
+        eval_rows = _file_rows(job.section("judge_eval", JudgeEvalConfig).replies, job.files["replies"])
+    else:
+        eval_rows = _eval_rows(job.table("eft"))
     kept = _whole_prompts(eval_rows, job.section("judge_eval", JudgeEvalConfig).n_max)
     template = JudgeTemplate.from_text(job.texts["template"])
     items = _items(kept)
@@ -110,6 +129,23 @@ def build(job: Job) -> Rows:
 
 def _eval_rows(eft: pa.Table) -> list[dict[str, Any]]:
     return [row for row in eft.to_pylist() if row["split"] == "eval"]
+
+
+def _reply_files(replies: str) -> dict[str, Path]:
+    """The file whose content decides the replies; none for the EFT eval split."""
+    return {} if replies == EFT_EVAL else {"replies": file_of(replies)}
+
+
+def _file_rows(replies: str, path: Path) -> list[dict[str, Any]]:
+    """Rows as those of the EFT eval split, from the held-out replies with rules or a file of ranked replies."""
+    from selfreward.evaluation.judges.ranked_replies import read_ranked
+
+    found = held_out_replies() if replies == RULES else list(read_ranked(str(path)).rows)
+    if unranked := sum(row.get("human_rank") is None for row in found):
+        raise InputError(
+            f"evaluate.judge.replies {path}: {unranked} replies have no human_rank; expected 0 for the best"
+        )
+    return [row | {"eft_id": row_id("eft", row["response_id"])} for row in found]
 
 
 def _items(rows: list[dict[str, Any]]) -> list[Item]:

@@ -32,7 +32,7 @@ EFT_EVAL = "eft_eval"
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
     """One version for each trained model, unless `evaluate.alpaca` is null."""
-    alpaca = config.evaluate.alpaca
+    alpaca = config.alpaca
     if alpaca is None or iteration == 0:
         return None
     from_eft = alpaca.prompts == EFT_EVAL

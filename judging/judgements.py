@@ -5,6 +5,7 @@
 
 Every judgement is a row with its raw text: unscored ones keep score NULL and a `status` that says why. A candidate that
 failed in the engine is not sent to the judge; its rows say `engine_error`, so that counts stay prompts x N x samples.
+With several judges or templates each of them judges every candidate, one after the other (`judging.judge.combine`).
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
+from selfreward.judging.judge.combine import Setup, setups_in, setups_of
 from selfreward.judging.judge.judge import EXPECTED_VERSION, Item, Judged, judge_items, planned_requests
 from selfreward.judging.judge.judge import shortest_request as judge_request
+from selfreward.judging.judge.read_again import read_again
 from selfreward.judging.parsing.again import read_alike
-from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
+from selfreward.judging.parsing.scores import PARSER_VERSION
 from selfreward.judging.prompts.injection import injection_suspected
 from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, load_for_range
-from selfreward.notes import JudgementsNotes
-from selfreward.progress import say
+from selfreward.notes import GenerationNotes, JudgementsNotes
 from selfreward.steps.generation import Generation
-from selfreward.steps.step import Job, Plan, Rows
+from selfreward.steps.step import Job, Plan, Rows, numbered
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
@@ -42,8 +44,10 @@ VERSION = 2
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each candidates version, judge, template and judging parameters."""
     settings = config.judging
-    judge = f"M{iteration}" if settings.judge == "current" else settings.judge
-    template = load_for_range(settings.template, settings.min_score).text
+    setups = setups_of(config, iteration)
+    judges = list(dict.fromkeys(judge for judge, _ in setups))
+    templates = [load_for_range(name, settings.min_score).text for name in settings.templates]
+    several = {"setups": len(setups)} if len(setups) > 1 else {}
     return Plan(
         name=str(DatasetName("judgements", iteration)),
         module=__name__,
@@ -51,8 +55,8 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "prompts": str(DatasetName("prompts", iteration)),
             "candidates": str(DatasetName("candidates", iteration)),
         },
-        models={"model": judge},
-        texts={"template": template},
+        models=numbered("model", judges),
+        texts=numbered("template", templates),
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -60,14 +64,28 @@ def plan(config: RunConfig, iteration: int) -> Plan:
             "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
+            **several,
         },
-        requests=partial(_planned, config, iteration, template),
+        requests=partial(_planned, config, iteration, templates, len(judges)),
     )
 
 
-def _planned(config: RunConfig, iteration: int, template_text: str, known: Known) -> list[Requests]:
+def _planned(
+    config: RunConfig, iteration: int, templates: list[str], n_judges: int, known: Known
+) -> list[Requests]:
+    """The requests of all judges and templates; timed is the first judge, as if the others were as fast."""
+    found = [
+        one
+        for text in templates
+        for one in _planned_of_one(config, iteration, JudgeTemplate.from_text(text), known)
+    ]
+    return [one.times(n_judges, "judges") for one in found]
+
+
+def _planned_of_one(
+    config: RunConfig, iteration: int, template: JudgeTemplate, known: Known
+) -> list[Requests]:
     """One request per candidate; before candidates exist, the configured number, sized like IFT's rows."""
-    template = JudgeTemplate.from_text(template_text)
     prompts, candidates = (
         known.get(str(DatasetName("prompts", iteration))),
         known.get(str(DatasetName("candidates", iteration))),
@@ -77,15 +95,15 @@ def _planned(config: RunConfig, iteration: int, template_text: str, known: Known
         return planned_requests(items, template, config.judging, config.seed)
     n_prompts = sum(prompts.table(["kept"])["kept"].to_pylist()) if prompts else config.prompts.n
     items = [Item(row["ift_id"], row["prompt"], row["response"]) for row in known["ift"].table().to_pylist()]
-    n_items = n_prompts * config.candidates.n
+    n_items = n_prompts * config.candidates.n * (1 + len(config.candidates.also))
     assumed = "candidates are like IFT's responses" + ("" if prompts else ", all of prompts.n are kept")
     return planned_requests(items, template, config.judging, config.seed, n_items, assumed)
 
 
 def shortest_request(plan: Plan) -> Request:
     """The shortest request that the judge must have room for."""
-    template = JudgeTemplate.from_text(plan.texts["template"])
-    return judge_request(template, plan.params["judging"]["max_tokens"])
+    longest = max((text for role, text in plan.texts.items() if role.startswith("template")), key=len)
+    return judge_request(JudgeTemplate.from_text(longest), plan.params["judging"]["max_tokens"])
 
 
 def judging_params(settings: JudgingConfig) -> dict[str, Any]:
@@ -111,26 +129,24 @@ def reusable(run: Run, recipe: Recipe) -> Version | None:
 def build(job: Job) -> Rows:
     """Judge all candidates of all kept prompts."""
     settings = job.section("judging", JudgingConfig)
-    template = JudgeTemplate.from_text(job.texts["template"])
     candidates = job.table("candidates").to_pylist()
     items = _items(job.table("prompts"), candidates)
-    again = _read_again(job, settings)
-    if again is not None:
-        judged, source = again
-        asked = source.notes(JudgementsNotes).generation
-    else:
-        with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
-            judged = judge_items(generation, engine, items, template, settings, job.seed)
-            asked = generation.notes()
-    by_candidate: dict[str, list[Judged]] = {}
-    for judgement in judged:
-        by_candidate.setdefault(judgement.item_id, []).append(judgement)
-    n_samples = settings.samples if settings.mode == "sampled" else 1
-    rows = [
-        _row(job, candidate, judgement, settings.mode)
-        for candidate in candidates
-        for judgement in by_candidate.get(candidate["candidate_id"], _failed(candidate, n_samples))
-    ]
+    again = read_again(job, settings)
+    parts: list[GenerationNotes] = []
+    rows: list[Judgement] = []
+    for number, setup in enumerate(setups_in(job)):
+        if again is not None:
+            judged = again[0][setup]
+        else:
+            with (
+                job.open_engine(setup.judge) as engine,
+                Generation(job.name, job.work, engine, number) as generation,
+            ):
+                template = JudgeTemplate.from_text(job.texts[setup.template])
+                judged = judge_items(generation, engine, items, template, settings, job.seed)
+                parts.append(generation.notes())
+        rows += _rows(job, setup, candidates, judged, settings)
+    asked = again[1].notes(JudgementsNotes).generation if again else GenerationNotes.together(parts)
     notes = JudgementsNotes(
         generation=asked,
         by_status=dict(Counter(row.status for row in rows)),
@@ -140,6 +156,25 @@ def build(job: Job) -> Rows:
         read_again_from=again[1].version if again else None,
     )
     return Rows(to_table(rows, Judgement), Counts(len(rows), len(rows), notes=notes.stored()))
+
+
+def _rows(
+    job: Job,
+    setup: Setup,
+    candidates: list[dict[str, Any]],
+    judged: list[Judged],
+    settings: JudgingConfig,
+) -> list[Judgement]:
+    """The rows of one setup, in the order of the candidates."""
+    by_candidate: dict[str, list[Judged]] = {}
+    for judgement in judged:
+        by_candidate.setdefault(judgement.item_id, []).append(judgement)
+    n_samples = settings.samples if settings.mode == "sampled" else 1
+    return [
+        _row(job, setup, candidate, judgement, settings.mode)
+        for candidate in candidates
+        for judgement in by_candidate.get(candidate["candidate_id"], _failed(candidate, n_samples))
+    ]
 
 
 def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
@@ -152,46 +187,6 @@ def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
     ]
 
 
-def _read_again(job: Job, settings: JudgingConfig) -> tuple[list[Judged], Version] | None:
-    """The judgements of an earlier version that differs in parser or range alone, parsed again, and that version."""
-    # An expected score comes from probabilities, which are not stored: there is no text to parse.
-    if settings.mode != "sampled":
-        return None
-    for version in reversed(job.run.versions(job.name)):
-        manifest = version.manifest
-        same_inputs = {role: entry["content_sha256"] for role, entry in manifest["inputs"].items()} == {
-            role: entry["content_sha256"] for role, entry in job.recipe.inputs.items()
-        }
-        if same_inputs and _without_reading(manifest["params"]) == _without_reading(job.recipe.params):
-            say(f"{job.name}: reading the scores of version {version.version} again, nothing is generated")
-            # 0 attempts: the candidate failed and was never judged; `build` adds such rows itself.
-            # Of resampled judgements only the last attempt is stored: a score in an earlier one is lost.
-            rows = [row for row in version.table().to_pylist() if row["attempts"] > 0]
-            return [_parsed_again(row, settings) for row in rows], version
-    return None
-
-
-def _without_reading(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters without those that only affect how a score is read."""
-    judging = {k: v for k, v in params["judging"].items() if k not in ("min_score", "max_score")}
-    return {**{k: v for k, v in params.items() if k != "parser"}, "judging": judging}
-
-
-def _parsed_again(row: dict[str, Any], settings: JudgingConfig) -> Judged:
-    parsed = parse_score(row["judgement"], row["finish_reason"], settings.min_score, settings.max_score)
-    return Judged(
-        item_id=row["candidate_id"],
-        sample=row["sample"],
-        text=row["judgement"],
-        score=parsed.score,
-        status=parsed.status,
-        finish_reason=row["finish_reason"],
-        n_tokens=row["n_tokens"],
-        attempts=row["attempts"],
-        seed=row["seed"],
-    )
-
-
 def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:
     """The rows of a candidate that failed in the engine and was never judged."""
     return [
@@ -200,9 +195,9 @@ def _failed(candidate: dict[str, Any], n_samples: int) -> list[Judged]:
     ]
 
 
-def _row(job: Job, candidate: dict[str, Any], judged: Judged, mode: JudgeMode) -> Judgement:
-    judge = job.models["model"].name
-    template = template_name(job.texts["template"])
+def _row(job: Job, setup: Setup, candidate: dict[str, Any], judged: Judged, mode: JudgeMode) -> Judgement:
+    judge = job.models[setup.judge].name
+    template = template_name(job.texts[setup.template])
     return Judgement(
         judgement_id=row_id("j", judged.item_id, judge, template, mode, judged.sample),
         iteration=job.iteration,

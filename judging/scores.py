@@ -4,18 +4,23 @@
      "iteration": 1, "prompt_id": "p-…", "score": 3.67, "score_variance": 0.22, "n_judgements": 3, "n_scored": 3}
 
 The mean keeps its fraction. A candidate none of whose judgements has a score is kept with score NULL. One version
-holds one judging set-up (judge, template, mode); two are compared by `selfreward diff` and SQL, never mixed.
+holds one judging set-up (judge, template, mode); two are compared by `selfreward diff` and SQL, never mixed. Several
+judges or templates of one version are combined by the rule `judging.combine`, which the column `judge` then names.
 """
 
 from __future__ import annotations
 
-from selfreward.config.run import JudgingConfig, RunConfig
+from typing import Any
+
+from selfreward.config.run import JudgingConfig, RunConfig, ScoresConfig
 from selfreward.errors import EmptyResultError, GateError
+from selfreward.judging.judge.combine import agreement_between, combined_scores, setups_of
+from selfreward.judging.rules.scores import by_rules, shuffled
 from selfreward.notes import JudgementsNotes, ScoresNotes
 from selfreward.sql.queries import connect
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
-from selfreward.tables import DatasetName, Score, arrow_schema
+from selfreward.tables import DatasetName, Score, arrow_schema, to_table
 from selfreward.text import format_histogram
 
 NAME = "judging.scores"
@@ -38,24 +43,36 @@ SELECT count(*) FILTER (lowest = highest), count(*) FROM (
 
 def plan(config: RunConfig, iteration: int) -> Plan:
     """One version for each iteration and judging set-up."""
-    settings = config.judging
+    settings, source = config.judging, config.scores.source
+    inputs = ("judgements", "prompts", "candidates") if source == "rules" else ("judgements",)
+    several = {"combine": settings.combine} if len(setups_of(config, iteration)) > 1 else {}
+    params: dict[str, Any] = {
+        "iteration": iteration,
+        "seed": config.seed,
+        "judging": {**settings.model_dump(include={"collapse_share", "collapse_tied_share"}), **several},
+    }
+    # In the key only where it is used: the judge's own scores have the key they always had.
+    if source != "judge":
+        params["scores"] = config.scores.keyed()
+        params["judging"] |= settings.model_dump(include={"min_score", "max_score"})
     return Plan(
         name=str(DatasetName("scores", iteration)),
         module=__name__,
-        inputs={"judgements": str(DatasetName("judgements", iteration))},
-        params={
-            "iteration": iteration,
-            "seed": config.seed,
-            "judging": settings.model_dump(include={"collapse_share", "collapse_tied_share"}),
-        },
+        inputs={role: str(DatasetName(role, iteration)) for role in inputs},
+        params=params,
     )
 
 
 def build(job: Job) -> Rows:
     """Average the judgements, then stop the run if the judge no longer distinguishes responses."""
     connection = connect()
-    connection.register("judgements", job.table("judgements"))
-    scores = connection.sql(_SCORES).to_arrow_table().cast(arrow_schema(Score))
+    judgements = job.table("judgements")
+    connection.register("judgements", judgements)
+    combine = job.recipe.params["judging"].get("combine")
+    found = combined_scores(judgements, combine) if combine else connection.sql(_SCORES).to_arrow_table()
+    scores = found.cast(arrow_schema(Score))
+    if "scores" in job.recipe.params:
+        scores = to_table((Score(**row) for row in _controlled(job, scores.to_pylist())), Score)
     connection.register("scores", scores)
     histogram = connection.execute(_HISTOGRAM).fetchall()
     tied, comparable = connection.execute(_TIED).fetchall()[0]
@@ -69,8 +86,22 @@ def build(job: Job) -> Rows:
         prompts_all_tied=tied,
         prompts_comparable=comparable,
         unscored_candidates=scores["score"].null_count,
+        agreement=agreement_between(judgements) if combine else None,
     )
     return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes.stored()))
+
+
+def _controlled(job: Job, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a control: see `scores.source`."""
+    if job.section("scores", ScoresConfig).source == "shuffled":
+        return shuffled(scores, job.seed + job.iteration)
+    limits = job.section("judging", JudgingConfig)
+    prompts, candidates = job.table("prompts"), job.table("candidates")
+    texts = dict(zip(prompts["prompt_id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
+    answers = dict(
+        zip(candidates["candidate_id"].to_pylist(), candidates["response"].to_pylist(), strict=True)
+    )
+    return by_rules(scores, texts, answers, limits.min_score, limits.max_score)
 
 
 def _refuse_collapse(

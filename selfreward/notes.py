@@ -10,7 +10,7 @@ default must be given and is stored even if it is None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -59,6 +59,19 @@ class GenerationNotes(Notes):
     new_tokens: int | None
     resumed: int | None
     tokens_per_second: float | None
+
+    @classmethod
+    def together(cls, parts: Sequence[GenerationNotes]) -> GenerationNotes:
+        """The counts of a step that asked several models; the speed is the slowest one's."""
+        if len(parts) == 1:
+            return parts[0]
+        counts = {
+            name: sum(getattr(part, name) or 0 for part in parts)
+            for name in ("completions", "truncated", "engine_errors", "new_tokens", "resumed")
+        }
+        speeds = [part.tokens_per_second for part in parts if part.tokens_per_second]
+        error = next((part.first_engine_error for part in parts if part.first_engine_error), None)
+        return cls(**counts, first_engine_error=error, tokens_per_second=min(speeds, default=None))
 
     @property
     def failures(self) -> str:
@@ -111,6 +124,11 @@ class PromptsNotes(Generated):
     wanted: int | None
     rejected: dict[str, int] | None
     rounds: int | None
+    revision: str | None = None
+    """The commit of a Hub dataset that the prompts are from, `unknown` if the Hub did not name it."""
+    source_rows: int | None = None
+    """Rows of the file or dataset that the prompts are from, in all, and those that no iteration has looked at yet."""
+    source_rows_left: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +154,8 @@ class ScoresNotes(Notes):
     prompts_all_tied: int | None
     prompts_comparable: int | None
     unscored_candidates: int | None
+    agreement: list[JsonObject] | None = None
+    """Between each two judges or templates, if there are several (`judging.judge.combine.agreement_between`)."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +209,21 @@ class JudgeEvalNotes(Generated):
     def n_prompts(self) -> int | None:
         """Prompts that the agreement is over."""
         return ((self.agreement or {}).get("counts") or {}).get("n_prompts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleEvalNotes(Generated):
+    """Of `rule_eval`."""
+
+    prompts: int | None
+    prompts_left_out: int | None
+    """By `n_max`."""
+    kept: JsonObject | None
+    """The share of answers that keep every rule, with its interval over prompts: a `Figure`."""
+    by_rule: JsonObject | None
+    """Kind of rule -> [answers that keep it, answers with a verdict]."""
+    unchecked: dict[str, int] | None
+    """Reason -> answers without a verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)

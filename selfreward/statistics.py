@@ -146,6 +146,37 @@ def share_figures(shares: Mapping[str, Share], resampler: Resampler) -> dict[str
     }
 
 
+def rate_by_unit(found: Iterable[tuple[str, bool | None]], units: Sequence[str]) -> tuple[Floats, Floats]:
+    """Yes and all answers of each unit, from (unit, answer); None and units that are not asked for count in neither."""
+    place = {unit: index for index, unit in enumerate(units)}
+    yes, total = np.zeros(len(units)), np.zeros(len(units))
+    for unit, answer in found:
+        if answer is not None and unit in place:
+            yes[place[unit]] += answer
+            total[place[unit]] += 1
+    return yes, total
+
+
+def paired_difference(
+    a: Sequence[tuple[str, bool | None]], b: Sequence[tuple[str, bool | None]], of: str = "prompts"
+) -> Figure:
+    """The rate of `a` minus the rate of `b` over the units of both; the interval resamples units, each with its answers.
+
+    >>> gain = paired_difference([("p", True), ("q", True)], [("p", False), ("q", True)])
+    >>> gain.value, gain.n
+    (0.5, 2)
+    """
+    units = sorted({unit for unit, _ in a} & {unit for unit, _ in b})
+    sums = np.stack([*rate_by_unit(a, units), *rate_by_unit(b, units)], axis=1)
+    value = _difference(sums.sum(axis=0)[None])
+    resampled = _difference(Resampler(len(units), 2000).totals(sums)) if units else None
+    return make_figure(float(value[0]), resampled, n=len(units), of=of, n_units=len(units))
+
+
+def _difference(totals: Floats) -> Floats:
+    return ratio(totals[:, 0], totals[:, 1]) - ratio(totals[:, 2], totals[:, 3])
+
+
 def open_share(counted: Mask, unknown: Mask, of: str = "prompts", n_resamples: int = 2000) -> Figure:
     """Share of the known units; the interval counts unknown ones against it (low) and for it (high)."""
     n_known, n_unknown = int((~unknown).sum()), int(unknown.sum())

@@ -113,3 +113,34 @@ def _cell(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+
+
+def check_pattern(pattern: str) -> None:
+    """ValueError unless this is a regular expression of RE2 with a group named `score`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = (
+        "expected a regular expression of RE2 with one group, named score, as in Points: (?P<score>[0-9.]+)"
+    )
+    try:
+        names = [field.name for field in pc.extract_regex(pa.array([""]), pattern).type]
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{pattern!r}: {one_line(error)}; {wanted}") from error
+    if names != ["score"]:
+        raise ValueError(f"{pattern!r}: found the groups {', '.join(names) or 'none'}; {wanted}")
+
+
+def last_match(pattern: str, text: str) -> tuple[str, int] | None:
+    """What the group `score` of the pattern's last match in a text holds, and where the match ends; None without a match.
+
+    >>> last_match("Points: (?P<score>[0-9.]+)", "Points: 3? No. Points: 17")
+    ('17', 25)
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # RE2 takes time in proportion to the text, whatever the pattern; Python's own engine may take forever.
+    whole = f"(?s:(?P<before>.*))(?P<match>{pattern})"
+    found = pc.extract_regex(pa.scalar(text), whole).as_py()
+    return (found["score"], len(found["before"]) + len(found["match"])) if found else None

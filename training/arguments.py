@@ -18,7 +18,7 @@ import torch
 import trl.trainer.utils as trl_utils
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from selfreward.config.training import LoraConfig, TrainingConfig
+from selfreward.config.training import LoraConfig, SftConfig, TrainingConfig
 from selfreward.engines.hf.dtypes import multiplies_bf16
 from selfreward.errors import TrainingError
 from selfreward.training.ranks import processes
@@ -48,7 +48,7 @@ def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None
         "bf16": bf16,
         "use_cpu": state.device.type == "cpu",
         "gradient_checkpointing": config.gradient_checkpointing,
-        "train_sampling_strategy": "group_by_length" if config.length_grouped else "random",
+        "train_sampling_strategy": _sampling(config),
         "save_strategy": "steps" if keeps else "no",
         "save_steps": config.checkpoint_every_steps,
         "save_total_limit": 2,  # the older one is used until the newer one is complete
@@ -62,6 +62,13 @@ def trainer_arguments(config: TrainingConfig, work: Path, max_length: int | None
         "dataloader_pin_memory": state.device.type == "cuda",
         "trust_remote_code": False,
     }
+
+
+def _sampling(config: TrainingConfig) -> str:
+    # By prompt, the rows are in their order already.
+    if isinstance(config, SftConfig) and config.order == "by_prompt":
+        return "sequential"
+    return "group_by_length" if config.length_grouped else "random"
 
 
 def schedule(config: TrainingConfig) -> dict[str, Any]:

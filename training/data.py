@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import datasets
 
 Row = dict[str, Any]
-"""`source` (`ift`, `eft`, `pairs`) and message lists named `prompt`, `completion`, `chosen`, `rejected`."""
+"""`source` (`ift`, `eft`, `pairs`) and message lists named `prompt`, `completion`, `chosen`, `rejected`; of SFT also
+`group`, which rows about one prompt share."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _collect(
 
 
 def _from_ift(row: Row) -> Row:
-    return _answered("ift", _user(row["prompt"]), _assistant(row["response"]))
+    return _answered("ift", row["prompt"], _user(row["prompt"]), _assistant(row["response"]))
 
 
 def _from_eft(row: Row) -> Row | str:
@@ -98,11 +99,11 @@ def _from_eft(row: Row) -> Row | str:
         return "eft_eval_split"
     if not row["accepted"]:
         return "eft_not_accepted"
-    return _answered("eft", _user(row["judge_prompt"]), _assistant(row["target"]))
+    return _answered("eft", row.get("prompt", ""), _user(row["judge_prompt"]), _assistant(row["target"]))
 
 
 def _from_chosen(row: Row) -> Row:
-    return _answered("pairs", _messages(row["prompt"]), _messages(row["chosen"]))
+    return _answered("pairs", row.get("prompt_id", ""), _messages(row["prompt"]), _messages(row["chosen"]))
 
 
 def _from_pair(row: Row) -> Row:
@@ -110,8 +111,8 @@ def _from_pair(row: Row) -> Row:
     return {"source": "pairs", **sides}
 
 
-def _answered(source: str, prompt: list[Row], completion: list[Row]) -> Row:
-    return {"source": source, "prompt": prompt, "completion": completion}
+def _answered(source: str, group: str, prompt: list[Row], completion: list[Row]) -> Row:
+    return {"source": source, "group": group, "prompt": prompt, "completion": completion}
 
 
 def _user(text: str) -> list[Row]:

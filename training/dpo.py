@@ -1,18 +1,21 @@
-"""DPO: trains a model on one iteration's preference pairs with TRL (paper section 2.3; arXiv 2305.18290, equation 7).
+"""DPO: trains a model on preference pairs with TRL (paper section 2.3; arXiv 2305.18290, equation 7).
 
     python -P -m selfreward.training.dpo --model M1 --data PAIRS --out M2 --work WORK --config params.json
     accelerate launch --config_file training/accelerate/cpu2.yaml -m selfreward.training.dpo --model …
 
-The reference is the start model. Its log-probabilities are computed once, before the first step and with dropout off,
-so that no second model stays in memory. Runs in its own process; parameters: `selfreward.config.training.DpoConfig`.
+The reference is the start model, unless `--reference` names another. Its log-probabilities are computed once, before the
+first step and with dropout off. Other losses than the paper's: docs/arms.md. Runs in its own process; parameters: `selfreward.config.training.DpoConfig`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from selfreward.config.training import DpoConfig, TrainingConfig
+from selfreward.training.arms import kto
+from selfreward.training.arms.losses import begins_at_ln_2, loss_arguments
 from selfreward.training.process import main
 
 if TYPE_CHECKING:
@@ -29,9 +32,11 @@ def method() -> Method:
     return Method("dpo", _encode, dpo_rows, ("chosen", "rejected"), "pair", _trainer)
 
 
-def _encode(checked: Checked) -> Row:
+def _encode(kept: Sequence[Checked], config: TrainingConfig) -> list[Row]:
     # Messages, because TRL 1.16 takes no token ids for pairs. A test asserts that it splits them as the preflight does.
-    return checked.row
+    rows = [checked.row for checked in kept]
+    assert isinstance(config, DpoConfig)
+    return kto.taken_apart(rows) if config.loss == "kto" else rows
 
 
 def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str, Any]) -> Any:
@@ -40,8 +45,16 @@ def _trainer(config: TrainingConfig, arguments: dict[str, Any], others: dict[str
     from selfreward.training.callbacks import WarnOfFirstLoss
 
     assert isinstance(config, DpoConfig)
-    callbacks = [*others.get("callbacks", ()), WarnOfFirstLoss()]
-    own = {"beta": config.beta, "disable_dropout": False, "precompute_ref_log_probs": True}
+    if config.loss == "kto":
+        return kto.trainer(config, arguments, others)
+    warned = [WarnOfFirstLoss()] if begins_at_ln_2(config, others) else []
+    callbacks = [*others.get("callbacks", ()), *warned]
+    own = {
+        "beta": config.beta,
+        "disable_dropout": False,
+        "precompute_ref_log_probs": True,
+        **loss_arguments(config),
+    }
     return DPOTrainer(args=DPOConfig(**own, **arguments), **{**others, "callbacks": callbacks})
 
 

@@ -39,7 +39,13 @@ _REFUSED = 1
 
 
 def train(
-    job: Job, module: str, folder: Path, base: Path, data: Sequence[Version], settings: BaseModel
+    job: Job,
+    module: str,
+    folder: Path,
+    base: Path,
+    data: Sequence[Version],
+    settings: BaseModel,
+    reference: Path | None = None,
 ) -> JsonObject:
     """Train into `folder` and return `training.json`. TrainingError if the child failed."""
     _require_space(base, folder)
@@ -48,6 +54,8 @@ def train(
     # -P keeps the current directory off the import path: users have folders called `training` too.
     command = [sys.executable, "-P", "-m", module, "--model", str(base), "--out", str(folder.resolve()),
                "--work", str(job.work.resolve()), "--config", str(parameters.resolve())]  # fmt: skip
+    if reference:
+        command += ["--reference", str(reference)]
     for version in data:
         command += ["--data", str(version.folder.resolve())]
     _run(command, job.name)

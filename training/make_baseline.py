@@ -17,8 +17,8 @@ VERSION = 1
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """None if the seeds' own judgements are the EFT targets."""
-    if config.eft.targets != "generated":
+    """None if the seeds' own judgements are the EFT targets, or without EFT."""
+    if config.eft is None or config.eft.targets != "generated":
         return None
     return Plan(
         name="SFT",

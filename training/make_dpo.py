@@ -1,4 +1,8 @@
-"""`M<k+1>`: M_k trained by DPO on iteration k's pairs, with M_k as the reference (paper section 2.3)."""
+"""`M<k+1>`: M_k trained by DPO on iteration k's pairs, with M_k as the reference (paper section 2.3).
+
+By configuration: on earlier pairs too (`pairs.use`), from M1 (`dpo.start`), against M1 (`dpo.reference`), with another
+loss (`dpo.loss`); docs/arms.md.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,9 @@ from pathlib import Path
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.config.training import DpoConfig
 from selfreward.engines.references import trainable
-from selfreward.errors import EmptyResultError
 from selfreward.steps.step import Job, Plan
 from selfreward.store.run import Counts
-from selfreward.summary.facts import summarize
-from selfreward.summary.funnel import format_funnel
-from selfreward.tables import DatasetName
+from selfreward.training.arms.training_pairs import pairs_used, require_pairs
 from selfreward.training.launch import ask_gate, gate_settings, train
 from selfreward.training.make_sft import training_counts
 
@@ -20,13 +21,19 @@ NAME = "training.make_dpo"
 VERSION = 1
 
 
-def plan(config: RunConfig, iteration: int) -> Plan:
-    """One version for each pairs version, start model and set of parameters."""
+def plan(config: RunConfig, iteration: int) -> Plan | None:
+    """One version for each pairs version, start model and set of parameters; None if `update` is not `dpo`."""
+    if config.update != "dpo":
+        return None
+    base, reference = (
+        "M1" if which == "first" else f"M{iteration}" for which in (config.dpo.start, config.dpo.reference)
+    )
     return Plan(
         name=f"M{iteration + 1}",
         module=__name__,
-        inputs={"pairs": str(DatasetName("pairs", iteration))},
-        models={"base": f"M{iteration}"},
+        inputs=pairs_used(config, iteration),
+        # A reference that is the start model needs no second model in memory.
+        models={"base": base} if base == reference else {"base": base, "reference": reference},
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -39,22 +46,12 @@ def plan(config: RunConfig, iteration: int) -> Plan:
 
 def build(job: Job, folder: Path) -> Counts:
     """Train, unless there are too few pairs to train on."""
-    least = job.section("pairs", PairsConfig).min_pairs
-    found = job.inputs["pairs"].n_rows
-    if found < least:
-        raise EmptyResultError(
-            f"{job.name}: found {found} pairs, too few to train on; expected at least {least} (pairs.min_pairs).\n"
-            f"{_funnel(job)}\n"
-            "More prompts (prompts.n), more judgements (judging.samples) or a better judge (more EFT rows) give more pairs."
-        )
+    require_pairs(job, job.section("pairs", PairsConfig).min_pairs)
     settings = DpoConfig.model_validate(job.unkeyed["dpo"])
     gate = ask_gate(job)
     base = trainable(job.models["base"])
+    reference = trainable(job.models["reference"]) if "reference" in job.models else None
+    data = list(job.inputs.values())
     return training_counts(
-        gate, train(job, "selfreward.training.dpo", folder, base, [job.inputs["pairs"]], settings)
+        gate, train(job, "selfreward.training.dpo", folder, base, data, settings, reference)
     )
-
-
-def _funnel(job: Job) -> str:
-    iterations = summarize(job.run).iterations
-    return "\n".join(format_funnel(i.funnel, {}) for i in iterations if i.number == job.iteration)

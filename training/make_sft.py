@@ -21,7 +21,7 @@ def plan(config: RunConfig, iteration: int) -> Plan:
     return Plan(
         name="M1",
         module=__name__,
-        inputs={"ift": "ift", "eft": "eft"},
+        inputs=seed_data(config),
         models={"base": "M0"},
         params={"seed": config.seed, "sft": config.sft.keyed()},
         unkeyed={"sft": config.sft.model_dump(mode="json"), **gate_settings(config)},
@@ -33,8 +33,13 @@ def build(job: Job, folder: Path) -> Counts:
     settings = SftConfig.model_validate(job.unkeyed["sft"])
     gate = ask_gate(job)
     base = trainable(job.models["base"])
-    data = [job.inputs["ift"], job.inputs["eft"]]
+    data = list(job.inputs.values())
     return training_counts(gate, train(job, "selfreward.training.sft", folder, base, data, settings))
+
+
+def seed_data(config: RunConfig) -> dict[str, str]:
+    """The datasets cut from the seeds; without EFT (`eft: null`) IFT alone."""
+    return {"ift": "ift", "eft": "eft"} if config.eft else {"ift": "ift"}
 
 
 def training_counts(gate: Gate, report: JsonObject) -> Counts:

@@ -49,6 +49,11 @@ def parse(name: str, argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", **folder, action="append", help="dataset version; may be given several times"
     )
+    parser.add_argument(
+        "--reference",
+        **{**folder, "required": False},
+        help="model that the loss of DPO compares with (default: the start model)",
+    )
     parser.add_argument("--out", **folder, help="where the model goes; training.json in it is written last")
     parser.add_argument("--work", **folder, help="for checkpoints and other work files; keep it to resume")
     parser.add_argument("--config", required=True, metavar="FILE", type=_absolute, help="parameters, JSON")
@@ -101,8 +106,16 @@ def main(
 def _run(method: Callable[[], Method], arguments: argparse.Namespace, config: TrainingConfig) -> None:
     from selfreward.training.run import Task, run
 
-    data = tuple(arguments.data)
-    run(method(), Task(arguments.model, data, arguments.out, arguments.work, config, arguments.engine_dtype))
+    task = Task(
+        model=arguments.model,
+        data=tuple(arguments.data),
+        out=arguments.out,
+        work=arguments.work,
+        config=config,
+        engine_dtype=arguments.engine_dtype,
+        reference=arguments.reference,
+    )
+    run(method(), task)
 
 
 def _stop(number: int, frame: object) -> NoReturn:

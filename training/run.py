@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ class Method:
     """What differs between SFT and DPO."""
 
     name: str
-    encode: Callable[[Checked], Row]
-    """A row in the form that TRL gets."""
+    encode: Callable[[Sequence[Checked], TrainingConfig], list[Row]]
+    """The rows in the form that TRL gets."""
     collect: Callable[[Iterable[datasets.Dataset]], TrainingRows]
     answers: tuple[str, ...]
     """The row's columns that hold answers."""
@@ -72,6 +72,8 @@ class Task:
     work: Path
     config: TrainingConfig
     engine_dtype: str
+    reference: Path | None = None
+    """The model that a loss compares with, if it is not the start model."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def run(method: Method, task: Task) -> None:
     )
     report = {
         "step": method.name,
-        "base": {"name": task.model.name, "sha256": model_identity(task.model).sha256},
+        "base": _named(task.model),
+        **({"reference": _named(task.reference)} if task.reference else {}),
         "data": [{"name": folder.name, "content_sha256": content_sha256(folder)} for folder in task.data],
         "parameters": task.config.model_dump(mode="json"),
         "rows": {"in": prepared.n_in, "out": prepared.preflight.kept, "dropped": prepared.dropped},
@@ -140,10 +143,9 @@ def prepare(method: Method, task: Task) -> Prepared:
     _tell(method, collected, preflight)
     refuse(preflight, task.config, method.unit)
     durable.remove_tree(task.work / "rows")
-    datasets.Dataset.from_list([method.encode(checked) for checked in kept]).save_to_disk(
-        str(task.work / "rows")
-    )
+    datasets.Dataset.from_list(method.encode(kept, task.config)).save_to_disk(str(task.work / "rows"))
     key = {
+        **({"reference": model_identity(task.reference).sha256} if task.reference else {}),
         "step": method.name,
         "parameters": task.config.keyed(),
         "base": model_identity(task.model).sha256,
@@ -168,14 +170,16 @@ def _train(
         "peft_config": adapter(config),
         "callbacks": [StepBar(method.name), StopOnNan(), SealCheckpoints(prepared.key)],
     }
+    if task.reference:
+        others["ref_model"] = load_for_training(task.reference, config)
     checkpoint = _checkpoint(task, prepared.key)
     with targets_only():
         trainer = method.make_trainer(config, trainer_arguments(config, task.work, cut), others)
         trainer.remove_callback(PrinterCallback)
-        if len(trainer.train_dataset) != report.kept:
+        if len(trainer.train_dataset) != len(rows):
             raise TrainingError(
-                f"TRL would train on {len(trainer.train_dataset)} {method.unit}s, but the preflight kept {report.kept}; "
-                "this TRL version drops other rows than the tested one, so use the versions of constraints.txt"
+                f"TRL would train on {len(trainer.train_dataset)} rows, but the preflight kept {report.kept} {method.unit}s "
+                f"({len(rows)} rows); this TRL version drops other rows than the tested one, so use the versions of constraints.txt"
             )
         began = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -196,6 +200,10 @@ def _facts(config: TrainingConfig, kept: int, seconds: float, checkpoint: Path |
         # With several processes, the sampler fills each epoch's last batch with rows from its beginning.
         "rows_repeated_per_epoch": -kept % at_once if state.num_processes > 1 else 0,
     }
+
+
+def _named(model: Path) -> dict[str, str]:
+    return {"name": model.name, "sha256": model_identity(model).sha256}
 
 
 def _checkpoint(task: Task, key: str) -> Path | None:

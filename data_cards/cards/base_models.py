@@ -59,7 +59,13 @@ def generating_licences(config: RunConfig | None, generators: Sequence[str]) -> 
     """For the card: each generating model from outside the run, with its license."""
     if config is None or not generators:
         return []
-    strings = {config.model, config.prompts.generator, config.judging.judge} - {"fixed", "current"}
+    strings = {config.model, config.prompts.generator, *config.judging.judges, *config.candidates.also} - {
+        "fixed",
+        "current",
+        "previous",
+        "first",
+        "M0",
+    }
     return [
         f"{hub_name(s) or public_value(s)}: {base_licence(s) or 'unknown, look it up'}"
         for s in sorted(strings)

@@ -86,7 +86,8 @@ class RunFacts:
     @property
     def judges_itself(self) -> bool:
         """Whether the judge is a model of the run, as in the paper."""
-        return self.config is None or self.config.judging.judge in ("current", "fixed")
+        own = ("current", "fixed", "previous", "first")
+        return self.config is None or all(judge in own for judge in self.config.judging.judges)
 
 
 def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Origin) -> RunFacts:

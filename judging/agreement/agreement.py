@@ -33,6 +33,7 @@ from selfreward.judging.agreement.measures import (
     outcomes,
     prompt_codes,
     random_shares,
+    similar_length_share,
 )
 from selfreward.judging.agreement.rating_files import read_joined, read_rows
 from selfreward.judging.agreement.rating_tables import Columns, join_rows, rating_columns
@@ -129,6 +130,8 @@ class Agreement:
     """Spearman of score and length over all scored responses together."""
     score_length_within: Figure | None
     """The same within a prompt, averaged like `judge.spearman`."""
+    similar_length: Figure | None
+    """`judge.pairwise_ties_half` over the pairs whose lengths differ by at most a tenth of the longer."""
     self_consistency: SelfConsistency | None
     perfect_score: float
     n_above_perfect: int
@@ -176,6 +179,7 @@ def measure_agreement(
         random=_measures(random_shares(ordered), resampler),
         score_length=_score_length(ratings, of_all) if lengths else None,
         score_length_within=_score_length_within(ratings, of_all) if lengths else None,
+        similar_length=_similar_length(ordered, resampler) if lengths else None,
         self_consistency=_self_consistency(columns, of_all) if "scores" in columns else None,
         perfect_score=perfect_score,
         n_above_perfect=int(np.sum(ratings.score > perfect_score + 1e-9)),
@@ -186,6 +190,10 @@ def measure_agreement(
 
 def _measures(shares: dict[str, Share], resampler: Resampler) -> Measures:
     return Measures(**share_figures(shares, resampler))
+
+
+def _similar_length(ratings: Ratings, resampler: Resampler) -> Figure:
+    return share_figures({"similar": similar_length_share(ratings)}, resampler)["similar"]
 
 
 def _score_length_within(ratings: Ratings, resampler: Resampler) -> Figure:

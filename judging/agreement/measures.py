@@ -186,6 +186,16 @@ def _net_wins(one: Index, other: Index, gap: Floats, n_rows: int) -> Floats:
     return count_by(one, gap, n_rows) - count_by(other, gap, n_rows)
 
 
+def similar_length_share(ratings: Ratings) -> Share:
+    """Agreement, ties half, over the pairs whose lengths differ by at most a tenth of the longer: no rule of length helps."""
+    one, other = ratings.n_chars[ratings.one], ratings.n_chars[ratings.other]
+    alike = np.abs(one - other) <= 0.1 * np.maximum(one, other)
+    right, tied, wrong, _ = outcomes(
+        replace(ratings, one=ratings.one[alike], other=ratings.other[alike]), ratings.score
+    )
+    return Share(right + tied / 2, right + tied + wrong, "pairs")
+
+
 def longest_shares(ratings: Ratings, *, where_scored: bool = False) -> dict[str, Share]:
     """The judge whose score is the length; its five goes to the longest answer, to all of them if several are."""
     hidden = np.isnan(ratings.score) if where_scored else np.zeros(ratings.score.size, dtype=np.bool_)

@@ -124,6 +124,11 @@ def _notes(agreement: Agreement) -> str:
         lines.append(
             f"{agreement.n_above_perfect} scores are above {agreement.perfect_score:g}: is that the scale?"
         )
+    if agreement.similar_length and agreement.similar_length.value is not None:
+        lines.append(
+            "Pairs whose lengths differ by a tenth at most, ties half, %: "
+            f"{_with_interval(agreement.similar_length, 100)}."
+        )
     if agreement.score_length and agreement.score_length_within:
         lines.append(
             f"Score and length, Spearman: {_with_interval(agreement.score_length, 1)} over all scored responses, "

@@ -10,6 +10,7 @@
 | `training_texts` | every text that enters training: `dataset`, `iteration`, `id`, `part`, `text` |
 | `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` distinguishes them |
 | `judged` | the judgements of each candidate by one judging set-up: `score`, `score_variance`, `n_judgements`, `n_scored` |
+| `expected_scores` | `judged`, or what `judging.combine` makes of it where several set-ups judge the same candidates |
 | `pair_sides` | the answers of each pair (`side`: `chosen`, `rejected`) beside the candidate and its score, or
 NULL: `told_score` and `score`, `finish_reason`, `other_prompt`, `other_text` (the pair's is not the candidate's) |
 | `judgement_sample` | a seeded sample of the judgements (all of them, if they are few) |
@@ -30,6 +31,7 @@ from selfreward.judging.audits.data import AuditData, Provided, Unavailable
 from selfreward.judging.audits.near import near_duplicates
 from selfreward.judging.audits.tokens import special_tokens, template_facts, token_counts
 from selfreward.judging.audits.unknown import prompt_words
+from selfreward.judging.judge.combine import combined_scores
 from selfreward.sql.views import VERSIONS
 from selfreward.tables import BY_KIND, DATASETS, DatasetName, required_columns
 
@@ -54,9 +56,11 @@ def _expected_counts(data: AuditData) -> None:
     data.create(
         "expected_counts",
         f"""SELECT iteration,
-            max(CASE WHEN dataset = 'candidates' THEN (params ->> '$.candidates.n')::BIGINT END) AS n_candidates,
+            max(CASE WHEN dataset = 'candidates' THEN (params ->> '$.candidates.n')::BIGINT
+                     * coalesce((params ->> '$.models')::BIGINT, 1) END) AS n_candidates,
             max(CASE WHEN dataset = 'judgements' AND (params ->> '$.judging.mode') = 'expected' THEN 1
-                     WHEN dataset = 'judgements' THEN (params ->> '$.judging.samples')::BIGINT END) AS n_judgements
+                     WHEN dataset = 'judgements' THEN (params ->> '$.judging.samples')::BIGINT END
+                * coalesce((params ->> '$.setups')::BIGINT, 1)) AS n_judgements
         FROM {VERSIONS} WHERE iteration IS NOT NULL GROUP BY iteration""",
     )
 
@@ -173,6 +177,21 @@ def _judged(data: AuditData) -> None:
     )
 
 
+def _expected_scores(data: AuditData) -> None:
+    """A view, but for the iterations in which several judges or templates are combined."""
+    combined: dict[int, str] = {}
+    for name in data.run.datasets("scores"):
+        rule = data.run.run.current(name).manifest["params"].get("judging", {}).get("combine")
+        iteration = DatasetName.parse(name).iteration
+        if rule and iteration is not None:
+            found = combined_scores(data.run.table(str(DatasetName("judgements", iteration))), rule)
+            data.connection.register(f"combined_{iteration}", found)
+            combined[iteration] = f"SELECT * FROM combined_{iteration}"
+    plain = f"SELECT * FROM judged WHERE iteration NOT IN ({', '.join(map(str, combined)) or 'NULL'})"
+    parts = ["SELECT * FROM judged"] if not combined else [plain, *combined.values()]
+    data.create("expected_scores", " UNION ALL BY NAME ".join(parts), as_view=True)
+
+
 def _pair_sides(data: AuditData) -> None:
     """Texts are compared by 64-bit hash; the chance of a collision is negligible."""
     data.create(
@@ -209,6 +228,7 @@ PROVIDED: dict[str, Provided] = {
     "training_texts": Provided(("ift", "eft", "pairs"), _training_texts),
     "texts": Provided(("training_texts", "candidates", "prompts"), _texts),
     "judged": Provided(("judgements",), _judged),
+    "expected_scores": Provided(("judged", "scores"), _expected_scores),
     "pair_sides": Provided(("pairs", "candidates", "scores"), _pair_sides),
     "judgement_sample": Provided(("judgements",), _judgement_sample),
     "contamination": Provided(("training_texts", "eft"), contamination),

@@ -19,7 +19,7 @@ from selfreward.config.run import JudgingConfig
 from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.errors import CapabilityError
 from selfreward.estimate.requests import Range, Requests
-from selfreward.judging.parsing.scores import parse_score
+from selfreward.judging.parsing.scores import ParsedScore, parse_score
 from selfreward.judging.prompts.templates import JudgeTemplate
 from selfreward.steps.generation import Generation
 from selfreward.tables import FinishReason, Message, Status
@@ -147,7 +147,7 @@ def _chat(template: JudgeTemplate, item: Item) -> tuple[Message, ...]:
 def _judged(
     item_id: str, sample: int, completion: Completion, settings: JudgingConfig, attempts: int
 ) -> Judged:
-    parsed = parse_score(completion.text, completion.finish_reason, settings.min_score, settings.max_score)
+    parsed = read_score(completion.text, completion.finish_reason, settings)
     return Judged(
         item_id=item_id,
         sample=sample,
@@ -160,6 +160,12 @@ def _judged(
         seed=completion.seed,
         error=completion.error,
     )
+
+
+def read_score(text: str, finish_reason: str, settings: JudgingConfig) -> ParsedScore:
+    """The score in a judge's reply, as the settings have it."""
+    limits = settings.min_score, settings.max_score
+    return parse_score(text, finish_reason, *limits, pattern=settings.score_pattern)
 
 
 def _expected(

@@ -6,7 +6,7 @@ no score is not stored, so a score that the current parser would find there is l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfreward.judging.parsing.scores import PARSER_VERSION, parse_score
 from selfreward.store.recipe import contents
@@ -36,13 +36,14 @@ def read_alike(run: Run, recipe: Recipe, text: str, score: str) -> Version | Non
     return None
 
 
-def _reads_alike(version: Version, text: str, score: str, scale: dict[str, float]) -> bool:
+def _reads_alike(version: Version, text: str, score: str, scale: dict[str, Any]) -> bool:
     for row in version.table().to_pylist():
         # Nothing was written, so no parser can read it differently.
         if row.get("status") == "engine_error" or row[text] is None:
             continue
+        limits, by = (scale["min_score"], scale["max_score"]), scale.get("score_pattern")
         found = parse_score(
-            row[text], row.get("finish_reason", "stop"), scale["min_score"], scale["max_score"]
+            row[text], row.get("finish_reason", "stop"), *limits, **({"pattern": by} if by else {})
         )
         if found.score != row[score] or found.status != row.get("status", found.status):
             return False

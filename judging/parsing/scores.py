@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 
 from selfreward.engines.base import FINISH_REASONS
 from selfreward.judging.parsing.json_scores import unfolded
+from selfreward.judging.parsing.patterns import read_pattern
 from selfreward.judging.parsing.quotations import HiddenSpans, is_quoted
 from selfreward.judging.parsing.statements import (
     Rank,
@@ -80,11 +81,13 @@ def parse_score(
     maximum: float = 5.0,
     *,
     bracketed: bool = False,
+    pattern: str | None = None,
 ) -> ParsedScore:
     """The judge's score in `completion`, in points between `minimum` and `maximum` (both included).
 
     `finish_reason` is the engine's: `stop`, `length` (cut off; other servers' names for that are known) or `error`.
-    `bracketed`: only `[[4]]` is a score, as MT-Bench's prompts ask. An assistant prefix that the engine was given
+    `bracketed`: only `[[4]]` is a score, as MT-Bench's prompts ask. `pattern`: only the last match of this regular
+    expression (`judging.score_pattern`) in the judge's own words. An assistant prefix that the engine was given
     (such as `Score:`) is not part of a completion: put it in front before parsing.
 
     >>> parse_score("Relevant, but shallow.\\n\\n**Score:** 3/5")
@@ -97,6 +100,8 @@ def parse_score(
     if not completion or completion.isspace():
         return ParsedScore(None, "empty")
     cut_off = FINISH_REASONS.get(finish_reason.lower()) == "length"
+    if pattern is not None:
+        return ParsedScore(*read_pattern(pattern, own_words(completion), minimum, maximum, cut_off))
     text = unfolded(_without_gaps(_lowered(completion)))
     statement = _verdict(_statements(text, Scale(minimum, maximum), cut_off=cut_off, bracketed=bracketed))
     status = statement.status if statement else "no_score"

@@ -3,6 +3,7 @@
     additive          the five-point additive rubric (paper, figure 2), in our own words
     additive-short    the same in under 75 words, for small models and the demo
     multiple-choice   the paper's ablation: choose one of five descriptions
+    rule              whether the response does exactly what was asked, in one line (the control experiment)
     PATH              any file with the slots below
 
 A template has two slots, written in one of two ways: `<INSTRUCTION_HERE>` and `<RESPONSE_HERE>` (the paper's), or
@@ -44,7 +45,12 @@ if TYPE_CHECKING:
 RENDER_VERSION = 1
 """Part of the key of every dataset made from rendered prompts: raise it when any prompt would change."""
 
-RANGES = {"additive": (0.0, 5.0), "additive-short": (0.0, 5.0), "multiple-choice": (1.0, 5.0)}
+RANGES = {
+    "additive": (0.0, 5.0),
+    "additive-short": (0.0, 5.0),
+    "multiple-choice": (1.0, 5.0),
+    "rule": (0.0, 5.0),
+}
 """The project's templates, and the scores each asks for."""
 
 SLOTS = {"instruction": "<INSTRUCTION_HERE>", "response": "<RESPONSE_HERE>"}

@@ -10,16 +10,28 @@ dataset's key cannot change its rows. The type of a field marks those outside th
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from selfreward.config.by_iteration import Lists, problem_with, split_lists, with_lists
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.errors import ConfigError
-from selfreward.text import shorten
-from selfreward.unkeyed import MONEY, Count, KeyedApart, Section, Share, Unkeyed
+from selfreward.text import check_pattern, shorten
+from selfreward.unkeyed import MONEY, Arm, Count, KeyedApart, Section, Share, Unkeyed
 
 SEED_ROLES = (
     "prompt",
@@ -38,7 +50,7 @@ class SeedsConfig(Section):
     """Where the human-ranked seed replies come from (paper section 3.1.1: Open Assistant)."""
 
     source: str = "embedded"
-    """`embedded`, a local file (message-per-line, tree-per-line or a ranked table; plain or .gz), or the name of a
+    """`embedded`, `rules` (the control experiment's prompts, each with one rule that a program checks), a local file (message-per-line, tree-per-line or a ranked table; plain or .gz), or the name of a
     Hub dataset such as `OpenAssistant/oasst1`."""
     format: Literal["auto", "messages", "trees", "table"] = "auto"
     """What the file holds; `auto` goes by the columns of its first row."""
@@ -89,8 +101,10 @@ class IftConfig(Section):
 class EftConfig(Section):
     """Evaluation fine-tuning rows (paper: 1,630 train and 541 eval)."""
 
-    targets: Literal["written", "generated"] = "generated"
-    """`written`: the seeds' own judgements. `generated`: by the SFT baseline, kept by agreement with people."""
+    targets: Literal["written", "generated", "ranks", "quality"] = "generated"
+    """`written`: the seeds' own judgements. `generated`: by the SFT baseline, kept by agreement with people. `ranks`,
+    `quality`: the score alone that a reply's rank (best: highest, worst of its prompt: lowest) or quality label stands for;
+    no model writes, and no justification is learnt."""
     samples: Count = 4
     """Generated judgements for each response."""
     temperature: float = Field(0.7, ge=0)
@@ -112,6 +126,15 @@ class PromptsConfig(Section):
 
     n: Count = 5000
     """Prompts to keep in each iteration."""
+    source: KeyedApart[str | None] = None
+    """Null: the generator writes the prompts. `rules`: the control experiment's, each with one rule. A file (json, jsonl, csv, parquet; .gz is fine) or the name of a Hub dataset:
+    each iteration takes its next `n` prompts, none is used twice."""
+    column: KeyedApart[str | None] = None
+    """With `source`: the column of the prompts; null takes `prompt`, `instruction` (with `input`), `question` or `messages`."""
+    hub_split: KeyedApart[str] = "train"
+    """With `source`: split of a Hub dataset."""
+    revision: KeyedApart[str | None] = None
+    """With `source`: Hub revision; the commit that it stood for is in the notes of the manifest of `prompts`."""
     generator: KeyedApart[str] = "fixed"
     """`fixed` (the configured `model`, as the paper's fixed chat model), `current` (M_k), or a model string."""
     n_demonstrations_ift: Count = 6
@@ -149,15 +172,24 @@ class CandidatesConfig(Section):
     """Share of probability that is sampled from."""
     max_tokens: Count = 1024
     """New tokens of a response."""
+    also: KeyedApart[list[str]] = Field(default_factory=list)
+    """Further models that answer each prompt `n` times: `previous` (M_k-1), `first` (M1), `M0` or a model string. For the
+    rule `past_future`."""
 
 
 class JudgingConfig(Section):
     """LLM-as-a-Judge (paper: three sampled judgements, averaged)."""
 
-    judge: KeyedApart[str] = "current"
-    """`current` (M_k, the paper's) or a model string."""
+    judge: KeyedApart[str | list[str]] = "current"
+    """`current` (M_k, the paper's), `previous` (M_k-1), `first` (M1) or a model string; a list: each of them judges every
+    candidate."""
     template: KeyedApart[str] = "additive"
     """`additive`, `additive-short`, `multiple-choice`, or the path of a template file."""
+    more_templates: KeyedApart[list[str]] = Field(default_factory=list)
+    """Further templates that each judge uses on the same candidates."""
+    combine: KeyedApart[Literal["mean", "median", "majority", "worst", "first"]] = "mean"
+    """With several judges or templates: a candidate's score from theirs. `majority`: the whole score nearest to most;
+    `first`: the first judge's with the first template, the others are for rules and SQL."""
     mode: Literal["sampled", "expected"] = "sampled"
     """`sampled`: mean of sampled judgements. `expected`: mean score under the token probabilities at the score
     position, after a greedy justification (`justify: true`) or none."""
@@ -173,6 +205,9 @@ class JudgingConfig(Section):
     """New tokens of a judgement."""
     max_attempts: Count = 2
     """Completions asked for until a judgement has a score; the last one stands, scored or not."""
+    score_pattern: Arm[str | None] = None
+    """Regular expression (RE2) for a rubric with another ending, such as `Points: (?P<score>[0-9.]+)`; its last match in a
+    judgement is the score. Null: the forms in docs/judging.md."""
     min_score: float = 0.0
     """Lowest score in range; what is below is `out_of_range`."""
     max_score: float = 5.0
@@ -182,14 +217,55 @@ class JudgingConfig(Section):
     collapse_tied_share: KeyedApart[Share] = 0.98
     """Likewise if more than this share of the prompts with two or more scored candidates is tied."""
 
+    @field_validator("judge")
+    @classmethod
+    def _some_judge(cls, judge: str | list[str]) -> str | list[str]:
+        if not judge:
+            raise ValueError("is an empty list; name at least one judge, such as current")
+        return judge
+
+    @field_validator("score_pattern")
+    @classmethod
+    def _readable_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            check_pattern(pattern)
+        return pattern
+
+    @model_validator(mode="after")
+    def _pattern_is_read(self) -> JudgingConfig:
+        if self.score_pattern and self.mode == "expected":
+            raise ValueError("score_pattern: mode expected reads no text; leave it out, or use mode: sampled")
+        return self
+
+    @property
+    def judges(self) -> list[str]:
+        """All of them."""
+        return [self.judge] if isinstance(self.judge, str) else self.judge
+
+    @property
+    def templates(self) -> list[str]:
+        """All of them, each once."""
+        return list(dict.fromkeys([self.template, *self.more_templates]))
+
+
+class ScoresConfig(Section):
+    """What a candidate's score is; anything but the default is a control, to show what the judge's signal is worth."""
+
+    source: Literal["judge", "shuffled", "rules"] = "judge"
+    """`judge`: the mean of its judgements (the paper's). `shuffled`: the same scores, exchanged at random among the
+    candidates of a prompt (negative control). `rules`: the highest score if a program finds the prompt's rules kept, else the
+    lowest, NULL for a prompt without a rule it knows (gold control)."""
+
 
 class PairsConfig(Section):
     """Preference pairs (paper: highest against lowest mean score; equal scores drop the prompt)."""
 
     rule: KeyedApart[str] = "max_min"
-    """`max_min`, `margin`, `length_controlled`, `positive_only`, or the path of an .sql file over `scores`."""
+    """`max_min` (the paper's), `margin`, `margin_in_errors`, `near_ties`, `length_controlled`, `positive_only`, `all_pairs`,
+    `consistent`, `past_future` (docs/arms.md), or the path of an .sql file over `scores`."""
     min_margin: float = Field(0.0, ge=0)
-    """Rule `margin`: chosen beats rejected by more than this."""
+    """Rules `margin`, `all_pairs`: chosen beats rejected by more points than this; `margin_in_errors`: by more standard
+    errors of the judge."""
     length_band: float = Field(0.5, ge=0)
     """Rule `length_controlled`: scores this close to the top (bottom) count as near it."""
     positive_score: float = 5.0
@@ -198,6 +274,31 @@ class PairsConfig(Section):
     """Whether a candidate flagged `injection_suspected` may be chosen."""
     min_pairs: KeyedApart[Count] = 8
     """Fewer pairs than this and the run stops before training, with the funnel."""
+    use: KeyedApart[str] = "current"
+    """Pairs that M_k is trained on: of the `current` iteration (the paper's), `all` so far, or of the `last 2` (3, …)."""
+    min_scored: Arm[Count] = 1
+    """A candidate with fewer scored judgements than this enters no pair (`too_few_scored`)."""
+    max_similarity: Arm[Share] = 1.0
+    """A pair whose answers are more alike than this is dropped (`near_identical`): Jaccard index of their runs of five
+    words, as in the audit `near_duplicates`, which warns from 0.8."""
+    per_prompt: Arm[Count] = 1
+    """Pairs of a prompt at most. The rule `all_pairs` makes several."""
+    level: Arm[float] = Field(0.05, gt=0, lt=1)
+    """Rule `near_ties`: level of the test whether a prompt's scores differ by more than the judge's sampling error."""
+    min_consistency: Arm[float] = Field(0.0, ge=-1, le=1)
+    """Rule `consistent`: least rank correlation between the scores of the first two judges of a prompt's answers."""
+
+    @field_validator("use")
+    @classmethod
+    def _known_use(cls, use: str) -> str:
+        if not re.fullmatch(r"current|all|last [1-9]\d?", use):
+            raise ValueError(f"found {use!r}; expected current, all, or last N, such as last 2")
+        return use
+
+    def n_used(self, iteration: int) -> int:
+        """Iterations whose pairs are trained on, this one included."""
+        wanted = {"current": 1, "all": iteration}.get(self.use) or int(self.use.removeprefix("last "))
+        return min(wanted, iteration)
 
 
 class AlpacaConfig(Section):
@@ -218,12 +319,33 @@ class AlpacaConfig(Section):
 
 
 class JudgeEvalConfig(Section):
-    """How well each model judges: the EFT eval split scored by M0, M1, M2… against the human ranks."""
+    """How well each model judges: ranked replies scored by M0, M1, M2… against their ranks."""
 
+    replies: KeyedApart[str] = "eft_eval"
+    """`eft_eval` (the EFT eval split), `rules` (the control experiment's held-out replies), or a file as for
+    `seeds.source`."""
     samples: Count = 1
     """Judgements of each reply."""
     n_max: int | None = None
     """Rows of the eval split, whole prompts in hash order; all of them by default."""
+
+
+class RuleEvalConfig(Section):
+    """How often each model keeps rules that a program checks, on prompts with rules."""
+
+    prompts: KeyedApart[str] = "rules"
+    """`rules` (the control experiment's held-out prompts), or a file: IFEval's form, or prompts that state a rule in the
+    words of `selfreward.judging.rules`."""
+    samples: Count = 1
+    """Answers to each prompt."""
+    temperature: float = Field(0.7, ge=0)
+    """Of the answers; 0 is greedy."""
+    top_p: float = Field(0.9, gt=0, le=1)
+    """Share of probability that is sampled from."""
+    max_tokens: Count = 512
+    """New tokens of an answer."""
+    n_max: int | None = None
+    """Prompts at most; all of them by default."""
 
 
 class EvaluateConfig(Section):
@@ -231,6 +353,7 @@ class EvaluateConfig(Section):
 
     alpaca: AlpacaConfig | None = AlpacaConfig()
     judge: JudgeEvalConfig | None = JudgeEvalConfig()
+    rules: RuleEvalConfig | None = None
 
 
 class EngineConfig(Section):
@@ -270,16 +393,21 @@ class RunConfig(Section):
     """Each gives prompts, candidates, judgements, scores, pairs and the next model: 1 ends with M2, 2 with M3."""
     model: str = "hf:smollm2-135m-instruct"
     """M0: the model everything starts from. Training needs a local folder or a known name behind `hf:`/`vllm:`."""
+    update: Literal["dpo", "sft"] = "dpo"
+    """How iteration k makes the next model from its pairs: `dpo`, or `sft` on the chosen answers alone."""
     train: bool = True
     """Off: datasets only. No model is trained, and M1 is `model` itself (a server, say); one iteration."""
     seeds: SeedsConfig = SeedsConfig()
     split: SplitConfig = SplitConfig()
     ift: IftConfig = IftConfig()
-    eft: EftConfig = EftConfig()
+    eft: EftConfig | None = EftConfig()
+    """Null: no evaluation fine-tuning, and nothing is measured on its eval split; the judge is another model, or M_k as
+    it is."""
     sft: SftConfig = SftConfig()
     prompts: PromptsConfig = PromptsConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     judging: JudgingConfig = JudgingConfig()
+    scores: ScoresConfig = ScoresConfig()
     pairs: PairsConfig = PairsConfig()
     dpo: DpoConfig = DpoConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -292,6 +420,38 @@ class RunConfig(Section):
     max_cost: Unkeyed[float | None] = Field(None, ge=0)
     """Limit for paid servers over the whole run, in the currency of their prices."""
 
+    _lists: Lists = PrivateAttr(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _with_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return with_lists(handler(self), self._lists)
+
+    def at(self, iteration: int) -> RunConfig:
+        """The configuration of one iteration: of every list by iteration, its entry."""
+        if not self._lists:
+            return self
+        values = with_lists(self.model_dump(mode="json"), self._lists, iteration)
+        return RunConfig.model_validate(values)
+
+    def named_models(self, names: list[str], iteration: int) -> list[str]:
+        """`current`, `previous` and `first` as models of an iteration (`M2`); each model once."""
+        called = {"current": f"M{iteration}", "previous": f"M{iteration - 1}", "first": "M1"}
+        found: dict[str, str] = {}
+        for model in (called.get(name, name) for name in names):
+            # Without training, every M_k is the configured model.
+            found.setdefault("M0" if not self.train and model in called.values() else model, model)
+        return list(found.values())
+
+    def each_iteration(self) -> list[RunConfig]:
+        """The configurations of all iterations; one if they do not differ."""
+        return [self.at(k) for k in range(1, self.iterations + 1)] if self._lists else [self]
+
+    @property
+    def alpaca(self) -> AlpacaConfig | None:
+        """What alpaca-eval measures; None if it is off, or if its prompts were those of an EFT that is off."""
+        alpaca = self.evaluate.alpaca
+        return None if alpaca and alpaca.prompts == "eft_eval" and self.eft is None else alpaca
+
     @model_validator(mode="after")
     def _shares_fit(self) -> RunConfig:
         if self.split.eft_train + self.split.eft_eval > 1:
@@ -303,6 +463,22 @@ class RunConfig(Section):
         if self.judging.min_score >= self.judging.max_score:
             raise ValueError("judging.min_score must be below judging.max_score")
         return self
+
+    # After the check above, which so sees the values of each iteration.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_iteration(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take the lists by iteration out, then check the values of every iteration."""
+        if not isinstance(values, dict):
+            return handler(values)
+        first, lists = split_lists(values, cls)
+        config = handler(first)
+        if problem := problem_with(lists, config.iterations):
+            raise ValueError(problem)
+        for iteration in range(2, config.iterations + 1) if lists else ():
+            handler(with_lists(first, lists, iteration))
+        config._lists = lists
+        return config
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -14,10 +14,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from selfreward.unkeyed import Count, Section, Share, Unkeyed
+from selfreward.unkeyed import Arm, Count, KeyedApart, Section, Share, Unkeyed
 
 # what the paper leaves unstated is our choice: one to three epochs, and TRL's defaults for the rest (no
 # weight decay, clipping at 1.0, no warm-up)
+# Not offered: `discopop`, whose slope at the start (TRL's tau 0.05) widens no margin but narrows it; `aot`, which sorts the
+# pairs that a device has at once, so that the loss would change with `per_device_batch_size`.
+Loss = Literal[
+    "sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "exo_pair", "apo_zero", "apo_down", "nca_pair", "bco_pair",
+    "sppo_hard", "kto",
+]  # fmt: skip
+SMOOTHED = ("robust", "exo_pair")
+"""The losses that read `label_smoothing`: TRL 1.16 ignores it in all others, `sigmoid` included."""
+
 Rate = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -105,6 +114,16 @@ class SftConfig(TrainingConfig):
     """At the end of the last step."""
     epochs: float = Field(3, gt=0)
     """Passes over the rows; unstated in the paper."""
+    order: Arm[Literal["random", "by_prompt"]] = "random"
+    """`random`: drawn anew in each epoch. `by_prompt`: the replies to one prompt come one after the other, the prompts in a
+    random order that each epoch repeats. A small judge learns from the contrast what it does not learn from the rows apart
+    (docs/control.md)."""
+
+    @model_validator(mode="after")
+    def _one_order(self) -> SftConfig:
+        if self.order == "by_prompt" and self.length_grouped:
+            raise ValueError("length_grouped and order: by_prompt exclude each other; leave one out")
+        return self
 
 
 class DpoConfig(TrainingConfig):
@@ -117,4 +136,38 @@ class DpoConfig(TrainingConfig):
     beta: float = Field(0.1, gt=0)
     """Strength of the pull towards the start model."""
     per_device_batch_size: Count = 2
-    """Pairs; each is two sequences."""
+    """Pairs; each is two sequences. Loss `kto`: answers, an even number."""
+    loss: Arm[Loss] = "sigmoid"
+    """TRL's name of the loss: `sigmoid` is the paper's DPO, `sigmoid_norm` normalizes by length, `kto` takes the pairs
+    apart into good and bad answers; docs/arms.md says what each is for."""
+    label_smoothing: Arm[float] = Field(0.0, ge=0, lt=0.5)
+    """Assumed share of pairs that are the wrong way round. Losses `robust` and `exo_pair` only; TRL ignores it in others."""
+    sft_weight: Arm[float] = Field(0.0, ge=0)
+    """Weight of a term that raises the chosen answers' log-probability, beside the loss (RPO, arXiv 2404.19733)."""
+    reference: KeyedApart[Literal["previous", "first"]] = "previous"
+    """Model that the loss compares with: `previous` (M_k, the paper's) or `first` (M1)."""
+    start: KeyedApart[Literal["previous", "first"]] = "previous"
+    """Model that the training starts from: `previous` (M_k, the paper's) or `first` (M1)."""
+
+    @model_validator(mode="after")
+    def _loss_reads_its_settings(self) -> DpoConfig:
+        # TRL takes settings that a loss never reads without a word: a run would say that it used them.
+        if self.label_smoothing and self.loss not in SMOOTHED:
+            raise ValueError(
+                f"label_smoothing {self.label_smoothing:g}: TRL ignores it in the loss {self.loss}; use loss: robust "
+                "(or exo_pair), or leave it out"
+            )
+        if self.loss == "exo_pair" and not self.label_smoothing:
+            raise ValueError("loss exo_pair needs label_smoothing above 0, such as 0.001")
+        if self.loss == "kto" and self.sft_weight:
+            raise ValueError(
+                "sft_weight: TRL has no such term for the loss kto; use another loss, or leave it out"
+            )
+        if self.loss == "kto" and self.length_grouped:
+            raise ValueError("length_grouped: the loss kto needs its rows in order; leave it out")
+        if self.loss == "kto" and self.per_device_batch_size % 2:
+            raise ValueError(
+                f"per_device_batch_size {self.per_device_batch_size}: the loss kto compares the answers of a batch with "
+                "each other; use an even number"
+            )
+        return self

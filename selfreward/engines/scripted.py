@@ -37,7 +37,7 @@ from selfreward.errors import EngineError, InputError
 from selfreward.tables import Message
 
 
-class Rule(BaseModel):
+class ScriptRule(BaseModel):
     """Conditions (all given ones must hold) and the answers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -112,7 +112,7 @@ class Script(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     settings: ScriptSettings = ScriptSettings()
-    rules: tuple[Rule, ...]
+    rules: tuple[ScriptRule, ...]
 
 
 class ScriptedEngine(BaseEngine):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request
@@ -62,6 +62,13 @@ class Requests:
     @property
     def count(self) -> Range:
         return self.n or Range.exactly(len(self.examples))
+
+    def times(self, n: int, what: str) -> Requests:
+        """The same of `n` models, of which only the first is timed."""
+        if n == 1:
+            return self
+        as_one = f"{n} {what} are counted as if all were the first"
+        return replace(self, n=self.count * n, assumed="; ".join(filter(None, [self.assumed, as_one])))
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class Survey:
                 job = make_job(self.scratch, self.config, plan, recipe, inputs, models, EnginePool())
                 self.known[plan.name] = build_step(self.scratch, plan, job)
                 return Need(plan.name, "to do", seconds=time.monotonic() - started)
-            n_done = journalled(self.run.work_folder(recipe) / "journal.jsonl") if self.run else 0
+            n_done = journalled(self.run.work_folder(recipe)) if self.run else 0
         if not models:
             return Need(plan.name, "to do", "asks no model")
         if is_model(plan.name):

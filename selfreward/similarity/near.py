@@ -9,6 +9,7 @@ Within one bucket every text is compared with the first only: a cluster of a tho
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,20 @@ def similar_pairs(texts: pa.ChunkedArray, similarity: float = SIMILARITY) -> Ite
             best[second] = (found, first)
     for second, (found, first) in sorted(best.items()):
         yield first, second, found
+
+
+def similarities(texts: list[str], others: list[str]) -> list[float]:
+    """The Jaccard similarity of each text with the other one at its place; 0 if both have no words.
+
+    >>> similarities(["a b c d e f", "a b"], ["a b c d e g", "A, b!"])
+    [0.3333333333333333, 1.0]
+    """
+    import pyarrow as pa
+
+    shingles, starts = _shingles(pa.chunked_array([[*texts, *others]], pa.string()))
+    sets = [shingles[start:end] for start, end in pairwise(starts)]
+    pairs = zip(sets[: len(texts)], sets[len(texts) :], strict=True)
+    return [_jaccard(a, b) if len(a) + len(b) else 0.0 for a, b in pairs]
 
 
 def _shingles(texts: pa.ChunkedArray) -> tuple[Hashes, NDArray[np.int64]]:

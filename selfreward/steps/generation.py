@@ -33,10 +33,11 @@ class Generation:
 
     _asks_failed_again = True
 
-    def __init__(self, name: str, work: Path, engine: Engine) -> None:
+    def __init__(self, name: str, work: Path, engine: Engine, number: int = 0) -> None:
+        """`number`: of the models of a step that asks several, each with a journal of its own."""
         self._name = name
         self.engine = self._engine = engine
-        self._journal = Journal(work / "journal.jsonl")
+        self._journal = Journal(work / (f"journal-{number}.jsonl" if number else "journal.jsonl"))
         self._ledger = Ledger(work.parent, name, engine)
         self._done: Completions = {}
         self._n_resumed = 0

@@ -69,7 +69,7 @@ def _status(run: Run, config: RunConfig, plan: Plan, waits_for: list[str], unbui
         return line("blocked", str(error))
     if version is not None:
         return line("done", version=version)
-    if n_done := journalled(run.work_folder(recipe) / "journal.jsonl"):
+    if n_done := journalled(run.work_folder(recipe)):
         return line("under way", f"{n_done:,} answers written")
     return line("outdated", "made with other settings or inputs") if current else line(unbuilt)
 
@@ -82,11 +82,9 @@ def next_command(path: Path, lines: list[StepStatus]) -> str:
     return f"next: {step.name}; continue with: selfreward run {path / 'config.yaml'} --run {path}"
 
 
-def journalled(path: Path) -> int:
-    """Completions in a journal, read without repairing it, since its writer may be alive."""
-    if not path.is_file():
-        return 0
-    return sum(len(unit) for unit in Journal(path).units())
+def journalled(work: Path) -> int:
+    """Completions in a step's journals, read without repairing them, since their writer may be alive."""
+    return sum(len(unit) for path in sorted(work.glob("journal*.jsonl")) for unit in Journal(path).units())
 
 
 def outdated_versions(versions: Mapping[str, Version]) -> dict[str, str]:

@@ -43,14 +43,17 @@ SETUP = (
 )
 ITERATION = (
     "selfreward.builders.prompts",
+    "selfreward.builders.given_prompts",
     "selfreward.builders.candidates",
     "selfreward.judging.judgements",
     "selfreward.judging.scores",
     "selfreward.builders.pairs",
     "selfreward.training.make_dpo",
+    "selfreward.training.arms.make_positive",
 )
 EVALUATION = (
     "selfreward.evaluation.judge_eval",
+    "selfreward.evaluation.rule_eval",
     "selfreward.evaluation.model_outputs",
     "selfreward.evaluation.annotations",
 )
@@ -83,6 +86,15 @@ class Plan:
         roles = [*self.inputs, *self.models, *self.files, *self.texts]
         if len(set(roles)) != len(roles):
             raise StoreError(f"{self.name}: two inputs have the same role in {roles}")
+
+
+def numbered(role: str, values: list[str]) -> dict[str, str]:
+    """Roles for several values.
+
+    >>> numbered("model", ["M2", "M1"])
+    {'model': 'M2', 'model2': 'M1'}
+    """
+    return {f"{role}{i}" if i > 1 else role: value for i, value in enumerate(values, 1)}
 
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
@@ -147,7 +159,7 @@ def plan_run(config: RunConfig) -> Iterator[Plan]:
     """Every step of a run, in order; a step's `plan` may return None for a configuration."""
     yield from _plan(SETUP, config, 0)
     for iteration in range(1, config.iterations + 1):
-        yield from _plan(ITERATION, config, iteration)
+        yield from _plan(ITERATION, config.at(iteration), iteration)
     last_model = config.iterations + 1 if config.train else 1
     measured = [plan for k in range(last_model + 1) for plan in _plan(EVALUATION, config, k)]
     yield from in_order_of_models(measured)

@@ -27,7 +27,7 @@ VARIABLE = "SELFREWARD_TRUST"
 _MARK = "# pulled by selfreward from "
 _OURS = frozenset((
     "embedded", "eft_eval", "additive", "additive-short", "multiple-choice", "max_min", "margin",
-    "length_controlled", "positive_only",
+    "length_controlled", "positive_only", "margin_in_errors", "near_ties", "all_pairs", "consistent", "past_future",
 ))  # fmt: skip
 """Built-in names that settings accept in place of a file; one that is missing here only causes a needless question."""
 _HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -107,28 +107,40 @@ def _is_pulled(path: Path) -> bool:
 
 
 def _reaches(config: RunConfig) -> Iterator[str]:
+    for one in config.each_iteration():
+        yield from _reaches_in_iteration(one)
+
+
+def _reaches_in_iteration(config: RunConfig) -> Iterator[str]:
     alpaca = config.evaluate.alpaca
-    models = {
-        "model": config.model,
-        "judging.judge": config.judging.judge,
-        "prompts.generator": config.prompts.generator,
-        "evaluate.alpaca.judge": alpaca.judge if alpaca else "",
-    }
-    for place, model in models.items():
+    models = [
+        ("model", config.model),
+        *(("judging.judge", judge) for judge in config.judging.judges),
+        *(("candidates.also", model) for model in config.candidates.also),
+        ("prompts.generator", config.prompts.generator),
+        ("evaluate.alpaca.judge", alpaca.judge if alpaca else ""),
+    ]
+    for place, model in models:
         engine, _, target = model.partition(":")
         if engine == "openai":
             addresses = target.partition("#")[0].split(",")
             yield from (f"host {urlsplit(url.strip()).netloc or url} ({place})" for url in addresses)
         elif engine == "scripted" or (target and _looks_local(target)):
             yield f"file {target} ({place})"
-    files = {
-        "seeds.source": config.seeds.source,
-        "judging.template": config.judging.template,
-        "pairs.rule": config.pairs.rule,
-        "evaluate.alpaca.prompts": alpaca.prompts if alpaca else "eft_eval",
-    }
-    for place, file in files.items():
-        is_hub = place == "seeds.source" and _HUB_NAME.fullmatch(file) and not _looks_local(file)
+    files = [
+        ("seeds.source", config.seeds.source),
+        *(("prompts.source", file) for file in [config.prompts.source] if file),
+        ("judging.template", config.judging.template),
+        *(("judging.more_templates", file) for file in config.judging.more_templates),
+        ("pairs.rule", config.pairs.rule),
+        ("evaluate.alpaca.prompts", alpaca.prompts if alpaca else "eft_eval"),
+    ]
+    for place, file in files:
+        is_hub = (
+            place in ("seeds.source", "prompts.source")
+            and _HUB_NAME.fullmatch(file)
+            and not _looks_local(file)
+        )
         if file not in _OURS and not is_hub:
             yield f"file {file} ({place})"
     yield from (f"file {file} (prompts.evaluation_sets)" for file in config.prompts.evaluation_sets)

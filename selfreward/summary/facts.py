@@ -13,16 +13,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
-from selfreward.notes import AlpacaFigures, AnnotationsNotes, JudgeEvalNotes, TrainingNotes
-from selfreward.statistics import Figure
+from selfreward.notes import (
+    AlpacaFigures,
+    AnnotationsNotes,
+    JsonObject,
+    JudgeEvalNotes,
+    RuleEvalNotes,
+    ScoresNotes,
+    TrainingNotes,
+)
+from selfreward.statistics import Figure, paired_difference
 from selfreward.steps.costs import spent
 from selfreward.steps.status import outdated_versions
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
 from selfreward.summary.funnel import COLUMNS, EFT_COLUMNS, FunnelStep, counted, eft_funnel, iteration_funnel
 from selfreward.tables import DATASETS, DatasetName, kind_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Verdicts = Sequence[tuple[str, bool | None]]
+"""prompt_id and whether an answer keeps its rules."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,8 @@ class Iteration:
     scores: Sequence[float] = ()
     """Mean score of each scored candidate."""
     lengths: Lengths = Lengths()
+    agreement: Sequence[JsonObject] = ()
+    """Between each two judges or templates, if several judged the candidates (`ScoresNotes`)."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,20 @@ class WinRate:
 
 
 @dataclass(frozen=True)
+class RuleRate:
+    """How often one model kept the rules of its prompts."""
+
+    dataset: str
+    model: str
+    notes: RuleEvalNotes
+    kept: Figure | None
+    gain: Figure | None
+    """The rate minus M1's on the same prompts; None for M0 and M1."""
+    mean_chars: float | None
+    distinct_words: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything."""
 
@@ -113,6 +144,7 @@ class Summary:
     judges: Sequence[Judge]
     trained: Sequence[Trained]
     win_rates: Sequence[WinRate]
+    rule_rates: Sequence[RuleRate]
     spent: float
     """Cost on paid servers, in the currency of their prices."""
 
@@ -137,6 +169,7 @@ def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
         judges=list(judges.values()),
         trained=[Trained(name, v.notes(TrainingNotes)) for name, v in versions.items() if is_model(name)],
         win_rates=[_win_rate(version) for version in of_kind["annotations"]],
+        rule_rates=_rule_rates(of_kind["rule_eval"]),
         spent=spent(run.path / ".work"),
     )
 
@@ -208,6 +241,7 @@ def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
         histogram=sorted(counted(tables.get("judgements"), "score").items()),
         scores=values("scores", "score"),
         lengths=Lengths(values("candidates", "n_chars"), chosen, rejected),
+        agreement=(found["scores"].notes(ScoresNotes).agreement if "scores" in found else None) or (),
     )
 
 
@@ -222,3 +256,34 @@ def _win_rate(version: Version) -> WinRate:
     notes = version.notes(AnnotationsNotes)
     figures = AlpacaFigures.read(notes.alpaca or {})
     return WinRate(version.name, model_label(figures.model, iteration_of(version.name)), figures, notes)
+
+
+def _rule_rates(versions: Sequence[Version]) -> list[RuleRate]:
+    answers = {
+        v.name: v.table(["prompt_id", "kept", "n_chars", "distinct_words", "response"]) for v in versions
+    }
+    verdicts = {
+        name: list(zip(table["prompt_id"].to_pylist(), table["kept"].to_pylist(), strict=True))
+        for name, table in answers.items()
+    }
+    first = verdicts.get("iter1/rule_eval")
+    return [_rule_rate(version, answers[version.name], verdicts[version.name], first) for version in versions]
+
+
+def _rule_rate(version: Version, answers: pa.Table, verdicts: Verdicts, first: Verdicts | None) -> RuleRate:
+    notes, number = version.notes(RuleEvalNotes), iteration_of(version.name)
+    answered = [
+        n
+        for n, text in zip(*(answers[c].to_pylist() for c in ("n_chars", "response")), strict=True)
+        if text is not None
+    ]
+    distinct = answers["distinct_words"].drop_null().to_pylist()
+    return RuleRate(
+        dataset=version.name,
+        model=model_label(version.manifest["inputs"].get("model", {}).get("name"), number),
+        notes=notes,
+        kept=Figure(**notes.kept) if notes.kept else None,
+        gain=paired_difference(verdicts, first) if first is not None and number > 1 else None,
+        mean_chars=fmean(answered) if answered else None,
+        distinct_words=fmean(distinct) if distinct else None,
+    )

@@ -14,10 +14,12 @@ from pathlib import Path
 from selfreward.errors import UsageError
 from selfreward.exchange.importing import is_imported
 from selfreward.notes import JsonObject
+from selfreward.statistics import Figure
 from selfreward.steps.pipeline import StepResult
 from selfreward.store.run import Run, is_model
 from selfreward.summary import PAGE as PAGE
-from selfreward.summary.facts import Iteration, Judge, Summary, Trained, WinRate, summarize
+from selfreward.summary.advice import advice
+from selfreward.summary.facts import Iteration, Judge, RuleRate, Summary, Trained, WinRate, summarize
 from selfreward.summary.funnel import FunnelStep, format_funnel
 from selfreward.text import format_histogram, format_table, printable
 
@@ -138,10 +140,14 @@ def format_report(report: Report) -> str:
     if summary.judges:
         parts.append(_format_judges(summary, summary.judges))
     parts += [_format_iteration(summary, iteration) for iteration in summary.iterations]
+    if sentences := advice(summary):
+        parts.append("Is there a signal?\n" + "\n".join(f"  {sentence}" for sentence in sentences))
     if summary.trained:
         parts.append(_format_training(summary, summary.trained))
     if summary.win_rates:
         parts.append(_format_win_rates(summary, summary.win_rates))
+    if summary.rule_rates:
+        parts.append(_format_rule_rates(summary, summary.rule_rates))
     if summary.spent:
         parts.append(f"Spent on paid servers in this run folder: {summary.spent:.4g}")
     parts.append("Next\n" + "\n".join(f"  {line}" for line in report.next))
@@ -208,7 +214,38 @@ def _format_iteration(summary: Summary, iteration: Iteration) -> str:
     lines = [f"Iteration {iteration.number}", format_funnel(iteration.funnel, summary.outdated)]
     if iteration.histogram:
         lines += ["Scores of its judgements:", format_histogram(iteration.histogram)]
+    if iteration.agreement:
+        lines += ["How its judges agree (pairs of answers to one prompt):", _format_agreement(iteration)]
     return "\n".join(lines)
+
+
+def _format_agreement(iteration: Iteration) -> str:
+    rows = []
+    for found in iteration.agreement:
+        sides = (f"{found[f'{side}_judge']}, {found[f'{side}_template']}" for side in ("first", "second"))
+        n, same, reversed_ = (found[name] or 0 for name in ("comparisons", "same_order", "reversed"))
+        rows.append(
+            (
+                *sides,
+                found["both_scored"],
+                f"{found['mean_difference']:+.2f}",
+                n,
+                same,
+                reversed_,
+                n - same - reversed_,
+            )
+        )
+    head = (
+        "judge, template",
+        "other",
+        "both scored",
+        "difference",
+        "compared",
+        "same order",
+        "reversed",
+        "tied",
+    )
+    return format_table(head, rows)
 
 
 def _format_training(summary: Summary, models: Iterable[Trained]) -> str:
@@ -251,3 +288,54 @@ def _format_win_rates(summary: Summary, rates: Sequence[WinRate]) -> str:
         f"alpaca-eval against {first.reference} answers, judged by {first.annotator}\n{format_table(head, lines)}\n{failed}"
         "With a judge and prompts of this size the figure shows that the harness works, not how good the model is."
     )
+
+
+def _format_rule_rates(summary: Summary, rates: Sequence[RuleRate]) -> str:
+    rows = [
+        (
+            _marked(summary, rate.model, rate.dataset), _in_percent(rate.kept), _in_percent(rate.gain, "+"),
+            rate.kept.n if rate.kept else 0, rate.mean_chars,
+            None if rate.distinct_words is None else 100 * rate.distinct_words,
+            ", ".join(f"{reason} {n}" for reason, n in (rate.notes.unchecked or {}).items()),
+        )
+        for rate in rates
+    ]  # fmt: skip
+    head = (
+        "model",
+        "kept %",
+        "against M1, points",
+        "answers",
+        "characters",
+        "different words %",
+        "no verdict",
+    )
+    lines = ["Answers that keep the rule of their prompt, checked by a program (prompts never trained on)"]
+    lines.append(format_table(head, rows))
+    kinds = sorted({kind for rate in rates for kind in rate.notes.by_rule or {}})
+    by_kind = [
+        (kind, *("{} of {}".format(*(rate.notes.by_rule or {}).get(kind, (0, 0))) for rate in rates))
+        for kind in kinds
+    ]
+    lines.append(format_table(("rule", *(rate.model for rate in rates)), by_kind))
+    if rates[-1].gain:
+        lines.append(_gain_in_words(rates[-1].model, rates[-1].gain))
+    return "\n".join(lines)
+
+
+def _in_percent(figure: Figure | None, sign: str = "") -> str:
+    if figure is None or figure.value is None:
+        return "-"
+    ends = (figure.low, figure.high)
+    interval = (
+        "" if None in ends else " [{:{s}.1f}, {:{s}.1f}]".format(*(100 * (end or 0) for end in ends), s=sign)
+    )
+    return f"{100 * figure.value:{sign}.1f}{interval}"
+
+
+def _gain_in_words(model: str, gain: Figure) -> str:
+    """What the interval of the gain allows to say."""
+    if gain.low is not None and gain.low > 0:
+        return f"{model} keeps rules more often than M1: the 95 % interval of the difference is above 0."
+    if gain.high is not None and gain.high < 0:
+        return f"{model} keeps rules LESS often than M1: the 95 % interval of the difference is below 0."
+    return f"No difference between {model} and M1 is shown: the 95 % interval covers 0."

@@ -88,6 +88,9 @@ def _as_configured(key: str, value: object, config: RunConfig) -> object:
     if key in ("judging.judge", "prompts.generator", "model"):
         roles = {"judging.judge": config.judging.judge, "prompts.generator": config.prompts.generator}
         named = roles.get(key, config.model)
+        # Of several judges the manifest's role `model` is the first.
+        if isinstance(named, list):
+            return named
         meant = config.model if named in ("current", "fixed") else named
         if value == named or value in _shown(meant) or (named == "current" and is_model(str(value))):
             return named

@@ -1,27 +1,30 @@
-"""The datasets of a run: their rows (`rows`), the registry of them (`datasets`), their names, and rows as Arrow."""
+"""The datasets of a run: their rows (`rows`, `measured`), the registry of them (`datasets`), their names, and rows as Arrow."""
 
 from selfreward.tables.arrow import accepted_values, arrow_schema, from_table, required_columns, to_table
 from selfreward.tables.datasets import BY_KIND, DATASETS, Dataset, Link
+from selfreward.tables.measured import (
+    Annotation,
+    AuditVerdict,
+    JudgeEval,
+    ModelOutput,
+    OffendingRow,
+    RuleEval,
+    Severity,
+)
 from selfreward.tables.names import DatasetName, is_dataset, kind_of, row_id
 from selfreward.tables.reviews import Review, ReviewVerdict
 from selfreward.tables.rows import (
-    Annotation,
-    AuditVerdict,
     Candidate,
     Eft,
     FinishReason,
     Ift,
-    JudgeEval,
     Judgement,
     JudgeMode,
     Message,
-    ModelOutput,
-    OffendingRow,
     Pair,
     Prompt,
     Score,
     Seed,
-    Severity,
     Status,
 )
 
@@ -47,6 +50,7 @@ __all__ = [
     "Prompt",
     "Review",
     "ReviewVerdict",
+    "RuleEval",
     "Score",
     "Seed",
     "Severity",

@@ -1,6 +1,6 @@
 """Every dataset of a run, defined once: its rows, their key, their ids, and which rows they were made from.
 
-To add one, write its row class in `selfreward.tables.rows` and its entry here: the store, import and export, `diff`,
+To add one, write its row class in `rows` or `measured` and its entry here: the store, import and export, `diff`,
 `lineage`, `sql`, the audits of the contract and the data card go by this list.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfreward.tables import rows
+from selfreward.tables import measured, rows
 from selfreward.tables.reviews import Review
 
 
@@ -133,14 +133,23 @@ DATASETS = (
     ),
     Dataset(
         "judge_eval",
-        rows.JudgeEval,
+        measured.JudgeEval,
         "the model's judgement of a ranked reply in the `eval` split of `eft`",
         key=("eft_id", "sample", "judge", "template", "judge_mode"),
         from_zero=True,
     ),
     Dataset(
+        "rule_eval",
+        measured.RuleEval,
+        "the model's answer to a prompt with rules, and whether a program finds them kept",
+        key=("rule_eval_id",),
+        prefix="re",
+        facts=("prompt", "response", "rules", "kept"),
+        from_zero=True,
+    ),
+    Dataset(
         "model_outputs",
-        rows.ModelOutput,
+        measured.ModelOutput,
         "the model's answer to an evaluation prompt, and the reference answer",
         key=("output_id",),
         prefix="out",
@@ -149,7 +158,7 @@ DATASETS = (
     ),
     Dataset(
         "annotations",
-        rows.Annotation,
+        measured.Annotation,
         "a verdict on such an answer, in alpaca-eval's columns",
         # One judge per version, as for scores.
         key=("output_id",),
@@ -168,7 +177,7 @@ DATASETS = (
     ),
     Dataset(
         "audits",
-        rows.OffendingRow,
+        measured.OffendingRow,
         "a row that an audit found, with the audit's verdict",
         per_iteration=False,
         importable=False,

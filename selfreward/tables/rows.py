@@ -24,9 +24,6 @@ FinishReason = Literal["stop", "length", "error"]
 # `sampled` (the paper's) or `expected` (from token probabilities at the score position).
 JudgeMode = Literal["sampled", "expected"]
 
-Severity = Literal["fail", "warn"]
-AuditVerdict = Literal["pass", "warn", "fail", "skipped", "error"]
-
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -186,84 +183,3 @@ class Pair:
     rejected_score: float
     margin: float
     rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeEval:
-    """One judgement of a human-ranked response of the EFT eval split, by model M_k (k is `iteration`)."""
-
-    eft_id: str
-    iteration: int
-    prompt_id: str
-    response_id: str
-    human_rank: int
-    n_chars: int
-    sample: int
-    judge: str
-    template: str
-    judge_mode: JudgeMode
-    judgement: str
-    score: float | None
-    status: Status
-    finish_reason: FinishReason
-    n_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOutput:
-    """The answer of model M_k to one evaluation prompt, with the reference answer it is compared to."""
-
-    output_id: str
-    iteration: int
-    instruction: str
-    dataset: str | None
-    output: str | None
-    """NULL where the engine failed; counted as missing by the evaluation."""
-    generator: str
-    finish_reason: FinishReason
-    n_tokens: int
-    n_chars: int
-    reference: str
-    reference_generator: str
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """One pairwise verdict on (reference, output), in alpaca-eval's words: preference 1 reference, 2 model."""
-
-    output_id: str
-    iteration: int
-    instruction: str
-    dataset: str | None
-    output_1: str
-    generator_1: str
-    output_2: str | None
-    generator_2: str
-    annotator: str
-    preference: float | None
-    status: Status
-    order: str | None
-    preference_reference_first: float | None
-    preference_model_first: float | None
-    raw_reference_first: str | None
-    raw_model_first: str | None
-    disagree: bool | None
-    choice_mass: float | None
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class OffendingRow:
-    """One row that an audit found, with the audit's verdict; published only by name."""
-
-    audit: str
-    severity: Severity
-    verdict: AuditVerdict
-    figure: float | None
-    threshold: float
-    dataset: str | None
-    iteration: int | None
-    id: str | None
-    detail: str
-    """The query's other columns, as JSON."""

@@ -7,10 +7,14 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_run import config_for, write_script
 
 from selfreward.builders.eft import agreeing_targets, agrees_with_ranks, down_sample
 from selfreward.builders.seeds.split import split_prompts
+from selfreward.builders.seeds.targets import score_of_quality, score_of_rank
 from selfreward.config.run import SplitConfig
+from selfreward.steps.pipeline import run_pipeline
+from selfreward.store.run import Run
 from selfreward.tables import Eft, Seed
 
 
@@ -104,3 +108,46 @@ def test_the_same_prompt_under_two_ids_lands_on_one_side():
     rows = [Seed(f"{p}-{r}", f"p{p}", "  Same   PROMPT" if p else "same prompt", str(r), r, None, "en", None, "s")
             for p in (0, 1) for r in (0, 1)]  # fmt: skip
     assert len(set(split_prompts(rows, SplitConfig(eft_train=0.5, eft_eval=0.5), seed=0).values())) == 1
+
+
+@pytest.mark.parametrize(
+    ("rank", "worst", "score"),
+    [(0, 1, 5.0), (1, 1, 0.0), (1, 2, 2.0), (1, 3, 3.0), (2, 3, 2.0), (0, 0, 2.0), (3, 7, 3.0)],
+)
+def test_the_score_of_a_rank(rank, worst, score):
+    """5 - 5 * rank / worst: 2.5 becomes 2, 3.33 becomes 3, 1.67 becomes 2, 2.86 becomes 3."""
+    assert score_of_rank(rank, worst, 0.0, 5.0) == score
+
+
+@given(st.integers(1, 20), st.floats(-10, 10), st.floats(0.5, 20))
+def test_a_worse_rank_never_has_a_better_score(worst, low, width):
+    scores = [score_of_rank(rank, worst, low, low + width) for rank in range(worst + 1)]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(("quality", "score"), [(0.0, 1.0), (1.0, 5.0), (0.7, 4.0), (1.3, 5.0), (-0.1, 1.0)])
+def test_the_score_of_a_quality_label(quality, score):
+    """1 to 5: 1 + 4 * 0.7 = 3.8 becomes 4."""
+    assert score_of_quality(quality, 1.0, 5.0) == score
+
+
+@pytest.mark.parametrize("targets", ["ranks", "quality"])
+def test_targets_without_any_model(tmp_path, targets):
+    table = tmp_path / "seeds.csv"
+    lines = [f"Why {i}?,answer {i} {rank},{rank},{1 - rank / 2}" for i in range(8) for rank in (0, 1, 2)]
+    table.write_text("prompt,response,rank,quality\n" + "\n".join(lines) + "\nWhy 9?,a,0,\nWhy 9?,b,1,0.2\n")
+    config = config_for(
+        write_script(tmp_path / "script.yaml"),
+        seeds={"source": str(table)},
+        split={"eft_train": 0.8, "eft_eval": 0.0},
+        eft={"targets": targets, "max_share_per_score": 1.0},
+        judging={"template": "rule"},
+    )
+    run_pipeline(config, tmp_path / "run", until="eft")
+    rows = Run(tmp_path / "run").current("eft").table().to_pylist()
+    by_rank = {"ranks": {0: 5.0, 1: 2.0, 2: 0.0}, "quality": {0: 5.0, 1: 2.0, 2: 0.0}}[targets]
+    complete = [row for row in rows if row["prompt"] != "Why 9?"]
+    assert complete
+    assert all(row["target_score"] == by_rank[row["human_rank"]] for row in complete)
+    assert all(row["target"] == f"Score: {row['target_score']:g}" for row in complete)
+    assert {row["reason"] for row in rows if row["target"] is None} <= {"no_quality"}

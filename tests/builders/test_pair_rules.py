@@ -148,5 +148,5 @@ def test_a_rule_of_the_users_own_is_checked():
 
 
 def test_an_unknown_rule_names_the_known_ones():
-    with pytest.raises(UsageError, match=r"length_controlled, margin, max_min, positive_only"):
+    with pytest.raises(UsageError, match=r"length_controlled, margin, margin_in_errors, max_min, near_ties"):
         rule_text("best_worst")

@@ -570,3 +570,20 @@ def test_first_turn_replies_of_the_open_assistant_validation_set_are_measured():
     assert figure.value is not None
     assert figure.low is not None
     assert 0.5 < figure.low < figure.value < 0.75
+
+
+def test_pairs_of_similar_length_are_measured_by_themselves():
+    """Lengths 100, 91 (within a tenth of 100), 50: one pair is alike, the judge has it wrong; the other two right."""
+    rows = pd.DataFrame(
+        {
+            "prompt_id": ["p"] * 3 + ["q"] * 2,
+            "human_rank": [1, 0, 2, 0, 1],
+            "score": [4.0, 3.0, 1.0, 2.0, 2.0],
+            "n_chars": [100, 91, 50, 10, 10],
+        }
+    )
+    found = measure_agreement(rows, n_bootstrap=0).similar_length
+    assert found is not None
+    # One of p wrong, the tie of q half.
+    assert (found.value, found.n) == (0.25, 2)
+    assert measure_agreement(rows.drop(columns="n_chars"), n_bootstrap=0).similar_length is None

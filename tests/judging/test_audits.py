@@ -154,6 +154,15 @@ PLANTED = {
     ),
     "modal_score": Planted({"iter1_judgements": every(score=4.0)}, rows=1),  # one line of the histogram
     "score_entropy": Planted({"iter1_judgements": every(score=4.0)}, rows=1),
+    "role_leakage": Planted(  # 12 of 96, 5 % are allowed
+        {
+            "iter1_candidates": lambda rows: [
+                replace(r, response="The reply is clear.\nScore: 4 out of 5.") for r in rows[:12]
+            ]
+            + rows[12:]
+        },
+        rows=12,
+    ),
     "tied_prompts": Planted({"iter1_scores": every(score=3.0)}, rows=24),
     "sample_variance": Planted(  # 0, 5, 5: sample variance 25/3
         {"iter1_judgements": every(score=lambda row: 5.0 if row.sample else 0.0)}, rows=96

@@ -12,7 +12,7 @@ from sample_run import make_sample_run
 
 import selfreward
 from selfreward.cli.shipped import preset_text
-from selfreward.engines.scripted import Rule, ScriptSettings, parse_script
+from selfreward.engines.scripted import ScriptRule, ScriptSettings, parse_script
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -43,7 +43,7 @@ def test_the_code_of_the_python_page_runs(tmp_path, monkeypatch):
 def test_the_example_of_a_scripted_file_is_one_and_every_key_has_its_row():
     assert len(parse_script(blocks("scripted-engine.md")[0].encode(), Path("judge.yaml")).rules) == 5
     rows = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "scripted-engine.md").read_text(), re.MULTILINE))
-    assert rows == set(Rule.model_fields) | set(ScriptSettings.model_fields)
+    assert rows == set(ScriptRule.model_fields) | set(ScriptSettings.model_fields)
 
 
 def test_the_page_of_settings_is_the_classes():

@@ -66,8 +66,20 @@ def test_the_starter_configuration_says_of_every_unkeyed_setting_that_it_is_not_
 
 # Values to try, in this order, for the one that a field accepts and does not have.
 _OTHERS = (True, False, 1, 3, 0.5, 0.25, "M1", ["x.json"], {"prompt": "q"}, {"r": 4})
-_NAMED = {"template": ["additive-short"], "rule": ["margin"], "gate_thresholds": [{"tied_prompts": 0.5}]}
-_BASE = {"eft": {"targets": "generated"}, "iterations": 2}
+_NAMED = {
+    "template": ["additive-short"], "rule": ["margin"], "gate_thresholds": [{"tied_prompts": 0.5}],
+    "more_templates": [["additive-short"]], "score_pattern": ["P: (?P<score>[0-9])"], "use": ["all"],
+    "label_smoothing": [0.25], "replies": ["rules"],
+}  # fmt: skip
+# What a setting needs beside it to have a meaning.
+_BESIDE = {
+    ("prompts", "column"): {"prompts": {"source": "user/name"}},
+    ("prompts", "hub_split"): {"prompts": {"source": "user/name"}},
+    ("prompts", "revision"): {"prompts": {"source": "user/name"}},
+    ("judging", "combine"): {"judging": {"judge": ["current", "previous"]}},
+    ("dpo", "label_smoothing"): {"dpo": {"loss": "robust"}},
+}
+_BASE = {"eft": {"targets": "generated"}, "evaluate": {"rules": {}}, "iterations": 2}
 
 
 def fields(section, path=()):
@@ -113,6 +125,6 @@ def recipes(config):
 def test_a_setting_is_in_some_step_s_recipe_exactly_if_it_is_not_marked(path, literal, unkeyed):
     if path in [("model",), ("train",)]:
         pytest.skip("M0 enters by the content of its folder; train leaves steps out")
-    base = check_config(_BASE, "test")
+    base = check_config({**_BASE, **_BESIDE.get(path, {})}, "test")
     other = changed(base, path, literal)
     assert (recipes(other) == recipes(base)) is unkeyed

@@ -216,7 +216,7 @@ def test_sft_gives_trl_the_tokens_that_trl_would_make_itself(tiny, tmp_path):
     texts = trainer_for(SftConfig(), tiny, rows, tmp_path / "texts").train_dataset
     kept, _ = check_rows(rows, ["completion"], AutoTokenizer.from_pretrained(tiny), None)
     ours = trainer_for(
-        SftConfig(), tiny, [sft.method().encode(row) for row in kept], tmp_path / "tokens"
+        SftConfig(), tiny, sft.method().encode(kept, SftConfig()), tmp_path / "tokens"
     ).train_dataset
     assert [(row["input_ids"], row["labels"]) for row in ours] == [
         (row["input_ids"], row["labels"]) for row in texts
@@ -496,3 +496,41 @@ def test_a_tracker_writes_where_the_work_files_are(train, tmp_path, monkeypatch)
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     train(SftConfig(report_to=("tensorboard",), max_steps=1, **FAST))
     assert list((tmp_path / "work" / "tensorboard").glob("events.*"))
+
+
+def test_rows_of_a_prompt_stay_together_and_trl_keeps_the_order(tiny, tmp_path):
+    from torch.utils.data import SequentialSampler
+
+    from selfreward.training import sft
+    from selfreward.training.preflight import Checked, Tokens
+
+    kept = [Checked({"group": f"prompt {i % 5}"}, [Tokens([i], [i + 1], altered=False)]) for i in range(15)]
+    ordered = sft.by_prompt(kept, 3, seed=3)
+    groups = [checked.row["group"] for checked in ordered]
+    assert [groups[i : i + 3] for i in range(0, 15, 3)] == [[g] * 3 for g in dict.fromkeys(groups)]
+    assert sorted(map(id, ordered)) == sorted(map(id, kept))
+    assert ordered == sft.by_prompt(kept, 3, seed=3)
+    assert ordered != sft.by_prompt(kept, 3, seed=4)
+    config = SftConfig(order="by_prompt", seed=3, batch_size=3)
+    encoded = sft.method().encode(kept, config)
+    trainer = trainer_for(config, tiny, encoded, tmp_path)
+    assert isinstance(trainer.get_train_dataloader().sampler, SequentialSampler)
+    assert [row["input_ids"][0] for row in trainer.train_dataset] == [c.sides[0].prompt[0] for c in ordered]
+
+
+def test_a_step_holds_both_replies_of_a_prompt_whatever_single_rows_lie_between():
+    from selfreward.training import sft
+    from selfreward.training.preflight import Checked
+
+    sizes = [1, 2, 2, 1, 2, 1, 2, 2]
+    kept = [Checked({"group": f"prompt {g}"}, []) for g, size in enumerate(sizes) for _ in range(size)]
+    groups = [checked.row["group"] for checked in sft.by_prompt(kept, 2, seed=0)]
+    steps = [set(groups[i : i + 2]) for i in range(0, 12, 2)]
+    # Five prompts of two replies fill five steps, two single rows one; the third single row is left for the end.
+    assert sorted(map(len, steps)) == [1, 1, 1, 1, 1, 2]
+    assert len(groups) == 13
+
+
+def test_two_orders_exclude_each_other():
+    with pytest.raises(ValueError, match="length_grouped and order: by_prompt exclude each other"):
+        SftConfig(order="by_prompt", length_grouped=True)

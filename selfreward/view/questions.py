@@ -42,7 +42,7 @@ EXAMPLES = 20
 
 
 @dataclass(frozen=True)
-class Result:
+class QueryResult:
     """The first rows of a query; `more` if there are others."""
 
     columns: list[str]
@@ -61,15 +61,15 @@ def columns_of(shelf: Shelf) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def ask(shelf: Shelf, query: str, at_most: int = SHOWN) -> Result:
+def ask(shelf: Shelf, query: str, at_most: int = SHOWN) -> QueryResult:
     """The first rows. Raises UsageError, in one sentence, for a query that is wrong, writes, or takes too long."""
     with shelf.opened() as run, _limited(run):
         relation = run.sql(query)
         if relation is None:
-            return Result([], [], False)
+            return QueryResult([], [], False)
         columns = [str(column) for column in relation.columns]
         rows = [tuple(map(_plain, row)) for row in relation.limit(at_most + 1).fetchall()]
-    return Result(columns, rows[:at_most], len(rows) > at_most)
+    return QueryResult(columns, rows[:at_most], len(rows) > at_most)
 
 
 def save(shelf: Shelf, query: str, path: Path, spreadsheet: bool) -> None:
@@ -105,7 +105,7 @@ def _limited(run: OpenRun) -> Iterator[None]:
         timer.cancel()
 
 
-def picture(answer: Result, kind: str, x: str, y: str) -> Markup:
+def picture(answer: QueryResult, kind: str, x: str, y: str) -> Markup:
     """The rows as bars, a line or dots. Raises UsageError unless `y` holds numbers."""
     for column in (x, y):
         if column not in answer.columns:

@@ -116,6 +116,12 @@ def sample(chromium, runs) -> Iterator[Visit]:
         made.context.close()
 
 
+def follow(page: Any, link: Any) -> None:
+    """Click, and wait for the page that it leads to: Playwright itself does not."""
+    with page.expect_navigation():
+        link.click()
+
+
 def ids_of(runs: dict[str, Run], name: str) -> dict[str, str]:
     run = runs[name]
     return {
@@ -159,7 +165,7 @@ def test_hostile_text_is_shown_as_text(chromium, runs):
         assert "<script>window.ran=1</script><img src=x onerror=window.ran=2>" in said
         assert "{{ 7*7 }} \\u0000\\u001b[31m\\u202eevil مرحبا" in said
         assert "cut here; 1,000," in said
-        page.get_by_text("texts in full").click()
+        follow(page, page.get_by_text("texts in full"))
         assert len(page.locator(".text").first.inner_text()) > 1_000_000
         visit.assert_clean()
 
@@ -171,22 +177,22 @@ def test_the_token_leaves_the_address_bar(sample):
 
 def test_filters_sorts_and_pages_are_links_and_forms(sample):
     page = sample.go("/")
-    page.get_by_role("link", name="iter1/judgements").click()
+    follow(page, page.get_by_role("link", name="iter1/judgements"))
     page.get_by_label("Filter", exact=True).select_option("score")
     page.get_by_label("Condition").select_option("at least")
     page.get_by_label("Value").fill("4")
-    page.get_by_role("button", name="Add").click()
+    follow(page, page.get_by_role("button", name="Add"))
     assert "score at least 4" in page.locator(".chips").inner_text()
-    page.get_by_role("link", name="score", exact=True).click()
+    follow(page, page.get_by_role("link", name="score", exact=True))
     assert "▼" in page.locator("th[aria-sort]").inner_text()
     n = int(page.locator(".pager b").first.inner_text())
     assert 0 < n < 288
-    page.get_by_role("link", name="Remove score at least 4").click()
+    follow(page, page.get_by_role("link", name="Remove score at least 4"))
     assert page.locator(".pager b").first.inner_text() == "288"
-    page.get_by_role("link", name="last").first.click()
+    follow(page, page.get_by_role("link", name="last").first)
     assert page.locator("tbody tr").count() == 288 % 50
     page.get_by_label("Search the texts").fill("covers some")
-    page.get_by_role("button", name="Search").click()
+    follow(page, page.get_by_role("button", name="Search"))
     assert "288" in page.locator(".pager").first.inner_text()
     sample.assert_clean()
 
@@ -238,11 +244,11 @@ def test_without_scripts_links_and_forms_do_the_same(chromium, runs):
     with shown_run(runs["sample"].path) as shown:
         visit = Visit(chromium, shown.address, java_script_enabled=False)
         page = visit.go(f"/?token={TOKEN}")
-        page.get_by_role("link", name="iter1/judgements").click()
-        page.locator("a[data-row]").first.click()
-        page.get_by_role("link", name="next").click()
+        follow(page, page.get_by_role("link", name="iter1/judgements"))
+        follow(page, page.locator("a[data-row]").first)
+        follow(page, page.get_by_role("link", name="next"))
         page.get_by_label("Note").fill("no scripts here")
-        page.get_by_role("button", name="Disagree").click()
+        follow(page, page.get_by_role("button", name="Disagree"))
         assert page.get_by_label("Note").input_value() == "no scripts here"
 
 

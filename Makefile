@@ -5,8 +5,9 @@
 # make test-view   the pages of `selfreward view` and the report in a real browser (needs Chromium)
 # make screenshots   the pictures of README and docs, taken anew
 # make dist   wheel and sdist, built, checked and tried outside the clone
+# make docs   the pages of docs/ as a site in build/docs, every warning and broken link an error
 # make docs-settings   write docs/settings.md anew from the configuration's classes
-# make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions (needs uv)
+# make test-lowest, make test-newest   the fast tests with the oldest and the newest allowed versions
 # make bench-engines   what the engines cost, in ratios
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -17,11 +18,17 @@ STAMP := $(VENV)/.installed
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_STAMP := $(VLLM_VENV)/.installed
+DOCS_VENV ?= .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
 # Two processes share the test files. Each has one thread for torch: two each would wait for one another on two cores.
 IN_TWO := -n 2 --dist loadfile
 test test-view test-vllm test-lowest test-newest: export OMP_NUM_THREADS = 1
 
+<<<<<<< HEAD
 .PHONY: demo control dist docs-settings screenshots test test-faults test-view test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm model
+=======
+.PHONY: demo control dist docs docs-settings test test-faults test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm environment-docs model
+>>>>>>> main
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -46,6 +53,9 @@ format: environment
 dist: environment
 	PYTHON=$(BIN)/python .ci/dist
 
+docs: environment-docs
+	$(DOCS_VENV)/bin/sphinx-build -W --keep-going -n -q -b html docs build/docs
+
 docs-settings: environment
 	$(BIN)/python docs/make_settings.py > docs/settings.md
 
@@ -61,16 +71,21 @@ test-faults: environment
 
 # The oldest versions that pyproject.toml allows and the newest ones, each in an environment of its own, with the tests that
 # need no model. docs/reliability.md says what was seen.
-UV ?= uv
+UV := .venv-uv/bin/uv
 FAST_TESTS := tests/store tests/reading tests/sql tests/builders tests/selfreward/test_formats.py tests/selfreward/test_pipeline.py
 test-lowest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
-test-lowest test-newest:
+test-lowest test-newest: $(UV)
 	$(UV) pip compile -q --no-header --only-binary :all: --python-version 3.11 --resolution $(RESOLUTION) pyproject.toml -o .venv-$@.txt
 	$(UV) venv -q --clear -p $(PYTHON) .venv-$@
 	$(UV) pip install -q -p .venv-$@ -r .venv-$@.txt pytest hypothesis tensorboard
 	$(UV) pip install -q -p .venv-$@ --no-deps -e .
 	.venv-$@/bin/python -m pytest $(FAST_TESTS)
+
+# uv, since pip cannot resolve to the oldest versions.
+$(UV):
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install -q uv
 
 test-vllm: environment-vllm
 	$(VLLM_BIN)/python -m pytest $(IN_TWO) -m vllm $(shell grep -rl "pytest\.mark\.vllm" tests --include='*.py')
@@ -89,6 +104,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
+
+environment-docs: $(DOCS_STAMP)
+
+$(DOCS_STAMP): docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install -q -r docs/requirements.txt
+	touch $(DOCS_STAMP)
 
 environment-vllm: $(VLLM_STAMP)
 

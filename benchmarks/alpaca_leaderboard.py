@@ -3,7 +3,7 @@
     python benchmarks/alpaca_leaderboard.py DATA [--gamed df_gamed.csv]
 
 DATA holds `models/NAME.outputs.json.gz` and `NAME.annotations.json.gz`, `instruction_difficulty.csv`, the
-reference outputs and the leaderboard (DESIGN: `shared/data/alpaca_eval`). Prints the largest distance of the
+reference outputs and the leaderboard, all files of AlpacaEval's repository. Prints the largest distance of the
 figures that must be exact and the mean distance of the length-controlled ones: about a point without
 `df_gamed.csv`, none with it.
 """

@@ -1,7 +1,11 @@
 """How fast is the novelty filter, and does it decide as `rouge_score` does? One process, one core, one run.
 
     pip install --target /tmp/rouge rouge_score
-    python benchmarks/novelty.py --data ../shared/data --rouge-score /tmp/rouge
+    python benchmarks/novelty.py --data DATA --rouge-score /tmp/rouge
+
+DATA holds three public files: AlpacaEval's reference outputs as `alpaca_eval/reference_outputs.gpt4_1106_preview.json.gz`,
+Open Assistant's validation messages (lang en) as `oasst/oasst1-en-validation.messages.jsonl.gz`, and Self-Instruct's
+`seed_tasks.jsonl` in `self_instruct/`.
 
 Prompts are real ones (AlpacaEval, Open Assistant, Self-Instruct seeds), expanded by seeded edits: words
 replaced or dropped, halves of two prompts joined. Every prompt is compared with all before it. `rouge_score`

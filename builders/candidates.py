@@ -4,7 +4,9 @@
      "finish_reason": "stop", "n_tokens": 61, "n_chars": 312, "model": "M1@3f0c…", "seed": 71…, "error": None}
 
 Every requested answer is a row; a truncated one has `finish_reason = length`, a failed one `error` with the
-reason. `seed` is the seed it was sampled with, 0 if the engine has no per-row seeds.
+reason. `seed` is the seed it was sampled with, 0 if the engine has no per-row seeds. With `candidates.reasoning: apart`,
+the block a model thinks in is the column `reasoning`, and `response` what comes after it; `n_tokens` counts both, and
+`n_reasoning_tokens` the block (NULL where the engine counts no tokens).
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from selfreward.builders.answers.chats import reasoning_apart, reasoning_tokens, require_system_turns
+from selfreward.chats import chat_of, kept_rows
 from selfreward.config.run import CandidatesConfig, RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.estimate.requests import Known, Range, Requests
@@ -20,7 +24,7 @@ from selfreward.steps.generation import Completions, Generation
 from selfreward.steps.step import Job, Plan, Rows, numbered
 from selfreward.store.run import Counts
 from selfreward.store.version import Version
-from selfreward.tables import Candidate, DatasetName, Message, row_id, to_table
+from selfreward.tables import Candidate, DatasetName, row_id, to_table
 
 NAME = "builders.candidates"
 VERSION = 2
@@ -62,17 +66,23 @@ def build(job: Job) -> Rows:
     requests = _requests(job.inputs["prompts"], settings, job.seed)
     rows: list[Candidate] = []
     parts: list[GenerationNotes] = []
+    n_reasoning: dict[str, int | None] = {}
     # No row is dropped: what may not become a pair is decided, and counted, in `selfreward.builders.pairs`.
     for number, role in enumerate(job.models):
         with job.open_engine(role) as engine, Generation(job.name, job.work, engine, number) as generation:
+            require_system_turns(job.name, engine, requests)
             completions = generation.complete(requests, "responses")
             parts.append(generation.notes())
-        rows += _rows(job, role, requests, completions, number * settings.n)
+            answers = _rows(job, role, requests, completions, number * settings.n)
+            if settings.reasoning == "apart":
+                n_reasoning |= reasoning_tokens(answers, engine)
+        rows += answers
     # Answers to one prompt lie together, whoever wrote them; the sort keeps the order of the rest.
     places = {request.id: place for place, request in enumerate(requests)}
     rows.sort(key=lambda row: places[row.prompt_id])
     notes = Generated(generation=GenerationNotes.together(parts))
-    return Rows(to_table(rows, Candidate), Counts(len(rows), len(rows), notes=notes.stored()))
+    table = reasoning_apart(rows, n_reasoning) if n_reasoning else to_table(rows, Candidate)
+    return Rows(table, Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _rows(
@@ -100,13 +110,12 @@ def _rows(
 
 
 def _requests(prompts: Version, settings: CandidatesConfig, seed: int) -> list[Request]:
-    rows = prompts.table(["prompt_id", "prompt", "kept"]).to_pylist()
-    return [_request(row, settings, seed) for row in rows if row["kept"]]
+    return [_request(row, settings, seed) for row in kept_rows(prompts.table())]
 
 
 def _request(row: dict[str, Any], settings: CandidatesConfig, seed: int) -> Request:
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
-    return Request(row["prompt_id"], (Message("user", row["prompt"]),), sampling, settings.n, seed)
+    return Request(row["prompt_id"], chat_of(row), sampling, settings.n, seed)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ stay, with `accepted = false` and a reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from selfreward.builders.seeds.split import split_prompts
 from selfreward.builders.seeds.targets import score_of_quality, score_of_rank, worst_ranks
@@ -31,11 +31,14 @@ from selfreward.judging.prompts.templates import RENDER_VERSION, JudgeTemplate, 
 from selfreward.notes import EftNotes, GenerationNotes
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts
 from selfreward.steps.generation import Generation
+from selfreward.steps.kept_answers import kept_answers
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version
 from selfreward.tables import Eft, Message, Seed, from_table, row_id, to_table
+
+ScoreT = TypeVar("ScoreT", float, float | None)
 
 NAME = "builders.eft"
 VERSION = 1
@@ -83,6 +86,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         files=files,
         texts={"template": template},
         params=params,
+        unkeyed={"train": config.train},
         requests=partial(_planned, config, config.eft, template, files) if generated else None,
     )
 
@@ -122,7 +126,9 @@ def build(job: Job) -> Rows:
         targets, generation = _generated(job, rows, settings)
         rows = [_with_target(row, targets[row.eft_id]) if row.split == "train" else row for row in rows]
     rows = down_sample(rows, settings.max_share_per_score, job.seed)
-    _require_training_rows(rows, len(seeds), dropped)
+    # Without training nobody reads the rows of the train split: a run that only judges needs none.
+    if job.unkeyed.get("train", True):
+        _require_training_rows(rows, len(seeds), dropped)
     return Rows(
         to_table(rows, Eft), Counts(len(seeds), len(rows), dict(dropped), _notes(rows, generation).stored())
     )
@@ -224,7 +230,11 @@ def _generated(
     """Judgements sampled from the SFT baseline, accepted if a prompt's scores agree with its human ranks."""
     train = [row for row in rows if row.split == "train"]
     requests = _requests(rows, settings, job.seed)
-    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
+    with (
+        kept_answers(job, requests),
+        job.open_engine() as engine,
+        Generation(job.name, job.work, engine) as generation,
+    ):
         completions = generation.complete(requests, "judgements")
         notes = generation.notes()
     limits = job.section("judging", JudgingConfig)
@@ -298,17 +308,7 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
     """Mark rows of the most common score `down_sampled` until none exceeds `max_share` of the accepted."""
     accepted = [row for row in rows if row.split == "train" and row.accepted]
     counts = Counter(row.target_score for row in accepted)
-    # With fewer than 1 / max_share scores the share cannot be reached, and nothing is dropped.
-    if not counts or len(counts) * max_share < 1:
-        return list(rows)
-    allowed = dict(counts)
-    while True:
-        # Ties go to the higher score: a fixed choice, whatever the order of the rows.
-        score, n = max(allowed.items(), key=lambda entry: (entry[1], entry[0]))
-        rest = sum(allowed.values()) - n
-        if n <= max_share * (n + rest):
-            break
-        allowed[score] = min(n - 1, int(max_share * rest / (1 - max_share)))
+    allowed = allowed_per_score(counts, max_share)
     dropped: set[str] = set()
     for score in counts:
         # Drawn by a hash of the id, so that the choice does not depend on the order of the rows.
@@ -317,6 +317,24 @@ def down_sample(rows: Sequence[Eft], max_share: float, seed: int) -> list[Eft]:
         )
         dropped |= set(same[allowed[score] :])
     return [replace(r, accepted=False, reason="down_sampled") if r.eft_id in dropped else r for r in rows]
+
+
+def allowed_per_score(counts: Mapping[ScoreT, int], max_share: float) -> dict[ScoreT, int]:
+    """How many rows of each score may stay so that none has more than `max_share` of the rows.
+
+    >>> allowed_per_score({4.0: 8, 3.0: 2, 1.0: 4}, 0.4)
+    {4.0: 4, 3.0: 2, 1.0: 4}
+    """
+    allowed = dict(counts)
+    # With fewer than 1 / max_share scores the share cannot be reached, and nothing is dropped.
+    while allowed and len(allowed) * max_share >= 1:
+        # Ties go to the higher score: a fixed choice, whatever the order of the rows.
+        score, n = max(allowed.items(), key=lambda entry: (entry[1], entry[0]))
+        rest = sum(allowed.values()) - n
+        if n <= max_share * (n + rest):
+            break
+        allowed[score] = min(n - 1, int(max_share * rest / (1 - max_share)))
+    return allowed
 
 
 def _notes(rows: Sequence[Eft], generation: GenerationNotes | None) -> EftNotes:

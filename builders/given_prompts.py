@@ -5,7 +5,8 @@
 
 The source's rows are put into an order by a hash of text and seed. Each iteration goes on where the one before stopped,
 until `prompts.n` are kept; the filters and the novelty test are those of generated prompts, and what they refuse stays as
-a row with its reason. `seed` is the row's number in the source, `round` the portion in which it was looked at.
+a row with its reason. A row that is a chat (a system turn, several turns) keeps it in a column `messages`; `prompt` is its
+last turn (docs/chats.md). `seed` is the row's number in the source, `round` the portion in which it was looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 from selfreward.builders.self_instruct.filters import filter_prompt
 from selfreward.builders.self_instruct.screening import Screen, held_out
+from selfreward.builders.self_instruct.words import FilterWords, keyed_words, words_of
+from selfreward.chats import Chat, judge_text, judge_texts, problem_with, with_chats
 from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.errors import EmptyResultError, InputError
 from selfreward.judging.rules.files import EMBEDDED as RULES
@@ -25,14 +28,14 @@ from selfreward.notes import PromptsNotes
 from selfreward.progress import say
 from selfreward.reading.files import read_rows
 from selfreward.reading.hub import hub_commit, hub_rows, is_local
-from selfreward.reading.messages import only_turn
+from selfreward.reading.messages import as_messages
 from selfreward.similarity.evaluation_sets import evaluation_files
 from selfreward.steps.reuse import differs_only_unused
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
 from selfreward.store.version import Version, file_sha256
-from selfreward.tables import DatasetName, Prompt, row_id, to_table
+from selfreward.tables import DatasetName, Message, Prompt, row_id, to_table
 
 NAME = "builders.given_prompts"
 VERSION = 1
@@ -49,6 +52,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
     used = {"n", "max_rouge_l", "column", *(() if local else ("source", "hub_split", "revision"))} | (
         {"source"} if embedded else set()
     )
+    used |= {"system"} if settings.system is not None else set()
     return Plan(
         name=str(DatasetName("prompts", iteration)),
         module=__name__,
@@ -62,6 +66,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
             **evaluation_files(settings.evaluation_sets),
             **({"source": ITERATION_TOPICS if embedded else Path(settings.source)} if local else {}),
         },
+        texts=keyed_words(settings.lang),
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -79,8 +84,9 @@ def build(job: Job) -> Rows:
     """Look at portion after portion until enough prompts are kept, or the source has no more."""
     settings = job.section("prompts", PromptsConfig)
     lines, generator, commit = _source(job, settings)
-    waiting = _in_order(job, lines, settings, generator)
+    waiting = in_order = _in_order(job, lines, settings, generator)
     screen = Screen(job, settings.max_rouge_l, settings.n)
+    words = words_of(job.texts)
     rows: list[Prompt] = []
     n_rounds = 0
     while waiting and screen.n_kept < settings.n:
@@ -88,7 +94,10 @@ def build(job: Job) -> Rows:
         wanted = settings.n - screen.n_kept
         portion, waiting = waiting[:wanted], waiting[wanted:]
         rows += screen.take(
-            [_row(job, number, text, generator, n_rounds, screen) for number, text in portion]
+            [
+                _row(job, number, chat[-1].content, generator, n_rounds, screen, words)
+                for number, chat in portion
+            ]
         )
         n_rounds += 1
     _tell(job, settings, screen.n_kept, rows, len(lines))
@@ -102,7 +111,9 @@ def build(job: Job) -> Rows:
         source_rows=len(lines),
         source_rows_left=len(waiting),
     )
-    return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes.stored()))
+    chats = dict(in_order)
+    table = with_chats(to_table(rows, Prompt), [chats[row.seed] for row in rows])
+    return Rows(table, Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def _source(job: Job, settings: PromptsConfig) -> tuple[list[tuple[int, dict[str, Any]]], str, str | None]:
@@ -120,22 +131,25 @@ def _source(job: Job, settings: PromptsConfig) -> tuple[list[tuple[int, dict[str
 
 def _in_order(
     job: Job, lines: Sequence[tuple[int, dict[str, Any]]], settings: PromptsConfig, generator: str
-) -> list[tuple[int, str]]:
-    """Number and prompt of the rows that no earlier iteration has looked at, in the order of the run's draw."""
-    texts = [(number, _prompt(row, settings.column, f"{generator}: row {number}")) for number, row in lines]
+) -> list[tuple[int, Chat]]:
+    """Number and chat of the rows that no earlier iteration has looked at, in the order of the run's draw."""
+    chats = [
+        (number, _chat(row, settings.column, settings.system, f"{generator}: row {number}"))
+        for number, row in lines
+    ]
     earlier = {
-        row["prompt"]
+        text
         for role in job.inputs
         if role.startswith("prompts")
-        for row in job.table(role, ["prompt"]).to_pylist()
+        for text in judge_texts(job.table(role)).values()
     }
     # By a hash of the text: the same order whatever the order of the file.
-    drawn = sorted(texts, key=lambda entry: (row_id("draw", job.seed, entry[1]), entry[0]))
-    return [(number, text) for number, text in drawn if text not in earlier]
+    drawn = sorted(chats, key=lambda entry: (row_id("draw", job.seed, judge_text(entry[1])), entry[0]))
+    return [(number, chat) for number, chat in drawn if judge_text(chat) not in earlier]
 
 
-def _prompt(row: dict[str, Any], column: str | None, where: str) -> str:
-    """The prompt of a row: a text, or a conversation of one user's turn."""
+def _chat(row: dict[str, Any], column: str | None, system: str | None, where: str) -> Chat:
+    """The prompt of a row: a text, or a chat that ends with the user's turn; `system` where it has no system turn."""
     found = column or next((name for name in _COLUMNS if row.get(name)), None)
     if found is None or found not in row:
         raise InputError(
@@ -144,21 +158,29 @@ def _prompt(row: dict[str, Any], column: str | None, where: str) -> str:
         )
     value = row[found]
     try:
-        text = value if isinstance(value, str) else only_turn(value, "user")
+        turns = [{"role": "user", "content": value.strip()}] if isinstance(value, str) else as_messages(value)
     except ValueError as error:
-        raise InputError(
-            f"{where}: column {found!r}: {error}; expected a text or one turn of the user"
-        ) from error
+        raise InputError(f"{where}: column {found!r}: {error}; expected a text or a chat") from error
+    if not isinstance(value, str) and (problem := problem_with(turns)):
+        raise InputError(f"{where}: column {found!r}: {problem}")
     further = row.get("input") if found == "instruction" else None
-    return (
-        f"{text.strip()}\n\n{further.strip()}"
-        if isinstance(further, str) and further.strip()
-        else text.strip()
-    )
+    if isinstance(further, str) and further.strip():
+        turns[-1]["content"] += f"\n\n{further.strip()}"
+    if system is not None and turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": system}, *turns]
+    return tuple(Message(turn["role"], turn["content"].strip()) for turn in turns)
 
 
-def _row(job: Job, number: int, text: str, generator: str, round_number: int, screen: Screen) -> Prompt:
-    reason = filter_prompt(text, "stop") if text else "too_short"
+def _row(
+    job: Job,
+    number: int,
+    text: str,
+    generator: str,
+    round_number: int,
+    screen: Screen,
+    words: FilterWords,
+) -> Prompt:
+    reason = filter_prompt(text, "stop", words) if text else "too_short"
     overlap = screen.overlap(text) if reason is None else None
     return Prompt(
         prompt_id=row_id("p", job.iteration, generator, number),

@@ -12,6 +12,7 @@ add a rule, put an .sql file beside `pair_rules/max_min.sql`, or name its path i
 
 Ineligible candidates (unscored, truncated, empty, failed, too few scored judgements) are excluded before any rule sees
 them and counted; those flagged `injection_suspected` stay eligible as rejected only (unless configured otherwise).
+The queries are in `selfreward/sql/pair_outcomes.py`, which the view `prompts_without_pair` shares.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward.builders.answers.chats import fill_in_chats
 from selfreward.builders.pair_rules import (
     check_needs,
     further_inputs,
@@ -31,6 +33,7 @@ from selfreward.builders.pair_rules import (
 from selfreward.config.run import PairsConfig, RunConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.notes import PairsNotes
+from selfreward.sql.pair_outcomes import ELIGIBLE, JUDGED, OUTCOMES
 from selfreward.sql.queries import check_reads, connect, quoted
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
@@ -43,62 +46,6 @@ if TYPE_CHECKING:
 NAME = "builders.pairs"
 VERSION = 1
 _PARAMETERS = ("min_margin", "length_band", "positive_score", "per_prompt", "min_consistency")
-
-# Texts stay where they are: copied, they are most of the memory and time of a selection among millions. Empty is what
-# DuckDB's `trim` leaves empty, seen at the first character that is no blank.
-# The variance is only compared: rounded, it does not depend on the order in which a judge's scores were added up.
-_JUDGED = """
-SELECT c.prompt_id, c.candidate_id, c.n_chars, c.n_tokens, c.sample, c.model,
-    m.model_order,
-    s.score, round(s.score_variance, 9) AS score_variance, s.n_scored, s.injection_suspected,
-    CASE WHEN c.finish_reason = 'error' THEN 'failed'
-         WHEN c.finish_reason = 'length' THEN 'truncated'
-         WHEN regexp_full_match(c.response, '\\p{Zs}*') THEN 'empty'
-         WHEN s.score IS NULL THEN 'unscored'
-         WHEN s.n_scored < $min_scored THEN 'too_few_scored'
-    END AS excluded
-FROM candidates c LEFT JOIN scores s USING (candidate_id)
-JOIN (SELECT model, dense_rank() OVER (ORDER BY min(sample)) - 1 AS model_order FROM candidates GROUP BY model) m USING (model)
-"""
-_ELIGIBLE = """
-SELECT * EXCLUDE (excluded), ($allow OR NOT injection_suspected) AS may_be_chosen FROM judged WHERE excluded IS NULL
-"""
-
-# Why a prompt gave no pair, most basic reason first; `picked` is what the rule returned. Texts that differ in blanks around
-# them are the same, as the audit `pairs_differ` has it.
-_OUTCOMES = """
-SELECT p.prompt_id, p.prompt, picked.chosen_id, picked.rejected_id,
-    chosen_text.response AS chosen, rejected_text.response AS rejected,
-    chosen.score AS chosen_score, rejected.score AS rejected_score,
-    CASE WHEN picked.chosen_id IS NOT NULL AND trim(chosen_text.response) = trim(rejected_text.response)
-            THEN 'identical_text'
-         WHEN picked.chosen_id IS NOT NULL THEN NULL
-         WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_truncated, 0) = j.n THEN 'all_truncated'
-         WHEN coalesce(e.n, 0) = 0 AND coalesce(j.n_unscored, 0) = j.n THEN 'all_unscored'
-         WHEN coalesce(e.n, 0) < 2 AND j.n_scored < 2 THEN 'fewer_than_two_eligible'
-         WHEN coalesce(e.n, 0) < 2 OR e.lowest = e.highest AND j.lowest < j.highest THEN 'too_few_scored'
-         WHEN e.lowest = e.highest THEN 'tied'
-         WHEN NOT e.any_may_be_chosen THEN 'injection_suspected'
-         ELSE 'rule'
-    END AS reason
-FROM prompts p
-LEFT JOIN picked USING (prompt_id)
-LEFT JOIN judged chosen ON chosen.candidate_id = picked.chosen_id
-LEFT JOIN judged rejected ON rejected.candidate_id = picked.rejected_id
-LEFT JOIN candidates chosen_text ON chosen_text.candidate_id = picked.chosen_id
-LEFT JOIN candidates rejected_text ON rejected_text.candidate_id = picked.rejected_id
-LEFT JOIN (SELECT prompt_id, count(*) AS n, min(score) AS lowest, max(score) AS highest,
-                  bool_or(may_be_chosen) AS any_may_be_chosen
-           FROM eligible GROUP BY prompt_id) e ON e.prompt_id = p.prompt_id
-LEFT JOIN (SELECT prompt_id, count(*) AS n, count(*) FILTER (excluded = 'truncated') AS n_truncated,
-                  count(*) FILTER (excluded = 'unscored') AS n_unscored,
-                  count(*) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS n_scored,
-                  min(score) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS lowest,
-                  max(score) FILTER (coalesce(excluded, 'too_few_scored') = 'too_few_scored') AS highest
-           FROM judged GROUP BY prompt_id) j ON j.prompt_id = p.prompt_id
-WHERE p.kept
-ORDER BY p.prompt_id, chosen.score - rejected.score DESC, chosen.sample, rejected.sample
-"""
 
 
 def plan(config: RunConfig, iteration: int) -> Plan:
@@ -124,8 +71,9 @@ def build(job: Job) -> Rows:
     settings = job.section("pairs", PairsConfig)
     connection = _connect(job, settings)
     _apply_rule(job, connection, job.texts["rule"], settings)
-    outcomes = connection.sql(_OUTCOMES).to_arrow_table().to_pylist()
+    outcomes = connection.sql(OUTCOMES).to_arrow_table().to_pylist()
     mark_near_identical(outcomes, settings.max_similarity)
+    fill_in_chats(job, outcomes, settings.reasoning)
     pairs = [_pair(job, row, settings.rule) for row in outcomes if row["reason"] is None]
     dropped = dict(Counter(row["reason"] for row in outcomes if row["reason"] is not None))
     excluded = connection.execute(
@@ -145,9 +93,9 @@ def _connect(job: Job, settings: PairsConfig) -> Any:
     for role in ("prompts", "candidates", "scores"):
         connection.register(role, job.table(role))
     least = {"min_scored": settings.min_scored}
-    connection.register("judged", connection.sql(_JUDGED, params=least).to_arrow_table())
+    connection.register("judged", connection.sql(JUDGED, params=least).to_arrow_table())
     allow = {"allow": settings.allow_injection_suspected}
-    connection.register("eligible", connection.sql(_ELIGIBLE, params=allow).to_arrow_table())
+    connection.register("eligible", connection.sql(ELIGIBLE, params=allow).to_arrow_table())
     return connection
 
 
@@ -221,7 +169,7 @@ def _pair(job: Job, row: dict[str, Any], rule: str) -> Pair:
         pair_id=row_id("pair", row["chosen_id"], row["rejected_id"]),
         iteration=job.iteration,
         prompt_id=row["prompt_id"],
-        prompt=[Message("user", row["prompt"])],
+        prompt=row["chat"],
         chosen=[Message("assistant", row["chosen"])],
         rejected=[Message("assistant", row["rejected"])],
         chosen_id=row["chosen_id"],

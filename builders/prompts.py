@@ -19,6 +19,8 @@ from functools import partial
 
 from selfreward.builders.self_instruct.filters import filter_prompt, parse_generated_prompt, prompt_request
 from selfreward.builders.self_instruct.screening import Screen, held_out
+from selfreward.builders.self_instruct.words import keyed_words, words_of
+from selfreward.chats import with_system
 from selfreward.config.run import PromptsConfig, RunConfig
 from selfreward.engines.base import Engine, Request
 from selfreward.errors import EmptyResultError
@@ -62,6 +64,7 @@ def plan(config: RunConfig, iteration: int) -> Plan | None:
         inputs={"ift": "ift", **({"eft": "eft"} if config.eft else {}), **earlier},
         models={"model": generator},
         files=evaluation_files(settings.evaluation_sets),
+        texts=keyed_words(settings.lang),
         params={
             "iteration": iteration,
             "seed": config.seed,
@@ -99,7 +102,8 @@ def build(job: Job) -> Rows:
         rejected=dict(Counter(row.reason for row in rows if row.reason)),
         rounds=round_number + 1,
     )
-    return Rows(to_table(rows, Prompt), Counts(len(rows), len(rows), notes=notes.stored()))
+    table = with_system(to_table(rows, Prompt), builder.settings.system)
+    return Rows(table, Counts(len(rows), len(rows), notes=notes.stored()))
 
 
 def requests_in_round(settings: PromptsConfig, n_kept: float, n_answers: int) -> int:
@@ -155,6 +159,7 @@ class _Builder:
     def __init__(self, job: Job) -> None:
         self._job = job
         self.settings = job.section("prompts", PromptsConfig)
+        self._words = words_of(job.texts)
         self.rows: list[Prompt] = []
         self.screen = Screen(job, self.settings.max_rouge_l, self.settings.n)
         _n_shown(self.settings, len(self.screen.ift))
@@ -170,7 +175,9 @@ class _Builder:
         draws = []
         for number in range(requests_in_round(self.settings, self.n_kept, len(self.rows))):
             ids, texts = self._demonstrations(round_number, number)
-            request = prompt_request(f"round{round_number}-{number}", texts, self.settings, seed, prefix)
+            request = prompt_request(
+                f"round{round_number}-{number}", texts, self.settings, seed, prefix, self._words.name
+            )
             draws.append(_Draw(request, ids, round_number))
         return draws
 
@@ -198,7 +205,7 @@ class _Builder:
         reason = (
             "engine_error"
             if completion.finish_reason == "error"
-            else filter_prompt(parsed.text, parsed.finish_reason)
+            else filter_prompt(parsed.text, parsed.finish_reason, self._words)
         )
         overlap = self.screen.overlap(parsed.text) if reason is None else None
         return Prompt(

@@ -35,7 +35,7 @@ from selfreward.store.run import Run
 from selfreward.store.version import Version
 from selfreward.summary.settings import Settings, settings_of
 
-_PACKED = (".parquet", ".safetensors", ".png")
+_PACKED = (".parquet", ".safetensors")
 """Files without readable text; rows are searched unpacked, in the store."""
 
 
@@ -47,8 +47,8 @@ class PublishOptions:
     private: bool = False
     only: Sequence[str] = ()
     models: bool = False
-    licence: str | None = None
-    model_licence: str | None = None
+    license: str | None = None
+    model_license: str | None = None
     gate: bool = True
     onto: str | None = None
     endpoint: str | None = None
@@ -143,8 +143,8 @@ def _chosen(path: Path, options: PublishOptions) -> _Chosen:
         refuse_unsafe_weights(version)
     settings, origin = settings_of(path, {v.name: v for v in selection.versions}), seed_origin(run)
     base = settings.config.model if settings.config else None
-    of_models = require_base_licence(base, options.model_licence) if selection.models else ""
-    licence = choose_licence(origin.sources, options.licence)
+    of_models = require_base_licence(base, options.model_license) if selection.models else ""
+    licence = choose_licence(origin.sources, options.license)
     return _Chosen(run, selection, settings, origin, options.repo, licence, of_models)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from textwrap import fill
@@ -90,7 +91,7 @@ def _shown(value: Any) -> str:
 
 
 def _wrapped(text: str, indent: str = "") -> str:
-    plain = " ".join(text.split())
+    plain = re.sub(r"docs/([\w-]+\.md)", r"[\1](\1)", " ".join(text.split()))
     return fill(plain, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 

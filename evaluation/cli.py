@@ -19,7 +19,7 @@ from selfreward.cli.runs import RunFolder
 MEASURES = {
     "alpaca": (
         "alpaca.run.AlpacaEval",
-        "AlpacaEval's figures.",
+        "Compute AlpacaEval's win rates, from files or with a model.",
         "--reference r.json --outputs o.json --annotations a.json",
     ),
     "judge": (
@@ -34,23 +34,28 @@ MEASURES = {
     ),
     "head-to-head": (
         "pairwise.head_to_head.HeadToHead",
-        "Two models on the same prompts, judged in both orders.",
+        "Compare two models on the same prompts, judged in both orders.",
         "--run runs/x --a M2 --b M1 --judge openai:… --out h",
+    ),
+    "arena": (
+        "pairwise.arena.Arena",
+        "A model against a baseline in five grades, as Arena-Hard does.",
+        "--run runs/x --model M2 --baseline M1 --judge openai:… --out arena",
     ),
     "mt-bench": (
         "benchmarks.mt_bench.MtBench",
-        "MT-Bench: two turns, graded one by one.",
+        "Run MT-Bench: two turns, each graded by itself.",
         "--model M2 --run r --judge openai:… --questions question.jsonl --judge-prompts judge_prompts.jsonl "
         "--reference-answers gpt-4.jsonl --out mt",
     ),
     "nlp": (
         "benchmarks.nlp.Nlp",
-        "The paper's nine NLP benchmarks through lm-eval.",
+        "Run benchmarks through lm-eval: the paper's nine, or any of its tasks (ifeval).",
         "--run runs/x --model M2 --out nlp",
     ),
     "checkpoints": (
         "pairwise.checkpoints.Checkpoints",
-        "Each checkpoint against the one before, until it no longer wins.",
+        "Compare each checkpoint with the one before, until it no longer wins.",
         "out/ --prompts v.jsonl --judge openai:… --out sel",
     ),
     "human-export": (
@@ -60,12 +65,12 @@ MEASURES = {
     ),
     "human-import": (
         "pairwise.human_result.HumanImport",
-        "Read filled sheets: majority and agreement.",
+        "Read the filled sheets: majority and agreement.",
         "--key people/key.json people/sheet-*.csv",
     ),
     "label-prompts": (
         "pairwise.labels.LabelPrompts",
-        "Category, complexity and expected length of prompts, for breakdowns.",
+        "Label prompts with category, complexity and expected length, for breakdowns.",
         "--prompts reference.json --judge openai:… --out labels --run runs/x",
     ),
 }
@@ -73,7 +78,7 @@ MEASURES = {
 
 evaluate = typer.Typer(
     no_args_is_help=True,
-    help="Scores for models: alpaca-eval, head-to-head, MT-Bench, judges against humans, …",
+    help="Evaluate models: alpaca-eval, head-to-head, MT-Bench, judges against humans, …",
 )
 
 
@@ -97,12 +102,12 @@ def leaderboard(
         typer.Option("--leaderboard", metavar="FILE", help="Another leaderboard (csv) than the snapshot."),
     ] = None,
     sort: Annotated[
-        str, typer.Option(help="Column of the leaderboard to sort by.")
+        str, typer.Option(metavar="COLUMN", help="Column of the leaderboard to sort by.")
     ] = "length_controlled_winrate",
     n: Annotated[int, typer.Option("-n", min=1, help="Rows to show.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """The AlpacaEval leaderboard snapshot, with its date and hash.  Example: selfreward evaluate leaderboard --sort win_rate"""
+    """Show the AlpacaEval leaderboard snapshot, with its date and hash.  Example: selfreward evaluate leaderboard --sort win_rate"""
     from selfreward.evaluation.alpaca.leaderboard import format_leaderboard
     from selfreward.evaluation.alpaca.leaderboard import leaderboard as read
     from selfreward.text import printable
@@ -116,7 +121,7 @@ def leaderboard(
 
 
 def paper(run_folder: RunFolder, as_json: Json = False) -> None:
-    """A run's figures beside the paper's, and which comparisons are fair.  Example: selfreward evaluate paper runs/demo"""
+    """Show a run's figures beside the paper's, and which comparisons are fair.  Example: selfreward evaluate paper runs/demo"""
     from selfreward.evaluation.ask.models import Models
     from selfreward.evaluation.paper.table import compare_with_paper, format_paper
     from selfreward.store.run import Run

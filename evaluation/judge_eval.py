@@ -9,6 +9,7 @@ Iteration 0 is M0, before any training. The agreement figures are in the manifes
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from selfreward.config.run import JudgeEvalConfig, JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.errors import InputError
 from selfreward.estimate.requests import Known, Requests
-from selfreward.judging.judge.judge import Item, Judged, judge_items, planned_requests
+from selfreward.judging.judge.judge import Item, Judged, judge_items, planned_requests, sampled_requests
 from selfreward.judging.judge.judge import shortest_request as judge_request
 from selfreward.judging.judgements import judging_params, reading_version, template_name
 from selfreward.judging.parsing.again import read_alike
@@ -27,6 +28,7 @@ from selfreward.judging.rules.files import file_of
 from selfreward.judging.rules.prompts import held_out_replies
 from selfreward.notes import JsonObject, JudgeEvalNotes
 from selfreward.steps.generation import Generation
+from selfreward.steps.kept_answers import kept_answers
 from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.recipe import Recipe
 from selfreward.store.run import Counts, Run
@@ -110,7 +112,11 @@ def build(job: Job) -> Rows:
     kept = _whole_prompts(eval_rows, job.section("judge_eval", JudgeEvalConfig).n_max)
     template = JudgeTemplate.from_text(job.texts["template"])
     items = _items(kept)
-    with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
+    with (
+        _kept(job, items, template, settings),
+        job.open_engine() as engine,
+        Generation(job.name, job.work, engine) as generation,
+    ):
         judged = judge_items(generation, engine, items, template, settings, job.seed)
         asked = generation.notes()
     by_id = {row["eft_id"]: row for row in kept}
@@ -125,6 +131,15 @@ def build(job: Job) -> Rows:
         responses_left_out_by_n_max=len(eval_rows) - len(kept),
     )
     return Rows(to_table(rows, JudgeEval), Counts(len(rows), len(rows), notes=notes.stored()))
+
+
+def _kept(
+    job: Job, items: list[Item], template: JudgeTemplate, settings: JudgingConfig
+) -> AbstractContextManager[None]:
+    # An expected score is of the range's own tokens, so another range asks for others.
+    if settings.mode == "expected":
+        return nullcontext()
+    return kept_answers(job, sampled_requests(items, template, settings, job.seed))
 
 
 def _eval_rows(eft: pa.Table) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ NMax = Annotated[Count, Field(description="Only this many prompts: a fixed draw,
 PromptsFile = Annotated[
     File, Field(description="json or jsonl with instruction or prompt; default: the run's EFT eval split.")
 ]
-Temperature = Annotated[float, Field(ge=0, description="Of the answers; 0 is greedy.")]
+Temperature = Annotated[float, Field(ge=0, description="Temperature of the answers; 0 is greedy.")]
 RunFolder = Annotated[
     Path, Field(title="RUN", description="A run folder: its models (M1, SFT, …) and a place for results.")
 ]

@@ -78,7 +78,9 @@ def build(job: Job) -> Rows:
     left_out = max(0, len(prompts) - settings.n_max) if settings.n_max else 0
     prompts = prompts[: settings.n_max]
     if not prompts:
-        raise EmptyResultError(f"{job.name}: there are no evaluation prompts; see evaluate.alpaca.prompts")
+        raise EmptyResultError(
+            f"{job.name}: there are no evaluation prompts; name a file in evaluate.alpaca.prompts, or set evaluate.alpaca to null"
+        )
     requests = _requests(prompts, settings, job.seed)
     with job.open_engine() as engine, Generation(job.name, job.work, engine) as generation:
         completions = generation.complete(requests, "answers")

@@ -19,10 +19,16 @@ judge = typer.Typer(
 )
 
 ModelString = Annotated[
-    str, typer.Option("--model", metavar="MODEL", help="hf:NAME_OR_PATH, vllm:…, openai:URL#MODEL, …")
+    str,
+    typer.Option("--model", metavar="MODEL", help="The judge: hf:NAME_OR_PATH, vllm:…, openai:URL#MODEL, …"),
 ]
 Template = Annotated[
-    str, typer.Option("--template", help="additive, additive-short, multiple-choice, or a file.")
+    str,
+    typer.Option(
+        "--template",
+        metavar="NAME",
+        help="Judge template: additive, additive-short, multiple-choice, or a file.",
+    ),
 ]
 
 
@@ -45,12 +51,17 @@ def parse(
     ],
     field: Annotated[
         str,
-        typer.Option("--field", metavar="COL", help="The column with the judges' replies, or lists of them."),
+        typer.Option(
+            "--field",
+            metavar="COL",
+            help="The column that holds the judges' replies, one or a list in each row.",
+        ),
     ],
     minimum: Annotated[float, typer.Option(help="Lowest score in range.")] = 0.0,
     maximum: Annotated[float, typer.Option(help="Highest score in range.")] = 5.0,
     out: Annotated[
-        Path | None, typer.Option(help="Write the rows with `score` and `status` here (jsonl).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the rows with `score` and `status` to FILE (jsonl)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -78,25 +89,31 @@ def score(
         ),
     ],
     model: ModelString,
-    out: Annotated[Path, typer.Option(help="Write the rows with their judgements here (jsonl).")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Write the rows with their judgements to FILE (jsonl).")
+    ],
     template: Template = "additive",
-    mode: Annotated[str, typer.Option(help="sampled or expected.")] = "sampled",
-    justify: Annotated[bool, typer.Option(help="Mode expected: justify before the score.")] = True,
-    samples: Annotated[int, typer.Option(min=1, help="Judgements of each response (sampled).")] = 3,
-    temperature: Annotated[float, typer.Option(min=0, help="Of sampled judgements.")] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="New tokens of a judgement.")] = 400,
-    seed: Annotated[int, typer.Option()] = 0,
+    mode: Annotated[
+        str, typer.Option(help="How a score is made: sampled or expected (docs/judging.md).")
+    ] = "sampled",
+    justify: Annotated[
+        bool, typer.Option(help="In mode expected: let the judge justify before it scores.")
+    ] = True,
+    samples: Annotated[int, typer.Option(min=1, help="In mode sampled: judgements of each response.")] = 3,
+    temperature: Annotated[float, typer.Option(min=0, help="Temperature of sampled judgements.")] = 0.7,
+    max_tokens: Annotated[int, typer.Option(help="Most new tokens of a judgement.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of sampled judgements.")] = 0,
     engine: Annotated[
         list[str] | None,
         typer.Option(
             "--judge-engine",
             metavar="KEY=VALUE",
-            help="Engine of the judge: timeout_s=600, max_tokens_field=max_completion_tokens, …",
+            help="An option of the judge's engine: timeout_s=600, max_tokens_field=max_completion_tokens, …",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the responses of a file; resumable.  Example: selfreward judge score r.jsonl --model hf:runs/demo/models/M1 --out s.jsonl"""
+    """Judge the responses of a file; the same command again resumes.  Example: selfreward judge score r.jsonl --model hf:runs/demo/models/M1 --out s.jsonl"""
     from selfreward.engines.registry import engine_options
     from selfreward.judging.judge.files import score_file
     from selfreward.text import format_table
@@ -129,15 +146,15 @@ def agreement(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The human ranks in a table of their own: joined by prompt_id and response_id.",
+            help="The human ranks, if they are in another table: joined by prompt_id and response_id.",
         ),
     ] = None,
     perfect_score: Annotated[float, typer.Option(help="The score that counts as perfect for 5-best.")] = 5.0,
-    n_bootstrap: Annotated[int, typer.Option(help="Resamples of the prompts for the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    n_bootstrap: Annotated[int, typer.Option(help="Resamples of the prompts, for the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Compare scores with people's ranks.  Example: selfreward judge agreement scored.jsonl"""
+    """Compare scores with human ranks.  Example: selfreward judge agreement scored.jsonl"""
     from selfreward.judging.agreement.agreement import (
         format_agreement,
         measure_agreement,
@@ -185,11 +202,11 @@ def _reviewed(columns: Columns, perfect_score: float, n_bootstrap: int, seed: in
 def attack(
     model: ModelString,
     template: Template = "additive",
-    n: Annotated[int, typer.Option(help="Seed responses to attack with.")] = 20,
-    max_tokens: Annotated[int, typer.Option(help="New tokens of a judgement.")] = 200,
+    n: Annotated[int, typer.Option(help="Number of seed responses to attack with.")] = 20,
+    max_tokens: Annotated[int, typer.Option(help="Most new tokens of a judgement.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """Try families of injected text against a judge.  Example: selfreward judge attack --model hf:runs/demo/models/M1"""
+    """Try to raise a judge's scores with injected text.  Example: selfreward judge attack --model hf:runs/demo/models/M1"""
     from selfreward.judging.judge.attack import attack_judge
     from selfreward.text import format_table
 
@@ -205,32 +222,35 @@ def audit(
     run_folder: RunFolder,
     check: Annotated[
         list[str] | None,
-        typer.Option("--check", metavar="NAME", help="Only this check or group; may be repeated."),
+        typer.Option(
+            "--check", metavar="NAME", help="Run only this check or group of checks; may be repeated."
+        ),
     ] = None,
     pack: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="A folder with audits of your own (.sql), run beside the built-in ones."
+            metavar="DIR", help="A folder with your own audits (.sql), run beside the built-in ones."
         ),
     ] = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
-            "--threshold", metavar="NAME=VALUE", help="Another threshold for a check; may be repeated."
+            "--threshold", metavar="NAME=VALUE", help="Use another threshold for a check; may be repeated."
         ),
     ] = None,
     iteration: Annotated[
-        int | None, typer.Option(help="Only the rows of this iteration (and of no iteration).")
+        int | None, typer.Option(help="Audit only this iteration, and the datasets without one.")
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(help="Evaluation prompts to look for, beside the configured ones.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Also look for the evaluation prompts in FILE; may be repeated."),
     ] = None,
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Save the offending rows as the dataset `audits`.")
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Is the data fit to train on and publish? Exit 1 on any fail.  Example: selfreward audit runs/demo"""
+    """Check whether the data is fit to train on and publish; exit 1 if a check fails.  Example: selfreward audit runs/demo"""
     from selfreward.judging.audits.report import format_report
     from selfreward.judging.audits.runner import run_audits
     from selfreward.store.run import Run

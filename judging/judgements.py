@@ -15,6 +15,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from selfreward.chats import judge_texts
 from selfreward.config.run import JudgingConfig, RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
@@ -179,7 +180,7 @@ def _rows(
 
 def _items(prompts: pa.Table, candidates: list[dict[str, Any]]) -> list[Item]:
     """Every candidate except those that failed in the engine."""
-    texts = dict(zip(prompts["prompt_id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
+    texts = judge_texts(prompts)
     return [
         Item(row["candidate_id"], texts[row["prompt_id"]], row["response"])
         for row in candidates

@@ -158,6 +158,34 @@ class ScoresNotes(Notes):
     """Between each two judges or templates, if there are several (`judging.judge.combine.agreement_between`)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MetaJudgementsNotes(Generated):
+    """Of `meta_judgements`."""
+
+    by_status: dict[str, int] | None
+    by_winner: dict[str, int] | None
+    """By place: first, second, tie."""
+    compared_in_both_orders: int | None
+    """Pairs of judgements with a readable comparison in each order."""
+    same_winner_in_both_orders: int | None
+    weight_first: float | None
+    """What a win in the first place is worth."""
+    weight_second: float | None
+    candidates: int | None
+    prompts_not_compared: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class JudgePairsNotes(Notes):
+    """Of `judge_pairs`."""
+
+    answer_pairs: int | None
+    """Pairs of answers that the same DPO step trains on."""
+    chosen_scores: Histogram | None
+    weight_first: float | None
+    weight_second: float | None
+
+
 @dataclass(frozen=True)
 class PairsNotes(Notes):
     """Of `pairs`."""

@@ -56,11 +56,19 @@ def say(message: str) -> None:
 
 
 class _Lines:
-    """Stderr for a bar that is not on a terminal: each state of the bar is a line."""
+    """Stderr for a bar that is not on a terminal: a line per minute, and its last state."""
+
+    def __init__(self) -> None:
+        self._pending, self._shown, self._at = "", "", time.monotonic()
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):
-            sys.stderr.write(f"{line}\n")
+            self._pending = line
+        # a bar is also drawn anew for a new loss, or when it closes, which alone ends a line
+        due = time.monotonic() - self._at >= LOG_INTERVAL if line else text.endswith("\n")
+        if due and self._pending not in ("", self._shown):
+            self._shown, self._at = self._pending, time.monotonic()
+            sys.stderr.write(f"{self._shown}\n")
 
     def flush(self) -> None:
         sys.stderr.flush()

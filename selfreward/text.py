@@ -30,6 +30,24 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_ESCAPED)
 
 
+def formatted(value: Any) -> str:
+    """A value for people, the same in every table and picture: four digits of a fraction, thousands separated.
+
+    >>> [formatted(value) for value in (None, True, 12345, 1234.5, 0.12345, 2.0, float("nan"))]
+    ['-', 'yes', '12,345', '1,234', '0.1235', '2', 'nan']
+    """
+    if value is None:
+        return "-"
+    # Before int: True is an int in Python.
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return value if isinstance(value, str) else _plain(value)
+
+
 def inert_cell(value: Any) -> Any:
     """A text that a spreadsheet would take for a formula, with a `'` before it; other values as they are.
 
@@ -59,7 +77,7 @@ def shorten(value: Any, width: int, tail: int = 0) -> str:
     >>> shorten("one\\ntwo three", 8), shorten("abcdefghij", 8, tail=2)
     ('one↵two…', 'abcde…ij')
     """
-    text = value if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else _plain(value)
+    text = formatted(value) if isinstance(value, float) else _plain(value)
     # Masked before the cut, or a secret across it would show its first part.
     line = printable(mask_values(text).replace("\r\n", "\n").replace("\n", "↵"))
     if len(line) <= width:
@@ -100,15 +118,7 @@ def format_histogram(histogram: Sequence[Sequence[float]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
-    return printable(str(value)).replace("\n", "↵")
+    return printable(formatted(value)).replace("\n", "↵")
 
 
 def _plain(value: Any) -> str:

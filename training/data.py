@@ -3,6 +3,7 @@
     ift     {"prompt": [user: "How do I boil an egg?"], "completion": [assistant: "Put it in …"]}
     eft     {"prompt": [user: judge prompt], "completion": [assistant: "It answers … Score: 4"]}
     pairs   {"prompt": [user: …], "chosen": [assistant: …], "rejected": [assistant: …]}
+    judge_pairs   the same, with a judge's prompt and two judgements
 
 Messages stay messages: TRL applies the chat template, once. A table's columns tell which dataset it is.
 Promise: `n_in = len(rows) + sum(dropped.values())`.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import datasets
 
 Row = dict[str, Any]
-"""`source` (`ift`, `eft`, `pairs`) and message lists named `prompt`, `completion`, `chosen`, `rejected`; of SFT also
+"""`source` (`ift`, `eft`, `pairs`, `judge_pairs`) and message lists named `prompt`, `completion`, `chosen`, `rejected`; of SFT also
 `group`, which rows about one prompt share."""
 
 
@@ -63,8 +64,10 @@ def sft_rows(tables: Iterable[datasets.Dataset]) -> TrainingRows:
 
 
 def dpo_rows(tables: Iterable[datasets.Dataset]) -> TrainingRows:
-    """Preference pairs in TRL's conversational form. InputError for any other table."""
-    return _collect(tables, {"chosen": _from_pair}, "the dataset pairs")
+    """Preference pairs, of answers or of judgements, in TRL's conversational form. InputError for any other table."""
+    # Judge pairs first: they have a column `chosen` as well.
+    readers = {"judge_pair_id": _from_judge_pair, "chosen": _from_pair}
+    return _collect(tables, readers, "the datasets pairs or judge_pairs")
 
 
 def _collect(
@@ -109,6 +112,10 @@ def _from_chosen(row: Row) -> Row:
 def _from_pair(row: Row) -> Row:
     sides = {name: _messages(row[name]) for name in ("prompt", "chosen", "rejected")}
     return {"source": "pairs", **sides}
+
+
+def _from_judge_pair(row: Row) -> Row:
+    return {**_from_pair(row), "source": "judge_pairs"}
 
 
 def _answered(source: str, group: str, prompt: list[Row], completion: list[Row]) -> Row:

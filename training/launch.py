@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from selfreward.errors import StoreError, TrainingError
+from selfreward.config.meta import MetaConfig
+from selfreward.errors import EmptyResultError, StoreError, TrainingError
 from selfreward.notes import JsonObject
 from selfreward.openmp import as_the_user_set
 from selfreward.progress import say
@@ -100,6 +101,21 @@ def ask_gate(job: Job) -> Gate:
     warnings = f", with warnings: {', '.join(warned)}" if warned else ""
     say(f"{job.name}: {len(report.results)} audits, none failed{warnings}")
     return Gate("passed", warned, thresholds or None)
+
+
+def require_judge_pairs(job: Job) -> None:
+    """With `meta`: EmptyResultError if there are too few pairs of judgements."""
+    made = job.inputs.get("judge_pairs")
+    if made is None:
+        return
+    least = job.section("meta", MetaConfig).min_pairs
+    if made.n_rows < least:
+        lost = ", ".join(f"{reason} {n}" for reason, n in made.manifest["counts"]["dropped"].items())
+        raise EmptyResultError(
+            f"{job.name}: found {made.n_rows} pairs of judgements, expected at least {least} (meta.min_pairs); lost: "
+            f"{lost or 'none'}. More judgements (judging.samples) or prompts (meta.share) give more pairs; 0 trains on "
+            "answers alone."
+        )
 
 
 def _run(command: list[str], name: str) -> None:

@@ -54,7 +54,7 @@ class Preflight:
     truncated: dict[str, int] = field(default_factory=dict)
     """By source; these rows are kept."""
     cut_judgements: int = 0
-    """EFT rows too long for their score."""
+    """EFT rows and pairs of judgements too long for their score."""
     doubled_begin: int = 0
     doubled_end: int = 0
     without_end: int = 0
@@ -99,7 +99,7 @@ def check_rows(
             longest = max(map(len, sides))
             report.longest = max(report.longest, longest)
             is_cut = limit is not None and longest > limit
-            report.cut_judgements += is_cut and row["source"] == "eft"
+            report.cut_judgements += is_cut and row["source"] in ("eft", "judge_pairs")
             # TRL would drop it silently: no answer token is left.
             if limit is not None and len(sides[0].prompt) >= limit:
                 dropped["prompt_fills_length"] += 1

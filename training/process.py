@@ -84,7 +84,7 @@ def main(
 ) -> int:
     """Run a step and return the exit code. `method` imports the heavy libraries, so it is called late."""
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    _calm_bars()
+    os.environ["TQDM_DISABLE"] = "1"  # bars of other libraries; ours decide for themselves
     spin_at_most(TRAINING)
     try:
         arguments = parse(name, argv)
@@ -121,14 +121,6 @@ def _run(method: Callable[[], Method], arguments: argparse.Namespace, config: Tr
 def _stop(number: int, frame: object) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     raise Stopped(number)
-
-
-def _calm_bars() -> None:
-    """Libraries' progress bars: none if bars are off, one line every 10 s in a log file."""
-    if os.environ.get("SELFREWARD_QUIET"):
-        os.environ["TQDM_DISABLE"] = "1"
-    elif not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "10")  # read once, when tqdm is imported
 
 
 def _failed(message: str, code: int) -> int:

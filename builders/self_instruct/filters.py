@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from selfreward.builders.self_instruct.words import FilterWords, english
 from selfreward.config.run import PromptsConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.tables import Message
@@ -35,18 +36,18 @@ REASONS = (
 
 MIN_WORDS = 4
 MAX_WORDS = 150
-_UNAVAILABLE = re.compile(r"\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go\s+to)\b", re.IGNORECASE)
 
 
-def filter_prompt(text: str, finish_reason: str) -> str | None:
+def filter_prompt(text: str, finish_reason: str, words: FilterWords | None = None) -> str | None:
     """Why Self-Instruct's filters refuse this prompt (one of `REASONS`), or None.
 
-    Words are separated by white space; `finish_reason` is that of `parse_generated_prompt`.
+    Words are separated by white space; `finish_reason` is that of `parse_generated_prompt`; `words` are English ones
+    unless given.
 
     >>> filter_prompt("Draw me a sheep in the desert.", "stop")
     'mentions_unavailable'
     """
-    text = text.strip()
+    text, words = text.strip(), words or _english()
     n_words = len(text.split())
     if finish_reason == "length":
         return "truncated"
@@ -57,13 +58,18 @@ def filter_prompt(text: str, finish_reason: str) -> str | None:
     if _is_punctuation(text[0]):
         return "starts_with_punctuation"
     # Self-Instruct's own test; it also refuses a prompt that starts with an accented letter.
-    if not text[0].isascii():
+    if words.starts_in_ascii and not text[0].isascii():
         return "starts_with_non_english"
-    if text.lower().startswith("write a program"):
+    if text.lower().startswith(tuple(map(str.lower, words.starts))):
         return "starts_with_write_a_program"
-    if _UNAVAILABLE.search(text):
+    if words.mentions_unavailable and words.mentions_unavailable.search(text):
         return "mentions_unavailable"
     return None
+
+
+@cache
+def _english() -> FilterWords:
+    return english()
 
 
 def _is_punctuation(character: str) -> bool:
@@ -72,7 +78,7 @@ def _is_punctuation(character: str) -> bool:
     return category.startswith("P") or (character.isascii() and category.startswith("S"))
 
 
-def render_demonstrations(prompts: Sequence[str]) -> str:
+def render_demonstrations(prompts: Sequence[str], language: str | None = None) -> str:
     """The user message that asks for one prompt more. Demonstrations are put on one line each."""
     # One line each, or a demonstration that holds a list would look like several tasks.
     listed = "\n".join(f"Task {place}: {' '.join(text.split())}" for place, text in enumerate(prompts, 1))
@@ -83,6 +89,7 @@ def render_demonstrations(prompts: Sequence[str]) -> str:
         f"{listed}\n\n"
         f"Continue the list with task {len(prompts) + 1}: a new task, unlike those above in topic and wording, "
         "which makes sense on its own. Write only the task, without solving it."
+        + (f" Write it in {language}." if language else "")
     )
 
 
@@ -205,13 +212,18 @@ def _unwrap(text: str) -> str:
 
 
 def prompt_request(
-    request_id: str, shown: Sequence[str], settings: PromptsConfig, seed: int, prefix: bool
+    request_id: str,
+    shown: Sequence[str],
+    settings: PromptsConfig,
+    seed: int,
+    prefix: bool,
+    language: str | None = None,
 ) -> Request:
     """Shows demonstrations and asks for one more."""
     stop = tuple(stop_strings(settings.n_demonstrations_ift + settings.n_demonstrations_generated))
     return Request(
         id=request_id,
-        messages=(Message("user", render_demonstrations(shown)),),
+        messages=(Message("user", render_demonstrations(shown, language)),),
         sampling=Sampling(settings.temperature, settings.top_p, settings.max_tokens, stop),
         n=settings.samples_per_draw,
         seed=seed,

@@ -1,1 +1,1 @@
-"""Dataset and model cards: facts, plots, weaknesses, licences, Croissant."""
+"""Dataset and model cards: facts, plots, weaknesses, licenses, Croissant."""

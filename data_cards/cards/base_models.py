@@ -27,7 +27,8 @@ def hub_name(model_string: str) -> str | None:
     named = (
         engine in ("hf", "vllm", "ray") and target.count("/") == 1 and not target.startswith((".", "~", "/"))
     )
-    return target if named and not Path(target).exists() else None
+    # Without the revision, which is no part of a base model's name.
+    return target.partition("@")[0] if named and not Path(target).exists() else None
 
 
 def base_licence(model_string: str) -> str | None:

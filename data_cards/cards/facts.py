@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from selfreward.config.run import RunConfig
 from selfreward.data_cards.tree.layout import config_name
@@ -60,6 +61,8 @@ class Origin:
 class RunFacts:
     """All facts of a card."""
 
+    path: Path
+    """The run folder."""
     summary: Summary
     datasets: list[DatasetFacts]
     models: list[DatasetFacts]
@@ -96,6 +99,7 @@ def gather(run: Run, versions: Sequence[Version], settings: Settings, origin: Or
     settings, template = _with_template(settings, summary.versions)
     datasets = [v for v in versions if not is_model(v.name)]
     return RunFacts(
+        path=run.path,
         summary=summary,
         datasets=[_dataset(v) for v in datasets],
         models=[_dataset(v) for v in versions if is_model(v.name)],
@@ -183,7 +187,12 @@ def _dataset(version: Version) -> DatasetFacts:
 
 
 def _generators(versions: Sequence[Version]) -> list[str]:
-    columns = {"prompts": "generator", "candidates": "model", "judgements": "judge"}
+    columns = {
+        "prompts": "generator",
+        "candidates": "model",
+        "judgements": "judge",
+        "meta_judgements": "judge",
+    }
     found: set[str] = set()
     # a name in a card is a claim about who wrote the text, so it comes from the rows, not from the settings
     for kind, column in columns.items():

@@ -20,8 +20,8 @@ from selfreward.data_cards.cards.facts import DatasetFacts, RunFacts
 from selfreward.data_cards.cards.front_matter import dataset_front_matter, model_front_matter, model_results
 from selfreward.data_cards.cards.licences import source_licence
 from selfreward.data_cards.cards.markdown import render
-from selfreward.data_cards.cards.plots import draw_plots
 from selfreward.data_cards.cards.redact import public_config
+from selfreward.data_cards.cards.report_copy import write_report
 from selfreward.data_cards.cards.weaknesses import weaknesses
 from selfreward.data_cards.tree.layout import CARD, config_name
 from selfreward.data_cards.tree.parquet import DatasetFiles
@@ -63,11 +63,10 @@ def write_dataset_card(
     audits: Audits,
     models: Sequence[ModelLink] = (),
 ) -> dict[str, Path]:
-    """Write README.md and its pictures below `folder`; path in the repository -> file."""
+    """Write README.md, the plots and the copy of the report below `folder`; path in the repository -> file."""
     title = repo.rpartition("/")[2]
     config = public_config(facts.config)
-    scale = (config.judging.min_score, config.judging.max_score) if config else None
-    drawn = {iteration.number: draw_plots(iteration, folder, scale) for iteration in facts.summary.iterations}
+    report = write_report(folder, title, repo, facts)
     text = dataset_front_matter(title, licence, facts, datasets) + render(
         "dataset.md.jinja",
         title=title,
@@ -79,7 +78,7 @@ def write_dataset_card(
         config=config,
         config_text=dump_config(config) if config else "",
         splits={data.name: _splits(data) for data, _ in datasets},
-        plots=drawn,
+        report=report,
         audits=audits,
         weaknesses=weaknesses(facts),
         models=models,
@@ -88,8 +87,7 @@ def write_dataset_card(
         **_example([config_name(data.name) for data, _ in datasets if data.n_rows]),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
-    pictures = [path for paths in drawn.values() for path in paths]
-    return {path: folder / path for path in [CARD, *pictures]}
+    return {path: folder / path for path in [CARD, *report.files]}
 
 
 def write_model_card(

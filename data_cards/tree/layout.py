@@ -5,7 +5,8 @@
     selfreward/run.json                         which versions, which files, how the rows go back in order (sealed)
     selfreward/manifests/iter1/pairs.json       the versions' own manifests, byte for byte
     selfreward/config.yaml  selfreward/audits.json
-    images/iter1-scores.png  croissant.json
+    report.html  images/judge-agreement.svg     the report of the run as a page, and its plots
+    croissant.json
 
 One dataset of the run is one configuration. Splits: `train` for every dataset, and for `eft` the values of its own
 column `split`, `train` and `eval`; its training rows that were not accepted are in `rejected`.
@@ -25,6 +26,7 @@ CROISSANT = "croissant.json"
 RUN_FILE = "selfreward/run.json"
 CONFIG = "selfreward/config.yaml"
 AUDITS = "selfreward/audits.json"
+REPORT = "report.html"
 MODEL_MANIFEST = "selfreward/manifest.json"
 DEFAULT_SPLIT = "train"
 REJECTED_SPLIT = "rejected"
@@ -58,6 +60,11 @@ def config_names(datasets: Iterable[str]) -> dict[str, str]:
 def manifest_path(dataset: str) -> str:
     """Path of a version's manifest in the dataset repository."""
     return f"selfreward/manifests/{dataset}.json"
+
+
+def picture_path(id: str) -> str:
+    """Path of one of the report's plots."""
+    return f"images/{id}.svg"
 
 
 def shard_path(dataset: str, split: str, number: int, n_shards: int) -> str:

@@ -29,7 +29,7 @@ class EvaluationFigure:
 
     evaluation_id: str
     measure: str
-    """`alpaca`, `head_to_head`, `judge`, `rules`, `mt_bench`, `human`, `nlp` or `checkpoints`."""
+    """`alpaca`, `arena`, `head_to_head`, `judge`, `rules`, `mt_bench`, `human`, `nlp` or `checkpoints`."""
     model: str
     against: str | None
     """The other model, the reference or the human ranks it was measured against."""
@@ -47,7 +47,7 @@ class EvaluationFigure:
     of: str | None
     """What `n` counts: prompts, pairs, questions, …"""
     unit: str
-    """`percent`, `score` (of 10), `correlation`, `characters`, `count`, `nats`."""
+    """`percent`, `score` (of 10), `correlation`, `characters`, `count`, `nats`, `as reported` (by lm-eval)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class MtBench(WithAnswers[list[MtBenchRow], MtBenchResult], WithJudge[list[MtBen
     answers: File | None = None
     """Or answers in FastChat's form."""
     seed: RandomSeed = 0
-    """Of the sampled answers."""
+    """Seed of the sampled answers."""
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.answers is None):

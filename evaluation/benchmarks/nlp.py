@@ -1,8 +1,9 @@
-"""The paper's nine NLP benchmarks through lm-eval (extra `nlp`): did training on preferences cost other skills?
+"""Benchmarks through lm-eval (extra `nlp`): did training on preferences cost other skills, are instructions followed?
 
     scores = measure(Nlp(model="M2", run=run_folder, out=Path("nlp"))).scores
 
-The paper states neither shots nor metrics; `PRESET` chooses both (see docs/evaluation.md). Each finished task is kept
+Without `--task` the paper's nine, of which it states neither shots nor metrics; `PRESET` chooses both (see
+docs/evaluation.md). Any other task of lm-eval (`ifeval`, …) is measured with its own shots and metrics. Each finished task is kept
 in OUT, so that a restart skips it, and a task that fails gets a row with the reason. Data comes from the Hub through
 lm-eval, into the Hub's own cache.
 
@@ -11,9 +12,10 @@ lm-eval, into the Hub's own cache.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -25,101 +27,21 @@ from selfreward.engines.registry import parse_model_string
 from selfreward.errors import SelfrewardError, UsageError
 from selfreward.evaluation.ask.answers import ModelAccess, replace_text
 from selfreward.evaluation.ask.results import Evaluation, Tables
-from selfreward.evaluation.measure import Folder, Measure, ModelName, Result
+from selfreward.evaluation.benchmarks.nlp_result import (
+    BY_TASK,
+    PRESET,
+    Benchmark,
+    NlpResult,
+    NlpScore,
+    scores_of,
+)
+from selfreward.evaluation.measure import Folder, Measure, ModelName
 from selfreward.progress import say
 from selfreward.store.sealed import digest
-from selfreward.text import format_table
 from selfreward.unkeyed import Count
 
-
-@dataclass(frozen=True, slots=True)
-class Benchmark:
-    """One of the nine benchmarks: lm-eval's task, the reported metric, the number of shots."""
-
-    label: str
-    task: str
-    metric: str
-    n_shots: int
-    dataset: str
-    configuration: str | None = None
-
-
-PRESET = (
-    Benchmark("ARC-e", "arc_easy", "acc_norm,none", 0, "allenai/ai2_arc", "ARC-Easy"),
-    Benchmark("ARC-c", "arc_challenge", "acc_norm,none", 0, "allenai/ai2_arc", "ARC-Challenge"),
-    Benchmark("HellaSwag", "hellaswag", "acc_norm,none", 0, "Rowan/hellaswag"),
-    Benchmark("SIQA", "social_iqa", "acc,none", 0, "lighteval/siqa"),
-    Benchmark("PIQA", "piqa", "acc_norm,none", 0, "baber/piqa"),
-    Benchmark("GSM8K", "gsm8k", "exact_match,strict-match", 8, "openai/gsm8k", "main"),
-    Benchmark("MMLU", "mmlu", "acc,none", 5, "cais/mmlu", "abstract_algebra"),
-    Benchmark("OBQA", "openbookqa", "acc_norm,none", 0, "allenai/openbookqa", "main"),
-    Benchmark("NQ", "nq_open", "exact_match,remove_whitespace", 5, "google-research-datasets/nq_open"),
-)
-"""Datasets as lm-eval 0.4.13 names them; earlier versions take SIQA from a loading script."""
-BY_TASK = {benchmark.task: benchmark for benchmark in PRESET}
 _FAILURES = (OSError, RuntimeError, ValueError, KeyError, ImportError)
 """What loading and measuring one benchmark raises: no network, a loading script, memory, a missing package."""
-
-
-@dataclass(frozen=True, slots=True)
-class NlpScore:
-    """One benchmark of one model."""
-
-    label: str
-    task: str
-    metric: str
-    n_shots: int
-    value: float | None
-    """Percent; NULL with a `reason`."""
-    standard_error: float | None
-    n_questions: int | None
-    reason: str | None
-    lm_eval: str
-    """Its version: tasks change between versions."""
-
-    @property
-    def interval(self) -> dict[str, float]:
-        """`low` and `high` of 95 %, from the standard error, if there is one."""
-        if self.value is None or self.standard_error is None:
-            return {}
-        return {
-            "low": self.value - 1.96 * self.standard_error,
-            "high": self.value + 1.96 * self.standard_error,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class NlpResult(Result):
-    """The scores in the requested order."""
-
-    model: str = ""
-    scores: tuple[NlpScore, ...] = ()
-    limit: int | None = None
-    checked: dict[str, str | None] | None = None
-    """Of `--check`, instead: why a benchmark's dataset does not load, by label; None if it loads."""
-
-    @property
-    def failed(self) -> bool:
-        """Some benchmark has no score, or some dataset does not load."""
-        return any(score.value is None for score in self.scores) or any((self.checked or {}).values())
-
-    def to_dict(self) -> Any:
-        """For `--json`."""
-        return [asdict(score) for score in self.scores] if self.checked is None else self.checked
-
-    def text(self) -> str:
-        """A line for each benchmark."""
-        if self.checked is not None:
-            datasets = [(label, why or "loads") for label, why in self.checked.items()]
-            return format_table(("benchmark", "dataset"), datasets)
-        rows = [
-            (s.label, s.value, s.standard_error, s.n_questions, s.n_shots, s.metric, s.reason or "")
-            for s in self.scores
-        ]
-        table = format_table(("benchmark", "%", "± s.e.", "questions", "shots", "metric", ""), rows)
-        version = f"lm-eval {self.scores[0].lm_eval}" if self.scores else ""
-        trial = f"; only the first {self.limit} questions of each task: a trial, not a figure"
-        return f"{table}\n{version}{trial if self.limit else ''}"
 
 
 @pydantic_dataclass(frozen=True, kw_only=True)
@@ -132,7 +54,9 @@ class Nlp(Measure[NlpResult, NlpResult]):
     out: Folder | None = None
     """Folder for the finished tasks."""
     task: tuple[str, ...] = ()
-    """Only this one; may be repeated. Default: the paper's nine."""
+    """Any task of lm-eval, such as ifeval; may be repeated. Default: the paper's nine."""
+    metric: tuple[str, ...] = ()
+    """Of tasks beside the nine, as lm-eval names it (prompt_level_strict_acc); may be repeated. Default: all."""
     limit: Count | None = None
     """Only the first questions of each task: a trial."""
     batch_size: Count = 8
@@ -162,18 +86,20 @@ class Nlp(Measure[NlpResult, NlpResult]):
         ask.claim()
         scores, model = [], None
         for task in self.task or BY_TASK:
-            benchmark = BY_TASK.get(task) or Benchmark(task, task, "acc,none", 0, "")
+            benchmark = BY_TASK.get(task) or Benchmark(task, task, "", None, "")
             path = ask.out / f"{task}-{_key(self, ref, benchmark)}.json"
             # only tasks without a `reason` are stored, so that a failed one is measured again
             if path.is_file():
-                scores.append(NlpScore(**json.loads(path.read_bytes())))
+                stored = json.loads(path.read_bytes())
+                scores += [NlpScore(**score) for score in (stored if isinstance(stored, list) else [stored])]
                 continue
-            say(f"{benchmark.label}: {benchmark.n_shots} shots, {benchmark.metric.split(',')[0]}")
+            shots = "its own" if benchmark.n_shots is None else benchmark.n_shots
+            say(f"{benchmark.label}: {shots} shots, {benchmark.metric.split(',')[0] or 'its own metrics'}")
             model = model or _open(self, ref)
-            score = _measure(library, model, self, benchmark)
-            if score.reason is None:
-                replace_text(path, json.dumps(asdict(score), indent=1))
-            scores.append(score)
+            found = _measure(library, model, self, benchmark)
+            if all(score.reason is None for score in found):
+                replace_text(path, json.dumps([asdict(score) for score in found], indent=1))
+            scores += found
         return NlpResult(ref.name, tuple(scores), self.limit)
 
     def tables(self, result: NlpResult) -> Iterable[Tables]:
@@ -195,29 +121,14 @@ class Nlp(Measure[NlpResult, NlpResult]):
         )
         figures = []
         for score in result.scores:
-            rest = {"n": score.n_questions, "of": "questions", "part": score.label}
+            rest = {
+                "n": score.n_questions,
+                "of": "questions",
+                "part": score.label,
+                "unit": "percent" if score.unit == "%" else "as reported",
+            }
             figures.append(evaluation.figure(score.metric, score.value, **score.interval, **rest))
         yield Tables(evaluation, figures)
-
-
-def score_of(results: dict[str, Any], benchmark: Benchmark, version: str) -> NlpScore:
-    """One score from what lm-eval's `simple_evaluate` returns; a group's questions are those of its subtasks."""
-    row = results["results"][benchmark.task]
-    metric, _, filtered = benchmark.metric.partition(",")
-    value, error = row.get(benchmark.metric), row.get(f"{metric}_stderr,{filtered}")
-    reason = None if isinstance(value, int | float) else f"lm-eval reports no {benchmark.metric}"
-    return NlpScore(
-        label=benchmark.label,
-        task=benchmark.task,
-        metric=metric,
-        n_shots=benchmark.n_shots,
-        value=None if reason else 100.0 * value,
-        standard_error=100.0 * error if isinstance(error, int | float) else None,
-        # the questions of a group such as MMLU are those of its subtasks
-        n_questions=sum(int(counts["effective"]) for counts in results["n-samples"].values()),
-        reason=reason,
-        lm_eval=version,
-    )
 
 
 def check_datasets(benchmarks: Sequence[Benchmark] = PRESET) -> dict[str, str | None]:
@@ -252,10 +163,21 @@ def _check(nlp: Nlp, ref: ModelRef) -> None:
             f"model {nlp.model!r}: the benchmarks need log-probabilities of given answers, which lm-eval computes itself; "
             "expected a local model: hf:NAME_OR_PATH, vllm:NAME_OR_PATH or a model of a run"
         )
-    unknown = [task for task in nlp.task if task not in BY_TASK]
-    if unknown and nlp.include is None:
-        known = ", ".join(BY_TASK)
-        raise UsageError(f"--task {unknown[0]!r}: known are {known}; --include DIR adds tasks of your own")
+    if asked := [task for task in nlp.task if task not in BY_TASK]:
+        from lm_eval.tasks import TaskManager
+
+        known = TaskManager(include_path=str(nlp.include) if nlp.include else None).all_tasks
+        for task in (task for task in asked if task not in known):
+            near = difflib.get_close_matches(task, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`lm-eval ls tasks` lists them."
+            raise UsageError(
+                f"--task {task!r}: lm-eval {metadata.version('lm-eval')} has no such task; {hint} --include DIR adds tasks "
+                "of your own"
+            )
+    elif nlp.metric:
+        raise UsageError(
+            f"--metric {nlp.metric[0]}: the paper's nine have one metric each; name another task with --task"
+        )
 
 
 def _open(nlp: Nlp, ref: ModelRef) -> Any:
@@ -279,7 +201,7 @@ def _open(nlp: Nlp, ref: ModelRef) -> Any:
     return get_model(engine)(trust_remote_code=False, **arguments)
 
 
-def _measure(library: Any, model: Any, nlp: Nlp, benchmark: Benchmark) -> NlpScore:
+def _measure(library: Any, model: Any, nlp: Nlp, benchmark: Benchmark) -> list[NlpScore]:
     from lm_eval.tasks import TaskManager
 
     version = metadata.version("lm-eval")
@@ -293,11 +215,11 @@ def _measure(library: Any, model: Any, nlp: Nlp, benchmark: Benchmark) -> NlpSco
             apply_chat_template=nlp.chat_template,
             task_manager=TaskManager(include_path=str(nlp.include) if nlp.include else None),
         )
-        return score_of(results, benchmark, version)
+        return list(scores_of(results, benchmark, nlp.metric, version))
     except _FAILURES as error:  # one failing benchmark does not stop the others
         metric = benchmark.metric.split(",")[0]
         no_value = (None, None, None, _reason(error), version)
-        return NlpScore(benchmark.label, benchmark.task, metric, benchmark.n_shots, *no_value)
+        return [NlpScore(benchmark.label, benchmark.task, metric, benchmark.n_shots, *no_value)]
 
 
 def _reason(error: Exception) -> str:
@@ -312,6 +234,8 @@ def _key(nlp: Nlp, ref: ModelRef, benchmark: Benchmark) -> str:
         "limit": nlp.limit,
         "dtype": nlp.dtype,
         "chat_template": nlp.chat_template,
+        # The nine's own keys stay as they are.
+        **({} if benchmark.metric else {"metrics": list(nlp.metric)}),
         "lm_eval": metadata.version("lm-eval"),
     }
     return digest(parts)[:12]

@@ -78,19 +78,19 @@ class JudgeMeasure(WithJudge[Sequence[JudgedReplies | JudgedPairs], JudgeRuns]):
     mode: str = "sampled"
     """sampled or expected."""
     justify: bool = True
-    """Mode expected: justify before the score."""
+    """In mode expected: let the judge justify before it scores."""
     temperature: Annotated[float, Field(ge=0)] = 0.7
-    """Of sampled judgements."""
+    """Temperature of sampled judgements."""
     max_tokens: Count = 200
     """New tokens of a judgement."""
     n_prompts: Count | None = None
-    """Only this many prompts, whole, drawn by a hash."""
+    """Only this many prompts with all their replies, drawn by a hash."""
     lang: str = "en"
-    """Language of the replies, in oasst exports."""
+    """Language of the replies to use from Open Assistant exports."""
     split: str = "train"
-    """Split of a Hub dataset."""
+    """Split to use of a Hub dataset."""
     seed: RandomSeed = 0
-    """Of sampled judgements."""
+    """Seed of sampled judgements."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("sampled", "expected"):

@@ -128,7 +128,7 @@ class HumanExport(WithAnswers[HumanSheets, HumanSheets]):
     annotators: Count = 3
     """Annotators, one sheet each."""
     seed: RandomSeed = 0
-    """Of the draw, the order and the sides."""
+    """Seed of the draw, the order and the sides."""
     temperature: Temperature = 0.0
 
     def rows(self, ask: ModelAccess) -> HumanSheets:

@@ -94,7 +94,7 @@ class LabelPrompts(WithJudge[PromptLabels, PromptLabels]):
     prompts: File | None = None
     """json or jsonl with instruction or prompt."""
     judge: ModelName | None = None
-    """The model that labels."""
+    """The model that labels the prompts: hf:NAME_OR_PATH, openai:URL#MODEL, …"""
     out: Folder | None = None
     """Folder for labels.jsonl and the journal."""
     labels: File | None = None

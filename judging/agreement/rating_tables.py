@@ -47,6 +47,12 @@ def check_ratings(
     if missing or not present:
         wanted = missing[0] if missing else "human_rank (0 is best) or human_score (higher is better)"
         raise InputError(f"{where} has no column {wanted}; it has: {', '.join(columns) or 'none'}.")
+    # `judge parse` keeps a column score that the file brought: only its owner knows whose scores those are.
+    if "parsed_score" in columns:
+        raise InputError(
+            f"{where} has the column score of the original file and parsed_score, which `judge parse` read; rename the "
+            "judge's to score, people's to human_score, and leave out any other"
+        )
     if not columns["prompt_id"]:
         raise InputError(f"{where} has no rows; agreement needs responses that people ranked.")
     checker = _Checker(where, row_numbers or range(1, len(columns["prompt_id"]) + 1))

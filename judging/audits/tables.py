@@ -127,7 +127,9 @@ UNION ALL SELECT 'eft', NULL, eft_id, 'response', response FROM eft WHERE accept
 UNION ALL SELECT 'eft', NULL, eft_id, 'target', target FROM eft WHERE accepted AND split = 'train'
 UNION ALL SELECT 'pairs', iteration, pair_id, 'prompt', {prompt} FROM pairs
 UNION ALL SELECT 'pairs', iteration, pair_id, 'chosen', {chosen} FROM pairs
-UNION ALL SELECT 'pairs', iteration, pair_id, 'rejected', {rejected} FROM pairs"""
+UNION ALL SELECT 'pairs', iteration, pair_id, 'rejected', {rejected} FROM pairs
+UNION ALL SELECT 'judge_pairs', iteration, judge_pair_id, 'chosen', {chosen} FROM judge_pairs
+UNION ALL SELECT 'judge_pairs', iteration, judge_pair_id, 'rejected', {rejected} FROM judge_pairs"""
 
 
 def _training_texts(data: AuditData) -> None:
@@ -194,10 +196,13 @@ def _expected_scores(data: AuditData) -> None:
 
 def _pair_sides(data: AuditData) -> None:
     """Texts are compared by 64-bit hash; the chance of a collision is negligible."""
+    columns = [row[0] for row in data.connection.execute("DESCRIBE candidates").fetchall()]
+    # A pair may have the reasoning before the answer (pairs.reasoning).
+    thought = " AND hash(coalesce(reasoning, '') || response) <> told" if "reasoning" in columns else ""
     data.create(
         "pair_sides",
-        """SELECT iteration, pair_id, side, candidate_id, told_score, s.score, finish_reason,
-            c.prompt_id <> p.prompt_id AS other_prompt, c.prompt_id IS NOT NULL AND hash(response) <> told AS other_text
+        f"""SELECT iteration, pair_id, side, candidate_id, told_score, s.score, finish_reason,
+            c.prompt_id <> p.prompt_id AS other_prompt, c.prompt_id IS NOT NULL AND hash(response) <> told{thought} AS other_text
         FROM (
             SELECT iteration, pair_id, prompt_id, unnest(['chosen', 'rejected']) AS side,
                 unnest([chosen_id, rejected_id]) AS candidate_id, unnest([chosen_score, rejected_score]) AS told_score,
@@ -225,7 +230,7 @@ PROVIDED: dict[str, Provided] = {
     "null_cells": Provided((), _null_cells),
     "repeated_keys": Provided(tuple(dataset.kind for dataset in DATASETS if dataset.key), _repeated_keys),
     "other_iterations": Provided((), _other_iterations),
-    "training_texts": Provided(("ift", "eft", "pairs"), _training_texts),
+    "training_texts": Provided(("ift", "eft", "pairs", "judge_pairs"), _training_texts),
     "texts": Provided(("training_texts", "candidates", "prompts"), _texts),
     "judged": Provided(("judgements",), _judged),
     "expected_scores": Provided(("judged", "scores"), _expected_scores),
@@ -234,7 +239,7 @@ PROVIDED: dict[str, Provided] = {
     "contamination": Provided(("training_texts", "eft"), contamination),
     "prompt_words": Provided(("ift", "prompts"), prompt_words),
     "near_duplicates": Provided(("training_texts",), near_duplicates),
-    "token_counts": Provided(("ift", "eft", "pairs"), token_counts),
+    "token_counts": Provided(("ift", "eft", "pairs", "judge_pairs"), token_counts),
     "template_facts": Provided((), template_facts),
     "special_tokens": Provided((), special_tokens),
 }

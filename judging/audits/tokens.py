@@ -32,14 +32,18 @@ _SIDES = {
     "ift": ("response",),
     "eft": ("target",),
     "pairs": ("chosen", "rejected"),
+    "judge_pairs": ("chosen", "rejected"),
 }
+_PAIRS = ("pairs", "judge_pairs")
+_PAIR_BYTES = """SELECT {id} AS id, iteration, list_sum([strlen(m.content) for m in prompt]) + greatest(
+            list_sum([strlen(m.content) for m in chosen]), list_sum([strlen(m.content) for m in rejected])) AS n_bytes
+        FROM {dataset}"""
 _BYTES = {
     "ift": "SELECT ift_id AS id, NULL::BIGINT AS iteration, strlen(prompt) + strlen(response) AS n_bytes FROM ift",
     "eft": """SELECT eft_id AS id, NULL::BIGINT AS iteration, strlen(judge_prompt) + strlen(target) AS n_bytes
         FROM eft WHERE accepted AND split = 'train'""",
-    "pairs": """SELECT pair_id AS id, iteration, list_sum([strlen(m.content) for m in prompt]) + greatest(
-            list_sum([strlen(m.content) for m in chosen]), list_sum([strlen(m.content) for m in rejected])) AS n_bytes
-        FROM pairs""",
+    "pairs": _PAIR_BYTES.format(id="pair_id", dataset="pairs"),
+    "judge_pairs": _PAIR_BYTES.format(id="judge_pair_id", dataset="judge_pairs"),
 }
 
 
@@ -94,7 +98,7 @@ def _tokenizer(data: AuditData) -> Any:
 
 def _folder(data: AuditData) -> Path:
     """M0's folder on this machine."""
-    from selfreward.models.known import resolve_model
+    from selfreward.models.known import hub_name, resolve_model
 
     model = parse_model_string(data.config.model)
     if model.engine in ("openai", "scripted"):
@@ -108,14 +112,15 @@ def _folder(data: AuditData) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(found, local_files_only=True))
+        name, revision = hub_name(found)
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
     except (OSError, ValueError) as error:
         raise Unavailable(f"the tokenizer of {data.config.model} is not on this machine") from error
 
 
 def _limit(data: AuditData, dataset: str) -> int | None:
     """Tokens a row may have: the configured length, else the model's context."""
-    config = data.config.dpo if dataset == "pairs" else data.config.sft
+    config = data.config.dpo if dataset in _PAIRS else data.config.sft
     return token_limit(_folder(data), config.max_length, "max_length")
 
 
@@ -164,11 +169,11 @@ def _chosen_rows(data: AuditData, dataset: str, limit: int | None, overhead: int
 
 def _existing(query: str, dataset: str) -> str:
     """ift and eft have no column `iteration` to leave out."""
-    return query if dataset == "pairs" else query.replace("t.* EXCLUDE (iteration)", "t.*")
+    return query if dataset in _PAIRS else query.replace("t.* EXCLUDE (iteration)", "t.*")
 
 
 def _count(tokenizer: Any, dataset: str, row: dict[str, Any], limit: int | None) -> dict[str, Any]:
-    is_pair = dataset == "pairs"
+    is_pair = dataset in _PAIRS
     prompt = (
         row["prompt"] if is_pair else _turn("user", row["judge_prompt" if dataset == "eft" else "prompt"])
     )

@@ -75,7 +75,7 @@ def judge_items(
 def _sampled(
     generation: Generation, items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> list[Judged]:
-    requests = _sampled_requests(items, template, settings, seed)
+    requests = sampled_requests(items, template, settings, seed)
     by_id = {item.id: item for item in items}
     judged = {
         (item_id, sample): _judged(item_id, sample, completion, settings, 1)
@@ -108,7 +108,7 @@ def planned_requests(
     n = len(items) if n_items is None else n_items
     once = Range.exactly(n)
     if settings.mode == "sampled":
-        first = _sampled_requests(items, template, settings, seed)
+        first = sampled_requests(items, template, settings, seed)
         most = n * settings.samples * (settings.max_attempts - 1)
         again = [replace(request, n=1) for request in first] if most else []
         some = "judgements without a score are asked for again: none, half, all"
@@ -133,9 +133,10 @@ def shortest_request(template: JudgeTemplate, max_tokens: int) -> Request:
     return Request(empty.id, _chat(template, empty), Sampling(max_tokens=max_tokens))
 
 
-def _sampled_requests(
+def sampled_requests(
     items: Sequence[Item], template: JudgeTemplate, settings: JudgingConfig, seed: int
 ) -> list[Request]:
+    """What mode `sampled` asks for first: every item, `samples` times."""
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens)
     return [Request(i.id, _chat(template, i), sampling, settings.samples, seed) for i in items]
 

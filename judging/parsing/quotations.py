@@ -21,15 +21,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from selfreward.chats import REASONING_TAGS
 from selfreward.judging.parsing.words import ANNOUNCED
 
-REASONING_TAGS = (
-    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")),
-    ("[think]", "[/think]"),
-    ("<|channel>", "<channel|>"),
-    ("<|channel|>", "<|channel|>final<|message|>"),
-)
-"""The last is the harmony form: whatever comes before the final channel, or in another one, is reasoning."""
 QUOTATION_TAGS = (("<response>", "</response>"), ("<blockquote>", "</blockquote>"))
 
 MAX_BLOCKS = 500

@@ -21,16 +21,22 @@ def register(app: typer.Typer) -> None:
 def sql(
     run_folder: RunFolder,
     query: Annotated[
-        str | None, typer.Argument(metavar="[QUERY]", help="One query; default: an interactive prompt.")
+        str | None, typer.Argument(metavar="QUERY", help="One query; without it: an interactive prompt.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query from a file.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", metavar="FILE", help="Read the query from FILE.")
+    ] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     spreadsheet: Spreadsheet = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write .parquet, .csv, .json, or .duckdb (every dataset as a table).")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the rows to a file: .parquet, .csv, .json or .jsonl; or the whole run to .duckdb.",
+        ),
     ] = None,
-    max_rows: Annotated[int, typer.Option(help="Rows of a table to show.")] = 40,
+    max_rows: Annotated[int, typer.Option(help="Rows to show in the table.")] = 40,
 ) -> None:
     """Query a run; every dataset of every iteration is a read-only view.  Example: selfreward sql runs/demo "FROM pairs" """
     from selfreward.errors import UsageError
@@ -76,7 +82,7 @@ def lineage(
     ],
     as_json: Json = False,
 ) -> None:
-    """Where a row comes from, down to the seeds.  Example: selfreward lineage runs/demo pair-0123456789abcdef"""
+    """Show what a row was made from, down to the seeds.  Example: selfreward lineage runs/demo pair-0123456789abcdef"""
     from selfreward.sql.lineage import lineage as trace
     from selfreward.sql.lineage_text import format_lineage
     from selfreward.store.run import Run
@@ -93,14 +99,16 @@ def diff(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="ift, iter1/pairs, …")],
     a: Annotated[
         str,
-        typer.Argument(metavar="[A]", help="The earlier version: its first digits, `previous` or `current`."),
+        typer.Argument(metavar="A", help="The earlier version: its first digits, `previous` or `current`."),
     ] = "previous",
-    b: Annotated[str, typer.Argument(metavar="[B]", help="Version after.")] = "current",
-    with_run: Annotated[Path | None, typer.Option(help="Take version B from this run.")] = None,
+    b: Annotated[str, typer.Argument(metavar="B", help="The later version, likewise.")] = "current",
+    with_run: Annotated[
+        Path | None, typer.Option(metavar="RUN2", help="Take version B from this run.")
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="Examples of each kind.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Rows added, removed and changed between two versions.  Example: selfreward diff runs/demo iter1/pairs previous current"""
+    """Show the rows added, removed and changed between two versions.  Example: selfreward diff runs/demo iter1/pairs previous current"""
     from dataclasses import asdict
 
     from selfreward.sql.diff import diff as compare

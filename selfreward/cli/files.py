@@ -13,7 +13,10 @@ from selfreward.cli.runs import RunFolder
 from selfreward.text import format_table
 
 DatasetArgument = Annotated[
-    str, typer.Argument(metavar="DATASET", help="ift, eft, iter1/prompts, iter2/pairs, M1, …")
+    str, typer.Argument(metavar="DATASET", help="ift, eft, iter1/prompts, iter2/pairs, …")
+]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A dataset or a model: ift, iter1/pairs, M1, …")
 ]
 
 
@@ -26,11 +29,11 @@ def register(app: typer.Typer) -> None:
     app.command()(gc)
 
 
-def path(run_folder: RunFolder, dataset: DatasetArgument) -> None:
-    """Print the folder of a dataset's current version.  Example: selfreward path runs/demo iter1/pairs"""
+def path(run_folder: RunFolder, name: NameArgument) -> None:
+    """Print the folder of the current version of a dataset or model.  Example: selfreward path runs/demo iter1/pairs"""
     from selfreward.store.run import Run
 
-    print(Run(run_folder).current(dataset).folder)
+    print(Run(run_folder).current(name).folder)
 
 
 def import_rows(
@@ -40,15 +43,19 @@ def import_rows(
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="json, jsonl, csv, parquet (.gz too), or a folder of these named like datasets.",
+            help="json, jsonl, csv or parquet (or .gz of these). With DATASET `all`: a folder of files named like datasets.",
         ),
     ] = None,
     columns: Annotated[
-        bool, typer.Option("--columns", help="Print which columns DATASET needs and which are filled in.")
+        bool,
+        typer.Option(
+            "--columns",
+            help="Print the columns of DATASET: which your file needs, which are filled in and how.",
+        ),
     ] = False,
     undo: Annotated[
         bool,
-        typer.Option("--undo", help="Stop using imported rows; the next run builds the dataset."),
+        typer.Option("--undo", help="Stop using the imported rows; the next run builds the dataset itself."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -86,7 +93,10 @@ def export(
     run_folder: RunFolder,
     dataset: DatasetArgument,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The ending selects the format: .parquet, .jsonl, .csv")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The file to write; its ending selects the format: .parquet, .jsonl or .csv."
+        ),
     ],
     form: Annotated[
         str,
@@ -110,14 +120,14 @@ def export(
 def verify(
     run_folder: RunFolder,
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[DATASET]", help="One dataset or model; default: all.")
+        str | None, typer.Argument(metavar="DATASET", help="One dataset or model; default: all.")
     ] = None,
     quarantine: Annotated[
         bool, typer.Option(help="Move damaged versions aside, so that the next run builds them again.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Hash every file again and compare with the manifests; exit 1 if one differs.  Example: selfreward verify runs/demo"""
+    """Check every file against the hashes in the manifests; exit 1 if one differs.  Example: selfreward verify runs/demo"""
     from selfreward.store.verify import verify_run
 
     checks = verify_run(run_folder, dataset, quarantine)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfreward.cli.output import Json, print_json
-from selfreward.text import format_table, printable
+from selfreward.progress import say
+from selfreward.text import format_table
 
 if TYPE_CHECKING:
     from selfreward.config.run import RunConfig
@@ -31,7 +32,11 @@ def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the configuration.")],
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="demo, paper, …: `selfreward show config` lists them."),
+        typer.Option(
+            metavar="NAME",
+            help="A configuration that comes with the package: demo, paper, … (`selfreward show config` lists them). "
+            "Default: every setting, with its default.",
+        ),
     ] = None,
 ) -> None:
     """Write a commented configuration to start from.  Example: selfreward init my-run.yaml --preset demo"""
@@ -48,19 +53,26 @@ def run(
         Path | None, typer.Option("--run", metavar="DIR", help="Run folder; default: `run` of CONFIG.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Stop after this step: ift, M1, iter1/pairs, pairs, …")
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Stop after this step: ift, M1, iter1/pairs, or pairs (of the last iteration), …",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate/--no-gate", help="Audit training data first; off is recorded.")
+        bool,
+        typer.Option(
+            "--gate/--no-gate", help="Audit the training data first. --no-gate is recorded in the model."
+        ),
     ] = True,
     estimate: Annotated[
         bool,
         typer.Option(
-            "--estimate", help="Build nothing; measure briefly and estimate what the run still needs."
+            "--estimate", help="Build nothing; estimate what the run still needs from a few timed batches."
         ),
     ] = False,
     trust: Annotated[
@@ -116,7 +128,7 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Show RUN/report.html in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Funnels, judges, training, win rates; also RUN/report.html.  Example: selfreward report runs/demo --open"""
+    """Show funnels, judges, training and win rates, and write RUN/report.html.  Example: selfreward report runs/demo --open"""
     from selfreward.page.write import write_page
     from selfreward.summary import report as reporting
 
@@ -128,6 +140,9 @@ def report(
         print_json(reporting.as_plain(made))
     else:
         print(reporting.format_report(made))
+    # A report without some of the rows is not a success, though the rest of it stands.
+    if made.summary.damaged:
+        raise typer.Exit(1)
 
 
 def _open(page: Path) -> None:
@@ -142,7 +157,7 @@ def show_step(step: StepResult) -> None:
     """One line on stderr for a step that is done."""
     lost = ", ".join(f"{reason} {n}" for reason, n in step.dropped.items())
     what = f"{step.n_in:,} in, {step.n_out:,} out" + (f", dropped: {lost}" if lost else "")
-    print(printable(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)"), file=sys.stderr)
+    say(f"{step.name}: {step.status} ({what}, {step.seconds:.1f} s)")
 
 
 def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool) -> None:
@@ -160,7 +175,7 @@ def _estimate(config: RunConfig, folder: Path, until: str | None, as_json: bool)
 
 
 def status(run_folder: RunFolder, as_json: Json = False) -> None:
-    """Stages, rows, versions, progress, and the next command.  Example: selfreward status runs/demo"""
+    """Show the steps, their rows, versions and progress, and the next command.  Example: selfreward status runs/demo"""
     from selfreward.steps.status import next_command, run_status
 
     lines = run_status(run_folder)

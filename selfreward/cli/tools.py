@@ -9,7 +9,7 @@ import typer
 from selfreward.cli.output import Json, print_json
 from selfreward.text import format_table
 
-models = typer.Typer(help="Known models: without a command, list them.")
+models = typer.Typer(help="List the known models, or pull one.")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def known(context: typer.Context, as_json: Json = False) -> None:
-    """Known models: without a command, list them.  Example: selfreward models"""
+    """List the known models, or pull one.  Example: selfreward models"""
     from selfreward.models.known import KNOWN_MODELS, pulled
 
     if context.invoked_subcommand is not None:
@@ -34,7 +34,14 @@ def known(context: typer.Context, as_json: Json = False) -> None:
         print(format_table(("model", "from", "folder"), [(n, w, f or "not pulled") for n, w, f in rows]))
 
 
-def pull(name: Annotated[str, typer.Argument(metavar="NAME", help="smollm2-135m-instruct")]) -> None:
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A name that `selfreward models` lists, such as smollm2-135m-instruct."
+        ),
+    ],
+) -> None:
     """Download a known model into the user's cache.  Example: selfreward models pull smollm2-135m-instruct"""
     from selfreward.models.pull import pull as pull_model
 
@@ -55,9 +62,11 @@ def doctor(as_json: Json = False) -> None:
 
 
 def show(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="template, rule, audit or config.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="What to show: template, rule, audit or config.")
+    ],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Default: list the names, one per line.")
+        str | None, typer.Argument(metavar="NAME", help="Without it: list the names, one per line.")
     ] = None,
 ) -> None:
     """Print a file shipped with the package, to redirect and edit.  Example: selfreward show rule max_min"""

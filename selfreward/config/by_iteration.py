@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-SECTIONS = ("prompts", "candidates", "judging", "pairs", "dpo")
+SECTIONS = ("prompts", "candidates", "judging", "pairs", "meta", "dpo")
 
 Lists = dict[str, list[Any]]
 """Dotted name of a setting -> its value in each iteration."""

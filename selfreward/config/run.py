@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from selfreward.config.by_iteration import Lists, problem_with, split_lists, with_lists
+from selfreward.config.meta import MetaConfig
 from selfreward.config.training import DpoConfig, SftConfig
 from selfreward.errors import ConfigError
 from selfreward.text import check_pattern, shorten
@@ -69,9 +70,9 @@ class SeedsConfig(Section):
     def _known_roles(cls, columns: dict[str, str]) -> dict[str, str]:
         for role in sorted(columns.keys() - set(SEED_ROLES)):
             near = difflib.get_close_matches(role, SEED_ROLES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else "."
             raise ValueError(
-                f"{role!r} is no role{hint}. Write `role: column in the file`; the roles are {', '.join(SEED_ROLES)}"
+                f"{role!r} is no role{hint} Write `role: column in the file`; the roles are {', '.join(SEED_ROLES)}"
             )
         return columns
 
@@ -153,6 +154,10 @@ class PromptsConfig(Section):
     """Share of probability that is sampled from."""
     max_tokens: Count = 256
     """New tokens of a completion."""
+    lang: KeyedApart[str] = "en"
+    """Language of the filters' words: en, de, fr, es, it, or the path of a file of your own (docs/chats.md)."""
+    system: Arm[str | None] = None
+    """A system turn before every generated prompt: candidates, judge and pairs see it."""
     max_rouge_l: Share = 0.7
     """A prompt more like an earlier one than this is dropped (`not_novel`)."""
     evaluation_sets: KeyedApart[list[str]] = Field(default_factory=list)
@@ -172,6 +177,8 @@ class CandidatesConfig(Section):
     """Share of probability that is sampled from."""
     max_tokens: Count = 1024
     """New tokens of a response."""
+    reasoning: Arm[Literal["keep", "apart"]] = "keep"
+    """`apart`: the block that a model thinks in (`<think>`, …) becomes the column `reasoning`, which no judge sees."""
     also: KeyedApart[list[str]] = Field(default_factory=list)
     """Further models that answer each prompt `n` times: `previous` (M_k-1), `first` (M1), `M0` or a model string. For the
     rule `past_future`."""
@@ -272,6 +279,8 @@ class PairsConfig(Section):
     """Rule `positive_only`: the mean score a response needs."""
     allow_injection_suspected: bool = False
     """Whether a candidate flagged `injection_suspected` may be chosen."""
+    reasoning: Arm[bool] = False
+    """With `candidates.reasoning: apart`: put the reasoning back before the answers, so that it is trained on."""
     min_pairs: KeyedApart[Count] = 8
     """Fewer pairs than this and the run stops before training, with the funnel."""
     use: KeyedApart[str] = "current"
@@ -409,6 +418,8 @@ class RunConfig(Section):
     judging: JudgingConfig = JudgingConfig()
     scores: ScoresConfig = ScoresConfig()
     pairs: PairsConfig = PairsConfig()
+    meta: MetaConfig | None = None
+    """Meta-rewarding: judgements compared and trained on as well; `{}` turns it on (docs/meta-rewarding.md)."""
     dpo: DpoConfig = DpoConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
@@ -462,6 +473,15 @@ class RunConfig(Section):
             raise ValueError("train: false makes the datasets of one iteration; set iterations: 1")
         if self.judging.min_score >= self.judging.max_score:
             raise ValueError("judging.min_score must be below judging.max_score")
+        if self.meta is not None and (self.judging.mode != "sampled" or self.judging.samples < 2):
+            raise ValueError(
+                "meta compares the sampled judgements of one answer; set judging.mode: sampled and judging.samples: 2 "
+                f"or more, found {self.judging.mode} and {self.judging.samples}"
+            )
+        if self.meta is not None and self.update != "dpo":
+            raise ValueError(
+                f"meta: pairs of judgements are for DPO; found update: {self.update}, expected dpo"
+            )
         return self
 
     # After the check above, which so sees the values of each iteration.

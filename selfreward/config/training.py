@@ -127,7 +127,7 @@ class SftConfig(TrainingConfig):
 
 
 class DpoConfig(TrainingConfig):
-    """Direct preference optimisation on one iteration's pairs (paper section 3.1.2; arXiv 2305.18290, eq. 7)."""
+    """Direct preference optimization on one iteration's pairs (paper section 3.1.2; arXiv 2305.18290, eq. 7)."""
 
     learning_rate: Rate = 1e-6
     """At the first step."""

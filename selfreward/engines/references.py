@@ -27,6 +27,8 @@ class ModelRef:
     content_sha256: str
     folder: Path | None
     """Where its weights are, None for a server or a Hub name."""
+    revision: str | None = None
+    """The Hub commit that a Hub name stood for."""
 
 
 def resolve(name: str, run: Run, base_model: str, trained: bool = True) -> ModelRef:
@@ -62,7 +64,7 @@ def trainable(ref: ModelRef) -> Path:
 def foreign(model_string: str) -> ModelRef:
     """A model that is no version of a run: a folder, a known name, a Hub name, a server, a script."""
     from selfreward.models.identity import model_identity
-    from selfreward.models.known import fetch_model
+    from selfreward.models.known import fetch_model, hub_commit
 
     parsed = parse_model_string(model_string)
     if parsed.engine == "scripted":
@@ -79,4 +81,10 @@ def foreign(model_string: str) -> ModelRef:
     sha256 = model_identity(folder).sha256
     is_path = Path(parsed.target).expanduser().is_dir()
     shown = Path(parsed.target).name if is_path else parsed.target
-    return ModelRef(f"{parsed.engine}:{shown}@{sha256[:12]}", f"{parsed.engine}:{folder}", sha256, folder)
+    return ModelRef(
+        f"{parsed.engine}:{shown}@{sha256[:12]}",
+        f"{parsed.engine}:{folder}",
+        sha256,
+        folder,
+        None if is_path else hub_commit(folder),
+    )

@@ -46,7 +46,7 @@ def export_file(run: Run, name: str, path: Path, form: str = "rows", spreadsheet
     if ending == ".csv" and form not in ("rows", "plain"):
         raise UsageError(
             f"{path}: CSV cannot hold the lists of --as {form}; write .jsonl or .parquet"
-            + (", or --as plain" if kind == "pairs" else "")
+            + (", or --as plain" if kind in ("pairs", "judge_pairs") else "")
         )
     table = run.current(name).table()
     if ending == ".csv" and any(_is_nested(field.type) for field in table.schema):

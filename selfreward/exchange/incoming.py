@@ -1,8 +1,8 @@
 """A file being imported: every cell is checked, missing columns are filled in, then the rows are streamed.
 
-A file is read twice. First every row is checked against the dataset's class (columns, types, NULLs, accepted values,
-unique ids, the iteration), and an error is one sentence with file, row and column; then the same rows go into the
-store batch by batch. Memory grows by only 8 bytes per row, used to find repeated ids.
+Every row is checked against the dataset's class (columns, types, NULLs, accepted values, unique ids, the iteration), and
+an error is one sentence with file, row and column. Checked rows wait in a spool; once the last one is checked, they go
+into the store batch by batch. Memory grows by only 8 bytes per row, used to find repeated ids.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward import chats
 from selfreward.errors import InputError
+from selfreward.exchange.derived import CellRow, Cells, last_turns, one_turn_answers
 from selfreward.exchange.own_rows import FillState, rules_of
+from selfreward.exchange.spool import Spool
 from selfreward.reading.columns import Place, extra_column, to_column
 from selfreward.reading.files import Chunk, read_chunks
 from selfreward.reading.opening import kind_of
@@ -32,12 +35,18 @@ class Incoming:
     """A file whose rows are all valid rows of a dataset. Raises InputError for the first that is not."""
 
     def __init__(self, run: Run, name: DatasetName, dataset: Dataset, path: Path) -> None:
+        import pyarrow as pa
+
         self.run, self.name, self.path = run, name, path
         self._key, self._rules = dataset.key, rules_of(dataset)
         self._schema, self._required = arrow_schema(dataset.row), required_columns(dataset.row)
         self._accepted = accepted_values(dataset.row)
+        if name.kind == "prompts" and self._has(chats.COLUMN):
+            self._schema = self._schema.append(pa.field(chats.COLUMN, chats.messages_type()))
         self._extras: dict[str, pa.DataType | None] = {}
         self._present: frozenset[str] | None = None
+        self._spool = Spool(run.path)
+        self._one_kind = True  # no extra column has changed its type on the way
         self.n_rows = self._check()
 
     @property
@@ -48,17 +57,22 @@ class Incoming:
         return pa.schema([*self._schema, *(pa.field(n, t or pa.null()) for n, t in self._extras.items())])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The second pass: the rows in batches."""
+        """The rows, checked, in batches."""
         import pyarrow as pa
 
         schema = self.schema
+        if self._one_kind:
+            yield from self._spool.batches(schema)
+            return
+        # The type of an extra column is known only now: the values are read anew rather than cast.
         for known, extra in self._columns(self._extras):
             columns = {**known, **extra}
             yield pa.record_batch([columns[column] for column in schema.names], schema=schema)
 
     def _check(self) -> int:
-        """The first pass: check every cell, find the types of extra columns, and hash the ids."""
+        """Check and spool every row, find the types of extra columns, and hash the ids."""
         import numpy as np
+        import pyarrow as pa
 
         n_rows = 0
         hashes = [np.empty(0, np.int64)]
@@ -66,7 +80,10 @@ class Incoming:
             n = len(next(iter(known.values())))
             n_rows += n
             for column, values in extra.items():
-                self._extras[column] = self._one_type(column, self._extras.get(column), values.type)
+                before = self._extras.get(column)
+                self._extras[column] = self._one_type(column, before, values.type)
+                self._one_kind &= before in (None, pa.null(), self._extras[column])
+            self._spool.add({**known, **extra})
             # Hashes instead of the ids: 8 bytes per row, however long the ids are.
             hashes.append(np.fromiter(map(hash, self._keys(known)), np.int64, n))
         if not n_rows:
@@ -152,7 +169,9 @@ class Incoming:
             if column in cells
         }
         if self.name.kind == "pairs":
-            known |= _one_turn_answers(known, self._place("chosen", chunk))
+            known |= one_turn_answers(known, self._place("chosen", chunk))
+        if self.name.kind == "prompts" and chats.COLUMN in known:
+            known |= last_turns(known, self._place(chats.COLUMN, chunk))
         self._fill(known, extra, chunk, rows)
         for column, values in known.items():
             self._check_column(values, self._place(column, chunk))
@@ -174,7 +193,8 @@ class Incoming:
         filled = {rule.column for rule in self._rules}
         read = {c for rule in self._rules if rule.column not in cells for c in rule.needs}
         needed = (self._required | read) - filled
-        absent = sorted(needed - cells.keys() - ({"prompt"} if self.name.kind == "pairs" else set()))
+        in_chats = self.name.kind == "pairs" or (self.name.kind == "prompts" and chats.COLUMN in cells)
+        absent = sorted(needed - cells.keys() - ({"prompt"} if in_chats else set()))
         if absent:
             raise InputError(
                 f"{self.path}: has no column {absent[0]!r}, but {', '.join(map(repr, cells)) or 'none'}; {self.name} needs "
@@ -212,10 +232,10 @@ class Incoming:
         for column in (needs | self._required) & read.keys():
             self._refuse_null(read[column], self._place(column, chunk))
         made: dict[str, list[Any]] = {rule.column: [] for rule in rules}
-        lists = {column: values.to_pylist() for column, values in read.items()}
+        cells = Cells(read)
         for index, number in enumerate(chunk.numbers):
             rows.number = number
-            row = {column: values[index] for column, values in lists.items()}
+            row = CellRow(cells, index)
             for rule in rules:
                 row[rule.column] = rule.make(row, rows)
                 made[rule.column].append(row[rule.column])
@@ -272,40 +292,3 @@ class Incoming:
         version = self.run.current(str(self.name.sibling("prompts")))
         entry = {"name": version.name, "version": version.version, "content_sha256": version.content_sha256}
         return {"prompts": entry}
-
-
-def _one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:
-    """Pairs whose chosen and rejected begin with the prompt, as in many published sets: strip the prompt."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    sides = ("chosen", "rejected")
-
-    def first_role(values: pa.Array) -> pa.Array:
-        return pc.struct_field(pc.list_element(values.drop_null(), 0), "role")
-
-    answers = all(
-        pc.all(pc.equal(first_role(known[side]), "assistant"), min_count=0).as_py() for side in sides
-    )
-    if "prompt" in known and answers:
-        return {}
-    prompts = known["prompt"].to_pylist() if "prompt" in known else [None] * len(known["chosen"])
-    parts: dict[str, list[Any]] = {"prompt": [], "chosen": [], "rejected": []}
-    cells = zip(prompts, known["chosen"].to_pylist(), known["rejected"].to_pylist(), strict=True)
-    for index, (prompt, chosen, rejected) in enumerate(cells):
-        if chosen is None or rejected is None:
-            raise place.refuse(index, "or its partner is NULL; a pair needs chosen and rejected")
-        # Without a prompt, it is all turns before the last one.
-        before = prompt or chosen[:-1]
-        answers_of = [
-            side[len(before) :] if side[: len(before)] == before else side for side in (chosen, rejected)
-        ]
-        if not before or any(not turns or turns[0]["role"] != "assistant" for turns in answers_of):
-            raise place.refuse(
-                index,
-                "has no prompt: expected a column prompt, or chosen and rejected that begin with the same "
-                "turns and end with the assistant's",
-            )
-        for column, value in zip(parts, (before, *answers_of), strict=True):
-            parts[column].append(value)
-    return {column: pa.array(values, known["chosen"].type) for column, values in parts.items()}

@@ -85,6 +85,12 @@ def _pair_prompt_id(row: Row, rows: FillState) -> str:
     return row_id("p", [[turn["role"], turn["content"]] for turn in row["prompt"]])
 
 
+def _chat_id(row: Row, rows: FillState) -> str:
+    # As for pairs, so that both files join.
+    turns = row.get("messages") or []
+    return row_id("p", [[t["role"], t["content"]] for t in turns] if len(turns) > 1 else row["prompt"])
+
+
 def _answer_id(side: str) -> FillRule:
     def make(row: Row, rows: FillState) -> str:
         return row_id("c", row["prompt_id"], [turn["content"] for turn in row[side]])
@@ -128,7 +134,7 @@ _RULES: dict[str, tuple[FillRule, ...]] = {
         *_constants(source=MODEL),
     ),
     "prompts": (
-        _id("prompt_id", "p", "prompt"),
+        FillRule("prompt_id", "made from prompt, or from all turns of messages", _chat_id, ("prompt",)),
         *_constants(demonstration_ids=[], generator=MODEL, kept=True, round=0, seed=0),
     ),
     "candidates": (
@@ -187,6 +193,8 @@ def describe_columns(dataset: Dataset) -> list[tuple[str, str, str]]:
     required = required_columns(dataset.row)
     needed = {column for rule in rules.values() for column in rule.needs} - required
     described = [(column, "text", "needed where there is no prompt_id") for column in sorted(needed)]
+    if dataset.kind == "prompts":
+        described.append(("messages", "list of messages", "optional: a chat; prompt is then its last turn"))
     for name, shown in schema_names(arrow_schema(dataset.row)).items():
         absent = "needed" if name in required else "optional"
         described.append((name, shown, f"if absent: {rules[name].says}" if name in rules else absent))

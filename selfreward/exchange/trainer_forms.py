@@ -34,7 +34,7 @@ Form = Callable[["pa.Table"], "tuple[pa.Schema, Iterable[pa.RecordBatch]]"]
 
 def forms_of(kind: str) -> dict[str, Form]:
     """The forms of a kind of dataset, by the value of `--as`."""
-    if kind == "pairs":
+    if kind in ("pairs", "judge_pairs"):
         made = {form: partial(_mapped, form) for form in _ROWS}
         return {"rows": _stored, "conversational": _conversational, **made, "unpaired": _unpaired}
     return {"rows": _stored, "messages": _messages} if kind in ("ift", "eft") else {"rows": _stored}
@@ -112,7 +112,7 @@ class _Pair:
 
     def refuse(self, what: str, others: str) -> InputError:
         """The error about a row that does not fit."""
-        pair_id = self._row.get("pair_id")
+        pair_id = self._row.get("pair_id") or self._row.get("judge_pair_id")
         return InputError(
             f"pairs, row {self._number} ({pair_id}): --as {self._form} cannot hold {what}; use --as {others}"
         )

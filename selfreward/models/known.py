@@ -79,6 +79,21 @@ def resolve_model(target: str) -> Path | str:
     return target
 
 
+def hub_name(target: str) -> tuple[str, str | None]:
+    """Name and revision of a model on the Hub: `org/name@v1.0`, a branch, a tag or a commit; None is its main branch.
+
+    >>> hub_name("org/name@8f2c"), hub_name("org/name")
+    (('org/name', '8f2c'), ('org/name', None))
+    """
+    name, _, revision = target.partition("@")
+    return name, revision or None
+
+
+def hub_commit(folder: Path) -> str | None:
+    """The commit of a folder in the Hub's cache; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def fetch_model(target: str) -> Path:
     """The local folder of any target; a Hub id is downloaded into the Hub's own cache first (or found there).
 
@@ -89,9 +104,12 @@ def fetch_model(target: str) -> Path:
         return resolved
     import huggingface_hub
 
+    name, revision = hub_name(target)
     try:
         folder = Path(
-            huggingface_hub.snapshot_download(target, allow_patterns=HUB_FILES, ignore_patterns=["*/*"])
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]
+            )
         )
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]

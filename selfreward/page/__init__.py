@@ -1,1 +1,1 @@
-"""`RUN/report.html`: a run as one page with pictures and rows, without network, script or font (`write_page`)."""
+"""`RUN/report.html`: a run as one page with pictures and rows, complete without network and script (`write_page`)."""

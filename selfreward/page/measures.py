@@ -1,48 +1,47 @@
-"""M0 to Mk with intervals, next to chance, the longest reply and, where comparable, the paper."""
+"""M0 to Mk with intervals, next to chance, the longest reply and, where comparable, the paper.
+
+These are the measures of the run itself, whose figures lie in the manifests; `evaluated.py` adds those of `evaluate`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from selfreward.page.by_model import ModelFigure, by_model, change, interval
+from selfreward.page.evaluated import evaluations
 from selfreward.page.figures import Panel, Source
-from selfreward.page.svg import Level, Series, chart
+from selfreward.page.svg import Chart, Level, Series
 from selfreward.statistics import Figure as Statistic
-from selfreward.summary.facts import Judge
+from selfreward.summary.facts import Judge, model_label
 from selfreward.summary.paper import SETTINGS, paper_value
 
-_NOTES = "SELECT iteration, {what} FROM dataset_versions WHERE dataset = '{kind}' ORDER BY iteration"
 # The paper's M0 with IFT alone is its SFT baseline.
 _PAPER = {"M0": "SFT"}
+# `M1@3f0c…` as a model's label, in SQL; see `facts.model_label`.
+_LABEL = "CASE WHEN iteration = 0 THEN 'M0' ELSE regexp_replace({name}, '@[0-9a-f]{{12,}}$', '') END AS model"
 
 
 def better(source: Source) -> list[Panel]:
-    """For M0 to Mk: agreement with humans, win rates, length, and unscored judgements."""
-    return list(
-        _made(source, [
-            ("Judge agreement with humans", _agreement, bool(source.summary.judges)),
-            ("Win rate", _win_rates, bool(source.summary.win_rates)),
-            ("Length of answers", _lengths, bool(source.summary.win_rates or source.summary.iterations)),
-            ("Judgements without a score", _unscored, bool(source.summary.judges or source.summary.iterations)),
-        ])
-    )  # fmt: skip
+    """For M0 to Mk: agreement with humans, win rates, length, unscored judgements, and whatever else was measured."""
+    judges, rates = source.summary.judges, source.summary.win_rates
+    figures: list[tuple[str, str, Callable[[Source], Panel], bool]] = [
+        ("judge-agreement", "Judge agreement with humans", _agreement, bool(judges)),
+        ("win-rate", "Win rate", _win_rates, bool(rates)),
+        ("rules", "Rules kept", _rules, bool(source.summary.rule_rates)),
+        ("answer-lengths", "Length of answers", _lengths, bool(rates or source.last("candidates"))),
+        ("unscored", "Judgements without a score", _unscored, bool(judges or source.last("judgements"))),
+    ]
+    made = [source.figure(id, title, partial(make, source)) for id, title, make, exists in figures if exists]
+    return [*made, *evaluations(source)]
 
 
-def _made(source: Source, figures: Sequence[tuple[str, Callable[[Source], Panel], bool]]) -> Iterator[Panel]:
-    for title, make, exists in figures:
-        if exists:
-            yield source.figure(title, partial(make, source))
-
-
-def _percent(figure: Statistic | None) -> tuple[float | None, tuple[float, float] | None]:
-    if figure is None or figure.value is None:
-        return None, None
-    ends = None if figure.low is None or figure.high is None else (100 * figure.low, 100 * figure.high)
-    return 100 * figure.value, ends
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"
+def _percent(figure: Statistic | None, model: str) -> ModelFigure:
+    if figure is None:
+        return ModelFigure(model, "this run", None)
+    value, low, high = (None if x is None else 100 * x for x in (figure.value, figure.low, figure.high))
+    return ModelFigure(model, "this run", value, low, high, figure.n)
 
 
 def _longest(judge: Judge) -> float | None:
@@ -53,95 +52,132 @@ def _longest(judge: Judge) -> float | None:
 
 def _agreement(source: Source) -> Panel:
     judges = source.summary.judges
-    names = [one.model for one in judges]
     # Ties count half, so that a judge that gives every reply the same score gets 50.
-    half = [_percent(one.notes.figure("pairwise_ties_half")) for one in judges]
-    ours = [(float(k), value, ends) for k, (value, ends) in enumerate(half) if value is not None]
+    ours = [_percent(one.notes.figure("pairwise_ties_half"), one.model) for one in judges]
     longest = next((value for one in judges if (value := _longest(one)) is not None), None)
     levels = [Level("random: 50", 50.0)]
     levels += [] if longest is None else [Level(f"longest reply: {longest:.1f}", longest)]
     # The paper states no policy for ties; its figures fit ties left out.
-    paper = [paper_value("judge", "pairwise_ties_left_out", _PAPER.get(name, name)) for name in names]
-    theirs = [(float(k), value) for k, value in enumerate(paper) if value is not None]
-    series = [Series("this run", [p[:2] for p in ours], "line", [p[2] for p in ours])]
-    series += [Series("the paper", theirs, "dashed")] if theirs else []
+    paper = {one.model: value for one in judges
+             if (value := paper_value("judge", "pairwise_ties_left_out", _PAPER.get(one.model, one.model))) is not None}  # fmt: skip
     rows = []
-    for one, (value, ends), theirs_value in zip(judges, half, paper, strict=True):
-        left_out = _percent(one.notes.figure("pairwise_ties_left_out"))[0]
+    for one, figure in zip(judges, ours, strict=True):
+        left_out = _percent(one.notes.figure("pairwise_ties_left_out"), one.model)
         n_pairs = one.accuracy.n if one.accuracy else 0
-        rows.append((one.model, value, _interval(ends), n_pairs, left_out, theirs_value, longest))
-    query = _NOTES.format(
-        kind="judge_eval",
-        what="counts -> '$.notes.agreement.judge.pairwise_ties_half' AS judge, "
-        "counts -> '$.notes.agreement.judge.pairwise_ties_left_out' AS ties_left_out, "
-        "counts -> '$.notes.agreement.longest.pairwise_ties_half' AS longest",
+        rows.append((one.model, figure.value, interval(figure.ends), n_pairs, left_out.value, paper.get(one.model), longest))  # fmt: skip
+    query = (
+        f"SELECT {_LABEL.format(name=_text('inputs', 'model.name'))}, "
+        + ", ".join(
+            f"100 * {_number(f'notes.agreement.{path}')} AS {name}"
+            for path, name in (
+                ("judge.pairwise_ties_half.value", "agreement"),
+                ("judge.pairwise_ties_half.low", "low"),
+                ("judge.pairwise_ties_half.high", "high"),
+                ("judge.pairwise_ties_left_out.value", "ties_left_out"),
+                ("longest.pairwise_ties_half.value", "longest_reply"),
+            )
+        )
+        + f", {_number('notes.agreement.judge.pairwise_ties_half.n')} AS n_pairs "
+        "FROM dataset_versions WHERE dataset = 'judge_eval' ORDER BY iteration"
     )
     return Panel(
+        "judge-agreement",
         "Judge agreement with humans",
         [query],
-        chart(
-            "judge", "pairs ordered as people do (%)", series, names=names, levels=levels, y_range=(0, 100)
-        ),
-        [one.label for one in series],
+        by_model("pairs ordered as people do (%)", ours, x="judge", levels=levels, paper=paper, y_range=(0, 100)),
         ("judge", "agreement %", "95 % interval", "pairs", "ties left out %", "paper %", "longest reply %"),
         rows,
-        "Pairs of ranked replies of the EFT eval split; equal scores count half. The paper's figures leave ties out and are of "
-        f"Llama 2 70B on {SETTINGS['judge'].prompts}: compare them with the column “ties left out”, and for their direction.",
+        f"Pairs of ranked replies of the EFT eval split; equal scores count half. The paper's figures leave "
+        f"ties out and are of Llama 2 70B on {SETTINGS['judge'].prompts}: compare them with the column “ties left out”, and for "
+        "their direction.",
         source.outdated(*(one.dataset for one in judges)),
-    )
+        change(ours, "points"),
+    )  # fmt: skip
 
 
 def _win_rates(source: Source) -> Panel:
     rates = source.summary.win_rates
-    names = [rate.model for rate in rates]
     ours, rows = [], []
-    for k, rate in enumerate(rates):
+    for rate in rates:
         row = rate.figures
-        low, high = row.win_rate_ci_low, row.win_rate_ci_high
-        ends = None if low is None or high is None else (low, high)
-        if row.win_rate is not None:
-            ours.append((float(k), row.win_rate, ends))
-        lost = ", ".join(f"{reason} {n}" for reason, n in (row.n_lost or {}).items())
-        rows.append(
-            (rate.model, row.win_rate, _interval(ends), row.n_annotated, row.n_total, lost, row.n_disagree)
+        one = ModelFigure(
+            rate.model, "this run", row.win_rate, row.win_rate_ci_low, row.win_rate_ci_high, row.n_annotated
         )
-    series = [Series("this run", [p[:2] for p in ours], "line", [p[2] for p in ours])]
-    comparable = _comparable(source)
-    theirs = [
-        (float(k), v)
-        for k, name in enumerate(names)
-        if (v := paper_value("alpaca", "win_rate", name)) is not None
-    ]
-    series += [Series("the paper", theirs, "dashed")] if theirs and comparable else []
+        ours.append(one)
+        lost = ", ".join(f"{reason} {n}" for reason, n in (row.n_lost or {}).items())
+        rows.append((rate.model, row.win_rate, interval(one.ends), row.n_annotated, row.n_total, lost, row.n_disagree))  # fmt: skip
+    paper = _paper_of(source, "win_rate")
     setting, first = SETTINGS["alpaca"], rates[0].figures
-    beside = "" if comparable else (
+    beside = "" if _comparable(source) else (
         f" The paper's win rates are by {setting.judge} on {setting.prompts}, so they do not stand beside these."
     )  # fmt: skip
+    columns = ["win_rate", "win_rate_ci_low", "win_rate_ci_high", "n_annotated", "n_total", "n_disagree"]
+    query = (
+        f"SELECT {_LABEL.format(name=_text('counts', 'notes.alpaca.model'))}, "
+        + ", ".join(f"{_number(f'notes.alpaca.{name}')} AS {name}" for name in columns)
+        + ", counts -> '$.notes.alpaca.n_lost' AS n_lost FROM dataset_versions WHERE dataset = 'annotations' ORDER BY iteration"
+    )
     return Panel(
+        "win-rate",
         "Win rate",
-        [_NOTES.format(kind="annotations", what="counts -> '$.notes.alpaca' AS alpaca")],
-        None
-        if not ours
-        else chart(
-            "model",
-            "win rate (%)",
-            series,
-            names=names,
-            levels=[Level("the reference: 50", 50.0)],
-            y_range=(0, 100),
-        ),
-        [one.label for one in series],
+        [query],
+        by_model("win rate (%)", ours, levels=[Level("the reference: 50", 50.0)], paper=paper, y_range=(0, 100)),
         ("model", "win rate %", "95 % interval", "judged", "prompts", "lost", "order-dependent"),
         rows,
         f"Against {first.reference} answers, judged by {first.annotator}.{beside}",
         source.outdated(*(rate.dataset for rate in rates)),
+        change(ours, "points"),
+    )  # fmt: skip
+
+
+def _rules(source: Source) -> Panel:
+    rates = source.summary.rule_rates
+    ours = [_percent(rate.kept, rate.model) for rate in rates]
+    gains = [_percent(rate.gain, rate.model) for rate in rates]
+    rows = [
+        (
+            one.model,
+            one.value,
+            interval(one.ends),
+            one.n,
+            gain.value,
+            interval(gain.ends),
+            rate.mean_chars,
+            rate.distinct_words,
+        )
+        for one, gain, rate in zip(ours, gains, rates, strict=True)
+    ]
+    # As the run pairs them: the same prompts, answered by M1 and by a later model.
+    query = (
+        "SELECT r.iteration, 100 * avg(r.kept::INT) AS kept, count(r.kept) AS n, avg(r.n_chars) FILTER (r.response IS NOT NULL) AS "
+        "characters, avg(r.distinct_words) AS distinct_words FROM rule_eval r GROUP BY ALL ORDER BY ALL"
     )
+    parts = ", ".join(f"100 * {_number(f'notes.kept.{name}')} AS {name}" for name in ("value", "low", "high"))
+    noted = f"SELECT iteration, {parts} FROM dataset_versions WHERE dataset = 'rule_eval' ORDER BY iteration"
+    head = (
+        "model",
+        "kept %",
+        "95 % interval",
+        "answers",
+        "minus M1, points",
+        "95 % interval",
+        "mean characters",
+        "distinct words",
+    )
+    return Panel("rules", "Rules kept", [query, noted], by_model("rules kept (%)", ours, y_range=(0, 100)), head, rows,
+                  "Answers that keep the rule of their prompt, checked by a program. The difference to M1 is over the same prompts, "
+                  "resampled together; no query gives its interval.",
+                  source.outdated(*(rate.dataset for rate in rates)), change(ours, "points"))  # fmt: skip
+
+
+def _paper_of(source: Source, figure: str) -> dict[str, float]:
+    """The paper's curve, empty where judge or prompts differ from the paper's."""
+    names = [rate.model for rate in source.summary.win_rates] if _comparable(source) else []
+    return {name: value for name in names if (value := paper_value("alpaca", figure, name)) is not None}
 
 
 def _comparable(source: Source) -> bool:
     """Whether the external judge and the prompts are those of the paper."""
-    import re
-
     setting = SETTINGS["alpaca"]
     # A win rate by another judge or on other prompts is another quantity: one chart would mislead.
     return all(
@@ -152,67 +188,73 @@ def _comparable(source: Source) -> bool:
 
 
 def _lengths(source: Source) -> Panel:
-    queries, rows, series, names = [], [], [], [rate.model for rate in source.summary.win_rates]
-    lengths = [
-        (float(k), float(n))
-        for k, r in enumerate(source.summary.win_rates)
-        if (n := r.figures.avg_length) is not None
-    ]
-    if lengths:
-        series.append(Series("evaluation answers", lengths))
-        rows += [(f"{r.model}, evaluation answers", r.figures.avg_length) for r in source.summary.win_rates]
-        reference = source.summary.win_rates[0].figures.avg_length_reference
+    rates, queries = source.summary.win_rates, []
+    rows: list[Sequence[object]] = []
+    figures = [ModelFigure(rate.model, "evaluation answers", rate.figures.avg_length) for rate in rates]
+    if rates:
+        rows += [(f"{one.model}, evaluation answers", one.value) for one in figures]
+        reference = rates[0].figures.avg_length_reference
         rows += [("reference answers", reference)] if reference is not None else []
         queries.append(
-            _NOTES.format(kind="annotations", what="counts -> '$.notes.alpaca.avg_length' AS avg_length")
+            f"SELECT {_LABEL.format(name=_text('counts', 'notes.alpaca.model'))}, {_number('notes.alpaca.avg_length')} AS characters, "
+            f"{_number('notes.alpaca.avg_length_reference')} AS of_reference "
+            "FROM dataset_versions WHERE dataset = 'annotations' ORDER BY iteration"
         )
-        paper = [
-            (float(k), v)
-            for k, n in enumerate(names)
-            if (v := paper_value("alpaca", "avg_length", n)) is not None
-        ]
-        series += [Series("the paper", paper, "dashed")] if paper and _comparable(source) else []
-    answered = [i for i in source.summary.iterations if source.has(f"iter{i.number}/candidates")]
-    if answered:
-        query = "SELECT iteration, avg(n_chars) AS characters FROM candidates GROUP BY ALL ORDER BY ALL"
+    if source.last("candidates"):
+        query = "SELECT iteration, min(model) AS model, avg(n_chars) AS characters FROM candidates GROUP BY ALL ORDER BY ALL"
         queries.append(query)
-        found = source.rows(query)
-        rows += [(f"M{number}, candidates of iteration {number}", characters) for number, characters in found]
-        names += [name for n, _ in found if (name := f"M{n}") not in names]
-        series.append(
-            Series("candidates", [(float(names.index(f"M{n}")), c) for n, c in found if c is not None])
-        )
-    picture = chart("model", "mean characters", series, names=names, y_range=None) if names else None
+        found = [
+            (number, model_label(model, number), characters)
+            for number, model, characters in source.rows(query)
+        ]
+        rows += [
+            (f"{model}, candidates of iteration {number}", characters) for number, model, characters in found
+        ]
+        figures += [ModelFigure(model, "candidates", characters) for _, model, characters in found]
     kinds = ("annotations", "candidates")
-    datasets = [name for name in source.summary.versions if name.endswith(kinds)]
-    return Panel("Length of answers", queries, picture, [s.label for s in series], ("answers", "mean characters"), rows,
+    # From zero: the curve is read as a length.
+    longest = max((figure.value for figure in figures if figure.value is not None), default=1.0)
+    return Panel("answer-lengths", "Length of answers", queries,
+                  by_model("mean characters", figures, paper=_paper_of(source, "avg_length"),
+                           y_range=(0, 1.1 * max(longest, *_paper_of(source, "avg_length").values(), 1.0))), ("answers", "mean characters"), rows,
                   "Growing answers with growing win rates are what a judge that likes length makes.",
-                  source.outdated(*datasets))  # fmt: skip
+                  source.outdated(*(name for name in source.summary.versions if name.endswith(kinds))))  # fmt: skip
 
 
 def _unscored(source: Source) -> Panel:
-    judges = source.summary.judges
     rows: list[Sequence[object]] = []
     queries, names, points = [], [], []
-    for one in judges:
-        if one.judgements:
-            names.append(one.model)
-            points.append((len(names) - 1.0, 100 * (1 - one.scored / one.judgements)))
-        reasons = ", ".join(f"{status} {n}" for status, n in one.statuses.items() if status != "ok")
-        rows.append((f"{one.model}, EFT eval split", one.judgements, one.judgements - one.scored, reasons))
-    if judges:
-        queries.append("SELECT iteration, status, count(*) AS n FROM judge_eval GROUP BY ALL ORDER BY ALL")
+
+    def add(label: str, name: str, statuses: Mapping[str, int]) -> None:
+        total, unscored = sum(statuses.values()), sum(n for s, n in statuses.items() if s != "ok")
+        if total:
+            names.append(name)
+            points.append((len(names) - 1.0, 100 * unscored / total))
+        reasons = ", ".join(f"{status} {n}" for status, n in statuses.items() if status != "ok")
+        rows.append((label, total, unscored, reasons))
+
+    for one in source.summary.judges:
+        add(f"{one.model}, EFT eval split", one.model, one.statuses)
     judged = [i for i in source.summary.iterations if i.statuses]
     for iteration in judged:
-        total, scored = sum(iteration.statuses.values()), iteration.statuses.get("ok", 0)
-        names.append(f"iteration {iteration.number}")
-        points.append((len(names) - 1.0, 100 * (1 - scored / total)))
-        reasons = ", ".join(f"{status} {n}" for status, n in iteration.statuses.items() if status != "ok")
-        rows.append((f"iteration {iteration.number}, candidates", total, total - scored, reasons))
-    if judged:
-        queries.append("SELECT iteration, status, count(*) AS n FROM judgements GROUP BY ALL ORDER BY ALL")
-    picture = chart("judge, or candidates of", "without a score (%)", [Series("unscored", points, "bars")],
-                    names=names, y_range=(0, 100), bar_width=0.6)  # fmt: skip
-    datasets = [one.dataset for one in judges] + [f"iter{i.number}/judgements" for i in judged]
-    return Panel("Judgements without a score", queries, picture, (), ("judgements of", "n", "unscored", "why"), rows,
-                  outdated=source.outdated(*datasets))  # fmt: skip
+        add(f"iteration {iteration.number}, candidates", f"iteration {iteration.number}", iteration.statuses)
+    for kind, exists in (("judge_eval", source.summary.judges), ("judgements", judged)):
+        if exists:
+            queries.append(
+                "SELECT iteration, count(*) AS n, count(*) FILTER (status != 'ok') AS unscored, 100 * avg((status != 'ok')::INT) AS "
+                f"percent, histogram(status) AS by_status FROM {kind} GROUP BY ALL ORDER BY ALL"
+            )
+    chart = Chart("judge, or candidates of", "without a score (%)", [Series("unscored", points, "bars")], names,
+                  y_range=(0, 100), bar_width=0.6)  # fmt: skip
+    datasets = [one.dataset for one in source.summary.judges] + [f"iter{i.number}/judgements" for i in judged]
+    return Panel("unscored", "Judgements without a score", queries, chart if points else None,
+                  ("judgements of", "n", "unscored", "why"), rows, outdated=source.outdated(*datasets))  # fmt: skip
+
+
+def _number(path: str) -> str:
+    """A number in a version's `counts`, in SQL."""
+    return f"(counts ->> '$.{path}')::DOUBLE"
+
+
+def _text(column: str, path: str) -> str:
+    return f"{column} ->> '$.{path}'"

@@ -7,6 +7,7 @@ A column of messages also accepts from/value turns, and with `role` a text as on
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -54,6 +55,8 @@ def to_column(
         if (column := _as_it_is(cells, kind)) is not None:
             return column
         cells = _values(cells, place)
+    elif pa.types.is_list(kind) and (column := _whole_lists(cells, kind)) is not None:
+        return column
     convert = _converter(kind, from_csv, role)
     # Most columns have exact types already; comparing the set of types is much faster than converting.
     if set(map(type, cells)) - {type(None)} <= _EXACT.get(str(kind), frozenset()):
@@ -131,6 +134,26 @@ def _as_it_is(cells: pa.Array, kind: pa.DataType) -> pa.Array | None:
     return cells if given == kind and types.is_list(kind) and _is_whole_list(cells) else None
 
 
+def _whole_lists(cells: list[Any], kind: pa.DataType) -> pa.Array | None:
+    """Lists of texts, or of messages with our keys and roles, as nearly all are; None if a cell needs a closer look."""
+    import pyarrow as pa
+
+    lists = [cell for cell in cells if cell is not None]
+    if set(map(type, lists)) != {list}:
+        return None
+    parts = list(itertools.chain.from_iterable(lists))
+    # Arrow would leave out keys that it does not know.
+    if pa.types.is_struct(kind.value_type) and not (
+        set(map(type, parts)) == {dict} and set(map(len, parts)) == {2}
+    ):
+        return None
+    try:
+        column = pa.array(cells, kind)
+    except (UnicodeEncodeError, OverflowError, pa.ArrowException):
+        return None
+    return column if _is_whole_list(column) else None
+
+
 def _is_whole_list(cells: pa.Array) -> bool:
     """A list column without a NULL inside, and of messages with known roles."""
     import pyarrow as pa
@@ -145,7 +168,7 @@ def _is_whole_list(cells: pa.Array) -> bool:
     return bool(
         inner.null_count + texts.null_count == 0
         and pc.all(known, min_count=0).as_py()
-        and (pc.min(lengths).as_py() or 1) > 0
+        and pc.min(lengths).as_py() != 0
     )
 
 

@@ -1,7 +1,8 @@
 """A run as one DuckDB file: `selfreward sql RUN --out audit.duckdb`, for clients from DuckDB 1.0 on.
 
     iter1.pairs, iter2.pairs, ift, …   tables, rows as in the run
-    pairs, candidates, …               views over all iterations;  dataset_versions, lineage_edges likewise
+    pairs, candidates, …               views over all iterations, and lineage_edges
+    dataset_versions, model_versions, score_versions, prompts_without_pair   tables
     lineage('pair-…')                  a macro: every row that this one is derived from
     result                             the rows of the query, if one was given
 
@@ -15,8 +16,9 @@ from typing import Any
 
 from selfreward.errors import StoreError
 from selfreward.sql.lineage_queries import lineage_statements
+from selfreward.sql.pair_outcomes import WITHOUT_PAIR
 from selfreward.sql.queries import connect, quoted, read_stream
-from selfreward.sql.views import VERSIONS, OpenRun, open_run, union_query
+from selfreward.sql.views import MODELS, SCORES, VERSIONS, OpenRun, open_run, union_query
 from selfreward.store import durable
 from selfreward.tables import DatasetName
 from selfreward.text import one_line
@@ -61,6 +63,10 @@ def _fill(run: OpenRun, path: Path, query: str | None) -> int:
             _create_table(connection, table, run.table(name))
             kinds.setdefault(dataset.kind, []).extend([] if alone else [quoted(*table)])
         _create_table(connection, [VERSIONS], run.versions_table())
+        _create_table(connection, [MODELS], run.models_table())
+        for view in (SCORES, WITHOUT_PAIR):
+            if view in run.views():
+                _create_table(connection, [view], read_stream(run.sql(f"FROM {quoted(view)}")))
         for kind, tables in kinds.items():
             if tables:
                 connection.execute(f"CREATE VIEW {quoted(kind)} AS {union_query(tables)}")

@@ -3,7 +3,8 @@
     tree = lineage(Run("runs/demo"), "pair-3f0c…")       # lineage_text.format_lineage prints it
 
 A pair leads to its two candidates, each to its judgements (text and score); to the prompt, its demonstrations (ift rows
-or earlier prompts, and theirs in turn), and their seed rows. Each step reads the version that the manifest of the row's
+or earlier prompts, and theirs in turn), and their seed rows; a pair of judgements to both and to every comparison of the
+answer's judgements. Each step reads the version that the manifest of the row's
 dataset names as its input. A repeated row is not expanded again (`above`). The id of an evaluation prompt
 (`out-…`) leads to every model's answer to it and the verdicts on them.
 """
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError, UsageError
+from selfreward.sql.pair_outcomes import WITHOUT_PAIR
 from selfreward.sql.queries import connect, quoted
+from selfreward.sql.views import OpenRun
 from selfreward.store.run import Run, is_model
 from selfreward.store.version import Version
 from selfreward.tables import BY_KIND, DATASETS, DatasetName, kind_of
@@ -161,8 +164,25 @@ class _Tree:
         for version in self._reader.candidates_for(id):
             rows = self._reader.rows(version, _ID_COLUMNS[kind_of(version.name)], [id])
             if rows:
-                return self.node(version, rows[0], "")
+                node = self.node(version, rows[0], "")
+                if kind_of(version.name) == "prompts":
+                    node.facts |= self._why_no_pair(id)
+                return node
         return None
+
+    def _why_no_pair(self, prompt_id: str) -> dict[str, str]:
+        """The fact `no pair` of a kept prompt that has none."""
+        with OpenRun(self._reader.run.path) as opened:
+            if WITHOUT_PAIR not in opened.views():
+                return {}
+            try:
+                opened.load([WITHOUT_PAIR])
+            # Imported rows may lack what explains it; where the prompt comes from is still known.
+            except InputError as error:
+                return {"no pair": f"unknown: {error}"}
+            query = f"SELECT reason FROM {quoted(WITHOUT_PAIR)} WHERE prompt_id = $1"
+            found = opened.bare_connection.execute(query, [prompt_id]).fetchone()
+        return {"no pair": str(found[0])} if found else {}
 
     def evaluation_prompt(self, id: str) -> Node | None:
         """The answers of all models to an evaluation prompt, which share its id, each with the verdicts on it."""
@@ -212,6 +232,25 @@ class _Tree:
             *self._follow(version, "prompts", [row["prompt_id"]], "prompt"),
             *self._follow(version, "candidates", [row["chosen_id"]], "chosen"),
             *self._follow(version, "candidates", [row["rejected_id"]], "rejected"),
+        ]
+
+    def _open_judge_pairs(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        self._judgements, _ = self._reader.input(version, "judgements")
+        sides = [
+            *self._follow(version, "judgements", [row["chosen_id"]], "chosen"),
+            *self._follow(version, "judgements", [row["rejected_id"]], "rejected"),
+        ]
+        compared, note = self._reader.input(version, "meta_judgements")
+        if compared is None:
+            return sides
+        rows = self._reader.rows(compared, "candidate_id", [row["candidate_id"]])
+        rows = sorted(rows, key=lambda row: str(row["meta_judgement_id"]))
+        return [*sides, *(self.node(compared, row, "rests on", note) for row in rows)]
+
+    def _open_meta_judgements(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        return [
+            *self._follow(version, "judgements", [row["first_id"]], "shown first"),
+            *self._follow(version, "judgements", [row["second_id"]], "shown second"),
         ]
 
     def _open_candidates(self, version: Version, row: dict[str, Any]) -> list[Node]:

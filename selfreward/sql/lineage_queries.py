@@ -18,6 +18,8 @@ LINEAGE = "lineage"
 
 _SCORED = """SELECT pair_id AS child_id, judgement_id AS parent_id, 'rests on' AS relation
 FROM (SELECT pair_id, unnest([chosen_id, rejected_id]) AS candidate_id FROM pairs) JOIN judgements USING (candidate_id)"""
+_COMPARED = """SELECT judge_pair_id AS child_id, meta_judgement_id AS parent_id, 'rests on' AS relation
+FROM judge_pairs JOIN meta_judgements USING (candidate_id)"""
 # UNION, not UNION ALL: repeated rows are dropped, so that a cycle in imported rows ends too.
 _LINEAGE = f"""CREATE OR REPLACE MACRO {LINEAGE}(of_id) AS TABLE
 WITH RECURSIVE reached AS (
@@ -47,6 +49,7 @@ def _edges_query(kinds: set[str]) -> str:
         if dataset.kind in kinds
     ]
     parts += [_SCORED] if {"pairs", "judgements"} <= kinds else []
+    parts += [_COMPARED] if {"judge_pairs", "meta_judgements"} <= kinds else []
     # A view without links still needs its columns, or queries on a young run would fail.
     nothing = (
         "SELECT NULL::VARCHAR AS child_id, NULL::VARCHAR AS parent_id, NULL::VARCHAR AS relation LIMIT 0"

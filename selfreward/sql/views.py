@@ -5,7 +5,7 @@
 
 Views: `ift`, `eft`, `prompts`, `candidates`, `judgements`, `scores`, `pairs`, … over all iterations, each with an
 `iteration` column; `iter1.pairs` for one iteration; `score_versions`, every stored version of the scores with the
-columns `version` and `is_current`, to compare judges; `dataset_versions` and `model_versions` (what is current and where
+columns `version` and `is_current`, to compare judges; `prompts_without_pair`, with the reasons; `dataset_versions` and `model_versions` (what is current and where
 it came from) and `lineage_edges(child_id, parent_id, relation)`, links that `lineage('pair-…')` follows.
 
 Guarantees: the run is not changed; a dataset is hashed and compared with its manifest before DuckDB sees it; only the
@@ -19,13 +19,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.sql.lineage_queries import EDGES, LINEAGE, child_datasets, lineage_statements
+from selfreward.sql.pair_outcomes import WITHOUT_PAIR, explainable, explained_pairs, without_pair_view
 from selfreward.sql.queries import check_reads, quoted, tree_text
 from selfreward.sql.queries import connect as connect
 from selfreward.sql.queries import read_stream as read_stream
@@ -55,17 +56,29 @@ class OpenRun:
         path: Path | str,
         threads: int | None = None,
         memory_limit: str | None = None,
+<<<<<<< HEAD
         read: Read = Version.table,
     ) -> None:
         self.run = Run(path)
         self._read = read
         self._datasets = [name for name in self.run.names() if not is_model(name)]
+=======
+        versions: Mapping[str, Version] | None = None,
+    ) -> None:
+        """`versions` instead of all current ones: a report of what was chosen, or of what is undamaged."""
+        self.run = Run(path)
+        self._versions = versions
+        self._names = self.run.names() if versions is None else list(versions)
+        self._datasets = [name for name in self._names if not is_model(name)]
+>>>>>>> main
         settings: dict[str, Any] = {"threads": threads} if threads else {}
         settings |= {"memory_limit": memory_limit} if memory_limit else {}
         self._connection = connect(settings)
         self._loaded: set[str] = set()
         self._sources: dict[str, str] = {}
         """Dataset -> the view of its rows, numbered, so that our own queries contain no name from the run."""
+        self._older: dict[str, str] = {}
+        """Folder of a version, perhaps no longer current -> the view of its rows."""
         self._tables: dict[str, pa.Table] = {}
         self.other_iterations: dict[str, int] = {}
         """Dataset (of those read so far) -> number of its rows with another iteration."""
@@ -98,7 +111,8 @@ class OpenRun:
         kinds = {kind_of(name) for name in self._datasets}
         single = {name.replace("/", ".") for name in self._datasets if "/" in name}
         scores = [SCORES] if "scores" in kinds else []
-        return sorted(kinds) + sorted(single) + [*scores, VERSIONS, MODELS, EDGES]
+        without = [WITHOUT_PAIR] if explainable(self._datasets) else []
+        return sorted(kinds) + sorted(single) + [*scores, *without, VERSIONS, MODELS, EDGES]
 
     def datasets(self, view: str) -> list[str]:
         """The datasets behind a view; none for an unknown one."""
@@ -112,12 +126,19 @@ class OpenRun:
         """Leave other datasets out of every view (before any is loaded)."""
         self._datasets = [name for name in self._datasets if wanted(name)]
 
+    def _version(self, name: str) -> Version:
+        return self.run.current(name) if self._versions is None else self._versions[name]
+
     def table(self, name: str) -> pa.Table:
         """The rows of a dataset, verified once; the column `iteration` is that of the name, if it has one."""
         import pyarrow as pa
 
         if name not in self._tables:
+<<<<<<< HEAD
             table = self._read(self.run.current(name))
+=======
+            table = self._version(name).table()
+>>>>>>> main
             iteration = DatasetName.parse(name).iteration
             if iteration is not None:
                 numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])
@@ -132,11 +153,12 @@ class OpenRun:
 
     def versions_table(self) -> pa.Table:
         """The rows of the view `dataset_versions`."""
-        return _versions_table(self.run, self._datasets)
+        return _versions_table(map(self._version, self._datasets))
 
     def models_table(self) -> pa.Table:
         """The rows of the view `model_versions`: the models that the run trained."""
-        table = _versions_table(self.run, filter(is_model, self.run.names())).drop_columns(["iteration"])
+        models = map(self._version, filter(is_model, self._names))
+        table = _versions_table(models).drop_columns(["iteration"])
         return table.rename_columns({"dataset": "model"})
 
     def score_versions_table(self) -> pa.Table:
@@ -145,7 +167,7 @@ class OpenRun:
 
         parts = []
         for name in self.datasets("scores"):
-            current = self.run.current(name).version
+            current = self._version(name).version
             for version in self.run.versions(name):
                 table = self._read(version)
                 for column, value in (
@@ -155,6 +177,13 @@ class OpenRun:
                     table = table.append_column(column, pa.repeat(pa.scalar(value), table.num_rows))
                 parts.append(table)
         return pa.concat_tables(parts, promote_options="default")
+
+    def _source(self, version: Version) -> str:
+        """A registered table with the rows of this version."""
+        source = f"_version_{len(self._older)}"
+        if str(version.folder) not in self._older:
+            self._connection.register(source, version.table())
+        return self._older.setdefault(str(version.folder), source)
 
     def load(self, views: Iterable[str]) -> None:
         """Verify the datasets behind these views and make the views; loaded ones are skipped.
@@ -183,6 +212,10 @@ class OpenRun:
             self._connection.register(MODELS, self.models_table())
         if SCORES in wanted:
             self._connection.register(SCORES, self.score_versions_table())
+        if WITHOUT_PAIR in wanted:
+            self._connection.execute(
+                without_pair_view(explained_pairs(self.run, self._datasets), self._source)
+            )
         if EDGES in wanted:
             for statement in lineage_statements(map(kind_of, self._datasets)):
                 self._connection.execute(statement)
@@ -293,15 +326,15 @@ def union_query(quoted_tables: Iterable[str]) -> str:
     return " UNION ALL BY NAME ".join(f"SELECT * FROM {table}" for table in quoted_tables)
 
 
-def _versions_table(run: Run, names: Iterable[str]) -> pa.Table:
-    """One row per current dataset, from its manifest."""
+def _versions_table(versions: Iterable[Version]) -> pa.Table:
+    """One row per version, from its manifest."""
     import pyarrow as pa
 
     columns = ("dataset", "iteration", "version", "n_rows", "content_sha256", "created", "builder")
     texts = ("params", "inputs", "counts")
     rows = []
-    for name in names:
-        manifest = run.current(name).manifest
+    for version in versions:
+        name, manifest = version.name, version.manifest
         dataset = None if is_model(name) else DatasetName.parse(name)
         plain = {
             "dataset": dataset.kind if dataset else name,

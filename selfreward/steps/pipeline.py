@@ -139,12 +139,17 @@ def recipe_of(plan: Plan, inputs: dict[str, Version], models: dict[str, ModelRef
     """The recipe of a step from its resolved inputs."""
     described = {role: {"name": v.name, "version": v.version, "content_sha256": v.content_sha256}
                  for role, v in inputs.items()}  # fmt: skip
-    described |= {role: {"name": m.name, "content_sha256": m.content_sha256} for role, m in models.items()}
+    described |= {role: _describe_model(model) for role, model in models.items()}
     described |= {role: _describe_file(plan, path) for role, path in plan.files.items()}
     described |= {role: text_input(role, text) for role, text in plan.texts.items()}
     module = stage_module(plan.module)
     builder = f"{module.NAME} {module.VERSION}"
     return Recipe(plan.name, builder, described, mask_tree(plan.params))
+
+
+def _describe_model(model: ModelRef) -> dict[str, str]:
+    described = {"name": model.name, "content_sha256": model.content_sha256}
+    return {**described, "revision": model.revision} if model.revision else described
 
 
 def _describe_file(plan: Plan, path: Path) -> dict[str, str]:

@@ -47,7 +47,9 @@ ITERATION = (
     "selfreward.builders.candidates",
     "selfreward.judging.judgements",
     "selfreward.judging.scores",
+    "selfreward.judging.meta_judgements",
     "selfreward.builders.pairs",
+    "selfreward.builders.judge_pairs",
     "selfreward.training.make_dpo",
     "selfreward.training.arms.make_positive",
 )

@@ -1,11 +1,12 @@
 """`selfreward gc`: remove unreferenced versions and leftovers of dead processes.
 
 Kept: current versions; their inputs, direct and indirect, so that lineage can be followed; quarantined versions;
-unfinished work touched in the last 30 days. Removed, each with its reason:
+unfinished work and kept answers touched in the last 30 days. Removed, each with its reason:
 
 - any other version of a dataset or model;
 - hidden temporary folders and files whose process no longer runs (those of another machine after a day);
-- the journal and checkpoints of a step whose version is published, or that were not touched for 30 days.
+- the journal and checkpoints of a step whose version is published, or that were not touched for 30 days;
+- answers that a step kept for a later version (`selfreward.steps.kept_answers`), after the same time.
 
 The run's lock is held, so nothing that is being built is touched. A version loses its name in one step, then its
 content: a reader that has opened it continues on its memory maps, later readers find no such version.
@@ -163,7 +164,7 @@ def _why_work_goes(work: Path, published: set[str]) -> str | None:
     if match and match[1] in published:
         return "unfinished work whose version is published"
     if _age_s(work) > WORK_AGE_S:
-        return f"unfinished work that nobody touched for {WORK_AGE_S // 86400} days"
+        return f"unfinished work or kept answers that nobody touched for {WORK_AGE_S // 86400} days"
     return None
 
 

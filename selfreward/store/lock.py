@@ -11,13 +11,13 @@ import fcntl
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from selfreward.errors import BusyError, StoreError
+from selfreward.progress import say
 from selfreward.store import durable
 from selfreward.store.owner import identity, is_alive, temporary_name
 
@@ -84,9 +84,8 @@ def _take_over_or_refuse(path: Path) -> None:
             return  # released, or taken over, since our link failed
         if is_alive(owner):
             raise BusyError(_busy(path, owner))
-        print(
-            f"{path.parent}: taking over from process {owner.get('pid')}, which died at work ({owner.get('doing')})",
-            file=sys.stderr,
+        say(
+            f"{path.parent}: taking over from process {owner.get('pid')}, which died at work ({owner.get('doing')})"
         )
         durable.remove_file(path)
 

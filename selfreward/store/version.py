@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from selfreward.errors import DamagedError, InputError, StoreError
+from selfreward.progress import say
 from selfreward.store import durable
 from selfreward.store.foreign import MANIFEST_JSON, check
 from selfreward.store.names import is_model, is_version
@@ -130,10 +130,9 @@ class Version:
 
     def _report_caches(self, names: list[str]) -> None:
         if names:
-            print(
+            say(
                 f"{self.folder}: ignoring {len(names)} cache file(s) that `datasets` left here ({min(names)}); "
-                "load through selfreward to avoid them",
-                file=sys.stderr,
+                "load through selfreward to avoid them"
             )
 
     def verify(self, on_bytes: OnBytes = lambda n: None) -> None:

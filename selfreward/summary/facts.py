@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from selfreward.errors import DamagedError
 from selfreward.notes import (
     AlpacaFigures,
     AnnotationsNotes,
@@ -147,11 +148,29 @@ class Summary:
     rule_rates: Sequence[RuleRate]
     spent: float
     """Cost on paid servers, in the currency of their prices."""
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Dataset or model -> what is wrong with it; left out of everything else."""
 
 
-def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
-    """The figures of the chosen versions of a run, of all current ones by default."""
-    current = {name: run.current(name) for name in run.names()}
+def find_damaged(run: Run) -> dict[str, str]:
+    """Current versions that cannot be read, with the reason; every file of every dataset is hashed."""
+    damaged = {}
+    for name in run.names():
+        try:
+            version = run.current(name)
+            # The weights of a model are not on the page, and may be large: names and sizes only.
+            version.check_files() if is_model(name) else version.verify()
+        except DamagedError as error:
+            damaged[name] = str(error)
+    return damaged
+
+
+def summarize(
+    run: Run, chosen: Sequence[Version] | None = None, damaged: Mapping[str, str] | None = None
+) -> Summary:
+    """The figures of the chosen versions of a run, of all current ones by default, without the `damaged` ones."""
+    damaged = damaged or {}
+    current = {name: run.current(name) for name in run.names() if name not in damaged}
     versions = current if chosen is None else {version.name: version for version in chosen}
     versions = dict(sorted(versions.items(), key=lambda entry: as_made(entry[0])))
     # Against everything current, though only the chosen versions are summarized.
@@ -171,6 +190,7 @@ def summarize(run: Run, chosen: Sequence[Version] | None = None) -> Summary:
         win_rates=[_win_rate(version) for version in of_kind["annotations"]],
         rule_rates=_rule_rates(of_kind["rule_eval"]),
         spent=spent(run.path / ".work"),
+        damaged=damaged,
     )
 
 
@@ -229,14 +249,17 @@ def _iteration(versions: Mapping[str, Version], number: int) -> Iteration:
         return tables[kind][column].drop_null().to_pylist() if kind in tables else []
 
     # Why a prompt gave no pair is in no row; only the manifest of `pairs` has it.
-    no_pair = found["pairs"].manifest["counts"]["dropped"] if "pairs" in found else {}
+    no_pair, no_judge_pair = (
+        found[kind].manifest["counts"]["dropped"] if kind in found else {}
+        for kind in ("pairs", "judge_pairs")
+    )
     chosen, rejected = (
         [sum(len(message["content"]) for message in messages) for messages in values("pairs", side)]
         for side in ("chosen", "rejected")
     )
     return Iteration(
         number=number,
-        funnel=iteration_funnel(tables, number, no_pair),
+        funnel=iteration_funnel(tables, number, no_pair, no_judge_pair),
         statuses=counted(tables.get("judgements"), "status"),
         histogram=sorted(counted(tables.get("judgements"), "score").items()),
         scores=values("scores", "score"),

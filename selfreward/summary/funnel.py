@@ -6,7 +6,7 @@ prompt gave no pair is not in any row: it is read from the accounting of `pairs`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,17 @@ COLUMNS = {
     "judgements": ["status", "score"],
     "scores": ["candidate_id", "score"],
     "pairs": ["chosen", "rejected"],
+    "meta_judgements": ["candidate_id", "first_id", "second_id", "winner", "status"],
+    "judge_pairs": ["chosen_score"],
 }
 EFT_COLUMNS = ["split", "accepted", "reason"]
 ITERATION_STEPS = (
     "prompts generated", "prompts kept", "candidates", "candidates whole", "judgements", "judgements scored",
     "candidates scored", "prompts comparable", "prompts not tied", "pairs",
+)  # fmt: skip
+# Of meta-rewarding, where a run has it.
+META_STEPS = (
+    "answers compared", "comparisons", "comparisons with a winner", "same winner in both orders", "judge pairs",
 )  # fmt: skip
 # Reasons of `pairs` for a prompt without comparable answers.
 _TOO_FEW = ("all_truncated", "all_unscored", "fewer_than_two_eligible")
@@ -73,8 +79,13 @@ def eft_funnel(eft: pa.Table, n_in: int, dropped: dict[str, int]) -> tuple[Funne
     )  # fmt: skip
 
 
-def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) -> tuple[FunnelStep, ...]:
-    """The ten steps of one iteration; `no_pair` counts the prompts without a pair, by reason."""
+def iteration_funnel(
+    tables: Tables, number: int, no_pair: Mapping[str, int], no_judge_pair: Mapping[str, int]
+) -> tuple[FunnelStep, ...]:
+    """The ten steps of one iteration, and those of meta-rewarding if it has them.
+
+    `no_pair` counts the prompts without a pair, `no_judge_pair` the compared answers without one, by reason.
+    """
     found: dict[str, FunnelStep] = {}
 
     def step(kind: str, what: str, n: int, lost: dict[str, int], of: str, paper: int | None = None) -> None:
@@ -114,7 +125,35 @@ def iteration_funnel(tables: Tables, number: int, no_pair: Mapping[str, int]) ->
         lost = {reason: n for reason, n in no_pair.items() if reason not in (*_TOO_FEW, "tied")}
         paper = paper_count("pairs", f"M{number + 1}")
         step("pairs", "pairs", len(tables["pairs"]), lost, "prompts kept", paper)
-    return tuple(found.get(what, FunnelStep(what, None)) for what in ITERATION_STEPS)
+    if "meta_judgements" in tables:
+        _meta_steps(tables["meta_judgements"], step)
+    if "judge_pairs" in tables:
+        step(
+            "judge_pairs", "judge pairs", len(tables["judge_pairs"]), dict(no_judge_pair), "answers compared"
+        )
+    plain = tuple(found.get(what, FunnelStep(what, None)) for what in ITERATION_STEPS)
+    return plain + tuple(found[what] for what in META_STEPS if what in found)
+
+
+def _meta_steps(comparisons: pa.Table, step: Callable[..., None]) -> None:
+    """From answers to pairs of judgements that win in both orders."""
+    kind = "meta_judgements"
+    step(kind, "answers compared", len(comparisons["candidate_id"].unique()), {}, "answers compared")
+    step(kind, "comparisons", len(comparisons), {}, "comparisons")
+    statuses = counted(comparisons, "status")
+    step(kind, "comparisons with a winner", statuses.pop("ok", 0), statuses, "comparisons")
+    # Judgement ids in the order shown -> the id that won, empty for a tie.
+    won = {
+        (row["first_id"], row["second_id"]): {"first": row["first_id"], "second": row["second_id"]}.get(
+            row["winner"], ""
+        )
+        for row in comparisons.to_pylist()
+        if row["winner"]
+    }
+    both = [(winner, won[second, first]) for (first, second), winner in won.items() if (second, first) in won]
+    same = sum(bool(one) and one == other for one, other in both) // 2
+    # Each pair of judgements is in `both` twice, once from either order.
+    step(kind, "same winner in both orders", same, {"order_decides_or_tie": len(both) // 2 - same}, "")
 
 
 def counted(table: pa.Table | None, column: str) -> dict[Any, int]:
@@ -140,9 +179,10 @@ def _comparable(candidates: pa.Table, scores: pa.Table) -> tuple[int, int]:
 def format_funnel(steps: Sequence[FunnelStep], outdated: Mapping[str, str]) -> str:
     """The funnel for a terminal; absent steps and zero losses are left out, outdated ones are marked."""
     lines = []
+    wide = max([20, *(len(step.what) + 1 for step in steps if step.n is not None)])
     for step in steps:
         lost = ", ".join(f"{reason} {n}" for reason, n in sorted(step.lost.items(), key=lambda e: -e[1]) if n)
-        line = f"  {step.what:<20}{step.n or 0:>8,}" + f"   lost: {lost}" * bool(lost)
+        line = f"  {step.what:<{wide}}{step.n or 0:>8,}" + f"   lost: {lost}" * bool(lost)
         line += f"   (paper: {step.paper:,})" if step.paper else ""
         line += "   OUTDATED" * (step.dataset in outdated)
         lines += [line] if step.n is not None else []

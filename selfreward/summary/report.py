@@ -19,7 +19,16 @@ from selfreward.steps.pipeline import StepResult
 from selfreward.store.run import Run, is_model
 from selfreward.summary import PAGE as PAGE
 from selfreward.summary.advice import advice
-from selfreward.summary.facts import Iteration, Judge, RuleRate, Summary, Trained, WinRate, summarize
+from selfreward.summary.facts import (
+    Iteration,
+    Judge,
+    RuleRate,
+    Summary,
+    Trained,
+    WinRate,
+    find_damaged,
+    summarize,
+)
 from selfreward.summary.funnel import FunnelStep, format_funnel
 from selfreward.text import format_histogram, format_table, printable
 
@@ -39,8 +48,8 @@ class Report:
 def report_run(path: Path, steps: Sequence[StepResult] | None = None, seconds: float | None = None) -> Report:
     """The report of a run as it is now; `steps` and `seconds` as `run` had them. Raises UsageError for an empty run."""
     run = Run(path)
-    summary = summarize(run)
-    if not summary.versions:
+    summary = summarize(run, damaged=find_damaged(run))
+    if not summary.versions and not summary.damaged:
         raise UsageError(
             f"{path}: nothing has been built in this run yet; build it with `selfreward run CONFIG --run {path}`"
         )
@@ -59,6 +68,7 @@ def as_plain(report: Report) -> JsonObject:
              "seconds": round(s.seconds, 1), "version": s.version} for s in report.steps
         ],
         "outdated": dict(summary.outdated),
+        "damaged": dict(summary.damaged),
         "eft": _funnel_values(summary, summary.eft),
         "judges": [_judge_values(judge) for judge in summary.judges],
         "iterations": [
@@ -131,6 +141,9 @@ def format_report(report: Report) -> str:
     """The report for a terminal."""
     summary = report.summary
     parts = [_format_steps(report.steps)]
+    if summary.damaged:
+        lines = [f"  {name}: {why}" for name, why in summary.damaged.items()]
+        parts.append("\n".join(["DAMAGED, and left out of everything below:", *lines]))
     if summary.outdated:
         lines = [f"  {name}: {why}" for name, why in summary.outdated.items()]
         parts.append("\n".join(["OUTDATED, until the run is completed:", *lines]))

@@ -27,6 +27,7 @@ _PLACES = {
     ("candidates", "candidates"): "candidates", ("judgements", "judging"): "judging", ("scores", "judging"): "judging",
     ("judge_eval", "judge_eval"): "evaluate.judge", ("model_outputs", "alpaca"): "evaluate.alpaca",
     ("annotations", "alpaca"): "evaluate.alpaca", ("M", "dpo"): "dpo",
+    ("meta_judgements", "meta"): "meta", ("judge_pairs", "meta"): "meta",
 }  # fmt: skip
 
 

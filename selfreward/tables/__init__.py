@@ -11,6 +11,7 @@ from selfreward.tables.measured import (
     RuleEval,
     Severity,
 )
+from selfreward.tables.meta_rows import JudgePair, MetaJudgement
 from selfreward.tables.names import DatasetName, is_dataset, kind_of, row_id
 from selfreward.tables.reviews import Review, ReviewVerdict
 from selfreward.tables.rows import (
@@ -41,9 +42,11 @@ __all__ = [
     "Ift",
     "JudgeEval",
     "JudgeMode",
+    "JudgePair",
     "Judgement",
     "Link",
     "Message",
+    "MetaJudgement",
     "ModelOutput",
     "OffendingRow",
     "Pair",

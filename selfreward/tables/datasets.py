@@ -1,6 +1,6 @@
 """Every dataset of a run, defined once: its rows, their key, their ids, and which rows they were made from.
 
-To add one, write its row class in `rows` or `measured` and its entry here: the store, import and export, `diff`,
+To add one, write its row class in `rows`, `measured` or `meta_rows` and its entry here: the store, import and export, `diff`,
 `lineage`, `sql`, the audits of the contract and the data card go by this list.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from selfreward.tables import measured, rows
 from selfreward.tables.reviews import Review
+from selfreward.tables import measured, meta_rows, rows
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,18 @@ DATASETS = (
         key=("candidate_id",),
     ),
     Dataset(
+        "meta_judgements",
+        meta_rows.MetaJudgement,
+        "two judgements of an answer compared, in one order: `winner` or NULL, `status`",
+        key=("meta_judgement_id",),
+        prefix="mj",
+        links=(
+            Link("first_id", "judgements", "shown first"),
+            Link("second_id", "judgements", "shown second"),
+        ),
+        facts=("judgement", "winner", "status", "judge", "template"),
+    ),
+    Dataset(
         "pairs",
         rows.Pair,
         "a preference pair in TRL's conversational form",
@@ -130,6 +143,18 @@ DATASETS = (
             Link("rejected_id", "candidates", "rejected"),
         ),
         facts=("rule", "chosen_score", "rejected_score", "margin"),
+    ),
+    Dataset(
+        "judge_pairs",
+        meta_rows.JudgePair,
+        "two judgements of an answer as a preference pair, for the judge",
+        key=("judge_pair_id",),
+        prefix="jpair",
+        links=(
+            Link("chosen_id", "judgements", "chosen"),
+            Link("rejected_id", "judgements", "rejected"),
+        ),
+        facts=("rule", "chosen_rating", "rejected_rating", "chosen_score", "rejected_score"),
     ),
     Dataset(
         "judge_eval",

@@ -14,7 +14,9 @@ MAX_NAME_CHARS = 64
 # Without leading zeros, so that a dataset has only one name.
 _DATASET = re.compile(r"(?:iter(0|[1-9][0-9]?)/)?([a-z][a-z0-9_]*)\Z")
 # Names of views and schemas, which a dataset of that name would hide.
-_RESERVED = re.compile(r"dataset_versions|model_versions|lineage_edges|score_versions|iter[0-9]*")
+_RESERVED = re.compile(
+    r"dataset_versions|model_versions|lineage_edges|score_versions|prompts_without_pair|iter[0-9]*"
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ def kind_of(name: str) -> str:
     return DatasetName.parse(name).kind if is_dataset(name) else ""
 
 
+# Made once: `json.dumps` would make an encoder for every id.
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def row_id(prefix: str, *parts: object) -> str:
     """A short deterministic id, e.g. `row_id("c", prompt_id, sample)`; 16 hex digits of a SHA-256.
 
@@ -76,5 +82,4 @@ def row_id(prefix: str, *parts: object) -> str:
     'c-55906bd4cf02bc6f'
     """
     # As JSON, not joined, so that ("a", "bc") and ("ab", "c") differ.
-    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-    return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{prefix}-{hashlib.sha256(_as_json(parts).encode()).hexdigest()[:16]}"

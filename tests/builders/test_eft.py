@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -13,6 +14,7 @@ from selfreward.builders.eft import agreeing_targets, agrees_with_ranks, down_sa
 from selfreward.builders.seeds.split import split_prompts
 from selfreward.builders.seeds.targets import score_of_quality, score_of_rank
 from selfreward.config.run import SplitConfig
+from selfreward.errors import EmptyResultError
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.store.run import Run
 from selfreward.tables import Eft, Seed
@@ -108,6 +110,25 @@ def test_the_same_prompt_under_two_ids_lands_on_one_side():
     rows = [Seed(f"{p}-{r}", f"p{p}", "  Same   PROMPT" if p else "same prompt", str(r), r, None, "en", None, "s")
             for p in (0, 1) for r in (0, 1)]  # fmt: skip
     assert len(set(split_prompts(rows, SplitConfig(eft_train=0.5, eft_eval=0.5), seed=0).values())) == 1
+
+
+def test_a_run_that_trains_nothing_needs_no_row_to_train_on(tmp_path):
+    """One reply for each prompt: IFT takes them all, so EFT has no row."""
+    rows = [
+        {"prompt": f"Question number {k}: how is it done?", "response": "So.", "rank": 0} for k in range(9)
+    ]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {
+        "seeds": {"source": str(tmp_path / "own.jsonl"), "format": "table"},
+        "eft": {"targets": "written"},
+    }
+    script = write_script(tmp_path / "script.yaml")
+    judging_only = config_for(script, **changes, evaluate={"alpaca": None})
+    steps = {step.name: step for step in run_pipeline(judging_only, tmp_path / "run")}
+    assert steps["eft"].n_out == 0
+    assert steps["iter1/pairs"].n_out > 0
+    with pytest.raises(EmptyResultError, match="no training row is left of 9 seed replies: held_for_ift 9"):
+        run_pipeline(config_for(script, **changes, train=True), tmp_path / "trained", until="eft")
 
 
 @pytest.mark.parametrize(

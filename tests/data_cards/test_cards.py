@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ from selfreward.data_cards.cards.facts import Origin, gather, seed_origin
 from selfreward.data_cards.cards.front_matter import dataset_front_matter
 from selfreward.data_cards.cards.licences import choose_licence, forbidden_because, source_licence
 from selfreward.data_cards.cards.markdown import as_text, code, pre, render
-from selfreward.data_cards.cards.plots import draw_plots
+from selfreward.data_cards.cards.report_copy import write_report
 from selfreward.data_cards.cards.weaknesses import weaknesses
 from selfreward.data_cards.preview import write_cards
 from selfreward.data_cards.publish import PublishOptions, dry_run
@@ -42,7 +42,7 @@ def tree(tmp_path_factory):
     """What would be published of the sample run."""
     folder = tmp_path_factory.mktemp("cards")
     run = make_published_run(folder / "run")
-    dry_run(run.path, PublishOptions("ann/x", licence="cc-by-4.0"), folder / "dry")
+    dry_run(run.path, PublishOptions("ann/x", license="cc-by-4.0"), folder / "dry")
     return folder / "dry"
 
 
@@ -66,7 +66,7 @@ def test_the_card_says_what_how_how_many_and_how_good(tree):
         "| `iter1_judgements` | one judgement of an answer: its text, `score` or NULL, `status` | `train` 288 | 288 | – |",
         "| prompts kept | 24 | not&#95;novel 6 |",
         "seeds → ift, eft → SFT → M1",
-        "![Iteration 1: scores of single judgements",
+        "![Scores, iteration 1](images/iter1-scores.svg)",
         "| M1 | 10 | 9 | 62.5 % | 50.0 % to 75.0 % | 8 |",
         "| `keys_unique` | contract | pass |",
         "`cc-by-4.0`",
@@ -127,14 +127,11 @@ def test_the_same_run_gives_the_same_tree_byte_for_byte(tree, tmp_path):
     ):  # `created` is the only thing a clock wrote
         assert json.loads(manifest.read_text())["created"]
     other = Run(tree.parent / "run")
-    dry_run(other.path, PublishOptions("ann/x", licence="cc-by-4.0"), tmp_path / "dry")
+    dry_run(other.path, PublishOptions("ann/x", license="cc-by-4.0"), tmp_path / "dry")
     files = {p.relative_to(tree): p.read_bytes() for p in tree.rglob("*") if p.is_file()}
     assert {
         p.relative_to(tmp_path / "dry"): p.read_bytes() for p in (tmp_path / "dry").rglob("*") if p.is_file()
     } == files
-    pictures = facts_of(other).summary.iterations[0]
-    drawn = draw_plots(pictures, tmp_path / "plots", (0, 5))
-    assert [(tmp_path / "plots" / p).read_bytes() == files[Path(p)] for p in drawn] == [True, True]
 
 
 def test_every_dataset_of_the_contract_is_explained(tree):
@@ -179,7 +176,8 @@ def test_a_card_alone_needs_no_licence_and_no_figures(tmp_path):
     run = make_published_run(tmp_path / "run")
     card = tmp_path / "card"
     written = [path.relative_to(card).as_posix() for path in write_cards(run.path, "USER/NAME", None, card)]
-    assert written == ["README.md", "M1/README.md", "images/iter1-lengths.png", "images/iter1-scores.png"]
+    assert written[:2] == ["README.md", "M1/README.md"]
+    assert {"report.html", "images/iter1-lengths.svg", "images/iter1-scores.svg"} <= set(written)
     for path, words in (("README.md", "Not chosen yet"), ("M1/README.md", "Not known yet")):
         text = (card / path).read_text()
         assert words in text
@@ -282,33 +280,67 @@ def test_an_unknown_name_in_a_template_is_an_error():
 
 # -- pictures ------------------------------------------------------------------------------------------------
 
-EMPTY = Iteration(1)
+
+def pictures_of(path, **defects):
+    """Path in the repository -> text, of the pictures beside the card of a sample run."""
+    run = make_sample_run(path / "run", 1, **defects)
+    report = write_report(path / "card", "x", "ann/x", facts_of(run))
+    return {name: (path / "card" / name).read_text() for name in report.files if name.endswith(".svg")}
 
 
 @pytest.mark.parametrize(
-    ("facts", "n_pictures"),
+    ("defects", "left"),
     [
-        pytest.param(EMPTY, 0, id="nothing to show"),
-        pytest.param(replace(EMPTY, histogram=[(3.0, 5)], scores=[3.0] * 5), 1, id="one score only"),
-        pytest.param(replace(EMPTY, histogram=[(3.0, 1)], scores=[]), 1, id="no candidate scored"),
-        pytest.param(replace(EMPTY, lengths=Lengths([7], [], [])), 1, id="one candidate, no pairs"),
+        pytest.param({"iter1_scores": lambda rows: []}, "iter1-scores", id="no candidate scored"),
+        pytest.param({"iter1_judgements": lambda rows: []}, "iter1-lengths", id="nothing judged"),
+        pytest.param({"iter1_judgements": every(score=3.0)}, "iter1-scores", id="one score only"),
+        pytest.param({"iter1_candidates": lambda rows: rows[:1]}, "iter1-lengths", id="one candidate"),
     ],
 )
-def test_pictures_of_little_data_are_drawn_without_an_error(facts, n_pictures, tmp_path):
+def test_pictures_of_little_data_are_drawn_without_an_error(defects, left, tmp_path):
     """And a picture of nothing is not drawn at all."""
-    assert len(draw_plots(facts, tmp_path)) == n_pictures
+    drawn = pictures_of(tmp_path, **defects)
+    assert f"images/{left}.svg" in drawn
+    assert all("<rect" in picture for picture in drawn.values())
+    assert ("images/iter1-scores.svg" in drawn) is (
+        defects.get("iter1_judgements") is None or left == "iter1-scores"
+    )
 
 
 def test_scores_that_are_all_different_are_visible(tmp_path):
-    """As token probabilities give them: 200 values of [2, 4], none twice. In bars as wide as their gaps nothing would show."""
-    from matplotlib.image import imread
+    """As token probabilities give them: 288 values of [2, 4.88), none twice. In bars as wide as their gaps nothing would show."""
+    drawn = pictures_of(
+        tmp_path,
+        iter1_judgements=lambda rows: [replace(row, score=2 + i / 100) for i, row in enumerate(rows)],
+    )
+    bars = re.findall(
+        r'<rect class="c0" x="[\d.]+" y="[\d.]+" width="([\d.]+)"', drawn["images/iter1-scores.svg"]
+    )
+    assert 10 <= len(bars) <= 40
+    assert all(float(width) > 5 for width in bars)
 
-    scores = [2 + i / 100 for i in range(200)]
-    facts = replace(EMPTY, histogram=[(score, 1) for score in scores], scores=scores)
-    (path,) = draw_plots(facts, tmp_path, (0, 5))
-    left = imread(tmp_path / path)[:, :480]
-    blue = (abs(left[..., :3] - (0x3B / 255, 0x6F / 255, 0xB6 / 255)) < 0.02).all(axis=2)
-    assert blue.mean() > 0.1
+
+def test_the_copy_of_the_report_holds_only_what_is_published(tmp_path):
+    """Neither the dataset that is left out, nor a folder of this machine, nor what no version holds."""
+    run = make_hostile_run(tmp_path / "run")
+    only = [run.current("iter1/candidates")]
+    write_report(tmp_path / "card", "x", "ann/x", facts_of(run, only))
+    text = (tmp_path / "card" / "report.html").read_text()
+    assert str(tmp_path) not in text
+    assert "/home/ann" not in text
+    assert "iter1.prompts" not in text
+    assert "iter1.judgements" not in text
+    assert "selfreward pull ann/x RUN" in text
+
+
+def test_the_card_shows_whether_it_gets_better_and_links_the_page(tree):
+    card = (tree / "README.md").read_text()
+    section = card.partition("## Does it get better?")[2].partition("\n## ")[0]
+    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", section)
+    assert shown
+    assert all((tree / path).is_file() for path in re.findall(r"!\[[^]]*\]\(([^)]*)\)", card))
+    assert "`report.html`" in section
+    assert (tree / "report.html").is_file()
 
 
 # -- weaknesses ----------------------------------------------------------------------------------------------
@@ -319,7 +351,7 @@ def test_weaknesses_name_the_figures_that_show_them(tmp_path):
     run = make_sample_run(tmp_path / "run", 1)
     facts = facts_of(run)
     bad = replace(
-        EMPTY,
+        Iteration(1),
         statuses={"ok": 10, "no_score": 2},
         histogram=[(3.0, 9), (4.0, 1)],
         lengths=Lengths([], [9, 9], [1, 1]),

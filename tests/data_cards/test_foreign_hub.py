@@ -46,7 +46,7 @@ def hub(server, source, patience, monkeypatch):
     server.faults, server.requests = [], []
     if not _PUBLISHED:
         options = PublishOptions(
-            "ann/x", models=True, licence=LICENCE, model_licence=LICENCE, endpoint=server.url
+            "ann/x", models=True, license=LICENCE, model_license=LICENCE, endpoint=server.url
         )
         publish(source, options, patience)
         _PUBLISHED.update(copy.deepcopy(server.repos))

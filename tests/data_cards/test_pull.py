@@ -38,7 +38,7 @@ def source(tmp_path_factory):
 
 
 def options(hub, **changes):
-    given = PublishOptions("ann/x", models=True, licence=LICENCE, model_licence=LICENCE, endpoint=hub.url)
+    given = PublishOptions("ann/x", models=True, license=LICENCE, model_license=LICENCE, endpoint=hub.url)
     return replace(given, **changes)
 
 

@@ -21,8 +21,8 @@ from selfreward.evaluation.benchmarks.nlp import (
     PRESET,
     Nlp,
     check_datasets,
-    score_of,
 )
+from selfreward.evaluation.benchmarks.nlp_result import score_of
 from selfreward.evaluation.cli import evaluate, register
 from selfreward.evaluation.measure import ask_for_rows
 from selfreward.store.run import Run
@@ -61,7 +61,7 @@ def library(monkeypatch):
 
     def simple_evaluate(model, tasks, num_fewshot, limit, **options):
         asked.append((tasks[0], num_fewshot, limit))
-        answer = answers.get(tasks[0], lm_eval_answer(tasks[0], BY_TASK[tasks[0]].metric, 0.5))
+        answer = answers.get(tasks[0]) or lm_eval_answer(tasks[0], BY_TASK[tasks[0]].metric, 0.5)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -69,7 +69,9 @@ def library(monkeypatch):
     module = types.ModuleType("lm_eval")
     module.simple_evaluate = simple_evaluate
     tasks = types.ModuleType("lm_eval.tasks")
-    tasks.TaskManager = lambda include_path=None: None
+    tasks.TaskManager = lambda include_path=None: types.SimpleNamespace(
+        all_tasks=["ifeval", "winogrande", "wikitext"]
+    )
     monkeypatch.setitem(sys.modules, "lm_eval", module)
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", tasks)
     monkeypatch.setattr(nlp, "_open", lambda job, ref: object())
@@ -157,8 +159,51 @@ def test_without_lm_eval_the_sentence_says_what_to_install(monkeypatch, tmp_path
 def test_servers_and_unknown_tasks_are_refused(library, tmp_path):
     with pytest.raises(UsageError, match="expected a local model"):
         ask_for_rows(Nlp(model="openai:http://localhost:1/v1#m", out=tmp_path))
-    with pytest.raises(UsageError, match="--task 'winogrande': known are arc_easy"):
-        measured(tmp_path, task=("winogrande",))
+    with pytest.raises(
+        UsageError, match=r"--task 'winogrand': lm-eval 0\.4\.13 has no such task; did you mean winogrande\?"
+    ):
+        measured(tmp_path, task=("winogrand",))
+    with pytest.raises(UsageError, match="--metric acc: the paper's nine have one metric each"):
+        measured(tmp_path, metric=("acc",))
+
+
+IFEVAL = {
+    "results": {
+        "ifeval": {
+            "alias": "ifeval",
+            "prompt_level_strict_acc,none": 0.25, "prompt_level_strict_acc_stderr,none": 0.02,
+            "inst_level_strict_acc,none": 0.375, "inst_level_strict_acc_stderr,none": "N/A",
+        },
+        "wikitext": {"alias": "wikitext", "word_perplexity,none": 21.5, "word_perplexity_stderr,none": "N/A"},
+    },
+    "n-shot": {"ifeval": 0, "wikitext": 0},
+    "n-samples": {"ifeval": {"original": 541, "effective": 541}},
+}  # fmt: skip
+
+
+def test_another_task_is_measured_with_all_its_metrics_and_its_own_shots(library, tmp_path):
+    """IFEval's shares in percent; the inst-level metric has no standard error."""
+    library.answers["ifeval"] = IFEVAL
+    result = measured(tmp_path, task=("ifeval",))
+    assert library.asked == [("ifeval", None, None)]
+    assert [(s.metric, s.value, s.standard_error, s.unit, s.n_shots) for s in result.scores] == [
+        ("prompt_level_strict_acc", 25.0, 2.0, "%", 0),
+        ("inst_level_strict_acc", 37.5, None, "%", 0),
+    ]
+    library.asked.clear()
+    assert measured(tmp_path, task=("ifeval",)) == result
+    assert library.asked == []
+
+
+def test_a_metric_is_chosen_by_name_and_what_is_no_share_stays_as_reported(library, tmp_path):
+    library.answers |= {"ifeval": IFEVAL, "wikitext": IFEVAL}
+    chosen = measured(tmp_path, task=("ifeval",), metric=("inst_level_strict_acc", "f1"))
+    assert [(s.metric, s.value, s.reason) for s in chosen.scores] == [
+        ("inst_level_strict_acc", 37.5, None),
+        ("f1", None, "lm-eval reports no f1"),
+    ]
+    (perplexity,) = measured(tmp_path, task=("wikitext",)).scores
+    assert (perplexity.value, perplexity.unit) == (21.5, "")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from driver import Operation, readers_view
 from published_run import make_published_run
 
 from selfreward.data_cards.cards.audits import Audits
+from selfreward.data_cards.cards.report_copy import ReportCopy
 from selfreward.data_cards.preview import write_cards
 from selfreward.exchange.exporting import export_file
 from selfreward.sql.output import run_query
@@ -59,15 +60,16 @@ def _card(folder: Path, setting: str) -> None:
     """Without audits and with blank pictures, which would take most of the time and are made out of sight."""
     with (
         mock.patch("selfreward.data_cards.preview.audit_run", lambda run, gated: Audits([], [], gated)),
-        mock.patch("selfreward.data_cards.cards.render.draw_plots", partial(_blank_plots, setting)),
+        mock.patch("selfreward.data_cards.cards.render.write_report", partial(_blank_report, setting)),
     ):
         write_cards(folder, "ann/x", setting, folder / "out" / "cards")
 
 
-def _blank_plots(setting: str, iteration: Any, folder: Path, scale: Any) -> dict[str, str]:
+def _blank_report(setting: str, folder: Path, title: str, repo: str, facts: Any) -> ReportCopy:
     (folder / "images").mkdir()
-    (folder / "images" / "scores.png").write_bytes(setting.encode())
-    return {"images/scores.png": "scores"}
+    (folder / "images" / "scores.svg").write_bytes(setting.encode())
+    iterations = {iteration.number: {"images/scores.svg": "scores"} for iteration in facts.summary.iterations}
+    return ReportCopy(["images/scores.svg"], {}, iterations, [])
 
 
 def _export(folder: Path, setting: str) -> None:

@@ -1,11 +1,11 @@
-"""Memory of import and export, and the time of `sql`, at a million rows; the figures are printed.
+"""Memory of import and export, and the time of `sql`, at five million rows; the figures are printed.
 
 SELFREWARD_GROWTH_ROWS sets another number. Anonymous memory is what is measured: pages of a mapped file can be dropped.
+What the same command takes for a few rows (the libraries) is subtracted.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +16,7 @@ import pytest
 from sample_run import make_sample_run
 
 pytestmark = pytest.mark.faults
-N_ROWS = int(os.environ.get("SELFREWARD_GROWTH_ROWS", "1000000"))
+N_ROWS = int(os.environ.get("SELFREWARD_GROWTH_ROWS", "5000000"))
 MIB = 1 << 20
 
 
@@ -37,49 +37,63 @@ def spent(*arguments: object) -> tuple[float, float]:
 
 
 def write_pairs(path: Path, n_rows: int) -> Path:
-    def message(role: str, text: str) -> list[dict[str, str]]:
-        return [{"role": role, "content": text}]
+    """Rows as json.dumps would write them, in a fraction of the time."""
+
+    def message(role: str, text: str) -> str:
+        return f'[{{"role": "{role}", "content": "{text}"}}]'
 
     with path.open("w") as file:
         for i in range(n_rows):
-            row = {
-                "pair_id": f"pair-{i}",
-                "prompt_id": f"p-{i}",
-                "prompt": message("user", f"Question {i}: how is it done?"),
-                "chosen": message("assistant", f"Good answer {i}, with a reason."),
-                "rejected": message("assistant", f"Bad answer {i}."),
-            }
-            file.write(json.dumps(row) + "\n")
+            prompt = message("user", f"Question {i}: how is it done?")
+            chosen, rejected = (
+                message("assistant", text)
+                for text in (f"Good answer {i}, with a reason.", f"Bad answer {i}.")
+            )
+            file.write(
+                f'{{"pair_id": "pair-{i}", "prompt_id": "p-{i}", "prompt": {prompt}, "chosen": {chosen}, '
+                f'"rejected": {rejected}}}\n'
+            )
     return path
 
 
-def test_import_and_export_stay_below_a_gibibyte_at_five_million_rows(tmp_path):
-    """Measured at a fifth and at the whole of N_ROWS; the line through both must pass below 1,024 MiB at 5 million."""
-    peaks: dict[str, list[float]] = {"import": [], "export": []}
-    sizes = [N_ROWS // 5, N_ROWS]
-    for n_rows in sizes:
-        run = make_sample_run(tmp_path / f"run{n_rows}", iterations=1).path
-        rows = write_pairs(tmp_path / "rows.jsonl", n_rows)
-        commands = {
-            "import": ("import", run, "iter1/pairs", rows),
-            "export": ("export", run, "iter1/pairs", tmp_path / "out.jsonl", "--as", "sharegpt"),
-        }
-        for command, arguments in commands.items():
-            seconds, peak = spent(*arguments)
-            peaks[command].append(peak)
-            print(f"\n{command}, {n_rows:,} pairs: {seconds:.1f} CPU s, peak {peak:.0f} MiB", end="")
-    for command, (small, large) in peaks.items():
-        slope = (large - small) / (sizes[1] - sizes[0])
-        at_five_million = large + slope * (5_000_000 - sizes[1])
-        print(f"\n{command}, 5,000,000 pairs by these: {at_five_million:.0f} MiB", end="")
-        assert at_five_million < 1024, command
+QUERY = "SELECT pair_id, length(chosen[1].content) AS n FROM pairs ORDER BY n DESC, pair_id"
 
 
-def test_a_table_costs_half_a_second_over_the_bare_query(tmp_path):
-    run = make_sample_run(tmp_path / "run", iterations=1).path
-    spent("import", run, "iter1/pairs", write_pairs(tmp_path / "rows.jsonl", N_ROWS))
-    query = "SELECT pair_id, length(chosen[1].content) AS n FROM pairs ORDER BY n DESC, pair_id"
-    bare = min(spent("sql", run, f"SELECT max(n) FROM ({query})")[0] for _ in range(3))
-    table = min(spent("sql", run, query)[0] for _ in range(3))
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A run with few pairs and one with many, and the peak memory of each import."""
+    folder = tmp_path_factory.mktemp("growth")
+    runs = []
+    for n_rows in (1_000, N_ROWS):
+        run = make_sample_run(folder / f"run{n_rows}", iterations=1).path
+        rows = write_pairs(folder / "rows.jsonl", n_rows)
+        seconds, peak = spent("import", run, "iter1/pairs", rows)
+        rows.unlink()
+        print(f"\nimport, {n_rows:,} pairs: {seconds:.1f} CPU s, peak {peak:.0f} MiB", end="")
+        runs.append((run, peak))
+    return runs
+
+
+def test_import_takes_less_than_a_gibibyte_for_five_million_rows(imported):
+    (_, baseline), (_, peak) = imported
+    assert peak - baseline < 1024
+
+
+@pytest.mark.parametrize("form", ["conversational", "sharegpt"])
+def test_export_takes_less_than_a_gibibyte_for_five_million_rows(imported, tmp_path, form):
+    peaks = []
+    for run, _ in imported:
+        out = tmp_path / "out.jsonl"
+        seconds, peak = spent("export", run, "iter1/pairs", out, "--as", form)
+        out.unlink()
+        peaks.append(peak)
+        print(f"\nexport --as {form}, {run.name[3:]} pairs: {seconds:.1f} CPU s, peak {peak:.0f} MiB", end="")
+    assert peaks[1] - peaks[0] < 1024
+
+
+def test_a_table_costs_half_a_second_over_the_bare_query(imported):
+    run, _ = imported[1]
+    bare = min(spent("sql", run, f"SELECT max(n) FROM ({QUERY})")[0] for _ in range(3))
+    table = min(spent("sql", run, QUERY)[0] for _ in range(3))
     print(f"\nsql, {N_ROWS:,} rows: {bare:.2f} CPU s without the table, {table:.2f} with it", end="")
     assert table <= bare + 0.5

@@ -233,3 +233,14 @@ def test_ranks_from_a_second_table_are_joined_whatever_their_order(tmp_path):
 def test_lines_in_json_and_an_array_in_jsonl_are_read(tmp_path, name, text, n):
     (tmp_path / name).write_text(text)
     assert parse_file(tmp_path / name, "j", 0, 5, None)["by_status"] == {"ok": n}
+
+
+def test_agreement_does_not_take_the_files_own_scores_for_the_judges(tmp_path, capsys):
+    """`judge parse` keeps a column `score`; measured would be people's scores against people's ranks."""
+    from selfreward.judging.agreement.agreement import read_rows
+
+    rows = [{"prompt_id": "p", "human_rank": k, "score": 9 - k, "reply": f"Score: {4 - k}"} for k in range(2)]
+    parse_file(lines(tmp_path / "in.jsonl", rows), "reply", 0, 5, tmp_path / "out.jsonl")
+    assert "'parsed_score'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="which `judge parse` read; rename the judge's to score"):
+        read_rows(tmp_path / "out.jsonl")

@@ -27,7 +27,9 @@ from selfreward.tables import (
     Annotation,
     DatasetName,
     JudgeEval,
+    JudgePair,
     Message,
+    MetaJudgement,
     ModelOutput,
     Pair,
     Seed,
@@ -68,6 +70,25 @@ def sample(tmp_path_factory):
             for sample, text in enumerate(AWKWARD)
         ],
     )
+    publish_rows(
+        run,
+        "iter1/meta_judgements",
+        MetaJudgement,
+        [
+            MetaJudgement(f"mj{i}", 1, "p", "c", "j1", "j2", "M1", "t", text, None, "empty", "stop", 0, 0)
+            for i, text in enumerate(AWKWARD)
+        ],
+    )
+    publish_rows(
+        run,
+        "iter1/judge_pairs",
+        JudgePair,
+        [
+            JudgePair(f"jpair{i}", 1, "p", "c", [Message("user", "q")], [Message("assistant", text)],
+                      [Message("assistant", "r")], "j1", "j2", 1 / 3, -1e-30, 0.5, 4.0, 1.0, "wins")
+            for i, text in enumerate(AWKWARD)
+        ],
+    )  # fmt: skip
     publish_rows(
         run,
         "iter1/model_outputs",
@@ -278,6 +299,35 @@ def test_further_columns_are_kept_texts_of_csv_as_texts(run, tmp_path):
         (1.5, None),
         (None, None),
     ]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param([{}, {}, {"x": None}, {"x": "a"}, {}], id="known late"),
+        pytest.param([{"x": 1}, {"x": 2}, {"x": 2.5}, {"x": 4}, {}], id="whole numbers, then others"),
+        pytest.param([{"x": []}, {"x": []}, {"x": ["a"]}, {"x": None}, {}], id="empty lists first"),
+        pytest.param([{"x": {"a": 1}}, {}, {"x": {"a": 1, "b": "c"}}, {}, {}], id="a key more"),
+    ],
+)
+def test_further_columns_are_the_same_in_however_many_chunks_a_file_is_read(
+    run, tmp_path, monkeypatch, cells
+):
+    rows = [{"prompt": f"{number}?", **cell} for number, cell in enumerate(cells)]
+    write(tmp_path / "p.jsonl", rows)
+    (whole,) = import_file(run, "iter1/prompts", tmp_path / "p.jsonl")
+    monkeypatch.setattr("selfreward.reading.files._BATCH_ROWS", 2)
+    (parts,) = import_file(Run.create(tmp_path / "other"), "iter1/prompts", tmp_path / "p.jsonl")
+    assert parts.content_sha256 == whole.content_sha256
+    assert parts.table(["x"]).schema == whole.table(["x"]).schema
+
+
+def test_a_conversation_of_no_turns_is_refused_in_every_format(run, tmp_path):
+    """Two rows, so that neither the shortest nor the longest conversation alone decides."""
+    rows = [{**PAIR, "prompt": []}, {**PAIR, "prompt": [{"role": "user", "content": "Q?"}]}]
+    for name in ("p.jsonl", "p.parquet"):
+        with pytest.raises(InputError, match="row 1: column 'prompt' is not a conversation"):
+            import_file(run, "iter1/pairs", write(tmp_path / name, rows))
 
 
 def test_categories_of_pandas_are_texts(run, tmp_path):

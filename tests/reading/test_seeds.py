@@ -215,7 +215,7 @@ def test_a_column_that_is_named_and_absent_is_refused():
 
 def test_an_unknown_role_is_refused_with_the_direction():
     with pytest.raises(
-        ConfigError, match=r"'language' is no role; did you mean lang\?. Write `role: column in the file`"
+        ConfigError, match=r"'language' is no role; did you mean lang\? Write `role: column in the file`"
     ):
         check_config({"model": "x", "seeds": {"columns": {"language": "language"}}}, "c.yaml")
 

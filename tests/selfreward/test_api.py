@@ -83,7 +83,7 @@ def test_what_becomes_current_later_is_seen_by_the_same_object(tmp_path):
 
 def test_a_dry_run_of_publishing_loads_as_a_dataset(run, tmp_path):
     (folder,) = run.publish(
-        "ann/data", dry_run=tmp_path / "out", only=["iter1/pairs"], licence="cc0-1.0", gate=False
+        "ann/data", dry_run=tmp_path / "out", only=["iter1/pairs"], license="cc0-1.0", gate=False
     )
     assert (folder / "README.md").is_file()
 

@@ -16,7 +16,9 @@ from scripted_run import cli
 
 from selfreward import __version__
 from selfreward.cli import assemble
+from selfreward.cli.runs import show_step
 from selfreward.progress import _Lines, bar
+from selfreward.steps.pipeline import StepResult
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,14 +67,22 @@ def _named_on(page: Path) -> list[list[str]]:
     return found
 
 
+def _without_options_of_all(given: list[str]) -> list[str]:
+    """The options before the command's name are checked and left out."""
+    while given and given[0].startswith("-"):
+        assert given[0] in flags_of(()), f"selfreward {given[0]}: no option of every command"
+        given = given[2:] if given[0] == "--log-file" else given[1:]
+    return given
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_docs_name_only_commands_and_flags_that_exist(page):
-    for given in _named_on(page):
+    for given in map(_without_options_of_all, _named_on(page)):
         words = ()
         while len(words) < len(given) and (*words, given[len(words)]) in COMMANDS:
             words = (*words, given[len(words)])
         line = "selfreward " + " ".join(given)
-        assert words, f"{page.name}: {line}: no such command"
+        assert words or not given, f"{page.name}: {line}: no such command"
         flags = flags_of(words)
         named = {word.partition("=")[0].rstrip(".,)") for word in given if re.match(r"--?[a-z]", word)}
         assert named <= flags | {"--debug", "-h", "--help"}, (
@@ -144,6 +154,30 @@ def test_a_bar_in_a_log_is_lines_not_carriage_returns(capsys, monkeypatch):
     assert all(line.startswith("iter1/candidates") for line in lines)
     _Lines().write("\r\n ")
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_in_a_log_shows_each_minute_once_and_its_end_once(capsys, monkeypatch):
+    """A new loss draws a bar anew, and closing draws it twice."""
+    now = [0.0]
+    monkeypatch.setattr("selfreward.progress.time.monotonic", lambda: now[0])
+    lines = _Lines()
+    for seconds, text in ((1, "1/3"), (30, "1/3, loss 2"), (61, "2/3"), (63, "2/3, loss 1"), (80, "3/3")):
+        now[0] = seconds
+        lines.write(f"\r{text}  ")
+    lines.write("\r3/3  ")
+    lines.write("\n")
+    lines.write("\n")
+    assert capsys.readouterr().err == "2/3\n3/3\n"
+
+
+def test_a_finished_step_is_said_so_that_quiet_and_the_log_file_know_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SELFREWARD_QUIET", "all")
+    monkeypatch.setenv("SELFREWARD_LOG_FILE", str(tmp_path / "run.log"))
+    show_step(StepResult("ift", "built", "v", 3, 2, {"not_best": 1}, 0.5))
+    assert capsys.readouterr().err == ""
+    assert (
+        (tmp_path / "run.log").read_text().endswith(" ift: built (3 in, 2 out, dropped: not_best 1, 0.5 s)\n")
+    )
 
 
 def test_the_help_of_all_commands_imports_nothing_heavy(tmp_path):

@@ -11,12 +11,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tiny_llama import make_tiny_llama
 
+from selfreward.engines.references import foreign
 from selfreward.errors import DamagedError, EngineError, InputError, UsageError
 from selfreward.models import identity, known
 from selfreward.models.identity import model_identity
 from selfreward.models.known import fetch_model, resolve_model
 from selfreward.models.pull import pull
+from selfreward.steps.pipeline import recipe_of
+from selfreward.steps.step import Plan
 
 NAME = "smollm2-135m-instruct"
 
@@ -102,6 +106,28 @@ def test_any_other_name_is_left_to_the_hub():
 def test_a_hub_name_that_cannot_be_fetched_is_one_sentence():
     with pytest.raises(EngineError, match=r"neither a known name .* nor a folder, and could not be fetched"):
         fetch_model("no such name!")
+
+
+def test_a_revision_goes_to_the_hub_and_its_commit_into_the_manifest(tmp_path, monkeypatch):
+    """The Hub's cache names a snapshot's folder by its commit; the key goes by content alone."""
+    import huggingface_hub
+
+    folder = tmp_path / "models--org--name" / "snapshots" / ("a" * 40)
+    make_tiny_llama(folder)
+    asked = []
+
+    def download(name, revision=None, **rest):
+        asked.append((name, revision))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    plain, pinned = foreign("hf:org/name"), foreign("hf:org/name@v1.0")
+    assert asked == [("org/name", None), ("org/name", "v1.0")]
+    assert pinned.name.startswith("hf:org/name@v1.0@")
+    plan = Plan("iter1/candidates", "selfreward.builders.candidates")
+    first, second = (recipe_of(plan, {}, {"model": ref}) for ref in (plain, pinned))
+    assert second.inputs["model"]["revision"] == "a" * 40
+    assert first.key == second.key
 
 
 # ------------------------------------------------------------------------------------------ pull

@@ -16,6 +16,7 @@ import yaml
 from scripted_run import cli, config_for, write_script
 
 from selfreward.config.run import check_config
+from selfreward.engines.scripted import ScriptedEngine
 from selfreward.errors import EmptyResultError, EngineError
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.steps.status import run_status
@@ -119,6 +120,40 @@ def test_another_judge_template_asks_for_no_prompts_or_answers_again(finished, t
     assert {step.status for step in run_pipeline(changed, copy)} == {"reused"}
 
 
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        pytest.param("judging", {"max_score": 4.0}, id="another range"),
+        pytest.param("eft", {"agreement": "best"}, id="another agreement rule"),
+    ],
+)
+def test_another_choice_among_the_same_answers_asks_no_model(tmp_path, monkeypatch, section, change):
+    """EFT stores one sample of three, so its other answers are kept; a score of 5 is out of a range up to 4."""
+    eft = {"targets": "generated", "samples": 3, "agreement": "no_inversion"}
+    config = config_for(write_script(tmp_path / "script.yaml"), eft=eft)
+    run_pipeline(config, tmp_path / "run")
+    changed = config.model_copy(
+        update={
+            section: type(getattr(config, section))(**{**getattr(config, section).model_dump(), **change})
+        }
+    )
+    asked = []
+    generate = ScriptedEngine.generate
+
+    def counted(self, requests, done=frozenset()):
+        asked.extend({(r.id, k) for r in requests for k in range(r.n)} - set(done))
+        return generate(self, requests, done)
+
+    monkeypatch.setattr(ScriptedEngine, "generate", counted)
+    steps = {step.name: step.status for step in run_pipeline(changed, tmp_path / "run")}
+    assert steps["eft"] == "built"
+    assert asked == []
+    run_pipeline(changed, tmp_path / "afresh")
+    assert asked
+    again, afresh = contents(tmp_path / "run"), contents(tmp_path / "afresh")
+    assert (again["eft"], again["iter1/judge_eval"]) == (afresh["eft"], afresh["iter1/judge_eval"])
+
+
 def test_prompts_are_generated_again_where_others_are_held_out(finished, tmp_path):
     path, config, _ = finished
     copy = shutil.copytree(path, tmp_path / "run")
@@ -149,7 +184,9 @@ def test_a_stage_that_died_goes_on_where_its_journal_ends_with_the_same_rows(fin
         for run in (ours, theirs)
     ]
     assert answers[0] == answers[1]
-    assert not list((tmp_path / "run" / ".work").glob("*-*"))
+    assert [path.name.partition("-answers-")[0] for path in (tmp_path / "run" / ".work").glob("*-*")] == [
+        "iter1-judge_eval"  # its answers, kept for another score range
+    ]
 
 
 def test_kill_9_repeats_at_most_the_batch_in_flight(finished, tmp_path):

@@ -178,8 +178,8 @@ def canary_run(path, **changes):
 
 def options(hub=None, **changes):
     given = {
-        "licence": LICENCE,
-        "model_licence": LICENCE,
+        "license": LICENCE,
+        "model_license": LICENCE,
         "endpoint": hub.url if hub else None,
         "gate": False,
     }

@@ -67,7 +67,8 @@ def test_the_starter_configuration_says_of_every_unkeyed_setting_that_it_is_not_
 # Values to try, in this order, for the one that a field accepts and does not have.
 _OTHERS = (True, False, 1, 3, 0.5, 0.25, "M1", ["x.json"], {"prompt": "q"}, {"r": 4})
 _NAMED = {
-    "template": ["additive-short"], "rule": ["margin"], "gate_thresholds": [{"tied_prompts": 0.5}],
+    "template": ["additive-short"], "rule": ["margin"], "gate_thresholds": [{"tied_prompts": 0.5}], "lang": ["de"],
+    "meta.template": [str(ROOT / "tests/data/meta-judge-bare.txt")], "meta.rule": ["wins"],
     "more_templates": [["additive-short"]], "score_pattern": ["P: (?P<score>[0-9])"], "use": ["all"],
     "label_smoothing": [0.25], "replies": ["rules"],
 }  # fmt: skip
@@ -80,6 +81,7 @@ _BESIDE = {
     ("dpo", "label_smoothing"): {"dpo": {"loss": "robust"}},
 }
 _BASE = {"eft": {"targets": "generated"}, "evaluate": {"rules": {}}, "iterations": 2}
+_META = {**_BASE, "meta": {}}
 
 
 def fields(section, path=()):
@@ -89,9 +91,11 @@ def fields(section, path=()):
         if isinstance(value, BaseModel):
             yield from fields(value, (*path, name))
         else:
-            literal = _NAMED.get(name) or [
-                option for option in get_args(field.annotation) if isinstance(option, str)
-            ]
+            literal = (
+                _NAMED.get(".".join((*path, name)))
+                or _NAMED.get(name)
+                or [option for option in get_args(field.annotation) if isinstance(option, str)]
+            )
             yield (*path, name), literal, marks(type(section)).get(name) == "Not keyed."
 
 
@@ -120,11 +124,17 @@ def recipes(config):
 
 @pytest.mark.parametrize(
     ("path", "literal", "unkeyed"),
-    [pytest.param(*one, id=".".join(one[0])) for one in fields(check_config(_BASE, "test"))],
+    # The fields of a section that is off by default are those of a configuration that has it.
+    [
+        pytest.param(*one, id=".".join(one[0]))
+        for values, is_meta in ((_BASE, False), (_META, True))
+        for one in fields(check_config(values, "test"))
+        if (one[0][0] == "meta") is is_meta
+    ],
 )
 def test_a_setting_is_in_some_step_s_recipe_exactly_if_it_is_not_marked(path, literal, unkeyed):
     if path in [("model",), ("train",)]:
         pytest.skip("M0 enters by the content of its folder; train leaves steps out")
-    base = check_config({**_BASE, **_BESIDE.get(path, {})}, "test")
+    base = check_config({**(_META if path[0] == "meta" else _BASE), **_BESIDE.get(path, {})}, "test")
     other = changed(base, path, literal)
     assert (recipes(other) == recipes(base)) is unkeyed

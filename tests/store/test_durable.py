@@ -156,7 +156,7 @@ _HIDDEN_ANYWAY = {
     "selfreward/models/pull.py": "the hidden folder of a download, published by durable.publish_folder",
     "selfreward/engines/vllm/process.py": "a worker's log in the folder for temporary files",
     "data_cards/cards/render.py": "the hidden folder in which a repository or a card is drawn",
-    "data_cards/cards/plots.py": "the same",
+    "data_cards/cards/report_copy.py": "the same",
     "data_cards/tree/parquet.py": "the same",
     "data_cards/staging.py": "the same",
     "data_cards/preview.py": "the same; durable.replace_file shows its files",

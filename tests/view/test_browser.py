@@ -76,6 +76,7 @@ class Visit:
     def __init__(self, chromium: Any, address: str, **options: Any) -> None:
         self.context = chromium.new_context(**options)
         self.page = self.context.new_page()
+        self.context.set_default_timeout(120_000)
         self.address = address
         self.asked: list[str] = []
         self.errors: list[str] = []
@@ -184,7 +185,7 @@ def test_filters_sorts_and_pages_are_links_and_forms(sample):
     follow(page, page.get_by_role("button", name="Add"))
     assert "score at least 4" in page.locator(".chips").inner_text()
     follow(page, page.get_by_role("link", name="score", exact=True))
-    assert "▼" in page.locator("th[aria-sort]").inner_text()
+    assert "▲" in page.locator("th[aria-sort]").inner_text()
     n = int(page.locator(".pager b").first.inner_text())
     assert 0 < n < 288
     follow(page, page.get_by_role("link", name="Remove score at least 4"))

@@ -5,6 +5,6 @@
 -- threshold: at most 0
 -- figure: share of the tokenised rows whose answer has no end token
 -- needs: token_counts
--- uses: ift, eft, pairs
+-- uses: ift, eft, pairs, judge_pairs
 SELECT iteration, dataset AS detail, avg(without_end::INT) AS figure FROM token_counts GROUP BY ALL;
 SELECT dataset, iteration, id FROM token_counts WHERE without_end ORDER BY ALL

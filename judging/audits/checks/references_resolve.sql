@@ -3,7 +3,7 @@
 -- protects from: rows that were made from something that is not there, as after mixing two versions
 -- severity: fail
 -- needs: judged, dataset_versions
--- uses: seeds, ift, eft, prompts, candidates, judgements, scores, pairs
+-- uses: seeds, ift, eft, prompts, candidates, judgements, scores, pairs, meta_judgements, judge_pairs
 --
 -- Only references into a dataset that the run has (in that iteration, from that source) are followed. What points into
 -- one dataset is looked up together, judgements by candidate and each demonstration once; whose they are is asked only
@@ -18,6 +18,11 @@ WITH has AS (
 ), to_prompts AS (
     SELECT 'candidates' AS dataset, iteration, candidate_id AS id, 'prompt_id' AS reference, prompt_id AS target FROM candidates
     UNION ALL SELECT 'pairs', iteration, pair_id, 'prompt_id', prompt_id FROM pairs
+), to_judgements AS (
+    SELECT 'meta_judgements' AS dataset, iteration, meta_judgement_id AS id, 'first_id' AS reference, first_id AS target FROM meta_judgements
+    UNION ALL SELECT 'meta_judgements', iteration, meta_judgement_id, 'second_id', second_id FROM meta_judgements
+    UNION ALL SELECT 'judge_pairs', iteration, judge_pair_id, 'chosen_id', chosen_id FROM judge_pairs
+    UNION ALL SELECT 'judge_pairs', iteration, judge_pair_id, 'rejected_id', rejected_id FROM judge_pairs
 ), no_candidate AS MATERIALIZED (
     SELECT t.* FROM to_candidates t ANTI JOIN candidates c ON t.iteration = c.iteration AND t.target = c.candidate_id
 ), no_prompt AS MATERIALIZED (
@@ -31,6 +36,9 @@ UNION ALL
 SELECT 'judgements', iteration, judgement_id, 'candidate_id', candidate_id FROM judgements
 SEMI JOIN (SELECT iteration, target AS candidate_id FROM no_candidate WHERE dataset = 'judgements') USING (iteration, candidate_id)
 WHERE iteration IN (SELECT iteration FROM has WHERE dataset = 'candidates')
+UNION ALL
+SELECT t.* FROM to_judgements t ANTI JOIN judgements j ON t.iteration = j.iteration AND t.target = j.judgement_id
+WHERE t.iteration IN (SELECT iteration FROM has WHERE dataset = 'judgements')
 UNION ALL
 SELECT * FROM no_prompt WHERE iteration IN (SELECT iteration FROM has WHERE dataset = 'prompts')
 UNION ALL

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as library_logging
 
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, EngineOptions, Request, row_seed
 from selfreward.engines.chat_tokens import Chat, ChatTokenizer, PromptTokens
@@ -311,6 +312,8 @@ def _device(options: EngineOptions) -> torch.device:
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype, pack_weights: bool) -> Any:
+    # "Loading weights" beside our own bars, where Python code, and not the command line, opened the engine
+    library_logging.disable_progress_bar()
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,

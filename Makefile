@@ -24,11 +24,7 @@ DOCS_STAMP := $(DOCS_VENV)/.installed
 IN_TWO := -n 2 --dist loadfile
 test test-view test-vllm test-lowest test-newest: export OMP_NUM_THREADS = 1
 
-<<<<<<< HEAD
-.PHONY: demo control dist docs-settings screenshots test test-faults test-view test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm model
-=======
-.PHONY: demo control dist docs docs-settings test test-faults test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm environment-docs model
->>>>>>> main
+.PHONY: demo control dist docs docs-settings screenshots test test-faults test-view test-vllm test-lowest test-newest bench-engines lint types format environment environment-vllm environment-docs model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)

@@ -56,21 +56,15 @@ class OpenRun:
         path: Path | str,
         threads: int | None = None,
         memory_limit: str | None = None,
-<<<<<<< HEAD
         read: Read = Version.table,
-    ) -> None:
-        self.run = Run(path)
-        self._read = read
-        self._datasets = [name for name in self.run.names() if not is_model(name)]
-=======
         versions: Mapping[str, Version] | None = None,
     ) -> None:
         """`versions` instead of all current ones: a report of what was chosen, or of what is undamaged."""
         self.run = Run(path)
+        self._read = read
         self._versions = versions
         self._names = self.run.names() if versions is None else list(versions)
         self._datasets = [name for name in self._names if not is_model(name)]
->>>>>>> main
         settings: dict[str, Any] = {"threads": threads} if threads else {}
         settings |= {"memory_limit": memory_limit} if memory_limit else {}
         self._connection = connect(settings)
@@ -134,11 +128,7 @@ class OpenRun:
         import pyarrow as pa
 
         if name not in self._tables:
-<<<<<<< HEAD
-            table = self._read(self.run.current(name))
-=======
-            table = self._version(name).table()
->>>>>>> main
+            table = self._read(self._version(name))
             iteration = DatasetName.parse(name).iteration
             if iteration is not None:
                 numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])

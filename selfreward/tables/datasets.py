@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfreward.tables import measured, rows
-from selfreward.tables.reviews import Review
 from selfreward.tables import measured, meta_rows, rows
+from selfreward.tables.reviews import Review
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from selfreward.errors import SelfrewardError, UsageError
-from selfreward.page.svg import Series, chart
+from selfreward.page.svg import Chart, Series
 from selfreward.sql.diff import Diff, diff
 from selfreward.sql.output import write_file
 from selfreward.sql.views import OpenRun
@@ -121,7 +121,7 @@ def picture(answer: QueryResult, kind: str, x: str, y: str) -> Markup:
     # A continuous axis for numbers, except under bars, which need one place each.
     if all(_is_number(place) for place, _ in rows) and kind != "bars":
         points = sorted((float(place), float(value)) for place, value in rows)
-        return chart(x, y, [Series(y, points, "line" if kind == "line" else "dots")])
+        return Chart(x, y, [Series(y, points, "line" if kind == "line" else "dots")]).inline()
     names = [shorten(place, 14) for place, _ in rows]
     points = [(float(n), float(value)) for n, (_, value) in enumerate(rows)]
     shown = (
@@ -129,12 +129,12 @@ def picture(answer: QueryResult, kind: str, x: str, y: str) -> Markup:
         if len(names) <= 12
         else [name if n % (len(names) // 8) == 0 else "" for n, name in enumerate(names)]
     )
-    return chart(
+    return Chart(
         x,
         y,
         [Series(y, points, "bars" if kind == "bars" else "line" if kind == "line" else "dots")],
         names=shown,
-    )
+    ).inline()
 
 
 def compare(shelf: Shelf, name: str, a: str, b: str, other: str) -> Diff:

@@ -23,6 +23,8 @@ from selfreward.text import printable, shorten
 from selfreward.view.shelf import Shelf, StillReading
 
 _HERE = Path(__file__).parent
+_PAGE = _HERE.parent / "page"
+_STYLES = (_PAGE / "page.css", _PAGE / "plots.css", _HERE / "view.css")
 _CELL = 90
 _CHANGED = 400
 _KINDS = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}

@@ -58,8 +58,7 @@ class Rendering:
         self.form_token = secrets.token_urlsafe(16)
         self._assets = {
             # The colors, charts and tables are those of the report.
-            "css": (_HERE.parent / "page" / "page.css").read_text("utf-8")
-            + (_HERE / "view.css").read_text("utf-8"),
+            "css": "".join(path.read_text("utf-8") for path in _STYLES),
             "js": (_HERE / "view.js").read_text("utf-8"),
         }
 

@@ -3,6 +3,8 @@
 # make test   everything to run the checks: ruff, mypy, the tests
 # make test-vllm   the tests with vLLM (for the CPU), a real server and Ray, in an environment of their own
 # make test-peers   the tests with the tools that read our files (trainers, evaluators), in an environment of their own
+# make test-view   the pages of `selfreward view` and the report in a real browser (needs Chromium)
+# make screenshots   the pictures of README and docs, taken anew
 # make dist   wheel and sdist, built, checked and tried outside the clone
 # make docs   the pages of docs/ as a site in build/docs, every warning and broken link an error
 # make docs-settings   write docs/settings.md anew from the configuration's classes
@@ -24,9 +26,9 @@ DOCS_VENV ?= .venv-docs
 DOCS_STAMP := $(DOCS_VENV)/.installed
 # Two processes share the test files. Each has one thread for torch: two each would wait for one another on two cores.
 IN_TWO := -n 2 --dist loadfile
-test test-vllm test-peers test-lowest test-newest: export OMP_NUM_THREADS = 1
+test test-view test-vllm test-peers test-lowest test-newest: export OMP_NUM_THREADS = 1
 
-.PHONY: demo control dist docs docs-settings test test-faults test-vllm test-peers test-lowest test-newest bench-engines lint types format environment environment-vllm environment-peers environment-docs model
+.PHONY: demo control dist docs docs-settings screenshots test test-faults test-view test-vllm test-peers test-lowest test-newest bench-engines lint types format environment environment-vllm environment-peers environment-docs model
 
 demo: environment model
 	$(BIN)/selfreward run configs/demo.yaml --run $(RUN)
@@ -56,6 +58,13 @@ docs: environment-docs
 
 docs-settings: environment
 	$(BIN)/python docs/make_settings.py > docs/settings.md
+
+# The program is looked for here, before anything starts, so that a machine without one says what to install.
+CHROMIUM = $(or $(SELFREWARD_BROWSER),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
+test-view screenshots: export SELFREWARD_BROWSER = $(CHROMIUM)
+test-view screenshots: environment
+	@[ -n "$(CHROMIUM)" ] || { echo "$@: no Chromium; install it (Debian: apt-get install chromium) or name it in SELFREWARD_BROWSER" >&2; exit 1; }
+	$(BIN)/python $(if $(filter screenshots,$@),docs/make_pictures.py $(RUN),-m pytest -m browser tests/view)
 
 test-faults: environment
 	$(BIN)/python -m pytest -m faults -s

@@ -88,7 +88,7 @@ FROM range(2000) t(i)"""
 
 def make_run(path: Path, n_candidates: int) -> None:
     """A published run of this size; the same rows every time."""
-    from selfreward.builders.pairs import _ELIGIBLE, rule_text
+    from selfreward.builders.pairs import rule_text
     from selfreward.judging.scores import _SCORES
     from selfreward.sql.views import connect, read_stream
     from selfreward.store.run import Counts, Recipe, Run
@@ -124,9 +124,17 @@ def make_run(path: Path, n_candidates: int) -> None:
     publish("iter1/candidates", CANDIDATES, {"candidates": {"n": N_SAMPLES}})
     publish("iter1/judgements", JUDGEMENTS, {"judging": {"samples": N_JUDGEMENTS, "mode": "sampled"}})
     publish("iter1/scores", _SCORES, {})
-    connection.execute(_ELIGIBLE.format(allow="false"))
+    _make_eligible(connection)
     connection.execute(f"CREATE TABLE picked AS {rule_text('max_min')}")
     publish("iter1/pairs", PAIRS, {})
+
+
+def _make_eligible(connection: Any) -> None:
+    """What a pair rule chooses from, as the builder of pairs makes it with the default settings."""
+    from selfreward.builders.pairs import _ELIGIBLE, _JUDGED
+
+    connection.register("judged", connection.sql(_JUDGED, params={"min_scored": 1}).to_arrow_table())
+    connection.register("eligible", connection.sql(_ELIGIBLE, params={"allow": False}).to_arrow_table())
 
 
 def evaluation_file(folder: Path) -> Path:
@@ -166,7 +174,7 @@ def measure_audits(path: Path, against: Path) -> dict[str, Any]:
 
 def measure_pairs(path: Path, against: Path) -> dict[str, Any]:
     """Pair selection: what may enter a pair, then the paper's rule; reading and verifying the datasets included."""
-    from selfreward.builders.pairs import _ELIGIBLE, rule_text
+    from selfreward.builders.pairs import rule_text
     from selfreward.sql.views import OpenRun
 
     started = time.monotonic()
@@ -174,7 +182,7 @@ def measure_pairs(path: Path, against: Path) -> dict[str, Any]:
         run.load(["candidates", "scores"])
         loaded = time.monotonic() - started
         connection = run.bare_connection
-        connection.execute(_ELIGIBLE.format(allow="false").replace("CREATE TABLE", "CREATE TEMP TABLE"))
+        _make_eligible(connection)
         ((n_pairs,),) = connection.execute(f"SELECT count(*) FROM ({rule_text('max_min')})").fetchall()
     return {"seconds": time.monotonic() - started, "verify": loaded, "n_pairs": n_pairs}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfreward.cli.output import Json, print_json
 from selfreward.cli.runs import RunFolder
+
+if TYPE_CHECKING:
+    from selfreward.judging.agreement.rating_tables import Columns
 
 judge = typer.Typer(
     no_args_is_help=True, help="The judge: reading its scores, and how far they can be trusted."
@@ -135,7 +138,8 @@ def agreement(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Any table with prompt_id, human_rank (or human_score) and score."
+            metavar="FILE",
+            help="Any table with prompt_id, human_rank (or human_score) and score; or a run: its reviews.",
         ),
     ],
     ranks: Annotated[
@@ -157,13 +161,42 @@ def agreement(
         read_joined,
         read_rows,
     )
+    from selfreward.judging.agreement.reviews import read_reviews, reviews_path
 
+    file = reviews_path(file)
+    if ranks is None and (reviews := read_reviews(file)) is not None:
+        _reviewed(reviews, perfect_score, n_bootstrap, seed, as_json)
+        return
     rows = read_rows(file) if ranks is None else read_joined(file, ranks)
     measured = measure_agreement(rows, n_bootstrap=n_bootstrap, seed=seed, perfect_score=perfect_score)
     if as_json:
         print_json(measured.to_dict())
     else:
         print(format_agreement(measured))
+
+
+def _reviewed(columns: Columns, perfect_score: float, n_bootstrap: int, seed: int, as_json: bool) -> None:
+    """Verdicts on judgements; and where people gave scores, those measured like any ratings."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from selfreward.judging.agreement.agreement import format_agreement, measure_agreement
+    from selfreward.judging.agreement.reviews import measure_reviews, ratings
+
+    verdicts, rated = measure_reviews(columns, n_bootstrap, seed), ratings(columns)
+    options = {"n_bootstrap": n_bootstrap, "seed": seed}
+    measured = (
+        measure_agreement(pd.DataFrame(rated), **options, perfect_score=perfect_score) if rated else None
+    )
+    if as_json:
+        print_json({"reviews": asdict(verdicts), "ratings": measured.to_dict() if measured else None})
+        return
+    print(verdicts)
+    if measured:
+        print(f"\nScores of people beside the judge's\n{format_agreement(measured)}")
+    elif rated:
+        print("Scores of people are compared once two answers to one prompt have one.")
 
 
 def attack(

@@ -127,6 +127,11 @@ def agreement(rows: list[dict[str, Any]] | pd.DataFrame | pa.Table, **options: A
     return measured
 
 
+def sent_prompt(run: Run, judgement_id: str, **options: Any) -> str:
+    """The prompt that a judge was sent for a stored judgement; InputError if it cannot be made again exactly."""
+    return str(_stage("selfreward.judging.prompts.sent").sent_prompt(run, judgement_id, **options))
+
+
 class OpenedRun:
     """A run folder: a mapping from dataset names (`iter1/pairs`) to `datasets.Dataset`s, with queries."""
 
@@ -220,6 +225,10 @@ class OpenedRun:
         from selfreward.sql.lineage import lineage
 
         return lineage(self._run, row_id)
+
+    def judge_prompt(self, judgement_id: str) -> str:
+        """The prompt that the judge was sent; InputError if it cannot be made again exactly."""
+        return sent_prompt(self._run, judgement_id)
 
     def _rows_of(self, dataset: str, column: str, row_id: str, parents: str) -> pd.DataFrame:
         from selfreward.sql.queries import quoted

@@ -36,6 +36,7 @@ COMMANDS = (
     "selfreward.cli.files",
     "selfreward.cli.tools",
     "selfreward.cli.ask",
+    "selfreward.cli.view",
     "selfreward.judging.cli",
     "selfreward.evaluation.cli",
     "selfreward.data_cards.cli",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import SelfrewardError
 from selfreward.page.svg import Chart
 from selfreward.secrets import mask, mask_values
-from selfreward.sql.views import OpenRun
-from selfreward.summary.facts import Summary
-from selfreward.summary.settings import Settings
 from selfreward.tables import kind_of
 from selfreward.text import formatted, one_line, printable
+
+if TYPE_CHECKING:
+    from selfreward.sql.views import OpenRun
+    from selfreward.summary.facts import Summary
+    from selfreward.summary.settings import Settings
 
 MAX_CHARS = 4000
 """Of one text on the page; what is cut says how long it is."""

@@ -11,10 +11,10 @@ dataset names as its input. A repeated row is not expanded again (`above`). The 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import InputError, UsageError
 from selfreward.sql.pair_outcomes import WITHOUT_PAIR
@@ -25,6 +25,10 @@ from selfreward.store.version import Version
 from selfreward.tables import BY_KIND, DATASETS, DatasetName, kind_of
 from selfreward.text import one_line
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Read = Callable[[Version], "pa.Table"]
 _ID_COLUMNS = {dataset.kind: dataset.key[0] for dataset in DATASETS if dataset.prefix}
 _OUTPUT_PREFIX = f"{BY_KIND['model_outputs'].prefix}-"
 
@@ -57,9 +61,12 @@ class Node:
         }
 
 
-def lineage(run: Run, id: str) -> Node:
-    """The tree below the row with this id. Raises UsageError if no current dataset has it."""
-    reader = _Reader(run)
+def lineage(run: Run, id: str, read: Read = Version.table) -> Node:
+    """The tree below the row with this id. Raises UsageError if no current dataset has it.
+
+    `read` gives the verified rows of a version: a server that answers many questions keeps them.
+    """
+    reader = _Reader(run, read)
     tree = _Tree(reader)
     try:
         node = tree.evaluation_prompt(id) if id.startswith(_OUTPUT_PREFIX) else tree.root(id)
@@ -81,8 +88,9 @@ def lineage(run: Run, id: str) -> Node:
 class _Reader:
     """Rows by id, from verified versions, each registered once."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, read: Read) -> None:
         self.run = run
+        self._read = read
         self._connection = connect()
         self._registered: dict[Path, str] = {}
         """Folder of a version -> the view of its rows, numbered."""
@@ -102,7 +110,7 @@ class _Reader:
         view = self._registered.get(version.folder)
         if view is None:
             view = self._registered[version.folder] = f"v{len(self._registered)}"
-            self._connection.register(view, version.table())
+            self._connection.register(view, self._read(version))
         query = f"SELECT * FROM {quoted(view)} WHERE {quoted(column)} IN (SELECT unnest($1::VARCHAR[]))"
         try:
             result = self._connection.execute(query, [list(ids)])
@@ -135,7 +143,7 @@ class _Reader:
     def example(self) -> str:
         """Some id of this run, for the error message."""
         for version in self.candidates_for("pair-"):
-            ids = version.table()[_ID_COLUMNS[kind_of(version.name)]]
+            ids = self._read(version)[_ID_COLUMNS[kind_of(version.name)]]
             if len(ids):
                 return str(ids[0])
         return "none: the run has no rows"
@@ -284,6 +292,13 @@ class _Tree:
 
     def _open_eft(self, version: Version, row: dict[str, Any]) -> list[Node]:
         return self._open_ift(version, row)
+
+    def _open_reviews(self, version: Version, row: dict[str, Any]) -> list[Node]:
+        for place in self._reader.candidates_for(row["row_id"]):
+            if kind_of(place.name) == row["dataset"]:
+                for found in self._reader.rows(place, _ID_COLUMNS[row["dataset"]], [row["row_id"]]):
+                    return [self.node(place, found, "is about")]
+        return [Node(row["row_id"], "is about", "", note="missing")]
 
     def _follow(
         self, version: Version, kind: str, ids: Sequence[str], relation: str, optional: bool = False

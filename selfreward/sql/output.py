@@ -67,7 +67,7 @@ def run_query(
             from selfreward.sql.file import write_audit_file
 
             return write_audit_file(run, out, query)
-        return _write_file(run, query, out, spreadsheet)
+        return write_file(run, query, out, spreadsheet)
 
 
 def print_rows(
@@ -309,7 +309,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _write_file(run: OpenRun, query: str, out: Path, spreadsheet: bool) -> int:
+def write_file(run: OpenRun, query: str, out: Path, spreadsheet: bool) -> int:
     """Write the rows to a file atomically."""
     with _explained(), durable.new_file(out) as temporary:
         if out.suffix == ".parquet":

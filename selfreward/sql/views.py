@@ -38,6 +38,7 @@ from selfreward.text import one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Read = Callable[[Version], "pa.Table"]
 VERSIONS = "dataset_versions"
 MODELS = "model_versions"
 SCORES = "score_versions"
@@ -55,10 +56,12 @@ class OpenRun:
         path: Path | str,
         threads: int | None = None,
         memory_limit: str | None = None,
+        read: Read = Version.table,
         versions: Mapping[str, Version] | None = None,
     ) -> None:
         """`versions` instead of all current ones: a report of what was chosen, or of what is undamaged."""
         self.run = Run(path)
+        self._read = read
         self._versions = versions
         self._names = self.run.names() if versions is None else list(versions)
         self._datasets = [name for name in self._names if not is_model(name)]
@@ -125,7 +128,7 @@ class OpenRun:
         import pyarrow as pa
 
         if name not in self._tables:
-            table = self._version(name).table()
+            table = self._read(self._version(name))
             iteration = DatasetName.parse(name).iteration
             if iteration is not None:
                 numbers = pa.chunked_array([pa.repeat(pa.scalar(iteration, pa.int64()), table.num_rows)])
@@ -156,7 +159,7 @@ class OpenRun:
         for name in self.datasets("scores"):
             current = self._version(name).version
             for version in self.run.versions(name):
-                table = version.table()
+                table = self._read(version)
                 for column, value in (
                     ("version", version.version),
                     ("is_current", version.version == current),

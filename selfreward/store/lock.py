@@ -53,6 +53,14 @@ def hold(folder: Path, doing: str) -> Iterator[None]:
             durable.remove_file(path)
 
 
+def at_work(folder: Path) -> str:
+    """What a live process does in a run folder now, for a reader; empty if none is at work."""
+    owner = _read(folder / ".lock")
+    return (
+        f"process {owner.get('pid')}: {owner.get('doing')}" if owner is not None and is_alive(owner) else ""
+    )
+
+
 @contextmanager
 def _hold_without_file(folder: Path, path: Path) -> Iterator[None]:
     owner = _read(path)

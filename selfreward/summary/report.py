@@ -17,6 +17,7 @@ from selfreward.notes import JsonObject
 from selfreward.statistics import Figure
 from selfreward.steps.pipeline import StepResult
 from selfreward.store.run import Run, is_model
+from selfreward.summary import PAGE as PAGE
 from selfreward.summary.advice import advice
 from selfreward.summary.facts import (
     Iteration,
@@ -30,8 +31,6 @@ from selfreward.summary.facts import (
 )
 from selfreward.summary.funnel import FunnelStep, format_funnel
 from selfreward.text import format_histogram, format_table, printable
-
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from selfreward.tables.measured import (
 )
 from selfreward.tables.meta_rows import JudgePair, MetaJudgement
 from selfreward.tables.names import DatasetName, is_dataset, kind_of, row_id
+from selfreward.tables.reviews import Review, ReviewVerdict
 from selfreward.tables.rows import (
     Candidate,
     Eft,
@@ -50,6 +51,8 @@ __all__ = [
     "OffendingRow",
     "Pair",
     "Prompt",
+    "Review",
+    "ReviewVerdict",
     "RuleEval",
     "Score",
     "Seed",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from selfreward.tables import measured, meta_rows, rows
+from selfreward.tables.reviews import Review
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,16 @@ DATASETS = (
         key=("output_id",),
         facts=("annotator", "preference", "status", "order"),
         from_zero=True,
+    ),
+    Dataset(
+        "reviews",
+        Review,
+        "a person's verdict on a row: agrees or disagrees with the judge, or flags it",
+        key=("review_id",),
+        prefix="rev",
+        links=(Link("row_id", "judgements", "is about"),),
+        facts=("verdict", "note", "human_score", "score", "reviewer"),
+        per_iteration=False,
     ),
     Dataset(
         "audits",

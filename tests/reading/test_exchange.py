@@ -32,6 +32,7 @@ from selfreward.tables import (
     MetaJudgement,
     ModelOutput,
     Pair,
+    RuleEval,
     Seed,
     from_table,
 )
@@ -70,6 +71,16 @@ def sample(tmp_path_factory):
             for sample, text in enumerate(AWKWARD)
         ],
     )
+    publish_rows(
+        run,
+        "iter1/rule_eval",
+        RuleEval,
+        [
+            RuleEval(f"re{i}", 1, "p", text or "q", [text], i, "M1", text or None, None, None, "unknown_rule",
+                     "stop", 3, len(text), None if i % 2 else 0.5)
+            for i, text in enumerate(AWKWARD)
+        ],
+    )  # fmt: skip
     publish_rows(
         run,
         "iter1/meta_judgements",

@@ -32,6 +32,7 @@ from selfreward.tables import (
     MetaJudgement,
     ModelOutput,
     Pair,
+    Review,
     RuleEval,
     Seed,
     from_table,
@@ -71,6 +72,16 @@ def sample(tmp_path_factory):
             for sample, text in enumerate(AWKWARD)
         ],
     )
+    publish_rows(
+        run,
+        "reviews",
+        Review,
+        [
+            Review(f"rv{i}", "judgements", 1, f"j{i}", "ann", "agree", text, None, "p", "c", "M1", "t", None,
+                   "2026-11-28T00:00:00Z")
+            for i, text in enumerate(AWKWARD)
+        ],
+    )  # fmt: skip
     publish_rows(
         run,
         "iter1/rule_eval",

@@ -4,6 +4,7 @@
 
 Two iterations of 30 prompts (24 kept), 4 candidates each, 3 judgements each, pairs by the paper's rule; 40 `ift` rows,
 20 `eft` prompts with 2 ranked replies each, and the seeds of both. Everything is drawn from one seeded generator.
+With `meta=True` also the datasets of meta-rewarding (tests/helpers/sample_meta.py); the others stay as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sample_meta import judge_pairs, meta_judgements
+
 from selfreward import tables
 from selfreward.store.run import Counts, Recipe, Run
 from selfreward.tables import (
@@ -21,7 +24,9 @@ from selfreward.tables import (
     Eft,
     Ift,
     Judgement,
+    JudgePair,
     Message,
+    MetaJudgement,
     Pair,
     Prompt,
     Score,
@@ -97,13 +102,16 @@ class Words:
         return self._rng.randint(low, high)
 
 
-def make_sample_run(path: Path, iterations: int = 2, model: str = "scripted:none", **defects: Change) -> Run:
+def make_sample_run(
+    path: Path, iterations: int = 2, model: str = "scripted:none", meta: bool = False, **defects: Change
+) -> Run:
     """Publish the sample run under `path`; a defect is a function from a dataset's rows to its rows.
 
     `model` is what its configuration names as M0; audits of the tokenizer are skipped without one. A defect's name is the dataset's, `ift` or `iter1_pairs`; datasets made from a defective one see the defect, as in life,
     and a dataset for which the function returns no rows at all is not published.
     """
-    kinds = ("prompts", "candidates", "judgements", "scores", "pairs")
+    kinds = ["prompts", "candidates", "judgements", "scores", "pairs"]
+    kinds += ["meta_judgements", "judge_pairs"] if meta else []
     known = {"seeds", "ift", "eft", *(f"iter{k}_{kind}" for k in range(1, iterations + 1) for kind in kinds)}
     assert set(defects) <= known, f"no such datasets in the sample run: {set(defects) - known}"
     run = Run.create(path)
@@ -114,7 +122,7 @@ def make_sample_run(path: Path, iterations: int = 2, model: str = "scripted:none
     ift = _publish(run, "ift", Ift, [_ift(seed) for seed in seeds if seed.seed_id.startswith("i")], defects)
     _publish(run, "eft", Eft, [_eft(seed) for seed in seeds if seed.seed_id.startswith("e")], defects)
     for k in range(1, iterations + 1):
-        _publish_iteration(run, k, [row.ift_id for row in ift], words, defects)
+        _publish_iteration(run, k, [row.ift_id for row in ift], words, defects, meta)
     return run
 
 
@@ -142,7 +150,9 @@ def _publish(
     return rows
 
 
-def _publish_iteration(run: Run, k: int, shown: list[str], words: Words, defects: dict[str, Change]) -> None:
+def _publish_iteration(
+    run: Run, k: int, shown: list[str], words: Words, defects: dict[str, Change], meta: bool
+) -> None:
     prompts = [_prompt(k, i, shown, words) for i in range(30)]
     prompts = _publish(run, f"iter{k}/prompts", Prompt, prompts, defects)
     kept = [p for p in prompts if p.kept]
@@ -155,6 +165,11 @@ def _publish_iteration(run: Run, k: int, shown: list[str], words: Words, defects
     scores = _publish(run, f"iter{k}/scores", Score, _scores(judgements), defects)
     pairs = _pairs(k, kept, candidates, scores)
     _publish(run, f"iter{k}/pairs", Pair, pairs, defects)
+    if meta:
+        compared = meta_judgements(k, kept, candidates, judgements)
+        compared = _publish(run, f"iter{k}/meta_judgements", MetaJudgement, compared, defects)
+        of_judgements = judge_pairs(k, kept, candidates, judgements, compared)
+        _publish(run, f"iter{k}/judge_pairs", JudgePair, of_judgements, defects)
 
 
 def _seeds(words: Words) -> list[Seed]:

@@ -202,6 +202,15 @@ PLANTED = {
     "length_growth": Planted(  # twice as long in iteration 2; one line an iteration
         {"iter2_candidates": with_response(lambda row: row.response * 2)}, rows=2, iterations=2
     ),
+    # One answer of each of the 24 prompts has its 3 judgements compared in both orders: 144 comparisons, 24 pairs.
+    "judge_pairs_hold": Planted({"iter1_judge_pairs": changed(0, chosen=said("Never judged."))}, rows=1),
+    "meta_position_flips": Planted({"iter1_meta_judgements": every(winner="first")}, rows=72),  # 3 twos of 24 answers
+    "meta_without_winner": Planted(  # 36 of 144, 20 % are allowed
+        {"iter1_meta_judgements": lambda rows: [replace(r, winner=None, status="no_score") for r in rows[:36]] + rows[36:]},
+        rows=36,
+    ),
+    "judge_pair_scores": Planted({"iter1_judge_pairs": every(chosen_score=4.0)}, rows=1),  # one line of the histogram
+    "judge_pairs_longer": Planted({"iter1_judge_pairs": every(chosen=lambda row: said(told(row) * 2))}, rows=24),
 }  # fmt: skip
 
 LONG = "word " * CONTEXT
@@ -228,7 +237,7 @@ PLANTED_FOR_TRAINING = {
 def clean(tmp_path_factory: pytest.TempPathFactory) -> AuditReport:
     """The whole pack on a run without defects, with a tokenizer and a judge that was measured."""
     model = tiny_model(tmp_path_factory.mktemp("model"), PLAIN)
-    run = make_sample_run(tmp_path_factory.mktemp("clean") / "run", model=f"hf:{model}")
+    run = make_sample_run(tmp_path_factory.mktemp("clean") / "run", model=f"hf:{model}", meta=True)
     judge_eval(2.0, 2.5)(run)
     return run_audits(run)
 
@@ -247,7 +256,7 @@ def tiny_model(folder: Path, template: str) -> Path:
 @pytest.mark.parametrize("name", PLANTED)
 def test_an_audit_catches_the_defect_it_is_for(name: str, tmp_path: Path) -> None:
     planted = PLANTED[name]
-    run = make_sample_run(tmp_path / "run", iterations=planted.iterations, **planted.defects)
+    run = make_sample_run(tmp_path / "run", iterations=planted.iterations, meta=True, **planted.defects)
     planted.after(run)
     assert_caught(run, name, planted.rows)
 

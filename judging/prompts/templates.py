@@ -3,7 +3,7 @@
     additive          the five-point additive rubric (paper, figure 2), in our own words
     additive-short    the same in under 75 words, for small models and the demo
     multiple-choice   the paper's ablation: choose one of five descriptions
-    rule              whether the response does exactly what was asked, in one line (the control experiment)
+    rule              whether the response does exactly what the user asked, in a line (the control experiment)
     PATH              any file with the slots below
 
 A template has two slots, written in one of two ways: `<INSTRUCTION_HERE>` and `<RESPONSE_HERE>` (the paper's), or

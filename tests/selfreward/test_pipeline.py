@@ -324,7 +324,7 @@ def test_init_writes_a_configuration_that_loads_and_equals_the_defaults(tmp_path
 
 def test_another_score_range_reads_the_stored_judgements_again_and_generates_nothing(finished):
     """The judge is never asked: no new completion, the same texts; a range to 4 makes the fives out_of_range."""
-    from selfreward.judging.judgements import _parsed_again
+    from selfreward.judging.judge.read_again import _parsed_again
 
     path, config, _ = finished
     before = Run(path).current("iter1/judgements").table().to_pylist()

@@ -104,6 +104,9 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([line(head), line(["─" * w for w in widths]), *(line(row) for row in cells)])
 
 
+_MOST_BARS = 24
+
+
 def format_histogram(histogram: Sequence[Sequence[float]]) -> str:
     """Score counts as bars, one line per score.
 
@@ -111,10 +114,16 @@ def format_histogram(histogram: Sequence[Sequence[float]]) -> str:
           3 ████████████████████████████████████████ 10
         3.5 ████████████████████ 5
     """
+    rounded = len(histogram) > _MOST_BARS
+    if rounded:
+        # Expected scores are all different: a bar each would fill the screen and show nothing.
+        sums: dict[float, float] = {}
+        for score, n in histogram:
+            sums[float(round(score))] = sums.get(float(round(score)), 0) + n
+        histogram = sorted(sums.items())
     widest = max((n for _, n in histogram), default=1)
-    return "\n".join(
-        f"  {score:>5.3g} {'█' * max(1, round(40 * n / widest))} {n:,}" for score, n in histogram
-    )
+    lines = [f"  {score:>5.3g} {'█' * max(1, round(40 * n / widest))} {n:,}" for score, n in histogram]
+    return "\n".join([*lines, "  (scores rounded to whole points)"] if rounded else lines)
 
 
 def _cell(value: Any) -> str:

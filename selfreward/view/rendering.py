@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable
 from datetime import date, datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -26,6 +29,7 @@ _HERE = Path(__file__).parent
 _PAGE = _HERE.parent / "page"
 _STYLES = (_PAGE / "page.css", _PAGE / "plots.css", _HERE / "view.css")
 _CELL = 90
+_LONG_WORD = re.compile(r"\S{200}(?=\S)")
 _CHANGED = 400
 _KINDS = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 
@@ -111,9 +115,13 @@ def cell(value: Any) -> str:
     return shorten(value.isoformat(), _CELL) if isinstance(value, date | datetime) else shown(value)
 
 
-def whole(value: Any) -> str:
-    """A text in full, masked, with its control characters written out."""
-    return printable(mask(mask_values(value if isinstance(value, str) else _contents(value))))
+def whole(value: Any) -> Markup:
+    """A text in full, masked, with its control characters written out, and places where a long word may break."""
+    text = printable(mask(mask_values(value if isinstance(value, str) else _contents(value))))
+    # Chromium takes minutes to lay out a word of a megabyte, and no time if it may break.
+    ends = [match.end() for match in _LONG_WORD.finditer(text)]
+    parts = [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
+    return Markup("<wbr>").join(parts)
 
 
 def _contents(value: Any) -> str:

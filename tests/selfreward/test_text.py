@@ -155,3 +155,11 @@ def test_errors_and_progress_are_safe(tmp_path, capsys):
     assert is_safe(done.stderr)
     say(f"step: {ESCAPES}")
     assert is_safe(capsys.readouterr().err)
+
+
+def test_many_different_scores_are_shown_by_whole_points():
+    """0.00 to 0.49 are 50 scores and round to 0, 0.51 to 1.49 are 99 and round to 1."""
+    histogram = [[i / 100, 1] for i in range(150) if i != 50]
+    lines = format_histogram(histogram).splitlines()
+    assert [line.split()[::2] for line in lines[:2]] == [["0", "50"], ["1", "99"]]
+    assert lines[2] == "  (scores rounded to whole points)"

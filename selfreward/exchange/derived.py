@@ -43,6 +43,10 @@ class Cells(dict[str, list[Any]]):
     def __init__(self, columns: Mapping[str, pa.Array]) -> None:
         self._columns = columns
 
+    def has(self, column: str) -> bool:
+        """Whether the file has it."""
+        return column in self._columns
+
     def __missing__(self, column: str) -> list[Any]:
         values: list[Any] = self._columns[column].to_pylist()
         self[column] = values
@@ -57,6 +61,10 @@ class CellRow(Row):
 
     def __missing__(self, column: str) -> Any:
         return self._cells[column][self._index]
+
+    def get(self, column: str, default: Any = None) -> Any:
+        # `dict.get` does not ask `__missing__`.
+        return self[column] if column in self or self._cells.has(column) else default
 
 
 def one_turn_answers(known: Mapping[str, pa.Array], place: Place) -> dict[str, pa.Array]:

@@ -70,7 +70,9 @@ def _named_on(page: Path) -> list[list[str]]:
 def _without_options_of_all(given: list[str]) -> list[str]:
     """The options before the command's name are checked and left out."""
     while given and given[0].startswith("-"):
-        assert given[0] in flags_of(()), f"selfreward {given[0]}: no option of every command"
+        assert given[0] in flags_of(()) | {"--help", "-h"}, (
+            f"selfreward {given[0]}: no option of every command"
+        )
         given = given[2:] if given[0] == "--log-file" else given[1:]
     return given
 

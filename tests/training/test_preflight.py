@@ -209,5 +209,5 @@ def test_sft_on_pairs_takes_the_chosen_answers_and_dpo_both():
 
 
 def test_a_table_that_cannot_be_trained_on_is_refused_by_its_columns():
-    with pytest.raises(InputError, match="columns text; expected the dataset pairs"):
+    with pytest.raises(InputError, match="columns text; expected the datasets pairs or judge_pairs"):
         dpo_rows([dataset({"text": "x"})])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -128,10 +129,11 @@ def test_what_is_refused_is_one_sentence_and_an_exit_code(prepare, parameters, c
         (signal.SIGSEGV, "SIGSEGV$"),
     ],
 )
-def test_a_killed_training_process_is_named_with_its_signal(killed_by, advice):
+def test_a_killed_training_process_is_named_with_its_signal(killed_by, advice, tmp_path):
     dies = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(killed_by)})"]
+    job = SimpleNamespace(name="M1", run=SimpleNamespace(path=tmp_path), work=tmp_path / "work")
     with pytest.raises(TrainingError, match=f"^M1: the training process was killed by signal {advice}"):
-        training_launch._run(dies, "M1")
+        training_launch._run(dies, job)
 
 
 @pytest.mark.parametrize("step", ["sft", "dpo"])

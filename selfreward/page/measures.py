@@ -27,7 +27,7 @@ def better(source: Source) -> list[Panel]:
     """For M0 to Mk: agreement with humans, win rates, length, unscored judgements, and whatever else was measured."""
     judges, rates = source.summary.judges, source.summary.win_rates
     figures: list[tuple[str, str, Callable[[Source], Panel], bool]] = [
-        ("judge-agreement", "Judge agreement with humans", _agreement, bool(judges)),
+        ("judge-agreement", "Judge agreement", _agreement, bool(judges)),
         ("win-rate", "Win rate", _win_rates, bool(rates)),
         ("rules", "Rules kept", _rules, bool(source.summary.rule_rates)),
         ("answer-lengths", "Length of answers", _lengths, bool(rates or source.last("candidates"))),
@@ -60,6 +60,9 @@ def _agreement(source: Source) -> Panel:
     # The paper states no policy for ties; its figures fit ties left out.
     paper = {one.model: value for one in judges
              if (value := paper_value("judge", "pairwise_ties_left_out", _PAPER.get(one.model, one.model))) is not None}  # fmt: skip
+    if judges[0].replies != "eft_eval":
+        # Other replies than people's: the paper's figures do not stand beside these.
+        paper = {}
     rows = []
     for one, figure in zip(judges, ours, strict=True):
         left_out = _percent(one.notes.figure("pairwise_ties_left_out"), one.model)
@@ -82,14 +85,16 @@ def _agreement(source: Source) -> Panel:
     )
     return Panel(
         "judge-agreement",
-        "Judge agreement with humans",
+        "Judge agreement with humans" if judges[0].of_people else "Judge agreement with ranks",
         [query],
-        by_model("pairs ordered as people do (%)", ours, x="judge", levels=levels, paper=paper, y_range=(0, 100)),
+        by_model("pairs ordered as ranked (%)", ours, x="judge", levels=levels, paper=paper, y_range=(0, 100)),
         ("judge", "agreement %", "95 % interval", "pairs", "ties left out %", "paper %", "longest reply %"),
         rows,
         f"Pairs of ranked replies of the EFT eval split; equal scores count half. The paper's figures leave "
         f"ties out and are of Llama 2 70B on {SETTINGS['judge'].prompts}: compare them with the column “ties left out”, and for "
-        "their direction.",
+        "their direction."
+        if judges[0].replies == "eft_eval"
+        else f"Pairs of ranked replies ({judges[0].replies}), none of them trained on; equal scores count half.",
         source.outdated(*(one.dataset for one in judges)),
         change(ours, "points"),
     )  # fmt: skip

@@ -165,7 +165,7 @@ def two_sentences(source: Source) -> list[str]:
         ordered = ", ".join(
             f"{name} {100 * figure.value:.0f} %" for name, figure in measured if figure.value is not None
         )
-        second += f"; pairs of replies ordered as people order them: {ordered} (a coin: 50 %)"
+        second += f"; pairs of replies ordered as they are ranked: {ordered} (a coin: 50 %)"
     else:
         second += "; how its judge agrees with people has not been measured, or no judgement had a score"
     stale = f"; {len(summary.outdated)} of its results are outdated" if summary.outdated else ""

@@ -75,13 +75,20 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Judge:
-    """How one model judged the EFT eval split."""
+    """How one model judged ranked replies that nothing was trained on."""
 
     dataset: str
     model: str
     statuses: Mapping[str, int]
     histogram: Sequence[tuple[float, int]]
     notes: JudgeEvalNotes
+    replies: str = "eft_eval"
+    """Where the replies come from (`evaluate.judge.replies`)."""
+
+    @property
+    def of_people(self) -> bool:
+        """Whether people ranked them, as far as the run knows: a program ranks the control experiment's."""
+        return self.replies != "rules"
 
     @property
     def judgements(self) -> int:
@@ -272,7 +279,8 @@ def _judge(version: Version) -> Judge:
     rows, notes = version.table(["status", "score"]), version.notes(JudgeEvalNotes)
     model = model_label(version.manifest["inputs"].get("model", {}).get("name"), iteration_of(version.name))
     histogram = sorted(counted(rows, "score").items())
-    return Judge(version.name, model, counted(rows, "status"), histogram, notes)
+    replies = version.manifest["params"].get("judge_eval", {}).get("replies", "eft_eval")
+    return Judge(version.name, model, counted(rows, "status"), histogram, notes, replies)
 
 
 def _win_rate(version: Version) -> WinRate:

@@ -197,8 +197,12 @@ def _format_judges(summary: Summary, judges: Iterable[Judge]) -> str:
         share = f"{100 * judge.scored / judge.judgements:.1f}" if judge.judgements else "-"
         label = _marked(summary, judge.model, judge.dataset)
         rows.append((label, judge.judgements, judge.scored, share, _accuracy(judge), unscored))
-    head = ("judge", "judgements", "scored", "scored %", "agreement with humans %", "unscored")
-    lines = ["How the models judge (EFT eval split, never trained on)", format_table(head, rows)]
+    first = next(iter(judges))
+    agreement = "agreement with humans %" if first.of_people else "agreement with ranks %"
+    head = ("judge", "judgements", "scored", "scored %", agreement, "unscored")
+    named = {"eft_eval": "EFT eval split", "rules": "held-out replies with rules"}
+    which = named.get(first.replies, "the replies of evaluate.judge.replies")
+    lines = [f"How the models judge ({which}, never trained on)", format_table(head, rows)]
     if {"M0", "M1"} <= {judge.model for judge in judges}:
         lines.append("M0 is the model before any training, M1 after SFT on IFT and EFT.")
     elif not any(is_model(judge.model) for judge in judges):

@@ -249,7 +249,7 @@ def test_a_message_without_text_is_counted_as_empty():
 def seeds_of(path, **settings):
     from selfreward.builders.seed_replies import _read
 
-    return _read(SeedsConfig(source="own", **settings), {"seed_file": path}, None).rows
+    return _read(SeedsConfig(source="own", **settings), {"seed_file": path}, None, True).rows
 
 
 def test_messages_are_read_from_csv_and_parquet_as_from_json_lines(tmp_path):
@@ -292,9 +292,10 @@ def test_other_tables_are_refused_with_the_forms_that_are_read(tmp_path):
 
 
 def test_a_folder_is_called_one_and_a_hub_name_with_a_dot_is_no_file(tmp_path):
-    from selfreward.builders.seed_replies import _is_local, plan
+    from selfreward.builders.seed_replies import plan
+    from selfreward.reading.hub import is_local
 
     with pytest.raises(UsageError, match="is a folder; give one of the files in it"):
         plan(check_config({"model": "x", "seeds": {"source": str(tmp_path)}}, "c"), 0)
-    assert not _is_local("owner/name-3.1-8b")
-    assert _is_local("owner/replies.jsonl")
+    assert not is_local("owner/name-3.1-8b")
+    assert is_local("owner/replies.jsonl")

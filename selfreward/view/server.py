@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -34,11 +35,10 @@ def serve(path: Path, port: int = 0, open_page: bool = True, reviewer: str = "re
                 timeout_graceful_shutdown=1,
             )
             _say_where(path, f"http://127.0.0.1:{port}/?token={token}", port, open_page)
-            try:
+            # Uvicorn has stopped in order when it passes the signal on; where Ctrl-C was ignored from the start, it does not.
+            with contextlib.suppress(KeyboardInterrupt):
                 uvicorn.Server(settings).run(sockets=[listener])
-            # Uvicorn has stopped in order by then, and passes the signal on.
-            except KeyboardInterrupt:
-                print("\nstopped", file=sys.stderr)
+            print("\nstopped", file=sys.stderr)
     finally:
         shelf.close()
 

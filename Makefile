@@ -60,7 +60,7 @@ docs-settings: environment
 	$(BIN)/python docs/make_settings.py > docs/settings.md
 
 # The program is looked for here, before anything starts, so that a machine without one says what to install.
-CHROMIUM = $(or $(SELFREWARD_BROWSER),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
+CHROMIUM := $(or $(SELFREWARD_BROWSER),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
 test-view screenshots: export SELFREWARD_BROWSER = $(CHROMIUM)
 test-view screenshots: environment
 	@[ -n "$(CHROMIUM)" ] || { echo "$@: no Chromium; install it (Debian: apt-get install chromium) or name it in SELFREWARD_BROWSER" >&2; exit 1; }

@@ -9,8 +9,8 @@ Four arms of configs/control.yaml that share everything up to the first judgemen
     no-eft     the model before any training judges (negative control)
     gold       a program's verdicts as scores: the ceiling
 
-Each seed has a folder of runs, one for each arm; the same command again resumes. Prints two tables in Markdown and writes
-OUT/control.json (every figure) and OUT/control.png (four curves).
+Each seed has a folder of runs, one for each arm; the same command again resumes. Prints a table in Markdown and writes
+OUT/control.json (every figure) and OUT/control-seedN.svg (four curves with intervals).
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import argparse
 import json
 import shutil
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from selfreward.config.run import load_config
-from selfreward.notes import JudgeEvalNotes
+from selfreward.errors import SelfrewardError
+from selfreward.page.by_model import by_model, in_percent
+from selfreward.page.figures import shown
 from selfreward.statistics import Figure
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.store.run import Run
-from selfreward.summary.facts import summarize
+from selfreward.summary.facts import RuleRate, summarize
 
 ARMS = {
     "self": [],
@@ -50,7 +52,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    rows = []
+    found: list[Arm] = []
     for seed in arguments.seeds:
         shared = [*arguments.overrides, f"seed={seed}"]
         base = arguments.out / f"seed{seed}" / "shared"
@@ -62,106 +64,75 @@ def main() -> None:
             started = time.monotonic()
             try:
                 run_pipeline(load_config(arguments.config, [*shared, *ARMS[arm]]), folder)
-                ended = None
+                ended = ""
             # An arm may end early, as a judge without training may give no score: that is its result.
-            except Exception as error:
+            except SelfrewardError as error:
                 ended = str(error).splitlines()[0]
-            rows.append(_figures(folder, arm, seed) | {"ended": ended, "seconds": time.monotonic() - started})
-    (arguments.out / "control.json").write_text(json.dumps(rows, indent=1))
-    print(_table(rows))
-    _plot(rows, arguments.out / "control.png")
+            found.append(Arm(arm, seed, _models(folder), ended, time.monotonic() - started))
+        _plot([one for one in found if one.seed == seed], arguments.out / f"control-seed{seed}.svg")
+    (arguments.out / "control.json").write_text(json.dumps(list(map(asdict, found)), indent=1))
+    print(_table(found))
 
 
-def _figures(folder: Path, arm: str, seed: int) -> dict[str, Any]:
-    run = Run(folder)
-    rates = {}
-    for rate in summarize(run).rule_rates:
-        judged = rate.dataset.replace("rule_eval", "judge_eval")
-        agreement = (
-            run.current(judged).notes(JudgeEvalNotes).figure("pairwise_ties_half")
-            if run.has(judged)
-            else None
-        )
-        rates[rate.dataset.split("/")[0].replace("iter", "M")] = {
-            "kept": _plain(rate.kept),
-            "gain": _plain(rate.gain),
-            "characters": rate.mean_chars,
-            "distinct_words": rate.distinct_words,
-            "judge": _plain(agreement),
-            "by_rule": rate.notes.by_rule,
-        }
-    return {"arm": arm, "seed": seed, "models": rates}
+@dataclass(frozen=True)
+class Model:
+    """One model of an arm."""
+
+    rate: RuleRate
+    judge: Figure | None
 
 
-def _plain(figure: Figure | None) -> list[float | None] | None:
-    return None if figure is None else [figure.value, figure.low, figure.high]
+@dataclass(frozen=True)
+class Arm:
+    """One arm of one seed: its models by name, why it ended early, and its time in this call."""
+
+    arm: str
+    seed: int
+    models: dict[str, Model]
+    ended: str
+    seconds: float
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _models(folder: Path) -> dict[str, Model]:
+    summary = summarize(Run(folder))
+    judges = {judge.dataset.partition("/")[0]: judge.accuracy for judge in summary.judges}
+    numbers = {rate.dataset.partition("/")[0]: rate for rate in summary.rule_rates}
+    return {f"M{name.removeprefix('iter')}": Model(rate, judges.get(name)) for name, rate in numbers.items()}
+
+
+def _table(found: list[Arm]) -> str:
     head = "| arm | seed | judge M1 % | M1 | M2 | M3 | M3 - M1, points | characters M1, M3 | different words M1, M3 | ended |"
-    lines = [head, "|" + "---|" * 10]
-    for row in rows:
-        models = row["models"]
-        lines.append(
-            "| "
-            + " | ".join(
-                [
-                    row["arm"],
-                    str(row["seed"]),
-                    _percent(models.get("M1", {}).get("judge")),
-                    *(_percent(models.get(m, {}).get("kept")) for m in ("M1", "M2", "M3")),
-                    _percent(models.get("M3", {}).get("gain"), "+"),
-                    ", ".join(_number(models.get(m, {}).get("characters")) for m in ("M1", "M3")),
-                    ", ".join(_number(models.get(m, {}).get("distinct_words"), 2) for m in ("M1", "M3")),
-                    row["ended"] or "",
-                ]
-            )
-            + " |"
+    return "\n".join([head, "|" + "---|" * 10, *map(_row, found)])
+
+
+def _row(one: Arm) -> str:
+    first, last = one.models.get("M1"), one.models.get("M3")
+    rates = [one.models[name].rate if name in one.models else None for name in ("M1", "M2", "M3")]
+    cells = [
+        one.arm,
+        str(one.seed),
+        first.judge.shown() if first and first.judge else "-",
+        *(rate.kept.shown() if rate and rate.kept else "-" for rate in rates),
+        last.rate.gain.shown(sign="+") if last and last.rate.gain else "-",
+        ", ".join(shown(rate.notes.mean_chars if rate else None) for rate in rates[::2]),
+        ", ".join(shown(rate.notes.distinct_words if rate else None) for rate in rates[::2]),
+        one.ended,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _plot(arms: list[Arm], path: Path) -> None:
+    figures = [
+        in_percent(model.rate.kept, name, one.arm)
+        for one in arms
+        for name, model in one.models.items()
+        if name != "M0"
+    ]
+    chart = by_model("rules kept (%)", figures, y_range=(0, 100))
+    if chart:
+        path.write_text(
+            chart.file(f"Answers that keep their rule, by whose scores were trained on (seed {arms[0].seed})")
         )
-    return "\n".join(lines)
-
-
-def _percent(figure: list[float | None] | None, sign: str = "") -> str:
-    if figure is None or figure[0] is None:
-        return "-"
-    value, low, high = figure
-    interval = "" if low is None or high is None else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
-    return f"{100 * value:{sign}.1f}{interval}"
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _plot(rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 4), dpi=110)
-    for arm, color in zip(ARMS, ("#2563eb", "#9ca3af", "#f59e0b", "#16a34a"), strict=True):
-        own = [row for row in rows if row["arm"] == arm]
-        for place, row in enumerate(own):
-            points = [
-                (int(m[1:]), 100 * v["kept"][0])
-                for m, v in sorted(row["models"].items())
-                if v["kept"] and m != "M0"
-            ]
-            axes.plot(
-                *zip(*points, strict=True),
-                color=color,
-                alpha=0.7,
-                marker="o",
-                ms=4,
-                label=arm if place == 0 else None,
-            )
-    axes.set_xticks([1, 2, 3], ["M1", "M2", "M3"])
-    axes.set_ylabel("answers that keep their rule, % (held-out prompts)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, title="scores from")
-    figure.tight_layout()
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

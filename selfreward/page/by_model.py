@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from selfreward.page.svg import Chart, Level, Series
+from selfreward.statistics import Figure
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,14 @@ class ModelFigure:
     def ends(self) -> tuple[float, float] | None:
         """The interval."""
         return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+def in_percent(figure: Figure | None, model: str, label: str = "this run") -> ModelFigure:
+    """A share of `selfreward.statistics` as a row in percent."""
+    if figure is None:
+        return ModelFigure(model, label, None)
+    value, low, high = (None if x is None else 100 * x for x in (figure.value, figure.low, figure.high))
+    return ModelFigure(model, label, value, low, high, figure.n)
 
 
 def by_model(

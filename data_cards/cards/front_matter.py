@@ -166,7 +166,7 @@ def model_results(dataset_repo: str, revision: str, judge: Judge | None, rate: W
 
     results = []
     if judge and judge.accuracy and judge.accuracy.value is not None:
-        name = "agreement with humans, ties half, %"
+        name = f"agreement with {'humans' if judge.of_people else 'ranks of a program'}, ties half, %"
         results.append(result(judge.dataset, "pairwise_accuracy", name, 100 * judge.accuracy.value))
     if judge and judge.judgements:
         name = "judgements with a readable score, %"

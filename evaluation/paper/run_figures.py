@@ -72,9 +72,11 @@ def _judges(summary: Summary) -> Iterator[RunFigure]:
             if figure := judge.notes.figure(name):
                 unit, scale = ("correlation", 1.0) if name in _CORRELATIONS else ("percent", 100.0)
                 value, low, high = _scaled(figure, scale)
+                # A program's ranks are no people's: such a figure does not stand beside the paper's.
+                against = "people" if judge.of_people else "a program's ranks"
                 yield RunFigure(
-                    "judge", name, judge.model, "people", None, value, low, high, figure.n, unit, judge.model,
-                    prompts="the run's EFT eval split", n_prompts=judge.notes.n_prompts, source=judge.dataset,
+                    "judge", name, judge.model, against, None, value, low, high, figure.n, unit, judge.model,
+                    prompts=f"the run's {judge.where}", n_prompts=judge.notes.n_prompts, source=judge.dataset,
                 )  # fmt: skip
 
 

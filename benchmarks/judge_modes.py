@@ -166,8 +166,7 @@ def agreement_of(replies, scores):
     figure = measure_agreement(table.astype({"score": "float64"})).judge.pairwise_ties_half
     if figure.value is None:
         return {"agreement with humans %, ties half": None}
-    shown = f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}] of {figure.n}"
-    return {"agreement with humans %, ties half": shown}
+    return {"agreement with humans %, ties half": f"{figure.shown()} of {figure.n}"}
 
 
 if __name__ == "__main__":

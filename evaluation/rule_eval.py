@@ -77,6 +77,9 @@ def build(job: Job) -> Rows:
         kept=asdict(figures.kept),
         by_rule={kind: list(counts) for kind, counts in figures.by_rule.items()},
         unchecked=figures.unchecked,
+        mean_chars=figures.mean_chars,
+        distinct_words=figures.distinct_words,
+        role_leakage=figures.role_leakage,
     )
     return Rows(to_table(rows, RuleEval), Counts(len(rows), len(rows), notes=notes.stored()))
 

@@ -252,6 +252,11 @@ class RuleEvalNotes(Generated):
     """Kind of rule -> [answers that keep it, answers with a verdict]."""
     unchecked: dict[str, int] | None
     """Reason -> answers without a verdict."""
+    mean_chars: float | None
+    distinct_words: float | None
+    """Mean over answers of the share of words that are different ones."""
+    role_leakage: int | None
+    """Answers that read like a judgement."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,20 @@ class Figure:
     n_undefined: int = 0
     n_resamples: int = 0
 
+    def shown(self, scale: float = 100.0, digits: int = 1, sign: str = "") -> str:
+        """The value, in percent by default, with its interval; `-` where there is none.
+
+        >>> Figure(0.065, 0.021, 0.108, 330, "prompts").shown(sign="+")
+        '+6.5 [+2.1, +10.8]'
+        """
+        if self.value is None:
+            return "-"
+        # z: -0.0 is printed as 0.0.
+        value, *ends = (
+            f"{scale * x:{sign}z.{digits}f}" for x in (self.value, self.low, self.high) if x is not None
+        )
+        return f"{value} [{', '.join(ends)}]" if len(ends) == 2 else value
+
 
 @dataclass(frozen=True, slots=True)
 class Share:

@@ -126,9 +126,8 @@ def percent(figure: Figure, sign: str = "") -> str:
     """`55.5 % [49.2, 61.7] (n = 256)`, or what is missing."""
     if figure.value is None:
         return "n/a"
-    ends = [f"{100 * end:{sign}.1f}" for end in (figure.low, figure.high) if end is not None]
-    interval = f" [{', '.join(ends)}]" if ends else ""
-    return f"{100 * figure.value:{sign}.1f} %{interval} (n = {figure.n})"
+    value, *interval = figure.shown(sign=sign).split(" ", 1)
+    return " ".join([value, "%", *interval, f"(n = {figure.n})"])
 
 
 def sign(preference: float) -> int:

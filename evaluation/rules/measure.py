@@ -89,8 +89,8 @@ class RulesResult(Result):
         rows = [
             [
                 one.model,
-                _percent(one.figures.kept),
-                _percent(one.gain) if one.gain else "-",
+                one.figures.kept.shown(),
+                one.gain.shown(sign="+") if one.gain else "-",
                 _rounded(one.figures.mean_chars),
                 _rounded(100 * one.figures.distinct_words) if one.figures.distinct_words is not None else "-",
                 "-" if one.log_prob is None else f"{one.log_prob:.2f}",
@@ -202,17 +202,6 @@ class RulesMeasure(WithAnswers[dict[str, ModelAnswers], RulesResult]):
                 figures.append(evaluation.figure("log_prob", one.log_prob, unit="nats"))
             figures.append(evaluation.figure("avg_length", one.figures.mean_chars, unit="characters"))
             yield Tables(evaluation, figures)
-
-
-def _percent(figure: Figure) -> str:
-    if figure.value is None:
-        return "-"
-    interval = (
-        ""
-        if figure.low is None or figure.high is None
-        else f" [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
-    )
-    return f"{100 * figure.value:.1f}{interval}"
 
 
 def _mean(values: list[float]) -> float | None:

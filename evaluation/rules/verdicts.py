@@ -86,7 +86,8 @@ def _row(
     failed = completion.finish_reason == "error"
     # One unknown rule leaves the whole answer without a verdict: kept in part would count as kept.
     reason = "engine_error" if failed else "unknown_rule" if None in prompt.rules else None
-    kept = [rule.kept_by(completion.text) for rule in prompt.rules if rule is not None and reason is None]
+    checked = [rule for rule in prompt.rules if rule is not None and reason is None]
+    broken = [str(rule) for rule in checked if not rule.kept_by(completion.text)]
     found = words(completion.text)
     return RuleEval(
         rule_eval_id=row_id("re", iteration, model, prompt_id, sample),
@@ -97,8 +98,8 @@ def _row(
         sample=sample,
         model=model,
         response=None if failed else completion.text,
-        kept=None if reason else all(kept),
-        n_kept=None if reason else sum(kept),
+        kept=None if reason else not broken,
+        broken=broken,
         reason=reason,
         finish_reason=completion.finish_reason,
         n_tokens=completion.n_tokens,
@@ -116,8 +117,7 @@ def rule_figures(rows: Sequence[RuleEval]) -> RuleFigures:
     for row in rows:
         for rule in row.rules if row.kept is not None else ():
             kind = rule.partition(":")[0]
-            # With several rules, only their number kept is stored: a kind counts as kept if all are.
-            by_rule[kind][0] += bool(row.kept)
+            by_rule[kind][0] += rule not in row.broken
             by_rule[kind][1] += 1
     distinct = [row.distinct_words for row in rows if row.distinct_words is not None]
     answered = [row for row in rows if row.response is not None]

@@ -94,10 +94,7 @@ def _short(measures: Measures | None, name: str, scale: int) -> str:
 
 
 def _with_interval(figure: Figure, scale: int) -> str:
-    interval = ""
-    if figure.low is not None and figure.high is not None:
-        interval = f" [{_number(figure.low, scale)}, {_number(figure.high, scale)}]"
-    return f"{_number(figure.value, scale)}{interval} ({figure.n})"
+    return f"{figure.shown(scale, 1 if scale == 100 else 3)} ({figure.n})"
 
 
 def _number(value: float | None, scale: int) -> str:

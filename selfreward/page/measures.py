@@ -9,11 +9,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from selfreward.page.by_model import ModelFigure, by_model, change, interval
+from selfreward.page.by_model import ModelFigure, by_model, change, in_percent, interval
 from selfreward.page.evaluated import evaluations
 from selfreward.page.figures import Panel, Source
 from selfreward.page.svg import Chart, Level, Series
-from selfreward.statistics import Figure as Statistic
 from selfreward.summary.facts import Judge, model_label
 from selfreward.summary.paper import SETTINGS, paper_value
 
@@ -37,13 +36,6 @@ def better(source: Source) -> list[Panel]:
     return [*made, *evaluations(source)]
 
 
-def _percent(figure: Statistic | None, model: str) -> ModelFigure:
-    if figure is None:
-        return ModelFigure(model, "this run", None)
-    value, low, high = (None if x is None else 100 * x for x in (figure.value, figure.low, figure.high))
-    return ModelFigure(model, "this run", value, low, high, figure.n)
-
-
 def _longest(judge: Judge) -> float | None:
     """Percent of pairs that "the longer reply is better" orders as humans do."""
     found = ((judge.notes.agreement or {}).get("longest") or {}).get("pairwise_ties_half") or {}
@@ -53,7 +45,7 @@ def _longest(judge: Judge) -> float | None:
 def _agreement(source: Source) -> Panel:
     judges = source.summary.judges
     # Ties count half, so that a judge that gives every reply the same score gets 50.
-    ours = [_percent(one.notes.figure("pairwise_ties_half"), one.model) for one in judges]
+    ours = [in_percent(one.notes.figure("pairwise_ties_half"), one.model) for one in judges]
     longest = next((value for one in judges if (value := _longest(one)) is not None), None)
     levels = [Level("random: 50", 50.0)]
     levels += [] if longest is None else [Level(f"longest reply: {longest:.1f}", longest)]
@@ -65,7 +57,7 @@ def _agreement(source: Source) -> Panel:
         paper = {}
     rows = []
     for one, figure in zip(judges, ours, strict=True):
-        left_out = _percent(one.notes.figure("pairwise_ties_left_out"), one.model)
+        left_out = in_percent(one.notes.figure("pairwise_ties_left_out"), one.model)
         n_pairs = one.accuracy.n if one.accuracy else 0
         rows.append((one.model, figure.value, interval(figure.ends), n_pairs, left_out.value, paper.get(one.model), longest))  # fmt: skip
     query = (
@@ -94,7 +86,7 @@ def _agreement(source: Source) -> Panel:
         f"ties out and are of Llama 2 70B on {SETTINGS['judge'].prompts}: compare them with the column “ties left out”, and for "
         "their direction."
         if judges[0].replies == "eft_eval"
-        else f"Pairs of ranked replies ({judges[0].replies}), none of them trained on; equal scores count half.",
+        else f"Pairs of ranked replies ({judges[0].where}), none of them trained on; equal scores count half.",
         source.outdated(*(one.dataset for one in judges)),
         change(ours, "points"),
     )  # fmt: skip
@@ -137,8 +129,8 @@ def _win_rates(source: Source) -> Panel:
 
 def _rules(source: Source) -> Panel:
     rates = source.summary.rule_rates
-    ours = [_percent(rate.kept, rate.model) for rate in rates]
-    gains = [_percent(rate.gain, rate.model) for rate in rates]
+    ours = [in_percent(rate.kept, rate.model) for rate in rates]
+    gains = [in_percent(rate.gain, rate.model) for rate in rates]
     rows = [
         (
             one.model,
@@ -147,8 +139,8 @@ def _rules(source: Source) -> Panel:
             one.n,
             gain.value,
             interval(gain.ends),
-            rate.mean_chars,
-            rate.distinct_words,
+            rate.notes.mean_chars,
+            rate.notes.distinct_words,
         )
         for one, gain, rate in zip(ours, gains, rates, strict=True)
     ]
@@ -172,7 +164,9 @@ def _rules(source: Source) -> Panel:
     return Panel("rules", "Rules kept", [query, noted], by_model("rules kept (%)", ours, y_range=(0, 100)), head, rows,
                   "Answers that keep the rule of their prompt, checked by a program. The difference to M1 is over the same prompts, "
                   "resampled together; no query gives its interval.",
-                  source.outdated(*(rate.dataset for rate in rates)), change(ours, "points"))  # fmt: skip
+                  source.outdated(*(rate.dataset for rate in rates)),
+                  # From M1: what SFT did is not what the loop did.
+                  change([one for one in ours if one.model != "M0"], "points"))  # fmt: skip
 
 
 def _paper_of(source: Source, figure: str) -> dict[str, float]:
@@ -239,7 +233,7 @@ def _unscored(source: Source) -> Panel:
         rows.append((label, total, unscored, reasons))
 
     for one in source.summary.judges:
-        add(f"{one.model}, EFT eval split", one.model, one.statuses)
+        add(f"{one.model}, {one.where}", one.model, one.statuses)
     judged = [i for i in source.summary.iterations if i.statuses]
     for iteration in judged:
         add(f"iteration {iteration.number}, candidates", f"iteration {iteration.number}", iteration.statuses)

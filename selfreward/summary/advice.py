@@ -55,7 +55,8 @@ def _signal(label: str, judge: Judge | None) -> str:
         return (
             f"{label} was not measured against ranks (evaluate.judge), so nothing is known about its signal."
         )
-    shown = f"{label} orders {100 * figure.value:.0f} % [{100 * figure.low:.0f}, {100 * figure.high:.0f}] of {figure.n} held-out pairs as their ranks do"
+    value, ends = figure.shown(digits=0).split(" ", 1)
+    shown = f"{label} orders {value} % {ends} of {figure.n} held-out pairs as their ranks do"
     if figure.low > 0.5:
         return f"{shown}, more than chance: DPO has a signal to learn from."
     if figure.high < 0.5:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import DamagedError
@@ -35,7 +34,7 @@ from selfreward.summary.funnel import COLUMNS, EFT_COLUMNS, FunnelStep, counted,
 from selfreward.tables import DATASETS, DatasetName, kind_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 Verdicts = Sequence[tuple[str, bool | None]]
 """prompt_id and whether an answer keeps its rules."""
@@ -91,6 +90,12 @@ class Judge:
         return self.replies != "rules"
 
     @property
+    def where(self) -> str:
+        """The replies in words."""
+        named = {"eft_eval": "EFT eval split", "rules": "held-out replies with rules"}
+        return named.get(self.replies, "replies of evaluate.judge.replies")
+
+    @property
     def judgements(self) -> int:
         """All of them."""
         return sum(self.statuses.values())
@@ -135,8 +140,6 @@ class RuleRate:
     kept: Figure | None
     gain: Figure | None
     """The rate minus M1's on the same prompts; None for M0 and M1."""
-    mean_chars: float | None
-    distinct_words: float | None
 
 
 @dataclass(frozen=True)
@@ -290,31 +293,22 @@ def _win_rate(version: Version) -> WinRate:
 
 
 def _rule_rates(versions: Sequence[Version]) -> list[RuleRate]:
-    answers = {
-        v.name: v.table(["prompt_id", "kept", "n_chars", "distinct_words", "response"]) for v in versions
-    }
-    verdicts = {
-        name: list(zip(table["prompt_id"].to_pylist(), table["kept"].to_pylist(), strict=True))
-        for name, table in answers.items()
-    }
+    verdicts = {version.name: _verdicts(version) for version in versions}
     first = verdicts.get("iter1/rule_eval")
-    return [_rule_rate(version, answers[version.name], verdicts[version.name], first) for version in versions]
+    return [_rule_rate(version, verdicts[version.name], first) for version in versions]
 
 
-def _rule_rate(version: Version, answers: pa.Table, verdicts: Verdicts, first: Verdicts | None) -> RuleRate:
+def _verdicts(version: Version) -> Verdicts:
+    table = version.table(["prompt_id", "kept"])
+    return list(zip(table["prompt_id"].to_pylist(), table["kept"].to_pylist(), strict=True))
+
+
+def _rule_rate(version: Version, verdicts: Verdicts, first: Verdicts | None) -> RuleRate:
     notes, number = version.notes(RuleEvalNotes), iteration_of(version.name)
-    answered = [
-        n
-        for n, text in zip(*(answers[c].to_pylist() for c in ("n_chars", "response")), strict=True)
-        if text is not None
-    ]
-    distinct = answers["distinct_words"].drop_null().to_pylist()
     return RuleRate(
         dataset=version.name,
         model=model_label(version.manifest["inputs"].get("model", {}).get("name"), number),
         notes=notes,
         kept=Figure(**notes.kept) if notes.kept else None,
         gain=paired_difference(verdicts, first) if first is not None and number > 1 else None,
-        mean_chars=fmean(answered) if answered else None,
-        distinct_words=fmean(distinct) if distinct else None,
     )

@@ -200,9 +200,7 @@ def _format_judges(summary: Summary, judges: Iterable[Judge]) -> str:
     first = next(iter(judges))
     agreement = "agreement with humans %" if first.of_people else "agreement with ranks %"
     head = ("judge", "judgements", "scored", "scored %", agreement, "unscored")
-    named = {"eft_eval": "EFT eval split", "rules": "held-out replies with rules"}
-    which = named.get(first.replies, "the replies of evaluate.judge.replies")
-    lines = [f"How the models judge ({which}, never trained on)", format_table(head, rows)]
+    lines = [f"How the models judge ({first.where}, never trained on)", format_table(head, rows)]
     if {"M0", "M1"} <= {judge.model for judge in judges}:
         lines.append("M0 is the model before any training, M1 after SFT on IFT and EFT.")
     elif not any(is_model(judge.model) for judge in judges):
@@ -221,10 +219,7 @@ def _accuracy(judge: Judge) -> str:
     figure = judge.accuracy
     if figure is None:
         return "-"
-    value, low, high = (
-        "-" if x is None else f"{100 * x:.0f}" for x in (figure.value, figure.low, figure.high)
-    )
-    return f"{value} [{low}, {high}] of {figure.n}"
+    return f"{figure.shown(digits=0)} of {figure.n}"
 
 
 def _format_iteration(summary: Summary, iteration: Iteration) -> str:
@@ -310,9 +305,9 @@ def _format_win_rates(summary: Summary, rates: Sequence[WinRate]) -> str:
 def _format_rule_rates(summary: Summary, rates: Sequence[RuleRate]) -> str:
     rows = [
         (
-            _marked(summary, rate.model, rate.dataset), _in_percent(rate.kept), _in_percent(rate.gain, "+"),
-            rate.kept.n if rate.kept else 0, rate.mean_chars,
-            None if rate.distinct_words is None else 100 * rate.distinct_words,
+            _marked(summary, rate.model, rate.dataset), rate.kept.shown() if rate.kept else "-",
+            rate.gain.shown(sign="+") if rate.gain else "-", rate.kept.n if rate.kept else 0, rate.notes.mean_chars,
+            None if rate.notes.distinct_words is None else 100 * rate.notes.distinct_words, rate.notes.role_leakage,
             ", ".join(f"{reason} {n}" for reason, n in (rate.notes.unchecked or {}).items()),
         )
         for rate in rates
@@ -324,6 +319,7 @@ def _format_rule_rates(summary: Summary, rates: Sequence[RuleRate]) -> str:
         "answers",
         "characters",
         "different words %",
+        "like a judgement",
         "no verdict",
     )
     lines = ["Answers that keep the rule of their prompt, checked by a program (prompts never trained on)"]
@@ -337,16 +333,6 @@ def _format_rule_rates(summary: Summary, rates: Sequence[RuleRate]) -> str:
     if rates[-1].gain:
         lines.append(_gain_in_words(rates[-1].model, rates[-1].gain))
     return "\n".join(lines)
-
-
-def _in_percent(figure: Figure | None, sign: str = "") -> str:
-    if figure is None or figure.value is None:
-        return "-"
-    ends = (figure.low, figure.high)
-    interval = (
-        "" if None in ends else " [{:{s}.1f}, {:{s}.1f}]".format(*(100 * (end or 0) for end in ends), s=sign)
-    )
-    return f"{100 * figure.value:{sign}.1f}{interval}"
 
 
 def _gain_in_words(model: str, gain: Figure) -> str:

@@ -51,8 +51,8 @@ class RuleEval:
     """NULL where the engine failed."""
     kept: bool | None
     """Whether every rule is kept; NULL with a `reason`."""
-    n_kept: int | None
-    """Rules that are kept."""
+    broken: list[str]
+    """The rules that it does not keep; empty without a verdict."""
     reason: str | None
     """Why there is no verdict: `engine_error`, or `unknown_rule` (a rule of IFEval that is not checked here)."""
     finish_reason: FinishReason

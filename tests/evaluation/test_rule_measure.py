@@ -48,14 +48,14 @@ def test_figures_of_answers_by_hand():
         "m",
         1,
     )
-    assert [(row.kept, row.n_kept, row.reason) for row in rows] == [
-        (True, 1, None), (False, 0, None), (True, 2, None), (False, 1, None), (None, None, "unknown_rule"),
-        (None, None, "engine_error"),
+    assert [(row.kept, row.broken, row.reason) for row in rows] == [
+        (True, [], None), (False, ["no_commas"], None), (True, [], None), (False, ["in_quotes"], None),
+        (None, [], "unknown_rule"), (None, [], "engine_error"),
     ]  # fmt: skip
     found = rule_figures(rows)
     assert (found.kept.value, found.kept.n) == (0.5, 4)
     assert found.unchecked == {"unknown_rule": 1, "engine_error": 1}
-    assert found.by_rule == {"in_quotes": (1, 2), "no_commas": (2, 4)}
+    assert found.by_rule == {"in_quotes": (1, 2), "no_commas": (3, 4)}
     assert rows[0].distinct_words == pytest.approx(2 / 3)  # red, and, red
     assert found.mean_chars == pytest.approx((12 + 11 + 6 + 4 + 3) / 5)
 

@@ -87,7 +87,7 @@ def sample(tmp_path_factory):
         "iter1/rule_eval",
         RuleEval,
         [
-            RuleEval(f"re{i}", 1, "p", text or "q", [text], i, "M1", text or None, None, None, "unknown_rule",
+            RuleEval(f"re{i}", 1, "p", text or "q", [text], i, "M1", text or None, None, [text], "unknown_rule",
                      "stop", 3, len(text), None if i % 2 else 0.5)
             for i, text in enumerate(AWKWARD)
         ],

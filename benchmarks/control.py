@@ -22,7 +22,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.errors import SelfrewardError
 from selfreward.page.by_model import by_model, in_percent
 from selfreward.page.figures import shown

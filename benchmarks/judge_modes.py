@@ -27,7 +27,7 @@ from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from selfreward.config.run import JudgingConfig
+from selfreward.config.judging import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.engines.base import EngineOptions
 from selfreward.evaluation.judges.ranked_replies import read_ranked

@@ -16,7 +16,8 @@ from typing import Any
 
 from selfreward.builders.answers.chats import reasoning_apart, reasoning_tokens, require_system_turns
 from selfreward.chats import chat_of, kept_rows
-from selfreward.config.run import CandidatesConfig, RunConfig
+from selfreward.config.data import CandidatesConfig
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.estimate.requests import Known, Range, Requests
 from selfreward.notes import Generated, GenerationNotes

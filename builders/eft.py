@@ -19,7 +19,9 @@ from typing import Any, Literal, TypeVar
 
 from selfreward.builders.seeds.split import split_prompts
 from selfreward.builders.seeds.targets import score_of_quality, score_of_rank, worst_ranks
-from selfreward.config.run import EftConfig, JudgingConfig, RunConfig, SplitConfig
+from selfreward.config.data import EftConfig, SplitConfig
+from selfreward.config.judging import JudgingConfig
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.errors import EmptyResultError, InputError
 from selfreward.estimate.requests import Known, Requests

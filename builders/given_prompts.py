@@ -20,7 +20,8 @@ from selfreward.builders.self_instruct.filters import filter_prompt
 from selfreward.builders.self_instruct.screening import Screen, held_out
 from selfreward.builders.self_instruct.words import FilterWords, keyed_words, words_of
 from selfreward.chats import Chat, judge_text, judge_texts, problem_with, with_chats
-from selfreward.config.run import PromptsConfig, RunConfig
+from selfreward.config.data import PromptsConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import EmptyResultError, InputError
 from selfreward.judging.rules.files import EMBEDDED as RULES
 from selfreward.judging.rules.prompts import ITERATION_TOPICS, iteration_prompts

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from selfreward.builders.seeds.split import Part, split_prompts
-from selfreward.config.run import IftConfig, RunConfig, SplitConfig
+from selfreward.config.data import IftConfig, SplitConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import EmptyResultError
 from selfreward.progress import say
 from selfreward.similarity.evaluation_sets import evaluation_files, load_evaluation_prompts

@@ -30,7 +30,8 @@ from selfreward.builders.pair_rules import (
     mark_near_identical,
     rule_text,
 )
-from selfreward.config.run import PairsConfig, RunConfig
+from selfreward.config.judging import PairsConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.notes import PairsNotes
 from selfreward.sql.pair_outcomes import ELIGIBLE, JUDGED, OUTCOMES

@@ -21,7 +21,8 @@ from selfreward.builders.self_instruct.filters import filter_prompt, parse_gener
 from selfreward.builders.self_instruct.screening import Screen, held_out
 from selfreward.builders.self_instruct.words import keyed_words, words_of
 from selfreward.chats import with_system
-from selfreward.config.run import PromptsConfig, RunConfig
+from selfreward.config.data import PromptsConfig
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import Engine, Request
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Range, Requests

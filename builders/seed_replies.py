@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.builders.seeds.tables import looks_like_table, read_table
-from selfreward.config.run import RunConfig, SeedsConfig
+from selfreward.config.data import SeedsConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import EmptyResultError, InputError, UsageError
 from selfreward.judging.rules.prompts import TOPICS, ranked_replies
 from selfreward.notes import SeedsNotes

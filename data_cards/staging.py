@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfreward.config.run import dump_config
+from selfreward.config.files import dump_config
 from selfreward.data_cards.cards.audits import AUDITS_DATASET, Audits
 from selfreward.data_cards.cards.croissant import croissant
 from selfreward.data_cards.cards.facts import RunFacts

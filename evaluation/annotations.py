@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.config.run import AlpacaConfig, RunConfig
+from selfreward.config.evaluation import AlpacaConfig
+from selfreward.config.run import RunConfig
 from selfreward.estimate.requests import Known, Requests
 from selfreward.evaluation.model_outputs import planned_prompts
 from selfreward.notes import AnnotationsNotes

@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.config.run import JudgeEvalConfig, JudgingConfig, RunConfig
+from selfreward.config.evaluation import JudgeEvalConfig
+from selfreward.config.judging import JudgingConfig
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request
 from selfreward.errors import InputError
 from selfreward.estimate.requests import Known, Requests
@@ -44,31 +46,35 @@ EFT_EVAL = "eft_eval"
 
 
 def plan(config: RunConfig, iteration: int) -> Plan | None:
-    """One version for each model of the run, unless `evaluate.judge` or EFT is null; without training, the configured judge."""
-    if config.evaluate.judge is None or config.eft is None or (iteration == 0 and not config.train):
+    """One version for each model of the run; without training, of the configured judge. None if there is nothing to judge."""
+    measured = config.evaluate.judge
+    if measured is None or (iteration == 0 and not config.train):
+        return None
+    # Without EFT there is no eval split; replies of a file are judged all the same.
+    if config.eft is None and measured.replies == EFT_EVAL:
         return None
     # without training there is one judge, the configured one (of several the first)
     (judge, *_) = config.named_models(["current"] if config.train else config.judging.judges, iteration)
     # one attempt: asking again until a score can be read would hide how often the judge gives none
-    settings = config.judging.model_copy(update={"samples": config.evaluate.judge.samples, "max_attempts": 1})
+    settings = config.judging.model_copy(update={"samples": measured.samples, "max_attempts": 1})
     template = load_for_range(settings.template, settings.min_score).text
     return Plan(
         name=str(DatasetName("judge_eval", iteration)),
         module=__name__,
-        inputs={"eft": "eft"} if config.evaluate.judge.replies == EFT_EVAL else {},
-        files=_reply_files(config.evaluate.judge.replies),
+        inputs={"eft": "eft"} if measured.replies == EFT_EVAL else {},
+        files=_reply_files(measured.replies),
         models={"model": judge},
         texts={"template": template},
         params={
             "iteration": iteration,
             "seed": config.seed,
             "judging": judging_params(settings),
-            "judge_eval": _keyed(config.evaluate.judge),
+            "judge_eval": _keyed(measured),
             "parser": reading_version(settings),
             "render": RENDER_VERSION,
             "engine": config.engine.keyed(),
         },
-        requests=partial(_planned, settings, config.evaluate.judge, template, config.seed),
+        requests=partial(_planned, settings, measured, template, config.seed),
     )
 
 

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from selfreward.config.run import AlpacaConfig, RunConfig
+from selfreward.config.evaluation import AlpacaConfig
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Requests

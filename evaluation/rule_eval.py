@@ -13,7 +13,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from selfreward.config.run import RuleEvalConfig, RunConfig
+from selfreward.config.evaluation import RuleEvalConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import EmptyResultError
 from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.rules.files import file_of, read_prompts

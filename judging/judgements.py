@@ -16,7 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from selfreward.chats import judge_texts
-from selfreward.config.run import JudgingConfig, RunConfig
+from selfreward.config.judging import JudgingConfig
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import Request
 from selfreward.estimate.requests import Known, Requests
 from selfreward.judging.judge.combine import Setup, setups_in, setups_of

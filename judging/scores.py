@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfreward.config.run import JudgingConfig, RunConfig, ScoresConfig
+from selfreward.config.judging import JudgingConfig, ScoresConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import EmptyResultError, GateError
 from selfreward.judging.judge.combine import agreement_between, combined_scores, setups_of
 from selfreward.judging.rules.scores import by_rules, shuffled

@@ -58,7 +58,8 @@ def run(
     `config` is a file, its values, or a `RunConfig`; `settings` are overrides of a file's, such as
     "judging.samples=1". Errors of steps propagate; after Ctrl-C (KeyboardInterrupt) the same call resumes.
     """
-    from selfreward.config.run import RunConfig, check_config, load_config
+    from selfreward.config.files import check_config, load_config
+    from selfreward.config.run import RunConfig
     from selfreward.page.write import write_page
     from selfreward.steps.pipeline import run_pipeline
     from selfreward.steps.signals import Interrupted

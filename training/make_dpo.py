@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfreward.config.run import PairsConfig, RunConfig
+from selfreward.config.judging import PairsConfig
+from selfreward.config.run import RunConfig
 from selfreward.config.training import DpoConfig
 from selfreward.engines.references import trainable
 from selfreward.steps.step import Job, Plan

@@ -17,7 +17,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.config.run import PairsConfig, RunConfig
+from selfreward.config.judging import PairsConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.judging.judge.combine import JUDGE_SCORES, setups_of
 from selfreward.sql.queries import connect

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
-from selfreward.config.run import SplitConfig
+from selfreward.config.data import SplitConfig
 from selfreward.tables import Seed
 
 Part = Literal["ift", "eft_train", "eft_eval"]

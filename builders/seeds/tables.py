@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from selfreward.config.run import SEED_ROLES
+from selfreward.config.data import SEED_ROLES
 from selfreward.errors import InputError
 from selfreward.reading.messages import as_messages, only_turn
 from selfreward.reading.oasst import SeedReading, number_of, reason_to_leave_out, require_ranks, text_of

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from selfreward.builders.self_instruct.words import FilterWords, english
-from selfreward.config.run import PromptsConfig
+from selfreward.config.data import PromptsConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.tables import Message
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from selfreward.config.run import dump_config
+from selfreward.config.files import dump_config
 from selfreward.data_cards.cards.audits import Audits
 from selfreward.data_cards.cards.base_models import generating_licences
 from selfreward.data_cards.cards.facts import DatasetFacts, RunFacts

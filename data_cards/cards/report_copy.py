@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from selfreward.config.run import dump_config
+from selfreward.config.files import dump_config
 from selfreward.data_cards.cards.facts import RunFacts
 from selfreward.data_cards.cards.redact import public_config
 from selfreward.data_cards.tree.layout import REPORT, picture_path

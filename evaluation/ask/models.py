@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from selfreward.config.run import RunConfig, load_config
+from selfreward.config.files import load_config
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions
 from selfreward.engines.references import ModelRef, foreign, resolve
 from selfreward.errors import UsageError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfreward.config.run import JudgingConfig
+from selfreward.config.judging import JudgingConfig
 from selfreward.evaluation.ask.answers import ModelAccess
 from selfreward.evaluation.ask.results import Evaluation, Tables
 from selfreward.evaluation.judges.ranked_replies import RankedReplies, ReplyRow, by_prompt, human_verdict

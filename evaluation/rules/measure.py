@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from selfreward.config.run import RuleEvalConfig
+from selfreward.config.evaluation import RuleEvalConfig
 from selfreward.engines.references import trainable
 from selfreward.errors import UsageError
 from selfreward.evaluation.ask.answers import ModelAccess, prompts_sha256

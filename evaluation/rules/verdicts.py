@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from selfreward.config.run import RuleEvalConfig
+from selfreward.config.evaluation import RuleEvalConfig
 from selfreward.engines.base import Completion, Request, Sampling
 from selfreward.judging.rules.files import PromptWithRules
 from selfreward.judging.rules.rules import words

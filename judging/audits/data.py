@@ -51,7 +51,8 @@ class AuditData:
     @cached_property
     def config(self) -> RunConfig:
         """The run's configuration; the defaults if it has none (imported data)."""
-        from selfreward.config.run import RunConfig, load_config
+        from selfreward.config.files import load_config
+        from selfreward.config.run import RunConfig
 
         path = self.run.run.path / "config.yaml"
         return load_config(path) if path.is_file() else RunConfig()

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from selfreward.config.run import JudgingConfig, check_config
+from selfreward.config.files import check_config
+from selfreward.config.judging import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import InputError

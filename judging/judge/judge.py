@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from selfreward.config.run import JudgingConfig
+from selfreward.config.judging import JudgingConfig
 from selfreward.engines.base import Completion, Engine, Request, Sampling
 from selfreward.errors import CapabilityError
 from selfreward.estimate.requests import Range, Requests

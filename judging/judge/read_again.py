@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfreward.config.run import JudgingConfig
+from selfreward.config.judging import JudgingConfig
 from selfreward.judging.judge.combine import Setup, setups_in
 from selfreward.judging.judge.judge import Judged, read_score
 from selfreward.progress import say

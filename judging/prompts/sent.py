@@ -93,7 +93,7 @@ def _template(run: Run, version: Version) -> JudgeTemplate:
 
 
 def _configured(run: Run) -> Iterator[str]:
-    from selfreward.config.run import load_config
+    from selfreward.config.files import load_config
 
     path = run.path / "config.yaml"
     if path.is_file():

@@ -40,7 +40,7 @@ def _command(module: str) -> Any:
             int | None, typer.Option(min=1, help="Only this iteration; default: each, in order.")
         ] = None,
     ) -> None:
-        from selfreward.config.run import load_config
+        from selfreward.config.files import load_config
         from selfreward.steps.pipeline import run_pipeline
         from selfreward.steps.signals import Interrupted
         from selfreward.steps.step import Plan

@@ -85,7 +85,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the whole loop; the same command again resumes it.  Example: selfreward run configs/demo.yaml"""
-    from selfreward.config.run import load_config
+    from selfreward.config.files import load_config
     from selfreward.page.write import write_page
     from selfreward.steps.pipeline import run_pipeline
     from selfreward.steps.signals import Interrupted

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from selfreward.config.run import RunConfig, dump_config, load_config
+from selfreward.config.files import dump_config, load_config
+from selfreward.config.run import RunConfig
 from selfreward.errors import ConfigError
 from selfreward.progress import say
 from selfreward.store import durable

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward.config.run import RunConfig, load_config
+from selfreward.config.files import load_config
+from selfreward.config.run import RunConfig
 from selfreward.errors import SelfrewardError, UsageError
 from selfreward.exchange.importing import is_imported
 from selfreward.steps.pipeline import find_version, resolve_plan

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from selfreward.config.run import RunConfig, load_config
+from selfreward.config.files import load_config
+from selfreward.config.run import RunConfig
 from selfreward.notes import JsonObject
 from selfreward.steps.configuration import flat_settings
 from selfreward.store.run import is_model

@@ -8,7 +8,8 @@ import pytest
 
 from selfreward.builders.pair_rules import check_needs, further_inputs, rule_text
 from selfreward.builders.pairs import build
-from selfreward.config.run import PairsConfig, check_config
+from selfreward.config.files import check_config
+from selfreward.config.judging import PairsConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.tables import Candidate, Judgement, Prompt, Score, to_table
 

@@ -13,7 +13,7 @@ from scripted_run import config_for, write_script
 from selfreward.builders.eft import agreeing_targets, agrees_with_ranks, down_sample
 from selfreward.builders.seeds.split import split_prompts
 from selfreward.builders.seeds.targets import score_of_quality, score_of_rank
-from selfreward.config.run import SplitConfig
+from selfreward.config.data import SplitConfig
 from selfreward.errors import EmptyResultError
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.store.run import Run

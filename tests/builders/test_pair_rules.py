@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from selfreward.builders.pairs import build, rule_text
-from selfreward.config.run import PairsConfig
+from selfreward.config.judging import PairsConfig
 from selfreward.errors import InputError, UsageError
 from selfreward.tables import Candidate, Prompt, Score, to_table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.engines import pool
 from selfreward.engines.base import BaseEngine, EngineOptions
 from selfreward.engines.pool import EnginePool

@@ -10,7 +10,7 @@ from ray_workers import two_workers
 from tried import seen
 from vllm_cases import EAGER, MODEL, PLACES, TOLERATED
 
-from selfreward.config.run import check_config
+from selfreward.config.files import check_config
 from selfreward.exchange.importing import import_file
 from selfreward.models.pull import pull
 from selfreward.steps.pipeline import run_pipeline

@@ -131,7 +131,7 @@ def test_log_probabilities_behind_a_prefix_are_those_of_hf_where_the_server_give
 
 def test_an_expected_score_is_the_mean_of_the_scores_behind_the_templates_label(server, hf, tmp_path):
     """SmolLM2 writes " 4" as two tokens, which only the probe can tell; the score must be the one `hf:` gives."""
-    from selfreward.config.run import JudgingConfig
+    from selfreward.config.judging import JudgingConfig
     from selfreward.judging.judge.judge import Item, judge_items
     from selfreward.judging.prompts.templates import JudgeTemplate
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from selfreward.cli import app
-from selfreward.config.run import RunConfig, dump_config
+from selfreward.config.files import dump_config
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import InputError, UsageError
 from selfreward.evaluation.ask.answers import read_prompts, run_prompts

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from selfreward.cli import app
-from selfreward.config.run import RunConfig, dump_config
+from selfreward.config.files import dump_config
+from selfreward.config.run import RunConfig
 from selfreward.errors import UsageError
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish
 from selfreward.evaluation.cli import evaluate, register

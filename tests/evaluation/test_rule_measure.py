@@ -9,7 +9,7 @@ import pytest
 import yaml
 from scripted_run import config_for, write_script
 
-from selfreward.config.run import RuleEvalConfig
+from selfreward.config.evaluation import RuleEvalConfig
 from selfreward.engines.base import Completion
 from selfreward.errors import UsageError
 from selfreward.evaluation.ask.results import figures
@@ -20,6 +20,7 @@ from selfreward.judging.rules.files import PromptWithRules
 from selfreward.judging.rules.rules import Rule
 from selfreward.statistics import paired_difference
 from selfreward.steps.pipeline import run_pipeline
+from selfreward.steps.step import plan_run
 from selfreward.store.run import Run
 from selfreward.summary.facts import summarize
 from selfreward.summary.report import format_report, report_run
@@ -204,3 +205,11 @@ def test_fluency_is_the_mean_log_probability_of_an_answers_tokens(tmp_path):
             logits = model(torch.tensor([start + tail])).logits[0].log_softmax(-1)
         steps = [logits[len(start) + i - 1, token].item() for i, token in enumerate(tail)]
         assert value == pytest.approx(sum(steps) / len(steps), abs=1e-5)
+
+
+def test_without_eft_the_replies_of_a_file_are_judged_and_the_eval_split_is_not(config):
+    values = config.model_dump(mode="json") | {"eft": None}
+    names = [plan.name for plan in plan_run(type(config).model_validate(values))]
+    assert "iter1/judge_eval" in names
+    values["evaluate"]["judge"]["replies"] = "eft_eval"
+    assert "iter1/judge_eval" not in [plan.name for plan in plan_run(type(config).model_validate(values))]

@@ -12,7 +12,8 @@ from unittest import mock
 import yaml
 from driver import Operation
 
-from selfreward.config.run import RunConfig, check_config
+from selfreward.config.files import check_config
+from selfreward.config.run import RunConfig
 from selfreward.engines.scripted import ScriptedEngine
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure
 from selfreward.evaluation.ask.results import publish as publish_figures

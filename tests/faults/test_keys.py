@@ -15,7 +15,8 @@ import pytest
 import yaml
 from stages import config_for
 
-from selfreward.config.run import RunConfig, check_config
+from selfreward.config.files import check_config
+from selfreward.config.run import RunConfig
 from selfreward.engines.references import foreign
 from selfreward.steps.pipeline import plans_until, resolve_plan, run_pipeline
 from selfreward.store.run import Counts, Recipe, Run
@@ -166,7 +167,7 @@ def test_another_weight_tokenizer_or_chat_template_changes_the_keys_of_what_the_
 _FRESH = """
 import json, sys
 from pathlib import Path
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.steps.pipeline import plans_until, resolve_plan
 from selfreward.store.run import Run
 run, config = Run(sys.argv[1]), load_config(Path(sys.argv[2]))

@@ -7,7 +7,7 @@ import sys
 
 import yaml
 
-from selfreward.config.run import check_config
+from selfreward.config.files import check_config
 
 PROMPTS = [
     "Explain how tides work to a curious child.",

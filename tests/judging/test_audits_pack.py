@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sample_run import changed, every, make_sample_run, publish_rows
 
-from selfreward.config.run import RunConfig, check_config
+from selfreward.config.files import check_config
+from selfreward.config.run import RunConfig
 from selfreward.engines.base import EngineOptions
 from selfreward.errors import GateError, InputError, UsageError
 from selfreward.judging.audits.data import AuditData

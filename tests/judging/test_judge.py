@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scripted_run import PROMPTS, config_for
 
-from selfreward.config.run import JudgingConfig
+from selfreward.config.judging import JudgingConfig
 from selfreward.engines import open_engine
 from selfreward.engines.base import BaseEngine, Capabilities, Completion, row_seed
 from selfreward.errors import CapabilityError, GateError

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from selfreward.builders.seeds.tables import read_table
-from selfreward.config.run import SeedsConfig, check_config
+from selfreward.config.data import SeedsConfig
+from selfreward.config.files import check_config
 from selfreward.errors import ConfigError, InputError, UsageError
 from selfreward.judging.parsing.scores import parse_score
 from selfreward.reading.files import read_rows

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scripted_run import ANSWERS, PROMPTS, cli, config_for, write_script
 
-from selfreward.config.run import check_config, dump_config
+from selfreward.config.files import check_config, dump_config
 from selfreward.errors import ConfigError, EmptyResultError, InputError
 from selfreward.judging.audits.runner import gate
 from selfreward.judging.judge.combine import agreement_between, combined_scores

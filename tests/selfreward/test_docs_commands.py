@@ -24,7 +24,7 @@ import yaml
 
 from selfreward.api import open_run
 from selfreward.cli import assemble
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.steps.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ from fake_openai_server import FakeServer, normal_answer, prompt_of
 from scripted_run import PROMPTS, cli, config_for, write_script
 
 from selfreward.builders.prompts import requests_needed
-from selfreward.config.run import JudgingConfig, PromptsConfig
+from selfreward.config.data import PromptsConfig
+from selfreward.config.judging import JudgingConfig
 from selfreward.engines.base import Request, Sampling
 from selfreward.engines.openai.usage import Prices
 from selfreward.errors import EngineError

@@ -14,7 +14,7 @@ import pytest
 from hub_fixtures import patience  # noqa: F401
 from hub_server import LFS_ENDINGS, Blob, HubServer, Repo
 
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.data_cards.hub.pull import pull
 from selfreward.steps.pipeline import run_pipeline
 from selfreward.store.run import Run

@@ -257,7 +257,7 @@ def test_a_run_that_is_not_finished_shows_what_is_there(tmp_path):
 
 
 def test_outdated_results_are_marked(old):
-    from selfreward.config.run import load_config
+    from selfreward.config.files import load_config
     from selfreward.steps.pipeline import run_pipeline
 
     config = load_config(Path("config.yaml"), overrides=["pairs.rule=margin", "pairs.min_margin=0.5"])

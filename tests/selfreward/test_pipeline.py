@@ -15,7 +15,7 @@ import pytest
 import yaml
 from scripted_run import cli, config_for, write_script
 
-from selfreward.config.run import check_config
+from selfreward.config.files import check_config
 from selfreward.engines.scripted import ScriptedEngine
 from selfreward.errors import EmptyResultError, EngineError
 from selfreward.steps.pipeline import run_pipeline
@@ -315,7 +315,8 @@ def test_the_help_text_answers_and_every_command_has_an_example():
 
 
 def test_init_writes_a_configuration_that_loads_and_equals_the_defaults(tmp_path):
-    from selfreward.config.run import RunConfig, load_config
+    from selfreward.config.files import load_config
+    from selfreward.config.run import RunConfig
     from selfreward.config.starter import write_starter
 
     write_starter(tmp_path / "c.yaml")

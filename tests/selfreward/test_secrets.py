@@ -360,7 +360,7 @@ def test_evaluating_a_pulled_run_asks_too(pulled, tmp_path):
     ],
 )
 def test_whatever_a_strangers_configuration_reaches_is_asked_about(values, tmp_path, monkeypatch):
-    from selfreward.config.run import check_config
+    from selfreward.config.files import check_config
     from selfreward.steps.trust import mark, require_trust
 
     monkeypatch.setenv("SELFREWARD_CACHE", str(tmp_path / "cache"))

@@ -8,7 +8,7 @@ import pytest
 from scripted_run import cli
 
 from selfreward.cli.shipped import PLACES, described, preset_text, read_shipped, shipped
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.errors import UsageError
 
 

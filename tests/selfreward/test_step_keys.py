@@ -11,7 +11,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from selfreward.config.run import RunConfig, check_config, load_config
+from selfreward.config.files import check_config, load_config
+from selfreward.config.run import RunConfig
 from selfreward.config.starter import starter_yaml
 from selfreward.engines.references import ModelRef
 from selfreward.steps.pipeline import recipe_of

@@ -12,7 +12,7 @@ import pytest
 from sample_run import changed, every, make_sample_run
 from scripted_run import cli, config_for, write_script
 
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.data_cards.preview import write_cards
 from selfreward.evaluation.paper.run_figures import run_figures
 from selfreward.exchange.importing import import_file

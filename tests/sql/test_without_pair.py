@@ -14,7 +14,7 @@ from scripted_run import cli
 
 from selfreward.api import open_run
 from selfreward.builders import pairs
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.sql.file import write_audit_file
 from selfreward.store.run import Recipe, Run
 from selfreward.tables import Candidate, Pair, Prompt, Score

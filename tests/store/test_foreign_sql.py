@@ -14,7 +14,8 @@ from foreign_run import one_sentence, snapshot
 from sample_run import make_sample_run
 
 from selfreward.builders import pairs
-from selfreward.config.run import PairsConfig, RunConfig
+from selfreward.config.judging import PairsConfig
+from selfreward.config.run import RunConfig
 from selfreward.errors import GateError, InputError, SelfrewardError, UsageError
 from selfreward.judging.audits.runner import gate, run_audits
 from selfreward.sql.diff import diff

@@ -18,7 +18,7 @@ import pytest
 from sample_run import changed, make_sample_run
 from view_server import TOKEN, shown_run
 
-from selfreward.config.run import load_config
+from selfreward.config.files import load_config
 from selfreward.errors import UsageError
 from selfreward.exchange.exporting import export_file
 from selfreward.exchange.importing import import_file

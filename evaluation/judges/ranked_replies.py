@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.errors import InputError, UsageError
+from selfreward.errors import InputError
 from selfreward.judging.agreement.human import (
     AnnotatorAgreement,
     annotator_agreement,
@@ -30,6 +30,7 @@ from selfreward.judging.agreement.human import (
 )
 from selfreward.judging.agreement.rating_tables import check_ratings
 from selfreward.reading.files import read_rows
+from selfreward.reading.hub import hub_rows
 from selfreward.reading.oasst import (
     SeedReading,
     looks_like_messages,
@@ -89,7 +90,10 @@ def read_ranked(
     elif path.is_file():
         rows, dropped = _file_rows(path, lang)
     elif data.count("/") == 1 and not path.suffix:
-        rows, dropped = _table_rows(_hub_rows(data, split), data), Counter[str]()
+        rows, dropped = (
+            _table_rows([row for _, row in hub_rows(data, split, None, "--data")], data),
+            Counter[str](),
+        )
     else:
         raise InputError(f"{data}: no such file, and not the name of a Hub dataset (OWNER/NAME)")
     # a reply without a rank, or the only one to its prompt, cannot be compared: dropped, and counted
@@ -268,18 +272,3 @@ def _folder_rows(path: Path) -> list[ReplyRow]:
     from selfreward.store.run import load_rows
 
     return [dict(row) for row in load_rows(path)]
-
-
-def _hub_rows(name: str, split: str) -> list[ReplyRow]:
-    """The rows of a Hub dataset."""
-    import datasets
-
-    try:
-        # into the Hub's own cache, which the user already manages
-        loaded = datasets.load_dataset(name, split=split)
-    except Exception as error:  # the Hub's client raises many kinds of errors, all meaning: not loaded
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(
-            f"{name}: not a local file, and could not be loaded from the Hub: {reason}"
-        ) from error
-    return [dict(row) for row in loaded]

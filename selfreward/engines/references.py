@@ -64,7 +64,7 @@ def trainable(ref: ModelRef) -> Path:
 def foreign(model_string: str) -> ModelRef:
     """A model that is no version of a run: a folder, a known name, a Hub name, a server, a script."""
     from selfreward.models.identity import model_identity
-    from selfreward.models.known import fetch_model, hub_commit
+    from selfreward.models.known import cached_commit, fetch_model
 
     parsed = parse_model_string(model_string)
     if parsed.engine == "scripted":
@@ -86,5 +86,5 @@ def foreign(model_string: str) -> ModelRef:
         f"{parsed.engine}:{folder}",
         sha256,
         folder,
-        None if is_path else hub_commit(folder),
+        None if is_path else cached_commit(folder),
     )

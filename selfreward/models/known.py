@@ -89,7 +89,7 @@ def hub_name(target: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def hub_commit(folder: Path) -> str | None:
+def cached_commit(folder: Path) -> str | None:
     """The commit of a folder in the Hub's cache; None for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
 

@@ -287,11 +287,12 @@ def test_what_is_no_file_and_no_hub_name_is_refused():
 def test_a_hub_dataset_that_cannot_be_had_is_one_sentence(monkeypatch):
     import datasets
 
-    def refuse(name, split):
+    def refuse(name, split, revision):
         raise ConnectionError(f"Couldn't reach {name}\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(UsageError, match=r"some/thing: not a local file.*Couldn't reach some/thing$"):
+    words = r"--data 'some/thing': is no local file.* \(ConnectionError: Couldn't reach some/thing\)$"
+    with pytest.raises(InputError, match=words):
         read_ranked("some/thing")
 
 

@@ -33,10 +33,9 @@ from selfreward.summary.facts import RuleRate, summarize
 
 ARMS = {
     "self": [],
-    # Scores that are not the judge's contradict its judgements: the audit that would say so is told to let them.
-    "shuffled": ["scores.source=shuffled", "gate_thresholds={scores_match_judgements: 1}"],
+    "shuffled": ["scores.source=shuffled"],
     "no-eft": ["judging.judge=hf:smollm2-135m-instruct"],
-    "gold": ["scores.source=rules", "gate_thresholds={scores_match_judgements: 1}"],
+    "gold": ["scores.source=rules"],
 }
 SHARED_UNTIL = "iter1/candidates"
 

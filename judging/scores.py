@@ -10,9 +10,10 @@ judges or templates of one version are combined by the rule `judging.combine`, w
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from selfreward.config.judging import JudgingConfig, ScoresConfig
+from selfreward.config.judging import JudgingConfig
 from selfreward.config.run import RunConfig
 from selfreward.errors import EmptyResultError, GateError
 from selfreward.judging.judge.combine import agreement_between, combined_scores, setups_of
@@ -23,6 +24,9 @@ from selfreward.steps.step import Job, Plan, Rows
 from selfreward.store.run import Counts
 from selfreward.tables import DatasetName, Score, arrow_schema, to_table
 from selfreward.text import format_histogram
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAME = "judging.scores"
 VERSION = 1
@@ -69,11 +73,8 @@ def build(job: Job) -> Rows:
     connection = connect()
     judgements = job.table("judgements")
     connection.register("judgements", judgements)
-    combine = job.recipe.params["judging"].get("combine")
-    found = combined_scores(judgements, combine) if combine else connection.sql(_SCORES).to_arrow_table()
-    scores = found.cast(arrow_schema(Score))
-    if "scores" in job.recipe.params:
-        scores = to_table((Score(**row) for row in _controlled(job, scores.to_pylist())), Score)
+    params = job.recipe.params
+    scores = scores_of(judgements, params, job.table)
     connection.register("scores", scores)
     histogram = connection.execute(_HISTOGRAM).fetchall()
     tied, comparable = connection.execute(_TIED).fetchall()[0]
@@ -87,22 +88,48 @@ def build(job: Job) -> Rows:
         prompts_all_tied=tied,
         prompts_comparable=comparable,
         unscored_candidates=scores["score"].null_count,
-        agreement=agreement_between(judgements) if combine else None,
+        agreement=agreement_between(judgements) if params["judging"].get("combine") else None,
     )
     return Rows(scores, Counts(scores.num_rows, scores.num_rows, notes=notes.stored()))
 
 
-def _controlled(job: Job, scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def scores_of(judgements: pa.Table, params: dict[str, Any], table: Callable[[str], pa.Table]) -> pa.Table:
+    """The rows of `scores` from judgements and the parameters in its manifest; `table` has `prompts` and `candidates`.
+
+    The audit `scores_match_judgements` makes the rows anew with it.
+    """
+    combine = params["judging"].get("combine")
+    if combine:
+        found = combined_scores(judgements, combine)
+    else:
+        with connect() as connection:
+            connection.register("judgements", judgements)
+            found = connection.sql(_SCORES).to_arrow_table()
+    scores = found.cast(arrow_schema(Score))
+    return (
+        to_table(map(_score, _controlled(scores.to_pylist(), params, table)), Score)
+        if "scores" in params
+        else scores
+    )
+
+
+def _score(row: dict[str, Any]) -> Score:
+    return Score(**row)
+
+
+def _controlled(
+    scores: list[dict[str, Any]], params: dict[str, Any], table: Callable[[str], pa.Table]
+) -> list[dict[str, Any]]:
     """The rows of a control: see `scores.source`."""
-    if job.section("scores", ScoresConfig).source == "shuffled":
-        return shuffled(scores, job.seed + job.iteration)
-    limits = job.section("judging", JudgingConfig)
-    prompts, candidates = job.table("prompts"), job.table("candidates")
+    if params["scores"]["source"] == "shuffled":
+        return shuffled(scores, params["seed"] + params["iteration"])
+    prompts, candidates = table("prompts"), table("candidates")
     texts = dict(zip(prompts["prompt_id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
     answers = dict(
         zip(candidates["candidate_id"].to_pylist(), candidates["response"].to_pylist(), strict=True)
     )
-    return by_rules(scores, texts, answers, limits.min_score, limits.max_score)
+    limits = params["judging"]
+    return by_rules(scores, texts, answers, limits["min_score"], limits["max_score"])
 
 
 def _refuse_collapse(

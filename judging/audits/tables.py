@@ -10,7 +10,7 @@
 | `training_texts` | every text that enters training: `dataset`, `iteration`, `id`, `part`, `text` |
 | `texts` | these and a seeded sample of the other candidates and prompts; `enters_training` distinguishes them |
 | `judged` | the judgements of each candidate by one judging set-up: `score`, `score_variance`, `n_judgements`, `n_scored` |
-| `expected_scores` | `judged`, or what `judging.combine` makes of it where several set-ups judge the same candidates |
+| `expected_scores` | `judged`, or what `judging.combine` or `scores.source` makes of the judgements |
 | `pair_sides` | the answers of each pair (`side`: `chosen`, `rejected`) beside the candidate and its score, or
 NULL: `told_score` and `score`, `finish_reason`, `other_prompt`, `other_text` (the pair's is not the candidate's) |
 | `judgement_sample` | a seeded sample of the judgements (all of them, if they are few) |
@@ -24,6 +24,7 @@ A sample is drawn by a hash of the row's id and the run's seed, so that it is th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from selfreward.judging.audits.contamination import contamination
@@ -31,7 +32,7 @@ from selfreward.judging.audits.data import AuditData, Provided, Unavailable
 from selfreward.judging.audits.near import near_duplicates
 from selfreward.judging.audits.tokens import special_tokens, template_facts, token_counts
 from selfreward.judging.audits.unknown import prompt_words
-from selfreward.judging.judge.combine import combined_scores
+from selfreward.judging.scores import scores_of
 from selfreward.sql.views import VERSIONS
 from selfreward.tables import BY_KIND, DATASETS, DatasetName, required_columns
 
@@ -180,18 +181,21 @@ def _judged(data: AuditData) -> None:
 
 
 def _expected_scores(data: AuditData) -> None:
-    """A view, but for the iterations in which several judges or templates are combined."""
-    combined: dict[int, str] = {}
+    """A view, but for the iterations with several judges or templates, or with the scores of a control."""
+    others: dict[int, str] = {}
     for name in data.run.datasets("scores"):
-        rule = data.run.run.current(name).manifest["params"].get("judging", {}).get("combine")
-        iteration = DatasetName.parse(name).iteration
-        if rule and iteration is not None:
-            found = combined_scores(data.run.table(str(DatasetName("judgements", iteration))), rule)
-            data.connection.register(f"combined_{iteration}", found)
-            combined[iteration] = f"SELECT * FROM combined_{iteration}"
-    plain = f"SELECT * FROM judged WHERE iteration NOT IN ({', '.join(map(str, combined)) or 'NULL'})"
-    parts = ["SELECT * FROM judged"] if not combined else [plain, *combined.values()]
+        params, dataset = data.run.run.current(name).manifest["params"], DatasetName.parse(name)
+        if dataset.iteration is not None and ("scores" in params or "combine" in params.get("judging", {})):
+            made = partial(_sibling, data, dataset)
+            data.connection.register(f"made_{dataset.iteration}", scores_of(made("judgements"), params, made))
+            others[dataset.iteration] = f"SELECT * FROM made_{dataset.iteration}"
+    plain = f"SELECT * FROM judged WHERE iteration NOT IN ({', '.join(map(str, others)) or 'NULL'})"
+    parts = ["SELECT * FROM judged"] if not others else [plain, *others.values()]
     data.create("expected_scores", " UNION ALL BY NAME ".join(parts), as_view=True)
+
+
+def _sibling(data: AuditData, dataset: DatasetName, kind: str) -> pa.Table:
+    return data.run.table(str(dataset.sibling(kind)))
 
 
 def _pair_sides(data: AuditData) -> None:

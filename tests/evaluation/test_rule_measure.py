@@ -16,6 +16,7 @@ from selfreward.evaluation.ask.results import figures
 from selfreward.evaluation.measure import measure
 from selfreward.evaluation.rules.measure import RulesMeasure
 from selfreward.evaluation.rules.verdicts import reads_like_judgement, rule_figures, verdict_rows
+from selfreward.judging.audits.runner import run_audits
 from selfreward.judging.rules.files import PromptWithRules
 from selfreward.judging.rules.rules import Rule
 from selfreward.statistics import paired_difference
@@ -171,6 +172,8 @@ def test_controls_change_the_scores_and_nothing_before_them(config, tmp_path, so
     changed = [name for name in before if run.current(name).version != before[name]]
     assert changed == ["iter1/scores"]
     found = run.current("iter1/scores").table().to_pylist()
+    # The audit makes a control's scores anew as well: no threshold has to be loosened for it.
+    assert run_audits(run, checks=["scores_match_judgements"], save=False).exit_code == 0
     if source == "shuffled":
         by_prompt = [defaultdict(list), defaultdict(list)]
         for groups, rows in zip(by_prompt, (own, found), strict=True):

@@ -160,7 +160,8 @@ _SAFE_VALUES = {
         "place",
         "low",
         # numbers of iterations, and a text of our own
-        "', '.join(map(str, combined)) or 'NULL'",
+        "', '.join(map(str, others)) or 'NULL'",
+        "dataset.iteration",
         "thought",
     },
     # conditions made of quoted names and parameters

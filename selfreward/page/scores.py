@@ -34,7 +34,7 @@ def judge(source: Source) -> list[Panel]:
         figures.append(source.figure("injection", "Injection flags", lambda: _injection(source)))
     if any(one.histogram for one in source.summary.judges):
         figures.insert(
-            0, source.figure("eval-scores", "Scores of the eval split, by judge", lambda: _by_judge(source))
+            0, source.figure("eval-scores", "Scores of the same replies, by judge", lambda: _by_judge(source))
         )
     return figures
 
@@ -50,7 +50,9 @@ def _range(source: Source, number: int) -> tuple[float, float] | None:
 def _by_judge(source: Source) -> Panel:
     query = (
         "SELECT iteration, score, 100 * count(*) / sum(count(*)) OVER (PARTITION BY iteration) AS percent, count(*) AS n "
-        "FROM judge_eval WHERE score IS NOT NULL GROUP BY ALL ORDER BY ALL"
+        "FROM (SELECT iteration, round(score) AS score FROM judge_eval WHERE score IS NOT NULL) "
+        # Named: DuckDB refuses GROUP BY ALL beside a window that has a column of the group in its PARTITION BY.
+        "GROUP BY iteration, score ORDER BY ALL"
     )
     labels = {
         int(one.dataset.removeprefix("iter").partition("/")[0]): one.model for one in source.summary.judges
@@ -66,9 +68,10 @@ def _by_judge(source: Source) -> Panel:
     ]
     series = [one for one in series if one.points]
     note = (
-        "The same ranked replies before every model: how the judge's scale is used, and whether it collapses."
+        "The same ranked replies before every model: how the judge's scale is used, and whether it collapses. Scores that are "
+        "no whole points are rounded."
     )
-    return Panel("eval-scores", "Scores of the eval split, by judge", [query],
+    return Panel("eval-scores", "Scores of the same replies, by judge", [query],
                   Chart("score of one judgement", "judgements (%)", series), note=note,
                   outdated=source.outdated(*(one.dataset for one in source.summary.judges)))  # fmt: skip
 

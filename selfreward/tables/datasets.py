@@ -158,7 +158,7 @@ DATASETS = (
     Dataset(
         "judge_eval",
         measured.JudgeEval,
-        "the model's judgement of a ranked reply in the `eval` split of `eft`",
+        "the model's judgement of a ranked reply that nothing was trained on (the `eval` split of `eft`, or a file)",
         key=("eft_id", "sample", "judge", "template", "judge_mode"),
         from_zero=True,
     ),

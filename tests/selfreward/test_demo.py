@@ -52,6 +52,10 @@ def test_there_were_pairs_to_train_on_and_m2_differs_from_m1_on_the_saved_weight
     assert effect["rejected"]["change"] != 0
 
 
+def test_every_figure_of_the_report_is_there(path):
+    assert "Cannot be shown" not in (path / "report.html").read_text("utf-8")
+
+
 def test_rows_are_accounted_for_in_every_manifest(path):
     run = Run(path)
     for name in run.names():

@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import pytest
 import typer
 from sample_run import make_sample_run, publish_rows
+from scripted_run import config_for, write_script
 
 from selfreward.cli import runs
 from selfreward.evaluation.ask.results import FIGURES, Evaluation, EvaluationFigure, publish
@@ -31,6 +32,7 @@ from selfreward.page.svg import Chart, Level, Series
 from selfreward.page.write import page_of as made_page
 from selfreward.page.write import write_page
 from selfreward.sql.views import open_run
+from selfreward.steps.pipeline import run_pipeline
 from selfreward.summary.report import report_run
 from selfreward.tables import Message, Pair
 
@@ -430,6 +432,21 @@ def test_imported_pairs_show_their_answers_though_nothing_led_to_them(tmp_path):
         ("chosen", "Because."),
         ("rejected", "No."),
     ]
+
+
+def test_every_figure_of_a_run_that_measures_everything_is_shown(tmp_path):
+    """Scored judges, rules, alpaca-eval and scores of all kinds: none may stand as `Cannot be shown`."""
+    config = config_for(
+        write_script(tmp_path / "script.yaml"),
+        evaluate={"alpaca": {"mode": "text"}, "rules": {"n_max": 8}, "judge": {"samples": 2}},
+    )
+    run_pipeline(config, tmp_path / "run")
+    page = page_of(tmp_path / "run")
+    assert "Scores of the same replies, by judge" in page.text
+    assert "Rules kept" in page.text
+    assert "Win rate" in page.text
+    assert "Cannot be shown" not in page.text
+    assert_queries_work(page, tmp_path / "run")
 
 
 def test_a_damaged_dataset_is_named_and_the_others_stay(tmp_path, capsys):
